@@ -1,0 +1,16 @@
+/** Names shared by who writes a plan and who reads it. */
+
+export const PART_TYPE = 'type.weft.dev/weft.plan.v1.Part';
+export const ENDPOINTS_TYPE = 'type.weft.dev/weft.plan.v1.Endpoints';
+export const REFERENCES_TYPE = 'type.weft.dev/weft.plan.v1.References';
+
+/** The name of Envoy's and Istio's users' habit: `outbound|8080|v1|payment.shop.svc.cluster.local`. */
+export function outboundClusterName(port: number, subset: string, host: string): string {
+  return `outbound|${port}|${subset}|${host}`;
+}
+
+export function endpointsName(host: string, port: number): string {
+  return `endpoints/${host}:${port}`;
+}
+
+export const PASSTHROUGH_CLUSTER = 'PassthroughCluster';

@@ -1,0 +1,94 @@
+/** What a proxy is told at its start, and how it reads it. */
+import { readFileSync } from 'node:fs';
+import { WeftError } from '@weft/base';
+
+export interface Bind {
+  host: string;
+  port: number;
+}
+
+/** A probe that the kubelet or `weft up` would ask the application; the proxy asks it in its place on 15020. */
+export interface ProbeSpec {
+  httpGet?: { path: string; port: number; scheme?: string; headers?: { name: string; value: string }[] };
+  tcpSocket?: { port: number };
+  timeoutMs?: number;
+}
+
+/** The JSON that `WEFT_BOOTSTRAP` names. Mode 0600: it may hold secrets. */
+export interface Bootstrap {
+  mesh: string;
+  instance: string;
+  trustDomain: string;
+  /** One use, exchanged for a certificate; may be absent where the identity folder holds a valid one. */
+  token?: string;
+  rootPem: string;
+  /** host:port of the control plane's TLS port (15012). */
+  controlAddress: string;
+  identityDir: string;
+  snapshotDir: string;
+  capture: 'transparent' | 'explicit';
+  /** The workload's own IP address. */
+  address: string;
+  /** Where the listeners are. Explicit capture: `inbound` may be absent; `workload` lists the ports served for the application. */
+  bind: {
+    outbound: Bind;
+    inbound?: Bind;
+    mesh: Bind;
+    admin?: Bind;
+    probes?: Bind;
+    health?: Bind;
+    metrics?: Bind;
+    dns?: Bind;
+  };
+  /** Password that explicit-mode clients send in Proxy-Authorization (user name is free). */
+  proxySecret?: string;
+  probes?: Record<string, ProbeSpec>;
+  uid?: number;
+  gid?: number;
+  logLevel?: string;
+  /** False: no access log on stdout. Default true. */
+  accessLog?: boolean;
+}
+
+/**
+ * Reads and checks a bootstrap file.
+ * Throws WeftError `bootstrap.*` naming the file and the field.
+ */
+export function readBootstrap(path: string): Bootstrap {
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new WeftError('bootstrap.unreadable', `${path}: cannot read the proxy's bootstrap: ${String(cause)}`, { cause });
+  }
+  if (typeof value !== 'object' || value === null) throw invalid(path, '', 'must be an object');
+  const b = value as Record<string, unknown>;
+  for (const name of ['mesh', 'instance', 'trustDomain', 'rootPem', 'controlAddress', 'identityDir', 'snapshotDir', 'address']) {
+    if (typeof b[name] !== 'string' || b[name] === '') throw invalid(path, name, 'must be a string that is not empty');
+  }
+  if (b.capture !== 'transparent' && b.capture !== 'explicit') throw invalid(path, 'capture', 'must be transparent or explicit');
+  const bind = b.bind as Record<string, unknown> | undefined;
+  if (typeof bind !== 'object' || bind === null) throw invalid(path, 'bind', 'must be an object');
+  for (const name of ['outbound', 'mesh']) checkBind(path, `bind.${name}`, bind[name], true);
+  for (const name of ['inbound', 'admin', 'probes', 'health', 'metrics', 'dns']) checkBind(path, `bind.${name}`, bind[name], false);
+  for (const name of ['uid', 'gid']) {
+    if (b[name] !== undefined && !(Number.isInteger(b[name]) && (b[name] as number) > 0)) throw invalid(path, name, 'must be a positive number');
+  }
+  return value as Bootstrap;
+}
+
+function checkBind(path: string, field: string, value: unknown, required: boolean): void {
+  if (value === undefined || value === null) {
+    if (required) throw invalid(path, field, 'is missing');
+    return;
+  }
+  const v = value as { host?: unknown; port?: unknown };
+  if (typeof v.host !== 'string') throw invalid(path, `${field}.host`, 'must be an IP address');
+  if (!Number.isInteger(v.port) || (v.port as number) < 0 || (v.port as number) > 65_535) {
+    throw invalid(path, `${field}.port`, 'must be a port number');
+  }
+}
+
+function invalid(path: string, field: string, what: string): WeftError {
+  return new WeftError('bootstrap.invalid', `${path}: ${field || 'the file'} ${what}`);
+}

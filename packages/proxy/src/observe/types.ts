@@ -1,0 +1,141 @@
+/**
+ * What the data path tells those who observe it (metrics, access log, live edges). The data path calls these
+ * synchronously at the end of an exchange; an observer must copy what it keeps, since records are reused.
+ */
+
+/** One side of an edge. Strings are '' where unknown; a peer of which nothing is known is `undefined` in the record. */
+export interface PeerInfo {
+  workload: string;
+  namespace: string;
+  /** `spiffe://...` as the certificate says, '' without mTLS. */
+  principal: string;
+  version: string;
+  app: string;
+  canonicalService: string;
+  canonicalRevision: string;
+  cluster: string;
+  instance: string;
+}
+
+/** The destination's service, as the client asked for it. */
+export interface ServiceInfo {
+  host: string;
+  name: string;
+  namespace: string;
+  port: number;
+}
+
+export type Reporter = 'source' | 'destination';
+
+/** One HTTP exchange. A plain object that is reused: copy what must outlive the call. */
+export interface RequestRecord {
+  reporter: Reporter;
+  method: string;
+  path: string;
+  authority: string;
+  /** 'grpc' where the request's content-type is application/grpc. */
+  protocol: 'http' | 'grpc';
+  /** The protocol on the downstream side, for the access log: 'HTTP/1.1' or 'HTTP/2'. */
+  httpVersion: string;
+  /** Status sent downstream; 0 where the client went away before one. */
+  status: number;
+  /** From trailers or a trailers-only head; -1: none. */
+  grpcStatus: number;
+  /** Envoy's response flags joined by ',' (features.md B-13); '' for none. */
+  flags: string;
+  /** Envoy's response code details, e.g. `via_upstream`. */
+  details: string;
+  durationMs: number;
+  /** Milliseconds from the request's start to the upstream's response head; -1 without one. */
+  upstreamMs: number;
+  /** Request body bytes. */
+  bytesIn: number;
+  /** Response body bytes. */
+  bytesOut: number;
+  requestId: string;
+  /** The traceparent of this hop's span ('' if tracing is off). */
+  traceparent: string;
+  /** Span id of the caller from the incoming traceparent, '' if this span starts the trace. */
+  parentSpanId: string;
+  userAgent: string;
+  startWallMs: number;
+  source: PeerInfo | undefined;
+  destination: PeerInfo | undefined;
+  service: ServiceInfo | undefined;
+  /** Reference id of the route (or redirect, fault) that decided; '' for none. */
+  routeRef: string;
+  /** Reference id of the authorization rule that decided at the destination; '' for none. */
+  authzRef: string;
+  /** Policy `ns/name` that decided, or 'none', at the destination; '' at the source. */
+  authzPolicy: string;
+  /** `outbound|...`, `inbound|<port>||`, PassthroughCluster, ... */
+  cluster: string;
+  /** `ip:port` that the request was sent to, '' for none. */
+  upstreamHost: string;
+  /** `ip:port` of the downstream peer. */
+  downstreamRemote: string;
+  /** Times that the request was sent upstream; 0: never. */
+  attempts: number;
+  mtls: boolean;
+  epoch: bigint;
+}
+
+/** One opaque connection. The same object is passed to open and close, so an observer may key by its identity. */
+export interface TcpRecord {
+  reporter: Reporter;
+  source: PeerInfo | undefined;
+  destination: PeerInfo | undefined;
+  service: ServiceInfo | undefined;
+  routeRef: string;
+  authzRef: string;
+  authzPolicy: string;
+  cluster: string;
+  upstreamHost: string;
+  downstreamRemote: string;
+  /** SNI where the first bytes were a ClientHello. */
+  sni: string;
+  flags: string;
+  details: string;
+  /** Bytes from the client, and to it. */
+  bytesIn: number;
+  bytesOut: number;
+  startWallMs: number;
+  durationMs: number;
+  mtls: boolean;
+  epoch: bigint;
+}
+
+/** Names one edge for gauges: who asks, which service, which cluster (subset). */
+export interface EdgeKey {
+  reporter: Reporter;
+  source: PeerInfo | undefined;
+  destination: PeerInfo | undefined;
+  service: ServiceInfo | undefined;
+}
+
+export interface Observer {
+  request(record: RequestRecord): void;
+  tcpOpen(record: TcpRecord): void;
+  tcpClose(record: TcpRecord): void;
+  /** +1 at a request's start, -1 at its end. */
+  inFlight(edge: EdgeKey, delta: number): void;
+  /** A counter named in LIMITS.md or by a refusal, e.g. `inbound_plaintext_refused`. */
+  count(name: string): void;
+}
+
+/** Observes nothing. */
+export const silentObserver: Observer = { request() {}, tcpOpen() {}, tcpClose() {}, inFlight() {}, count() {} };
+
+export function unknownPeer(): PeerInfo {
+  return {
+    workload: '',
+    namespace: '',
+    principal: '',
+    version: '',
+    app: '',
+    canonicalService: '',
+    canonicalRevision: '',
+    cluster: '',
+    instance: '',
+  };
+}

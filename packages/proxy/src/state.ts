@@ -1,0 +1,29 @@
+/** What admin, probes, DNS and metrics may see of a running proxy. The data path implements it; they only read. */
+import type { Snapshot } from '@weft/engine';
+import type { Endpoints, Part, References } from '@weft/plan';
+import type { Bootstrap } from './bootstrap.ts';
+
+export interface CertificateView {
+  spiffeId: string;
+  serial: string;
+  notBeforeMs: number;
+  notAfterMs: number;
+}
+
+export interface ProxyState {
+  readonly bootstrap: Bootstrap;
+  /** True when the first plan is applied and all listeners are bound. */
+  readonly ready: boolean;
+  readonly draining: boolean;
+  readonly epoch: bigint;
+  /** The plan in force; undefined before the first. */
+  readonly snapshot: Snapshot | undefined;
+  /** By resource name, for dumps. */
+  readonly parts: ReadonlyMap<string, Part>;
+  readonly endpoints: ReadonlyMap<string, Endpoints>;
+  readonly references: References | undefined;
+  /** The current workload certificate; never a key. */
+  readonly certificate: CertificateView | undefined;
+  /** Open connections and streams, for /stats and leak checks. */
+  counts(): { downstream: number; links: number; linkStreams: number; upstream: number };
+}

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Installs what the mesh's transparent capture and its tests use from Debian. Run as root; nothing to do when all is there.
+set -eu
+missing=
+for pair in nft:nftables ip:iproute2 tcpdump:tcpdump setpriv:util-linux curl:curl; do
+  command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || missing="$missing ${pair#*:}"
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" != 0 ]; then
+  echo "weft: these Debian packages are missing:$missing (as root: sh scripts/debian.sh)" >&2
+  exit 1
+fi
+echo "weft: installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086
+apt-get install -y -qq --no-install-recommends $missing >/dev/null

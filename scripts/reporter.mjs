@@ -1,0 +1,26 @@
+// A short test report: failures whole, skipped tests with their reason, a closing line with counts.
+
+export default async function* report(source) {
+  let passed = 0;
+  let failed = 0;
+  const skipped = [];
+  const failures = [];
+  for await (const event of source) {
+    if (event.type === 'test:pass' && event.data.details?.type !== 'suite') {
+      if (event.data.skip !== undefined) skipped.push(`${event.data.name}: ${event.data.skip === true ? 'no reason given' : event.data.skip}`);
+      else passed += 1;
+    } else if (event.type === 'test:fail') {
+      if (event.data.details?.type !== 'suite') failed += 1;
+      const error = event.data.details?.error;
+      failures.push(`✖ ${event.data.name} (${event.data.file}:${event.data.line})\n${error?.cause?.stack ?? error?.cause ?? error?.stack ?? error}\n`);
+    } else if (event.type === 'test:stderr' && process.env.WEFT_TEST_VERBOSE) yield event.data.message;
+  }
+  for (const failure of failures) yield `${failure}\n`;
+  for (const reason of skipped) yield `skipped: ${reason}\n`;
+  if (skipped.length > 0 && process.env.WEFT_SKIP_IS_FAILURE) {
+    yield 'As root no test may be skipped.\n';
+    failed += skipped.length;
+    process.exitCode = 1;
+  }
+  yield `${passed} passed, ${failed} failed, ${skipped.length} skipped\n`;
+}

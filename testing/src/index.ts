@@ -1,1 +1,2 @@
-export {};
+export * from './leaks.ts';
+export { seededRandom, VirtualClock } from '@weft/base';

@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { seededRandom } from '@weft/base';
+import { IdSource } from './ids.ts';
+import {
+  childTrace,
+  formatTraceparent,
+  newTrace,
+  parseB3Single,
+  parseTraceparent,
+  readTraceContext,
+  writeTraceContext,
+} from './trace-context.ts';
+
+const random = seededRandom(1);
+const ids = new IdSource((n) => Uint8Array.from({ length: n }, () => random.next() * 256));
+const T = '4bf92f3577b34da6a3ce929d0e0e4736';
+const S = '00f067aa0ba902b7';
+
+test('traceparent: what the specification allows, and nothing else', () => {
+  assert.deepEqual(parseTraceparent(`00-${T}-${S}-01`), { traceId: T, spanId: S, sampled: true });
+  assert.equal(parseTraceparent(`00-${T}-${S}-02`)?.sampled, false);
+  assert.ok(parseTraceparent(`cc-${T}-${S}-01-what-the-future-holds`));
+  for (const bad of [
+    '',
+    `00-${T}-${S}-01-x`,
+    `ff-${T}-${S}-01`,
+    `cc-${T}-${S}-01.x`,
+    `00-${'0'.repeat(32)}-${S}-01`,
+    `00-${T}-${'0'.repeat(16)}-01`,
+    `00-${T.toUpperCase()}-${S}-01`,
+    `00-${T}-${S}-0x`,
+    `00_${T}-${S}-01`,
+  ]) {
+    assert.equal(parseTraceparent(bad), undefined, bad);
+  }
+});
+
+test('B3 is read in both forms, and rewritten where it came', () => {
+  assert.deepEqual(parseB3Single(`${T}-${S}-1`), { traceId: T, spanId: S, sampled: true });
+  assert.equal(parseB3Single(`${S}-${S}-d`)?.traceId, '0'.repeat(16) + S);
+  for (const bad of ['0', '1', 'd', `${T}`, `${T}-${S}-1-${S}-x`, `${T}x-${S}`, '']) {
+    assert.equal(parseB3Single(bad), undefined, bad);
+  }
+  const head = [':method', 'GET', 'x-b3-traceid', T, 'x-b3-spanid', S, 'x-b3-sampled', '1', 'x-b3-parentspanid', S];
+  const parent = readTraceContext(head);
+  assert.deepEqual(parent, { traceId: T, spanId: S, sampled: true });
+  const child = childTrace(parent!, ids);
+  assert.equal(child.traceId, T);
+  assert.notEqual(child.spanId, S);
+  writeTraceContext(head, child);
+  assert.deepEqual(head, [
+    ...[':method', 'GET', 'x-b3-traceid', T, 'x-b3-spanid', child.spanId, 'x-b3-sampled', '1'],
+    ...['x-b3-parentspanid', S, 'traceparent', formatTraceparent(child)],
+  ]);
+});
+
+test('traceparent wins; two of them are none; a tracestate without one goes', () => {
+  const other = '1'.repeat(32);
+  const w3c = `00-${T}-${S}-00`;
+  const head = ['b3', `${other}-${S}-1`, 'traceparent', w3c, 'tracestate', 'a=1', 'tracestate', 'b=2'];
+  assert.deepEqual(readTraceContext(head), { traceId: T, spanId: S, sampled: false, tracestate: 'a=1,b=2' });
+  const twice = ['traceparent', w3c, 'traceparent', w3c, 'tracestate', 'a=1', 'x', 'y'];
+  assert.equal(readTraceContext(twice), undefined);
+  const fresh = newTrace(ids, true);
+  writeTraceContext(twice, fresh);
+  assert.deepEqual(twice, ['traceparent', formatTraceparent(fresh), 'x', 'y']);
+  assert.ok(parseTraceparent(formatTraceparent(fresh)));
+});
+
+test('ids are of the right form, differ, and sampling keeps its rate', () => {
+  const seen = new Set<string>();
+  for (let i = 0; i < 2000; i++) {
+    const id = ids.requestId();
+    assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    seen.add(id);
+    assert.match(ids.traceId(), /^[0-9a-f]{32}$/);
+    assert.match(ids.spanId(), /^[0-9a-f]{16}$/);
+  }
+  assert.equal(seen.size, 2000);
+  const zeros = new IdSource((n) => new Uint8Array(n));
+  assert.equal(zeros.traceId(), `${'0'.repeat(31)}1`);
+  assert.equal(zeros.spanId(), `${'0'.repeat(15)}1`);
+  let sampled = 0;
+  for (let i = 0; i < 10_000; i++) if (ids.sample(0.01)) sampled++;
+  assert.ok(Math.abs(sampled - 100) < 4.5 * Math.sqrt(99), `seed 1: ${sampled}`);
+  assert.equal(ids.sample(0), false);
+  assert.equal(ids.sample(1), true);
+});

@@ -1,0 +1,153 @@
+import type { IdSource } from './ids.ts';
+
+/**
+ * Trace context: W3C Trace Context (https://www.w3.org/TR/trace-context/) read and written, B3 single and multi
+ * (https://github.com/openzipkin/b3-propagation) read, and rewritten where the request came with it.
+ */
+export interface TraceContext {
+  /** 32 lower-case hex digits. */
+  traceId: string;
+  /** The span that is the parent of what follows; 16 lower-case hex digits. */
+  spanId: string;
+  sampled: boolean;
+  /** The caller's span, where this context is a child of one. */
+  parentId?: string;
+  tracestate?: string;
+}
+
+const zeroTrace = '0'.repeat(32);
+const zeroSpan = '0'.repeat(16);
+
+function isHex(value: string, from: number, to: number): boolean {
+  for (let i = from; i < to; i++) {
+    const c = value.charCodeAt(i);
+    if (!((c >= 48 && c <= 57) || (c >= 97 && c <= 102))) return false;
+  }
+  return true;
+}
+
+/** Undefined where the value is not valid by the specification: then a new trace begins. */
+export function parseTraceparent(value: string): TraceContext | undefined {
+  if (value.length < 55 || value.charCodeAt(2) !== 45 || value.charCodeAt(35) !== 45 || value.charCodeAt(52) !== 45) {
+    return undefined;
+  }
+  if (!isHex(value, 0, 2) || !isHex(value, 3, 35) || !isHex(value, 36, 52) || !isHex(value, 53, 55)) return undefined;
+  const version = value.slice(0, 2);
+  if (version === 'ff') return undefined;
+  // Version 00 has nothing after the flags; a later one may, after a dash, and is read as far as it is known.
+  if (value.length > 55 && (version === '00' || value.charCodeAt(55) !== 45)) return undefined;
+  const traceId = value.slice(3, 35);
+  const spanId = value.slice(36, 52);
+  if (traceId === zeroTrace || spanId === zeroSpan) return undefined;
+  return { traceId, spanId, sampled: (Number.parseInt(value.slice(53, 55), 16) & 1) === 1 };
+}
+
+export function formatTraceparent(context: TraceContext): string {
+  return `00-${context.traceId}-${context.spanId}-${context.sampled ? '01' : '00'}`;
+}
+
+function b3(traceId: string, spanId: string, sampling: string | undefined): TraceContext | undefined {
+  const trace = traceId.toLowerCase();
+  const span = spanId.toLowerCase();
+  if ((trace.length !== 32 && trace.length !== 16) || span.length !== 16) return undefined;
+  if (!isHex(trace, 0, trace.length) || !isHex(span, 0, 16)) return undefined;
+  const full = trace.padStart(32, '0');
+  if (full === zeroTrace || span === zeroSpan) return undefined;
+  return { traceId: full, spanId: span, sampled: sampling === '1' || sampling === 'd' || sampling === 'true' };
+}
+
+/** `{trace id}-{span id}[-{sampling}[-{parent}]]`. A lone decision (`0`, `1`, `d`) carries no context: undefined. */
+export function parseB3Single(value: string): TraceContext | undefined {
+  const parts = value.split('-', 5);
+  if (parts.length < 2 || parts.length > 4) return undefined;
+  return b3(parts[0], parts[1], parts[2]);
+}
+
+/**
+ * Reads the caller's context from a head (flat array of lower-case names and values): traceparent first, then b3, then
+ * x-b3-*. Two traceparent fields are none (W3C 3.2.2.3); tracestate fields join in order, and count only with a traceparent.
+ */
+export function readTraceContext(head: readonly string[]): TraceContext | undefined {
+  let traceparent: string | undefined;
+  let twice = false;
+  let tracestate: string | undefined;
+  let single: string | undefined;
+  let b3Trace: string | undefined;
+  let b3Span: string | undefined;
+  let b3Sampled: string | undefined;
+  let b3Debug = false;
+  for (let i = 0; i + 1 < head.length; i += 2) {
+    const name = head[i];
+    const first = name.charCodeAt(0);
+    if (first !== 116 && first !== 98 && first !== 120) continue; // t, b, x
+    const value = head[i + 1];
+    if (name === 'traceparent') {
+      twice = traceparent !== undefined;
+      traceparent = value;
+    } else if (name === 'tracestate') tracestate = tracestate === undefined ? value : `${tracestate},${value}`;
+    else if (name === 'b3') single = value;
+    else if (name === 'x-b3-traceid') b3Trace = value;
+    else if (name === 'x-b3-spanid') b3Span = value;
+    else if (name === 'x-b3-sampled') b3Sampled = value;
+    else if (name === 'x-b3-flags') b3Debug = value === '1';
+  }
+  if (traceparent !== undefined && !twice) {
+    const context = parseTraceparent(traceparent);
+    if (context) {
+      if (tracestate !== undefined) context.tracestate = tracestate;
+      return context;
+    }
+  }
+  if (single !== undefined) {
+    const context = parseB3Single(single);
+    if (context) return context;
+  }
+  if (b3Trace !== undefined && b3Span !== undefined) return b3(b3Trace, b3Span, b3Debug ? 'd' : b3Sampled);
+  return undefined;
+}
+
+/** A trace that begins here. */
+export function newTrace(ids: IdSource, sampled: boolean): TraceContext {
+  return { traceId: ids.traceId(), spanId: ids.spanId(), sampled };
+}
+
+/** The same trace, one span further; the caller's decision on sampling is kept. */
+export function childTrace(parent: TraceContext, ids: IdSource): TraceContext {
+  const child: TraceContext = {
+    traceId: parent.traceId,
+    spanId: ids.spanId(),
+    sampled: parent.sampled,
+    parentId: parent.spanId,
+  };
+  if (parent.tracestate !== undefined) child.tracestate = parent.tracestate;
+  return child;
+}
+
+/**
+ * Puts the context into a head in place: one traceparent, and B3 fields brought up to date where the head has them.
+ * A tracestate that did not belong to a valid traceparent is taken off.
+ */
+export function writeTraceContext(head: string[], context: TraceContext): void {
+  let written = false;
+  let to = 0;
+  for (let i = 0; i + 1 < head.length; i += 2) {
+    const name = head[i];
+    let value = head[i + 1];
+    if (name === 'traceparent') {
+      if (written) continue;
+      written = true;
+      value = formatTraceparent(context);
+    } else if (name === 'tracestate') {
+      if (context.tracestate === undefined) continue;
+    } else if (name === 'b3') {
+      const parent = context.parentId === undefined ? '' : `-${context.parentId}`;
+      value = `${context.traceId}-${context.spanId}-${context.sampled ? '1' : '0'}${parent}`;
+    } else if (name === 'x-b3-traceid') value = context.traceId;
+    else if (name === 'x-b3-spanid') value = context.spanId;
+    else if (name === 'x-b3-parentspanid') value = context.parentId ?? value;
+    head[to++] = name;
+    head[to++] = value;
+  }
+  head.length = to;
+  if (!written) head.push('traceparent', formatTraceparent(context));
+}

@@ -1,1 +1,5 @@
-export {};
+export * from './addresses.ts';
+export * from './drop.ts';
+export * from './namespaces.ts';
+export * from './rules.ts';
+export * from './sockets.ts';

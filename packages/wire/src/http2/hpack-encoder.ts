@@ -1,0 +1,199 @@
+import { staticCount, staticNames, staticValues } from './hpack-tables.ts';
+import { huffmanLength, huffmanWrite, wireByte } from './huffman.ts';
+
+/** How the value of a field is sent. */
+const indexed = 0;
+/** Changes with every request: it would only push others out of the table. Its name is indexed. */
+const passing = 1;
+/** Secret: no hop may put it in a table (RFC 7541 7.1.3). */
+const secret = 2;
+
+interface KnownName {
+  index: number;
+  values: Map<string, number> | undefined;
+  policy: number;
+}
+
+const known = new Map<string, KnownName>();
+for (let i = 1; i <= staticCount; i++) {
+  let entry = known.get(staticNames[i]);
+  if (entry === undefined) {
+    entry = { index: i, values: undefined, policy: indexed };
+    known.set(staticNames[i], entry);
+  }
+  if (staticValues[i] !== '') (entry.values ??= new Map()).set(staticValues[i], i);
+}
+function setPolicy(policy: number, names: string): void {
+  for (const name of names.split(' ')) {
+    const entry = known.get(name);
+    if (entry === undefined) known.set(name, { index: 0, values: undefined, policy });
+    else entry.policy = policy;
+  }
+}
+setPolicy(
+  secret,
+  'authorization proxy-authorization cookie set-cookie x-api-key x-auth-token x-csrf-token x-amz-security-token ' +
+    'x-forwarded-client-cert',
+);
+setPolicy(
+  passing,
+  ':path x-request-id traceparent tracestate baggage b3 x-b3-traceid x-b3-spanid x-b3-parentspanid content-length ' +
+    'content-range range date etag age expires last-modified location if-none-match if-modified-since grpc-timeout ' +
+    'x-envoy-upstream-service-time x-weft-decision',
+);
+
+interface DynamicName {
+  /** Value → sequence number of its entry. */
+  values: Map<string, number>;
+  /** Newest entry of this name. */
+  last: number;
+}
+
+/** HPACK encoder (RFC 7541) of one connection. */
+export class HpackEncoder {
+  #most: number;
+  #capacity: number;
+  #size = 0;
+  /** Entries ever inserted, and the oldest one still there; an entry's index is 62 + inserted - 1 - sequence number. */
+  #inserted = 0;
+  #oldest = 0;
+  #names: string[] = [];
+  #values: string[] = [];
+  #mask: number;
+  #byName = new Map<string, DynamicName>();
+  /** Size updates to send with the next block: the smallest size since the last block, and the last one; -1: none. */
+  #smallest = -1;
+
+  /** `most`: the largest dynamic table we use, in bytes, whatever the peer allows. The table is 4096 until resized. */
+  constructor(most = 4096) {
+    this.#most = Math.min(most, 4096);
+    this.#capacity = 4096;
+    this.#mask = 255; // 4096 / 32 entries at most
+    if (this.#most < 4096) this.resize(4096);
+  }
+
+  /** The peer's SETTINGS_HEADER_TABLE_SIZE. */
+  resize(peerBytes: number): void {
+    const capacity = Math.min(peerBytes, this.#most);
+    if (capacity === this.#capacity) return;
+    if (this.#smallest < 0 || capacity < this.#smallest) this.#smallest = capacity;
+    this.#capacity = capacity;
+    this.#evict(capacity);
+  }
+
+  /** Upper bound of the bytes `encode` writes for these fields. */
+  bound(fields: readonly string[]): number {
+    let bytes = 12;
+    for (let i = 0; i < fields.length; i++) bytes += fields[i].length + 8;
+    return bytes;
+  }
+
+  /** Writes the block of a flat array of names and values at `at`; returns the position after it. */
+  encode(fields: readonly string[], target: Buffer, at: number): number {
+    if (this.#smallest >= 0) {
+      if (this.#smallest < this.#capacity) at = writeInteger(target, at, 0x20, 5, this.#smallest);
+      at = writeInteger(target, at, 0x20, 5, this.#capacity);
+      this.#smallest = -1;
+    }
+    for (let i = 0; i + 1 < fields.length; i += 2) at = this.#field(fields[i], fields[i + 1], target, at);
+    return at;
+  }
+
+  #field(name: string, value: string, target: Buffer, at: number): number {
+    const fixed = known.get(name);
+    let nameIndex = 0;
+    let policy = indexed;
+    if (fixed !== undefined) {
+      policy = fixed.policy;
+      nameIndex = fixed.index;
+      const index = fixed.values?.get(value);
+      if (index !== undefined) {
+        target[at] = 0x80 | index;
+        return at + 1;
+      }
+    }
+    if (policy === secret) {
+      at = writeInteger(target, at, 0x10, 4, nameIndex);
+      if (nameIndex === 0) at = writeString(name, target, at, true);
+      return writeString(value, target, at, false);
+    }
+    let dynamic: DynamicName | undefined;
+    if (policy === indexed || nameIndex === 0) {
+      dynamic = this.#byName.get(name);
+      if (dynamic !== undefined) {
+        const sequence = dynamic.values.get(value);
+        if (sequence !== undefined) {
+          return writeInteger(target, at, 0x80, 7, staticCount + this.#inserted - sequence);
+        }
+        if (nameIndex === 0) nameIndex = staticCount + this.#inserted - dynamic.last;
+      }
+    }
+    const size = name.length + value.length + 32;
+    // A passing field with no static name is put in once for its name's sake. Large entries are not worth their room.
+    const add = size <= this.#capacity >>> 1 && (policy === indexed || nameIndex === 0);
+    at = writeInteger(target, at, add ? 0x40 : 0, add ? 6 : 4, nameIndex);
+    // What is sent once is compressed; what is sent with every request is not worth the time.
+    if (nameIndex === 0) at = writeString(name, target, at, true);
+    at = writeString(value, target, at, add);
+    if (add) this.#insert(name, value, size);
+    return at;
+  }
+
+  #insert(name: string, value: string, size: number): void {
+    this.#evict(this.#capacity - size);
+    const sequence = this.#inserted++;
+    this.#names[sequence & this.#mask] = name;
+    this.#values[sequence & this.#mask] = value;
+    this.#size += size;
+    // Looked up again: the eviction may have removed the record.
+    const record = this.#byName.get(name);
+    if (record === undefined) {
+      this.#byName.set(name, { values: new Map([[value, sequence]]), last: sequence });
+    } else {
+      record.values.set(value, sequence);
+      record.last = sequence;
+    }
+  }
+
+  #evict(room: number): void {
+    while (this.#size > room && this.#oldest < this.#inserted) {
+      const sequence = this.#oldest++;
+      const slot = sequence & this.#mask;
+      const name = this.#names[slot];
+      const value = this.#values[slot];
+      this.#names[slot] = '';
+      this.#values[slot] = '';
+      this.#size -= name.length + value.length + 32;
+      const record = this.#byName.get(name);
+      if (record === undefined) continue;
+      if (record.values.get(value) === sequence) record.values.delete(value);
+      if (record.values.size === 0) this.#byName.delete(name);
+    }
+  }
+}
+
+function writeInteger(target: Buffer, at: number, pattern: number, bits: number, value: number): number {
+  const most = (1 << bits) - 1;
+  if (value < most) {
+    target[at] = pattern | value;
+    return at + 1;
+  }
+  target[at++] = pattern | most;
+  value -= most;
+  while (value >= 0x80) {
+    target[at++] = 0x80 | (value & 0x7f);
+    value >>>= 7;
+  }
+  target[at] = value;
+  return at + 1;
+}
+
+function writeString(text: string, target: Buffer, at: number, compress: boolean): number {
+  if (compress) {
+    const length = huffmanLength(text);
+    if (length < text.length) return huffmanWrite(text, target, writeInteger(target, at, 0x80, 7, length));
+  }
+  at = writeInteger(target, at, 0, 7, text.length);
+  for (let i = 0; i < text.length; i++) target[at++] = wireByte(text.charCodeAt(i));
+  return at;
+}

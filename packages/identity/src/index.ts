@@ -1,1 +1,9 @@
-export {};
+/** SPIFFE identities: the CA, certificates and their rotation, and TLS between proxies. */
+export * from './bundle.ts';
+export * from './ca.ts';
+export * from './client.ts';
+export * from './csr.ts';
+export { writeFileAtomic } from './files.ts';
+export * from './spiffe.ts';
+export * from './store.ts';
+export * from './tls.ts';

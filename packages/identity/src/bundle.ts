@@ -1,0 +1,42 @@
+/** Which roots speak for which trust domain. */
+import { X509Certificate } from 'node:crypto';
+import { WeftError } from '@weft/base';
+import { isTrustDomain } from './spiffe.ts';
+
+/** Splits a PEM text into its certificates; throws `identity/bad-certificate`. */
+export function parseCertificates(pem: string): X509Certificate[] {
+  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
+  try {
+    return blocks.map((b) => new X509Certificate(b));
+  } catch (cause) {
+    throw new WeftError('identity/bad-certificate', 'a certificate in PEM form cannot be parsed', { cause });
+  }
+}
+
+/** Immutable: a change of roots makes a new one. */
+export class TrustBundle {
+  readonly #roots: ReadonlyMap<string, readonly X509Certificate[]>;
+  /** Every root, for the TLS library's one pool. Which of them signed a peer is checked after it. */
+  readonly pool: readonly string[];
+
+  /** `roots`: trust domain → PEM text of one or more roots (several while a root is being replaced). */
+  constructor(roots: ReadonlyMap<string, string>) {
+    const parsed = new Map<string, readonly X509Certificate[]>();
+    for (const [domain, pem] of roots) {
+      const certificates = parseCertificates(pem);
+      if (!isTrustDomain(domain) || certificates.length === 0) {
+        throw new WeftError(
+          'identity/bad-bundle',
+          `the bundle of trust domain ${JSON.stringify(domain)} holds no root certificate`,
+        );
+      }
+      parsed.set(domain, certificates);
+    }
+    this.#roots = parsed;
+    this.pool = [...parsed.values()].flat().map((c) => c.toString());
+  }
+
+  rootsOf(trustDomain: string): readonly X509Certificate[] {
+    return this.#roots.get(trustDomain) ?? [];
+  }
+}

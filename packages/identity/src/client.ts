@@ -1,0 +1,167 @@
+/** Keeps one workload's certificate fresh. */
+import {
+  backoffMs,
+  type Clock,
+  type Logger,
+  type Random,
+  silentLogger,
+  systemClock,
+  systemRandom,
+  type Timer,
+} from '@weft/base';
+import { createKeyAndCsr } from './csr.ts';
+import { assembleIdentity, type Identity, readIdentity, writeIdentity } from './store.ts';
+
+const RENEW_AT = 0.5; // Istio's SECRET_GRACE_PERIOD_RATIO
+const RENEW_JITTER = 0.05;
+const BACKOFF_MIN_MS = 500;
+const BACKOFF_MAX_MS = 150_000;
+const CHECK_MS = 1000;
+
+export interface IdentityClientOptions {
+  /** Asks the CA; rejects where it cannot be reached or refuses. */
+  signCsr(csrPem: string): Promise<{ chainPem: string; rootPem: string }>;
+  /** Where the identity is kept (0700); undefined keeps it in memory only. */
+  dir?: string;
+  /** The id this workload must get; another one from the CA, or in the folder, is not used. */
+  spiffeId?: string;
+  clock?: Clock;
+  random?: Random;
+  logger?: Logger;
+  onRotate?(identity: Identity, previous: Identity | undefined): void;
+}
+
+/**
+ * Gets a certificate, renews it at half of its life ± jitter, and keeps a valid one when renewal fails. Wall time is
+ * looked at each second instead of by one long timer, so that a clock that jumps or a machine that slept is noticed.
+ */
+export class IdentityClient {
+  readonly #options: IdentityClientOptions;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #logger: Logger;
+  readonly #listeners = new Set<(identity: Identity, previous: Identity | undefined) => void>();
+  #identity: Identity | undefined;
+  #renewAtWallMs = 0;
+  #attempt = 0;
+  #notBeforeMs = 0; // monotonic time of the next attempt
+  #asking = false;
+  #timer: Timer | undefined;
+  #stopped = false;
+  #waiters: (() => void)[] = [];
+
+  constructor(options: IdentityClientOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#random = options.random ?? systemRandom;
+    this.#logger = options.logger ?? silentLogger;
+    if (options.onRotate) this.#listeners.add(options.onRotate);
+  }
+
+  /** Uses the stored identity while it is valid, else asks until it has one. Resolves with a valid identity, or at stop(). */
+  async start(): Promise<void> {
+    if (this.#options.dir && !this.#identity) {
+      try {
+        const stored = readIdentity(this.#options.dir);
+        if (stored && this.#usable(stored)) this.#adopt(stored, stored.notBeforeMs);
+      } catch (error) {
+        this.#logger.warn({ error: String(error) }, 'stored identity is not used');
+      }
+    }
+    this.#check();
+    if (!this.valid && !this.#stopped) await new Promise<void>((resolve) => this.#waiters.push(resolve));
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#timer?.cancel();
+    for (const waiter of this.#waiters.splice(0)) waiter();
+  }
+
+  /** The newest identity, undefined before the first. It may have expired where the CA was away too long: see `valid`. */
+  current(): Identity | undefined {
+    return this.#identity;
+  }
+
+  get valid(): boolean {
+    return this.#identity !== undefined && this.#clock.wall() < this.#identity.notAfterMs;
+  }
+
+  /** Wall milliseconds of the planned renewal. */
+  get renewAtMs(): number {
+    return this.#renewAtWallMs;
+  }
+
+  /** Called after each change, never before the new identity is stored. Returns what takes the listener off. */
+  onRotate(listener: (identity: Identity, previous: Identity | undefined) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #usable(identity: Identity): boolean {
+    const { spiffeId } = this.#options;
+    return this.#clock.wall() < identity.notAfterMs && (!spiffeId || identity.spiffeId === spiffeId);
+  }
+
+  #check(): void {
+    if (this.#stopped) return;
+    this.#timer = this.#clock.after(CHECK_MS, () => this.#check());
+    const due = !this.#identity || this.#clock.wall() >= this.#renewAtWallMs;
+    if (due && !this.#asking && this.#clock.now() >= this.#notBeforeMs) void this.#renew();
+  }
+
+  async #renew(): Promise<void> {
+    this.#asking = true;
+    try {
+      const { keyPem, csrPem } = await createKeyAndCsr();
+      const { chainPem, rootPem } = await this.#options.signCsr(csrPem);
+      if (this.#stopped) return;
+      const identity = assembleIdentity({ keyPem, chainPem, rootPem });
+      if (!this.#usable(identity))
+        throw new Error(
+          `the CA answered with ${identity.spiffeId}, valid to ${new Date(identity.notAfterMs).toISOString()}`,
+        );
+      if (this.#options.dir) writeIdentity(this.#options.dir, identity);
+      this.#attempt = 0;
+      this.#notBeforeMs = 0;
+      this.#adopt(identity, Math.min(this.#clock.wall(), identity.notAfterMs));
+    } catch (error) {
+      const ceiling = backoffMs(this.#attempt, 2 * BACKOFF_MIN_MS, BACKOFF_MAX_MS - BACKOFF_MIN_MS, this.#random);
+      // A short-lived certificate gets several chances before it ends.
+      const left = this.#identity && this.valid ? (this.#identity.notAfterMs - this.#clock.wall()) / 4 : BACKOFF_MAX_MS;
+      const waitMs = BACKOFF_MIN_MS + Math.min(ceiling, left);
+      this.#attempt++;
+      this.#notBeforeMs = this.#clock.now() + waitMs;
+      this.#logger.warn(
+        { error: String(error), attempt: this.#attempt, waitMs: Math.round(waitMs), haveValid: this.valid },
+        'no certificate from the control plane; trying again',
+      );
+      // The first one is waited for: do not leave it to the next whole second.
+      if (!this.#identity) this.#clock.after(waitMs, () => this.#retryNow());
+    } finally {
+      this.#asking = false;
+    }
+  }
+
+  #retryNow(): void {
+    if (this.#stopped || this.#identity || this.#asking || this.#clock.now() < this.#notBeforeMs) return;
+    void this.#renew();
+  }
+
+  /** `fromMs`: where its life began, in wall time; the CA backdates `notBefore`, which would halve a short life again. */
+  #adopt(identity: Identity, fromMs: number): void {
+    const previous = this.#identity;
+    this.#identity = identity;
+    const life = identity.notAfterMs - fromMs;
+    const jitter = (this.#random.next() * 2 - 1) * RENEW_JITTER;
+    this.#renewAtWallMs = fromMs + life * (RENEW_AT + jitter);
+    for (const listener of this.#listeners) {
+      try {
+        listener(identity, previous);
+      } catch (error) {
+        this.#logger.error({ error: String(error) }, 'a listener of certificate rotation failed');
+      }
+    }
+    for (const waiter of this.#waiters.splice(0)) waiter();
+  }
+}

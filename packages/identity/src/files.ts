@@ -1,0 +1,41 @@
+/** Secret files: written whole or not at all, and readable by their owner alone. */
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { WeftError } from '@weft/base';
+
+/** Writes beside the target and renames over it, so that a reader or a crash sees the old or the new text, never half. */
+export function writeFileAtomic(path: string, text: string, mode: number): void {
+  const temporary = `${path}.${process.pid}.tmp`;
+  rmSync(temporary, { force: true });
+  const fd = openSync(temporary, 'wx', mode);
+  try {
+    writeSync(fd, text);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(temporary, path);
+  const dir = openSync(dirname(path), 'r');
+  try {
+    fsyncSync(dir);
+  } finally {
+    closeSync(dir);
+  }
+}
+
+/** Makes a folder that only its owner may enter; refuses one that others can. */
+export function privateFolder(dir: string): void {
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  refuseIfShared(dir, 'folder', '0700');
+}
+
+/** Refuses a secret that group or others may read or change. */
+export function refuseIfShared(path: string, what: string, want: string): void {
+  const mode = statSync(path).mode & 0o777;
+  if ((mode & 0o077) !== 0) {
+    throw new WeftError(
+      'identity/exposed-secret',
+      `${what} ${path} has mode 0${mode.toString(8)}, so that others may read it: run "chmod ${want} ${path}", and replace its key if it may have been read`,
+    );
+  }
+}

@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { seededRandom, VirtualClock } from '@weft/base';
+import { createAuthority } from './ca.ts';
+import { IdentityClient } from './client.ts';
+import { createKeyAndCsr } from './csr.ts';
+import { parseSpiffeId, spiffeIdFromCertificate } from './spiffe.ts';
+import { crypto, EC_P256, x509 } from './x509.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'weft-identity-'));
+after(() => rmSync(dir, { recursive: true, force: true }));
+const CART = 'spiffe://cluster.local/ns/shop/sa/cart';
+
+test('the root survives a restart, and an exposed or foreign one is refused', async () => {
+  const options = { dir: join(dir, 'ca'), trustDomain: 'cluster.local' };
+  const first = await createAuthority(options);
+  assert.equal((await createAuthority(options)).rootPem, first.rootPem);
+  const key = join(options.dir, 'root-key.pem');
+  assert.equal(statSync(key).mode & 0o777, 0o600);
+  await assert.rejects(createAuthority({ ...options, trustDomain: 'other.local' }), {
+    code: 'identity/wrong-trust-domain',
+  });
+  chmodSync(key, 0o640);
+  await assert.rejects(createAuthority(options), { code: 'identity/exposed-secret' });
+  chmodSync(key, 0o600);
+  const other = await createAuthority({ dir: join(dir, 'ca2'), trustDomain: 'cluster.local' });
+  writeFileSync(join(options.dir, 'root-cert.pem'), other.rootPem);
+  await assert.rejects(createAuthority(options), { code: 'identity/root-mismatch' });
+});
+
+test('a certificate names only the authenticated caller, whatever the request says', async () => {
+  const authority = await createAuthority({ dir: join(dir, 'ca3'), trustDomain: 'cluster.local' });
+  const keys = await crypto.subtle.generateKey(EC_P256, true, ['sign', 'verify']);
+  const csr = await x509.Pkcs10CertificateRequestGenerator.create({
+    name: 'CN=root',
+    keys: keys as never,
+    signingAlgorithm: EC_P256,
+    extensions: [
+      new x509.SubjectAlternativeNameExtension([{ type: 'url', value: 'spiffe://cluster.local/ns/shop/sa/admin' }]),
+      new x509.BasicConstraintsExtension(true),
+    ],
+  });
+  const signed = await authority.sign(csr.toString('pem'), { spiffeId: CART, ttlMs: 20_000 });
+  const certificate = new x509.X509Certificate(signed.certPem);
+  assert.deepEqual(spiffeIdFromCertificate(new Uint8Array(certificate.rawData)), {
+    spiffeId: CART,
+    id: { trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'cart' },
+  });
+  assert.equal(certificate.subject, '');
+  assert.equal(certificate.getExtension(x509.BasicConstraintsExtension)?.ca, false);
+  assert.ok(Math.abs(signed.notAfterMs - signed.notBeforeMs - 140_000) <= 1000);
+
+  const bytes = Buffer.from(csr.rawData);
+  bytes[bytes.length - 3] ^= 1;
+  const forged = x509.PemConverter.encode(bytes, 'CERTIFICATE REQUEST');
+  await assert.rejects(authority.sign(forged, { spiffeId: CART, ttlMs: 20_000 }), { code: 'identity/bad-csr' });
+  await assert.rejects(authority.sign('junk', { spiffeId: CART, ttlMs: 20_000 }), { code: 'identity/bad-csr' });
+  const { csrPem } = await createKeyAndCsr();
+  await assert.rejects(authority.sign(csrPem, { spiffeId: CART, ttlMs: 91 * 86_400_000 }), {
+    code: 'identity/bad-ttl',
+  });
+  const foreign = 'spiffe://other.local/ns/shop/sa/cart';
+  await assert.rejects(authority.sign(csrPem, { spiffeId: foreign, ttlMs: 20_000 }), {
+    code: 'identity/bad-spiffe-id',
+  });
+});
+
+test('SPIFFE ids are parsed strictly', () => {
+  assert.deepEqual(parseSpiffeId(CART), { trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'cart' });
+  for (const bad of [
+    'spiffe://cluster.local',
+    'spiffe://cluster.local/ns/shop/sa/',
+    'spiffe://cluster.local/ns/../sa/cart',
+    'spiffe://cluster.local/ns/shop/sa/cart/x',
+    'spiffe://Cluster.local/ns/shop/sa/cart',
+    'spiffe://cluster.local/ns/shop/sa/cart?x',
+    'https://cluster.local/ns/shop/sa/cart',
+  ]) {
+    assert.equal(parseSpiffeId(bad), undefined, bad);
+  }
+});
+
+/** Lets the real cryptography finish between steps of the virtual clock. */
+async function until(condition: () => boolean, step = () => {}): Promise<void> {
+  for (let i = 0; i < 2000 && !condition(); i++) {
+    step();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  assert.ok(condition(), 'the awaited state was not reached');
+}
+
+test('renews at half of the life, keeps the old while the CA is away, and starts from the stored one', async () => {
+  const clock = new VirtualClock(Date.now());
+  const authority = await createAuthority({ dir: join(dir, 'ca4'), trustDomain: 'cluster.local', clock });
+  let away = false;
+  let calls = 0;
+  const signCsr = async (csrPem: string) => {
+    calls++;
+    if (away) throw new Error('away');
+    return authority.sign(csrPem, { spiffeId: CART, ttlMs: 3_600_000 });
+  };
+  const rotations: string[] = [];
+  const options = { signCsr, dir: join(dir, 'workload'), spiffeId: CART, clock, random: seededRandom(7) };
+  const client = new IdentityClient({ ...options, onRotate: (identity) => rotations.push(identity.serial) });
+  await client.start();
+  const first = client.current()!;
+  const half = client.renewAtMs - clock.wall();
+  assert.ok(half >= 0.449 * 3_600_000 && half <= 0.551 * 3_600_000, `${half}`);
+  clock.advance(half - 2000);
+  assert.equal(calls, 1);
+
+  away = true;
+  await until(
+    () => calls >= 4,
+    () => clock.advance(1000),
+  );
+  assert.equal(client.current(), first);
+  away = false;
+  await until(
+    () => client.current() !== first,
+    () => clock.advance(1000),
+  );
+  assert.deepEqual(rotations, [first.serial, client.current()!.serial]);
+  assert.notEqual(client.current()!.keyPem, first.keyPem);
+  client.stop();
+
+  away = true;
+  const restarted = new IdentityClient(options);
+  await restarted.start();
+  assert.equal(restarted.current()?.serial, rotations[1]);
+  restarted.stop();
+  assert.equal(statSync(join(dir, 'workload', 'identity.json')).mode & 0o777, 0o600);
+  assert.match(readFileSync(join(dir, 'workload', 'identity.json'), 'utf8'), /PRIVATE KEY/);
+
+  // Another workload's folder is not taken over.
+  away = false;
+  const other = new IdentityClient({ ...options, spiffeId: 'spiffe://cluster.local/ns/shop/sa/user' });
+  const before = calls;
+  const started = other.start();
+  await until(() => calls > before);
+  assert.equal(other.current(), undefined);
+  other.stop();
+  await started;
+});

@@ -1,0 +1,126 @@
+/** TLS between proxies, and the one place where a peer's identity is judged. */
+import { constants, X509Certificate } from 'node:crypto';
+import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
+import { type Clock, systemClock } from '@weft/base';
+import type { TrustBundle } from './bundle.ts';
+import { spiffeIdFromCertificate } from './spiffe.ts';
+import type { Identity } from './store.ts';
+
+const CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
+const ALPN = ['h2'];
+
+function material(identity: Identity) {
+  return {
+    key: identity.keyPem,
+    cert: identity.chainPem,
+    ca: [...identity.bundle.pool],
+    minVersion: 'TLSv1.3' as const,
+    ciphers: CIPHERS,
+    // No session tickets: a resumed client sees no peer certificate to judge.
+    secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_CIPHER_SERVER_PREFERENCE,
+  };
+}
+
+const contexts = new WeakMap<Identity, SecureContext>();
+
+/** The one SecureContext of an identity: building it costs more than a handshake. */
+export function createContexts(identity: Identity): SecureContext {
+  let context = contexts.get(identity);
+  if (!context) contexts.set(identity, (context = createSecureContext(material(identity))));
+  return context;
+}
+
+/**
+ * Options of `tls.createServer`, and of `server.setSecureContext` when the identity is replaced. The server refuses a
+ * client without a certificate of the pool; the caller asks `checkPeer` on `secureConnection` whose it is.
+ */
+export function serverTlsOptions(identity: Identity) {
+  return {
+    ...material(identity),
+    ALPNProtocols: ALPN,
+    requestCert: true,
+    rejectUnauthorized: true,
+    handshakeTimeout: 10_000,
+  };
+}
+
+/**
+ * Options of `tls.connect`, to be joined with the address or the socket. A server that is not one of `expectedIds`
+ * (undefined: anyone of the bundle's trust domains) fails the connection before `secureConnect`.
+ */
+export function clientTlsOptions(identity: Identity, expectedIds?: ReadonlySet<string>, clock: Clock = systemClock) {
+  return {
+    secureContext: createContexts(identity),
+    ALPNProtocols: ALPN,
+    minVersion: 'TLSv1.3' as const,
+    rejectUnauthorized: true,
+    checkServerIdentity: (_host: string, certificate: PresentedCertificate) => {
+      const result = checkCertificate(certificate, { bundle: identity.bundle, expected: expectedIds, clock });
+      return 'error' in result ? new Error(result.error) : undefined;
+    },
+  };
+}
+
+export interface PeerRules {
+  bundle: TrustBundle;
+  /** Whole ids (`spiffe://…`); undefined allows every identity of the bundle's trust domains. */
+  expected?: ReadonlySet<string>;
+  clock?: Clock;
+}
+
+export type PeerResult = { spiffeId: string } | { error: string };
+
+/** What this needs of Node's detailed peer certificate. */
+interface PresentedCertificate {
+  raw: Buffer;
+  issuerCertificate?: PresentedCertificate;
+}
+
+/**
+ * Who the peer of a finished handshake is. The TLS library has checked the chain against one pool of all roots; this
+ * checks that there is exactly one SPIFFE id, that a root of *that id's* trust domain signed it, the time, and that the
+ * id is expected. Never throws; the errors are for logs.
+ */
+export function checkPeer(socket: TLSSocket, rules: PeerRules): PeerResult {
+  if (!socket.authorized) {
+    return { error: `peer is not authorized: ${String(socket.authorizationError ?? 'no certificate').slice(0, 200)}` };
+  }
+  const presented = socket.getPeerCertificate(true) as unknown as PresentedCertificate | undefined;
+  if (!presented?.raw) return { error: 'peer presented no certificate' };
+  return checkCertificate(presented, rules);
+}
+
+const MAX_CHAIN = 5;
+
+function checkCertificate(
+  presented: PresentedCertificate,
+  { bundle, expected, clock = systemClock }: PeerRules,
+): PeerResult {
+  const name = spiffeIdFromCertificate(presented.raw);
+  if ('error' in name) return name;
+  const roots = bundle.rootsOf(name.id.trustDomain);
+  if (roots.length === 0) return { error: `no roots are known for trust domain ${name.id.trustDomain}` };
+  const now = clock.wall();
+  try {
+    let link: PresentedCertificate | undefined = presented;
+    for (let depth = 0; link && depth < MAX_CHAIN; depth++) {
+      const certificate = new X509Certificate(link.raw);
+      if (now > certificate.validToDate.getTime())
+        return { error: `certificate of ${name.spiffeId} expired at ${certificate.validTo}` };
+      if (now < certificate.validFromDate.getTime())
+        return { error: `certificate of ${name.spiffeId} is not valid before ${certificate.validFrom}` };
+      if (depth === 0 && certificate.ca) return { error: `certificate of ${name.spiffeId} is a CA's` };
+      if (roots.some((root) => certificate.checkIssued(root) && certificate.verify(root.publicKey))) {
+        if (expected && !expected.has(name.spiffeId))
+          return { error: `peer is ${name.spiffeId}, which is not expected here` };
+        return { spiffeId: name.spiffeId };
+      }
+      // Upwards through intermediates; each link was checked by the TLS library.
+      const up: PresentedCertificate | undefined = link.issuerCertificate;
+      link = up === link ? undefined : up;
+    }
+  } catch {
+    return { error: 'certificate chain cannot be parsed' };
+  }
+  return { error: `certificate of ${name.spiffeId} was not signed by a root of trust domain ${name.id.trustDomain}` };
+}

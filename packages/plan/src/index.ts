@@ -1,3 +1,4 @@
-/** What one proxy needs to know: messages of `proto/weft/plan/v1`, and the names of its xDS types and resources. */
+/** What one proxy needs to know and says back: messages of `proto/weft`, and the names of xDS types and resources. */
+export * from './gen/weft/control/v1/control_pb.js';
 export * from './gen/weft/plan/v1/plan_pb.js';
 export * from './names.ts';

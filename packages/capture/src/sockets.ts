@@ -158,8 +158,6 @@ export function dialMarked(
     }
   }
   const socket = new net.Socket({ fd, readable: true, writable: true, manualStart: true } as net.SocketConstructorOpts);
-  socket.resume();
-  socket.pause();
   return socket;
 }
 

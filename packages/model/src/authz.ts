@@ -1,0 +1,94 @@
+/** Which AuthorizationPolicies hold for a workload, as the plan says them (features: B-4). */
+import { create } from '@bufbuild/protobuf';
+import {
+  type Authorization,
+  AuthorizationAction,
+  AuthorizationConditionSchema,
+  AuthorizationOperationSchema,
+  AuthorizationPolicySchema,
+  AuthorizationRuleSchema,
+  AuthorizationSchema,
+  AuthorizationSourceSchema,
+} from '@weft/plan';
+import { labelsMatch } from './hosts.ts';
+import type { RefTable } from './refs.ts';
+import type { AuthorizationPolicyModel, Labels, Model } from './types.ts';
+
+const ACTIONS = {
+  ALLOW: AuthorizationAction.ALLOW,
+  DENY: AuthorizationAction.DENY,
+  AUDIT: AuthorizationAction.AUDIT,
+};
+
+/** A policy of the root namespace reaches the whole mesh, any other its own namespace; a selector narrows both. */
+export function authorizationFor(
+  model: Model,
+  workload: { namespace: string; labels: Labels },
+): readonly AuthorizationPolicyModel[] {
+  return model.authorizationPolicies.filter(
+    (p) =>
+      (p.namespace === model.rootNamespace || p.namespace === workload.namespace) &&
+      labelsMatch(p.selector ?? {}, workload.labels),
+  );
+}
+
+export function compileAuthorization(
+  model: Model,
+  workload: { namespace: string; labels: Labels },
+  refs: RefTable,
+): Authorization {
+  return create(AuthorizationSchema, {
+    policies: authorizationFor(model, workload).map((p) =>
+      create(AuthorizationPolicySchema, {
+        ref: refs.use(p),
+        name: p.name,
+        namespace: p.namespace,
+        action: ACTIONS[p.action],
+        dryRun: p.dryRun,
+        rules: p.rules.map((r) =>
+          create(AuthorizationRuleSchema, {
+            ref: refs.use(p, r.field),
+            from: r.from.map((s) =>
+              create(AuthorizationSourceSchema, {
+                principals: [...s.principals],
+                notPrincipals: [...s.notPrincipals],
+                namespaces: [...s.namespaces],
+                notNamespaces: [...s.notNamespaces],
+                ipBlocks: [...s.ipBlocks],
+                notIpBlocks: [...s.notIpBlocks],
+                serviceAccounts: s.serviceAccounts.map((a) => qualified(a, p.namespace)),
+                notServiceAccounts: s.notServiceAccounts.map((a) => qualified(a, p.namespace)),
+                trustDomains: [...s.trustDomains],
+                notTrustDomains: [...s.notTrustDomains],
+              }),
+            ),
+            to: r.to.map((o) =>
+              create(AuthorizationOperationSchema, {
+                hosts: [...o.hosts],
+                notHosts: [...o.notHosts],
+                ports: [...o.ports],
+                notPorts: [...o.notPorts],
+                methods: [...o.methods],
+                notMethods: [...o.notMethods],
+                paths: [...o.paths],
+                notPaths: [...o.notPaths],
+              }),
+            ),
+            when: r.when.map((c) =>
+              create(AuthorizationConditionSchema, {
+                key: c.key,
+                values: [...c.values],
+                notValues: [...c.notValues],
+              }),
+            ),
+          }),
+        ),
+      }),
+    ),
+  });
+}
+
+/** `cart` in a policy of namespace shop is `shop/cart`. */
+function qualified(account: string, namespace: string): string {
+  return account.includes('/') ? account : `${namespace}/${account}`;
+}

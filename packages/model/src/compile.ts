@@ -1,0 +1,134 @@
+/** Model and runtime → the plan of one proxy. */
+import { create } from '@bufbuild/protobuf';
+import {
+  CaptureMode,
+  type Part,
+  PartSchema,
+  type Reference,
+  type Self,
+  SelfSchema,
+  type Service,
+  ServicePortSchema,
+  ServiceSchema,
+} from '@weft/plan';
+import { compileAuthorization } from './authz.ts';
+import { compileClusters } from './clusters.ts';
+import { serviceHost, serviceSelects } from './hosts.ts';
+import { compileInbound } from './inbound.ts';
+import { planProtocol } from './protocols.ts';
+import { RefTable } from './refs.ts';
+import { compileHttpRoutes, compileTcpRoutes } from './routes.ts';
+import type { Instance, Labels, MeshRuntime, Model, ServiceModel } from './types.ts';
+
+export interface Compiled {
+  /** Resource name (`self`, `inbound/8080`, `authz`, `service/<host>`, `cluster/<name>`) → part. */
+  readonly parts: Map<string, Part>;
+  /** What every ref in the parts stands for. */
+  readonly references: Reference[];
+}
+
+/** Everything the proxy of `instance` needs but endpoints (see compileEndpoints). The same input gives the same output. */
+export function compile(model: Model, runtime: MeshRuntime, instance: Instance): Compiled {
+  const refs = new RefTable(model);
+  const parts = new Map<string, Part>();
+  parts.set('self', part({ case: 'self', value: compileSelf(model, runtime, instance) }));
+  for (const inbound of compileInbound(model, runtime.domain, instance, refs)) {
+    parts.set(`inbound/${inbound.port}`, part({ case: 'inbound', value: inbound }));
+  }
+  parts.set('authz', part({ case: 'authorization', value: compileAuthorization(model, instance, refs) }));
+  for (const service of model.services) {
+    const value = compileService(model, runtime, instance, service, refs);
+    parts.set(`service/${value.host}`, part({ case: 'service', value }));
+    for (const port of service.ports) {
+      if (port.transport !== 'TCP') continue;
+      for (const cluster of compileClusters(model, runtime.domain, instance.namespace, service, port, refs)) {
+        parts.set(`cluster/${cluster.name}`, part({ case: 'cluster', value: cluster }));
+      }
+    }
+  }
+  return { parts, references: refs.list() };
+}
+
+function part(kind: Part['kind']): Part {
+  return create(PartSchema, { kind });
+}
+
+function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
+  return create(SelfSchema, {
+    mesh: runtime.mesh,
+    instance: i.name,
+    workload: i.workload,
+    namespace: i.namespace,
+    serviceAccount: i.serviceAccount,
+    trustDomain: runtime.trustDomain,
+    address: i.address,
+    labels: { ...i.labels },
+    canonicalService: canonicalName(i),
+    canonicalRevision: canonicalRevision(i),
+    version: label(i.labels, 'version') ?? '',
+    app: label(i.labels, 'app') ?? '',
+    cluster: runtime.cluster ?? 'Kubernetes',
+    capture: runtime.capture === 'explicit' ? CaptureMode.EXPLICIT : CaptureMode.TRANSPARENT,
+    registryOnly: runtime.registryOnly ?? false,
+    domain: runtime.domain,
+    drainMs: runtime.drainMs ?? 5_000,
+    services: model.services.filter((s) => serviceSelects(s, i)).map((s) => serviceHost(s, runtime.domain)),
+  });
+}
+
+function compileService(
+  model: Model,
+  runtime: MeshRuntime,
+  client: Instance,
+  service: ServiceModel,
+  refs: RefTable,
+): Service {
+  const host = serviceHost(service, runtime.domain);
+  const { name, namespace } = service;
+  const aliases = [`${name}.${namespace}`, `${name}.${namespace}.svc`];
+  if (namespace === client.namespace) aliases.unshift(name);
+  const vips = service.headless ? [] : (runtime.vips.get(host) ?? (service.clusterIP ? [service.clusterIP] : []));
+  return create(ServiceSchema, {
+    host,
+    name,
+    namespace,
+    aliases,
+    addresses: [...vips],
+    headless: service.headless,
+    ports: service.ports
+      .filter((p) => p.transport === 'TCP')
+      .map((p) =>
+        create(ServicePortSchema, {
+          port: p.port,
+          name: p.name,
+          protocol: planProtocol(p.protocol),
+          http: compileHttpRoutes(model, runtime.domain, client, service, p, refs),
+          tcp: compileTcpRoutes(model, runtime.domain, client, service, p, refs),
+        }),
+      ),
+  });
+}
+
+/** `labels[key]`, own properties only: `constructor` is a legal label key. */
+export function label(labels: Labels, key: string): string | undefined {
+  return Object.hasOwn(labels, key) ? labels[key] : undefined;
+}
+
+/** Istio's order for the name that metrics and dashboards group by. */
+export function canonicalName(i: Pick<Instance, 'labels' | 'workload'>): string {
+  return (
+    label(i.labels, 'service.istio.io/canonical-name') ??
+    label(i.labels, 'app.kubernetes.io/name') ??
+    label(i.labels, 'app') ??
+    i.workload
+  );
+}
+
+export function canonicalRevision(i: Pick<Instance, 'labels'>): string {
+  return (
+    label(i.labels, 'service.istio.io/canonical-revision') ??
+    label(i.labels, 'app.kubernetes.io/version') ??
+    label(i.labels, 'version') ??
+    'latest'
+  );
+}

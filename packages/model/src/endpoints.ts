@@ -1,0 +1,54 @@
+/** Endpoints of every service port: not part of an epoch, and the same for every client. */
+import { create } from '@bufbuild/protobuf';
+import { EndpointSchema, type Endpoints, EndpointsSchema, endpointsName } from '@weft/plan';
+import { canonicalName, canonicalRevision, label } from './compile.ts';
+import { serviceHost, serviceSelects, spiffeId } from './hosts.ts';
+import { mtlsFor, targetPortOn } from './inbound.ts';
+import type { MeshRuntime, Model } from './types.ts';
+
+export const MESH_PORT = 15008;
+
+/**
+ * Every TCP port of every service has an entry, with the ready instances behind it (`publishNotReadyAddresses` adds the
+ * others); an empty one says that nothing is there. Keys are resource names: `endpoints/<host>:<service port>`.
+ */
+export function compileEndpoints(model: Model, runtime: MeshRuntime): Map<string, Endpoints> {
+  const out = new Map<string, Endpoints>();
+  for (const service of model.services) {
+    const host = serviceHost(service, runtime.domain);
+    const backing = runtime.instances
+      .filter((i) => serviceSelects(service, i) && (i.ready || service.publishNotReadyAddresses))
+      .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+    for (const port of service.ports) {
+      if (port.transport !== 'TCP') continue;
+      const endpoints = backing.flatMap((i) => {
+        const target = targetPortOn(port, i);
+        if (target === undefined) return [];
+        const dialPort = i.ports.find((p) => p.number === target)?.dialPort ?? target;
+        return [
+          create(EndpointSchema, {
+            instance: i.name,
+            // Without a proxy nothing listens at the workload's address for it: dial the application itself.
+            address: i.injected ? i.address : i.dialAddress,
+            port: i.injected ? target : dialPort,
+            meshPort: i.injected ? MESH_PORT : 0,
+            identity: spiffeId(runtime.trustDomain, i.namespace, i.serviceAccount),
+            labels: { ...i.labels },
+            workload: i.workload,
+            namespace: i.namespace,
+            canonicalService: canonicalName(i),
+            canonicalRevision: canonicalRevision(i),
+            version: label(i.labels, 'version') ?? '',
+            app: label(i.labels, 'app') ?? '',
+            weight: 1,
+            draining: i.draining,
+            mtlsDisabled: mtlsFor(model, i, target).mode === 'DISABLE',
+          }),
+        ];
+      });
+      const key = endpointsName(host, port.port);
+      out.set(key, create(EndpointsSchema, { host, port: port.port, endpoints }));
+    }
+  }
+  return out;
+}

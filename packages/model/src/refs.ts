@@ -1,0 +1,53 @@
+/** Reference ids: what a plan carries in the place of positions, and the table that says where each one stands. */
+import { create } from '@bufbuild/protobuf';
+import { type Reference, ReferenceSchema } from '@weft/plan';
+import type { Model, Resource } from './types.ts';
+
+/** `VirtualService/shop/payment#spec.http[0]`. Stable while lines move. */
+export function refOf(resource: Pick<Resource, 'kind' | 'namespace' | 'name'>, field = ''): string {
+  return `${resource.kind}/${resource.namespace}/${resource.name}${field ? `#${field}` : ''}`;
+}
+
+/** Takes a ref apart again; undefined where it is none. */
+export function parseRef(ref: string): { kind: string; namespace: string; name: string; field: string } | undefined {
+  const m = /^([^/#]+)\/([^/#]*)\/([^/#]+)(?:#(.*))?$/s.exec(ref);
+  return m ? { kind: m[1], namespace: m[2], name: m[3], field: m[4] ?? '' } : undefined;
+}
+
+/** Collects the refs that a plan uses. */
+export class RefTable {
+  readonly #model: Model;
+  readonly #entries = new Map<string, Reference>();
+
+  constructor(model: Model) {
+    this.#model = model;
+  }
+
+  /** Notes the ref and gives it back. A field with no position of its own stands where the nearest field above it does. */
+  use(resource: Resource, field = ''): string {
+    const ref = refOf(resource, field);
+    if (!this.#entries.has(ref)) {
+      const at = this.#position(resource, field);
+      const { kind, namespace, name } = resource;
+      this.#entries.set(
+        ref,
+        create(ReferenceSchema, { ref, kind, namespace, name, file: at.file, line: at.line, field }),
+      );
+    }
+    return ref;
+  }
+
+  #position(resource: Resource, field: string): { file: string; line: number } {
+    let path = field;
+    while (path !== '') {
+      const p = this.#model.positions.get(refOf(resource, path));
+      if (p) return p;
+      path = path.slice(0, Math.max(path.lastIndexOf('.'), path.lastIndexOf('['), 0));
+    }
+    return resource.source;
+  }
+
+  list(): Reference[] {
+    return [...this.#entries.values()];
+  }
+}

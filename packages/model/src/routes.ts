@@ -1,0 +1,279 @@
+/** Routes of one service port for one client (features: B-5, B-7, B-9). */
+import { create } from '@bufbuild/protobuf';
+import {
+  DirectResponseSchema,
+  type Fault,
+  FaultSchema,
+  type HeaderOperations,
+  HeaderOperationsSchema,
+  type HttpMatch,
+  HttpMatchSchema,
+  type HttpRoute,
+  HttpRouteSchema,
+  type KeyMatch,
+  KeyMatchSchema,
+  outboundClusterName,
+  RedirectSchema,
+  type RetryPolicy,
+  RetryPolicySchema,
+  RewriteSchema,
+  type StringMatch,
+  StringMatchSchema,
+  type TcpRoute,
+  TcpRouteSchema,
+  type WeightedCluster,
+  WeightedClusterSchema,
+} from '@weft/plan';
+import { findService, hostCovers, hostSpecificity, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
+import { mayCarryHttp } from './protocols.ts';
+import type { RefTable } from './refs.ts';
+import type {
+  DestinationModel,
+  FaultModel,
+  HeaderOperationsModel,
+  HttpMatchModel,
+  HttpRouteModel,
+  KeyMatchModel,
+  Labels,
+  MeshDefaultsModel,
+  Model,
+  RetriesModel,
+  ServiceModel,
+  ServicePortModel,
+  StringMatchModel,
+  VirtualServiceModel,
+} from './types.ts';
+
+export const DEFAULT_RETRY_ON: readonly string[] = [
+  'connect-failure',
+  'refused-stream',
+  'unavailable',
+  'cancelled',
+  'retriable-status-codes',
+];
+
+/** The VirtualService for a service: the most specific host, the first in file order among equals. */
+export function virtualServiceFor(model: Model, service: ServiceModel): VirtualServiceModel | undefined {
+  const host = serviceHost(service, model.domain);
+  let best: VirtualServiceModel | undefined;
+  let bestScore = -1;
+  for (const vs of model.virtualServices) {
+    for (const written of vs.hosts) {
+      const pattern = resolveHost(written, vs.namespace, model.domain);
+      const score = hostSpecificity(pattern);
+      if (score > bestScore && hostCovers(pattern, host)) {
+        best = vs;
+        bestScore = score;
+      }
+    }
+  }
+  return best;
+}
+
+/** MeshDefaults for a destination: of the service's namespace, else of the root namespace. */
+export function defaultTimeout(model: Model, namespace: string): { ms: number; from: MeshDefaultsModel | undefined } {
+  for (const level of [namespace, model.rootNamespace]) {
+    const found = model.meshDefaults.find((d) => d.namespace === level && d.timeoutMs !== undefined);
+    if (found) return { ms: found.timeoutMs ?? 0, from: found };
+  }
+  return { ms: 0, from: undefined };
+}
+
+interface Client {
+  readonly namespace: string;
+  readonly labels: Labels;
+}
+
+export function compileHttpRoutes(
+  model: Model,
+  domain: string,
+  client: Client,
+  service: ServiceModel,
+  port: ServicePortModel,
+  refs: RefTable,
+): HttpRoute[] {
+  if (!mayCarryHttp(port.protocol)) return [];
+  const fallback = defaultTimeout(model, service.namespace);
+  const timeoutRef = fallback.from ? refs.use(fallback.from, 'spec.timeout') : '';
+  const vs = virtualServiceFor(model, service);
+  if (!vs || vs.http.length === 0) {
+    return [
+      create(HttpRouteSchema, {
+        ref: refs.use(service, port.field),
+        name: 'default',
+        clusters: [ownCluster(domain, service, port, refs)],
+        timeoutMs: fallback.ms,
+        timeoutRef,
+        retry: retryOf(undefined, ''),
+      }),
+    ];
+  }
+  const routes: HttpRoute[] = [];
+  for (const route of vs.http) {
+    const match = route.match.filter((m) => appliesTo(m, client, port.port));
+    // None of its matches can hold for this caller and port; with no match at all it holds always.
+    if (route.match.length > 0 && match.length === 0) continue;
+    routes.push(httpRoute(model, domain, vs, route, match, { ms: fallback.ms, ref: timeoutRef }, service, port, refs));
+  }
+  if (routes.length === 0) {
+    // A port that carries HTTP always has a route: this one says what "no rule for this caller" means.
+    const direct = create(DirectResponseSchema, { status: 404, body: '' });
+    routes.push(create(HttpRouteSchema, { ref: refs.use(vs, 'spec.http'), name: 'no-rule', directResponse: direct }));
+  }
+  return routes;
+}
+
+export function compileTcpRoutes(
+  model: Model,
+  domain: string,
+  client: Client,
+  service: ServiceModel,
+  port: ServicePortModel,
+  refs: RefTable,
+): TcpRoute[] {
+  const vs = virtualServiceFor(model, service);
+  for (const route of vs?.tcp ?? []) {
+    if (route.match.length > 0 && !route.match.some((m) => appliesTo(m, client, port.port))) continue;
+    const clusters = route.route.map((d) => weighted(model, domain, vs!, d, port, refs));
+    return [create(TcpRouteSchema, { ref: refs.use(vs!, route.field), clusters })];
+  }
+  const clusters = [ownCluster(domain, service, port, refs)];
+  return [create(TcpRouteSchema, { ref: refs.use(service, port.field), clusters })];
+}
+
+function appliesTo(
+  m: { port: number; sourceLabels: Labels; sourceNamespace: string },
+  client: Client,
+  port: number,
+): boolean {
+  if (m.port !== 0 && m.port !== port) return false;
+  if (m.sourceNamespace !== '' && m.sourceNamespace !== client.namespace) return false;
+  return labelsMatch(m.sourceLabels, client.labels);
+}
+
+function ownCluster(domain: string, service: ServiceModel, port: ServicePortModel, refs: RefTable): WeightedCluster {
+  const cluster = outboundClusterName(port.port, '', serviceHost(service, domain));
+  return create(WeightedClusterSchema, { ref: refs.use(service, port.field), cluster, weight: 100 });
+}
+
+function weighted(
+  model: Model,
+  domain: string,
+  vs: VirtualServiceModel,
+  d: DestinationModel,
+  listener: ServicePortModel,
+  refs: RefTable,
+): WeightedCluster {
+  const host = resolveHost(d.host, vs.namespace, model.domain);
+  const target = findService(model, host);
+  const tcp = target?.ports.filter((p) => p.transport === 'TCP') ?? [];
+  const port = d.port || (tcp.length === 1 ? tcp[0].port : listener.port);
+  return create(WeightedClusterSchema, {
+    ref: refs.use(vs, d.field),
+    cluster: outboundClusterName(port, d.subset, target ? serviceHost(target, domain) : host),
+    weight: d.weight,
+    headers: headersOf(d.headers),
+  });
+}
+
+function httpRoute(
+  model: Model,
+  domain: string,
+  vs: VirtualServiceModel,
+  route: HttpRouteModel,
+  match: readonly HttpMatchModel[],
+  fallback: { ms: number; ref: string },
+  _service: ServiceModel,
+  port: ServicePortModel,
+  refs: RefTable,
+): HttpRoute {
+  const own = route.timeoutMs !== undefined;
+  const forwards = route.route.length > 0;
+  // The timeout is that of the destination's namespace, where the route does not say its own.
+  const first = forwards ? findService(model, resolveHost(route.route[0].host, vs.namespace, model.domain)) : undefined;
+  const ofTarget = first ? defaultTimeout(model, first.namespace) : undefined;
+  const inherited = ofTarget
+    ? { ms: ofTarget.ms, ref: ofTarget.from ? refs.use(ofTarget.from, 'spec.timeout') : '' }
+    : fallback;
+  return create(HttpRouteSchema, {
+    ref: refs.use(vs, route.field),
+    name: route.name,
+    match: match.map((m) => httpMatch(m, vs, refs)),
+    clusters: route.route.map((d) => weighted(model, domain, vs, d, port, refs)),
+    redirect: route.redirect ? create(RedirectSchema, { ...route.redirect }) : undefined,
+    directResponse: route.directResponse ? create(DirectResponseSchema, { ...route.directResponse }) : undefined,
+    timeoutMs: !forwards ? 0 : own ? route.timeoutMs : inherited.ms,
+    timeoutRef: !forwards ? '' : own ? refs.use(vs, `${route.field}.timeout`) : inherited.ref,
+    retry: forwards ? retryOf(route.retries, route.retries ? refs.use(vs, `${route.field}.retries`) : '') : undefined,
+    fault: route.fault ? faultOf(route.fault, refs.use(vs, `${route.field}.fault`)) : undefined,
+    headers: headersOf(route.headers),
+    rewrite: route.rewrite ? create(RewriteSchema, { ...route.rewrite }) : undefined,
+  });
+}
+
+function httpMatch(m: HttpMatchModel, vs: VirtualServiceModel, refs: RefTable): HttpMatch {
+  return create(HttpMatchSchema, {
+    ref: refs.use(vs, m.field),
+    uri: stringMatch(m.uri),
+    method: stringMatch(m.method),
+    authority: stringMatch(m.authority),
+    scheme: stringMatch(m.scheme),
+    headers: m.headers.map(keyMatch),
+    withoutHeaders: m.withoutHeaders.map(keyMatch),
+    queryParams: m.queryParams.map(keyMatch),
+    ignoreUriCase: m.ignoreUriCase,
+  });
+}
+
+function stringMatch(m: StringMatchModel | undefined): StringMatch | undefined {
+  if (!m) return undefined;
+  return create(StringMatchSchema, {
+    kind: m.type === 'present' ? { case: 'present', value: true } : { case: m.type, value: m.value },
+  });
+}
+
+function keyMatch(m: KeyMatchModel): KeyMatch {
+  return create(KeyMatchSchema, { name: m.name, value: stringMatch(m.value) });
+}
+
+/** Absent: the default policy (2 retries on failures that are safe to retry). `attempts: 0`: none. */
+function retryOf(r: RetriesModel | undefined, ref: string): RetryPolicy {
+  const base = r?.backoffMs || 25;
+  return create(RetryPolicySchema, {
+    ref,
+    attempts: r ? r.attempts : 2,
+    perTryTimeoutMs: r?.perTryTimeoutMs ?? 0,
+    retryOn: r && r.retryOn.length > 0 ? [...r.retryOn] : [...DEFAULT_RETRY_ON],
+    statusCodes: [...(r?.statusCodes ?? [])],
+    backoffBaseMs: base,
+    backoffMaxMs: 10 * base,
+    ignorePreviousHosts: r?.ignorePreviousHosts ?? true,
+  });
+}
+
+function faultOf(f: FaultModel, ref: string): Fault {
+  const grpc = f.abort !== undefined && f.abort.httpStatus === 0;
+  return create(FaultSchema, {
+    ref,
+    delayPercent: f.delay?.percent ?? 0,
+    delayMs: f.delay?.delayMs ?? 0,
+    abortPercent: f.abort?.percent ?? 0,
+    abortStatus: f.abort?.httpStatus ?? 0,
+    abortGrpcStatus: grpc ? (f.abort?.grpcStatus ?? 0) : 0,
+    abortIsGrpc: grpc,
+  });
+}
+
+function headersOf(h: HeaderOperationsModel | undefined): HeaderOperations | undefined {
+  if (!h) return undefined;
+  const pairs = (list: readonly (readonly [string, string])[]) =>
+    list.map(([name, value]) => ({ $typeName: 'weft.plan.v1.Header' as const, name, value }));
+  return create(HeaderOperationsSchema, {
+    requestSet: pairs(h.requestSet),
+    requestAdd: pairs(h.requestAdd),
+    requestRemove: [...h.requestRemove],
+    responseSet: pairs(h.responseSet),
+    responseAdd: pairs(h.responseAdd),
+    responseRemove: [...h.responseRemove],
+  });
+}

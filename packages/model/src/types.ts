@@ -1,0 +1,333 @@
+/**
+ * The mesh as one immutable snapshot. Everything here is plain data: durations in milliseconds, hosts as they were
+ * written, defaults not yet applied (compile does that). Who builds a model (package config) has checked it: references
+ * resolve, numbers are in range.
+ */
+import type { Position } from '@weft/base';
+
+export type Labels = Readonly<Record<string, string>>;
+
+/** What every resource has. `source` is where its document begins. */
+export interface Resource {
+  readonly kind: string;
+  readonly name: string;
+  readonly namespace: string;
+  readonly labels: Labels;
+  readonly annotations: Labels;
+  readonly source: Position;
+}
+
+export type NamespaceModel = Resource;
+export type ServiceAccountModel = Resource;
+
+/** How the application protocol of a port was declared; `detect` where it was not. */
+export type PortProtocol = 'detect' | 'http' | 'http2' | 'grpc' | 'tcp' | 'tls';
+
+export interface ServicePortModel {
+  readonly port: number;
+  readonly name: string;
+  /** Workload port by number or by the name of a workload's port. */
+  readonly targetPort: number | string;
+  readonly protocol: PortProtocol;
+  /** UDP ports are known, and not captured. */
+  readonly transport: 'TCP' | 'UDP';
+  readonly field: string;
+}
+
+export interface ServiceModel extends Resource {
+  /** `undefined` or empty: selects nothing. */
+  readonly selector: Labels | undefined;
+  readonly ports: readonly ServicePortModel[];
+  /** A given virtual address. */
+  readonly clusterIP: string | undefined;
+  readonly headless: boolean;
+  readonly publishNotReadyAddresses: boolean;
+}
+
+export interface ProcessPortModel {
+  readonly port: number;
+  readonly name: string;
+  readonly protocol: PortProtocol;
+  readonly field: string;
+}
+
+export type ProbeAction =
+  | { readonly type: 'http'; readonly path: string; readonly port: number }
+  | { readonly type: 'tcp'; readonly port: number }
+  | { readonly type: 'exec'; readonly command: readonly string[] };
+
+export interface ProbeModel {
+  readonly action: ProbeAction;
+  readonly initialDelayMs: number; // default 0
+  readonly periodMs: number; // default 10 s
+  readonly timeoutMs: number; // default 1 s
+  readonly successThreshold: number; // default 1
+  readonly failureThreshold: number; // default 3
+}
+
+export type RestartPolicy = 'Always' | 'OnFailure' | 'Never';
+
+/** `weft.dev/v1alpha1 Process`: what a Deployment is on Kubernetes. `metadata.labels` are the workload's labels. */
+export interface ProcessModel extends Resource {
+  readonly command: readonly string[];
+  /** As written: relative to the folder of the file (`source.file`). */
+  readonly cwd: string | undefined;
+  readonly env: readonly { readonly name: string; readonly value: string }[];
+  readonly ports: readonly ProcessPortModel[];
+  readonly serviceAccountName: string; // default 'default'
+  readonly replicas: number; // default 1
+  readonly readinessProbe: ProbeModel | undefined;
+  readonly restartPolicy: RestartPolicy; // default Always
+  /** User id the command runs as; never 1337, whose traffic is not captured. */
+  readonly runAsUser: number | undefined;
+}
+
+export type StringMatchModel =
+  | { readonly type: 'exact' | 'prefix' | 'regex'; readonly value: string }
+  | { readonly type: 'present' };
+
+export interface KeyMatchModel {
+  readonly name: string;
+  readonly value: StringMatchModel;
+}
+
+export interface HttpMatchModel {
+  readonly field: string;
+  readonly uri: StringMatchModel | undefined;
+  readonly method: StringMatchModel | undefined;
+  readonly authority: StringMatchModel | undefined;
+  readonly scheme: StringMatchModel | undefined;
+  readonly headers: readonly KeyMatchModel[];
+  readonly withoutHeaders: readonly KeyMatchModel[];
+  readonly queryParams: readonly KeyMatchModel[];
+  readonly ignoreUriCase: boolean;
+  /** Service port; 0: any. */
+  readonly port: number;
+  /** Selects callers when the plan is made. */
+  readonly sourceLabels: Labels;
+  readonly sourceNamespace: string;
+}
+
+export interface HeaderOperationsModel {
+  readonly requestSet: readonly (readonly [string, string])[];
+  readonly requestAdd: readonly (readonly [string, string])[];
+  readonly requestRemove: readonly string[];
+  readonly responseSet: readonly (readonly [string, string])[];
+  readonly responseAdd: readonly (readonly [string, string])[];
+  readonly responseRemove: readonly string[];
+}
+
+export interface DestinationModel {
+  readonly field: string;
+  readonly host: string;
+  readonly subset: string;
+  /** 0: the service's only port. */
+  readonly port: number;
+  readonly weight: number;
+  readonly headers: HeaderOperationsModel | undefined;
+}
+
+export interface RetriesModel {
+  readonly attempts: number;
+  readonly perTryTimeoutMs: number; // 0: the route's timeout
+  readonly retryOn: readonly string[]; // empty: the default conditions
+  readonly statusCodes: readonly number[];
+  readonly backoffMs: number; // 0: default
+  readonly ignorePreviousHosts: boolean;
+}
+
+export interface FaultModel {
+  readonly delay: { readonly percent: number; readonly delayMs: number } | undefined;
+  readonly abort: { readonly percent: number; readonly httpStatus: number; readonly grpcStatus: number } | undefined;
+}
+
+export interface HttpRouteModel {
+  readonly field: string;
+  readonly name: string;
+  readonly match: readonly HttpMatchModel[];
+  readonly route: readonly DestinationModel[];
+  readonly redirect:
+    | {
+        readonly uri: string;
+        readonly authority: string;
+        readonly scheme: string;
+        readonly port: number;
+        readonly code: number;
+      }
+    | undefined;
+  readonly directResponse: { readonly status: number; readonly body: string } | undefined;
+  readonly rewrite: { readonly uri: string; readonly authority: string } | undefined;
+  /** `undefined`: not said (the defaults of the mesh hold); 0: none. */
+  readonly timeoutMs: number | undefined;
+  readonly retries: RetriesModel | undefined;
+  readonly fault: FaultModel | undefined;
+  readonly headers: HeaderOperationsModel | undefined;
+}
+
+export interface TcpRouteModel {
+  readonly field: string;
+  readonly match: readonly { readonly port: number; readonly sourceLabels: Labels; readonly sourceNamespace: string }[];
+  readonly route: readonly DestinationModel[];
+}
+
+export interface VirtualServiceModel extends Resource {
+  readonly hosts: readonly string[];
+  readonly http: readonly HttpRouteModel[];
+  readonly tcp: readonly TcpRouteModel[];
+}
+
+export interface OutlierDetectionModel {
+  readonly consecutive5xxErrors: number | undefined;
+  readonly consecutiveGatewayErrors: number | undefined;
+  readonly intervalMs: number | undefined;
+  readonly baseEjectionTimeMs: number | undefined;
+  readonly maxEjectionPercent: number | undefined;
+  readonly minHealthPercent: number | undefined;
+  readonly splitExternalLocalOriginErrors: boolean;
+  readonly consecutiveLocalOriginFailures: number | undefined;
+}
+
+export interface ConnectionPoolModel {
+  readonly maxConnections: number | undefined;
+  readonly connectTimeoutMs: number | undefined;
+  readonly maxPendingRequests: number | undefined;
+  readonly maxRequests: number | undefined;
+  readonly maxRequestsPerConnection: number | undefined;
+  readonly maxRetries: number | undefined;
+  readonly idleTimeoutMs: number | undefined;
+}
+
+export type LoadBalancerName = 'LEAST_REQUEST' | 'ROUND_ROBIN' | 'RANDOM';
+
+export interface TrafficPolicyModel {
+  readonly field: string;
+  readonly loadBalancer: LoadBalancerName | undefined;
+  readonly connectionPool: ConnectionPoolModel | undefined;
+  readonly outlierDetection: OutlierDetectionModel | undefined;
+  readonly tlsMode: 'DISABLE' | 'ISTIO_MUTUAL' | undefined;
+}
+
+export interface SubsetModel {
+  readonly field: string;
+  readonly name: string;
+  readonly labels: Labels;
+  readonly trafficPolicy: TrafficPolicyModel | undefined;
+}
+
+export interface DestinationRuleModel extends Resource {
+  readonly host: string;
+  readonly trafficPolicy: TrafficPolicyModel | undefined;
+  readonly subsets: readonly SubsetModel[];
+}
+
+export type MtlsModeName = 'UNSET' | 'DISABLE' | 'PERMISSIVE' | 'STRICT';
+
+export interface PeerAuthenticationModel extends Resource {
+  readonly selector: Labels | undefined;
+  readonly mode: MtlsModeName;
+  readonly portLevel: ReadonlyMap<number, MtlsModeName>;
+}
+
+export interface AuthorizationSourceModel {
+  readonly principals: readonly string[];
+  readonly notPrincipals: readonly string[];
+  readonly namespaces: readonly string[];
+  readonly notNamespaces: readonly string[];
+  readonly ipBlocks: readonly string[];
+  readonly notIpBlocks: readonly string[];
+  readonly serviceAccounts: readonly string[];
+  readonly notServiceAccounts: readonly string[];
+  readonly trustDomains: readonly string[];
+  readonly notTrustDomains: readonly string[];
+}
+
+export interface AuthorizationOperationModel {
+  readonly hosts: readonly string[];
+  readonly notHosts: readonly string[];
+  readonly ports: readonly string[];
+  readonly notPorts: readonly string[];
+  readonly methods: readonly string[];
+  readonly notMethods: readonly string[];
+  readonly paths: readonly string[];
+  readonly notPaths: readonly string[];
+}
+
+export interface AuthorizationRuleModel {
+  readonly field: string;
+  readonly from: readonly AuthorizationSourceModel[];
+  readonly to: readonly AuthorizationOperationModel[];
+  readonly when: readonly {
+    readonly key: string;
+    readonly values: readonly string[];
+    readonly notValues: readonly string[];
+  }[];
+}
+
+export interface AuthorizationPolicyModel extends Resource {
+  readonly selector: Labels | undefined;
+  readonly action: 'ALLOW' | 'DENY' | 'AUDIT';
+  readonly rules: readonly AuthorizationRuleModel[];
+  readonly dryRun: boolean;
+}
+
+/** `weft.dev/v1alpha1 MeshDefaults`: in the root namespace it holds for the mesh, elsewhere for that namespace's services. */
+export interface MeshDefaultsModel extends Resource {
+  readonly timeoutMs: number | undefined;
+}
+
+export interface Model {
+  readonly namespaces: readonly NamespaceModel[];
+  readonly serviceAccounts: readonly ServiceAccountModel[];
+  readonly services: readonly ServiceModel[];
+  readonly processes: readonly ProcessModel[];
+  readonly virtualServices: readonly VirtualServiceModel[];
+  readonly destinationRules: readonly DestinationRuleModel[];
+  readonly peerAuthentications: readonly PeerAuthenticationModel[];
+  readonly authorizationPolicies: readonly AuthorizationPolicyModel[];
+  readonly meshDefaults: readonly MeshDefaultsModel[];
+  /** ref → where that field stands. A ref is `Kind/namespace/name#field.path`. */
+  readonly positions: ReadonlyMap<string, Position>;
+  /** Policies of this namespace hold for the whole mesh. Default istio-system. */
+  readonly rootNamespace: string;
+  /** Default cluster.local. */
+  readonly domain: string;
+}
+
+/** One running copy of a workload, as the supervisor or the platform tells. */
+export interface Instance {
+  readonly name: string; // unique in the mesh: payment-v1-0
+  readonly workload: string; // payment-v1
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly labels: Labels;
+  readonly address: string; // its own IP address
+  readonly ports: readonly InstancePort[];
+  readonly injected: boolean;
+  readonly ready: boolean;
+  readonly draining: boolean;
+  /** Where the application listens as its own proxy sees it; the same as `address`, 127.0.0.1 in explicit mode. */
+  readonly dialAddress: string;
+}
+
+export interface InstancePort {
+  readonly number: number;
+  readonly name?: string;
+  readonly protocol?: PortProtocol;
+  /** The application's real port where it is not `number` (explicit mode: the application was given `$PORT`). */
+  readonly dialPort?: number;
+}
+
+/** What compile needs beyond configuration. */
+export interface MeshRuntime {
+  readonly mesh: string;
+  readonly trustDomain: string;
+  readonly domain: string;
+  readonly capture: 'transparent' | 'explicit';
+  readonly instances: readonly Instance[];
+  /** Service host (FQDN) → virtual addresses. Headless services have none. */
+  readonly vips: ReadonlyMap<string, readonly string[]>;
+  /** Unknown destinations are refused; default false. */
+  readonly registryOnly?: boolean;
+  readonly drainMs?: number; // default 5000
+  readonly cluster?: string; // default Kubernetes
+}

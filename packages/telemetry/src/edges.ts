@@ -199,8 +199,9 @@ export interface EdgeSummary extends EdgeKey {
 }
 
 /** A failure as the mesh counts it: no answer, a 5xx, or a gRPC status that is the server's fault. */
-export function isFailure(code: number, grpcStatus: number): boolean {
-  if (code === -1) return false;
+export function isFailure(code: number, grpcStatus: number, flags = ''): boolean {
+  // A TCP connection fails where a flag says why (UF, UH, NR, …).
+  if (code === -1) return flags !== '';
   if (code === 0 || code >= 500) return true;
   // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS
   return grpcStatus === 2 || grpcStatus === 4 || (grpcStatus >= 12 && grpcStatus <= 15);
@@ -244,7 +245,7 @@ export class EdgeTable {
     for (const d of report.deltas) {
       const row = this.#row(d);
       if (!row) continue;
-      const failed = isFailure(d.code, d.grpcStatus) ? d.requests : 0;
+      const failed = isFailure(d.code, d.grpcStatus, d.flags) ? d.requests : 0;
       row.requests += d.requests;
       row.failures += failed;
       addSparse(row.counts, d.buckets);

@@ -1,0 +1,231 @@
+import {
+  type AccessLogEntry,
+  type Edge,
+  EdgeAggregator,
+  formatAccessLog,
+  IstioMetrics,
+  type PeerSeries,
+  type Registry,
+  type TcpSeries,
+  unknownWorkload,
+} from '@weft/telemetry';
+import type { EdgeKey, Observer, PeerInfo, Reporter, RequestRecord, ServiceInfo, TcpRecord } from './types.ts';
+
+export interface ObserverOptions {
+  registry: Registry;
+  edges?: EdgeAggregator;
+  /** Takes one line of the access log with its line feed; absent: no access log. */
+  log?: (line: string) => void;
+  /** `file:line` of a reference id. */
+  where?: (ref: string) => string | undefined;
+}
+
+/** All that is counted for one pair, service, reporter and kind of transport. */
+interface Entry {
+  series: PeerSeries;
+  /** Absent where the other end's proxy tells the control plane about this edge already. */
+  edge: Edge | undefined;
+}
+
+interface OpenConnection {
+  entry: Entry;
+  tcp: TcpSeries;
+  /** Bytes that are in the counters already. */
+  bytesIn: number;
+  bytesOut: number;
+}
+
+const nobody: PeerInfo = Object.freeze({
+  workload: '',
+  namespace: '',
+  principal: '',
+  version: '',
+  app: '',
+  canonicalService: '',
+  canonicalRevision: '',
+  cluster: '',
+  instance: '',
+});
+const noService: ServiceInfo = Object.freeze({ host: '', name: '', namespace: '', port: 0 });
+
+/**
+ * Turns what the data path reports into metrics, access log and live edges.
+ *
+ * Series are found by the identity of the PeerInfo and ServiceInfo objects first, so these must not change once they
+ * were passed; equal content in another object finds the same series, only slower.
+ */
+export class MeshObserver implements Observer {
+  readonly registry: Registry;
+  readonly edges: EdgeAggregator;
+  readonly #metrics: IstioMetrics;
+  readonly #log: ((line: string) => void) | undefined;
+  readonly #where: (ref: string) => string | undefined;
+  /** Four slots per triple: reporter × mTLS. */
+  #entries = new WeakMap<PeerInfo, WeakMap<PeerInfo, WeakMap<ServiceInfo, (Entry | undefined)[]>>>();
+  #open = new Map<TcpRecord, OpenConnection>();
+  #line: AccessLogEntry = {
+    startMs: 0,
+    responseCode: 0,
+    responseFlags: '',
+    bytesReceived: 0,
+    bytesSent: 0,
+    durationMs: 0,
+    reporter: 'source',
+  };
+
+  constructor(options: ObserverOptions) {
+    this.registry = options.registry;
+    this.edges = options.edges ?? new EdgeAggregator({ count: (name) => options.registry.count(name) });
+    this.#metrics = new IstioMetrics(options.registry);
+    this.#log = options.log;
+    this.#where = options.where ?? (() => undefined);
+  }
+
+  #entry(
+    reporter: Reporter,
+    source: PeerInfo = nobody,
+    destination: PeerInfo = nobody,
+    service: ServiceInfo = noService,
+    mtls = false,
+  ): Entry {
+    let bySource = this.#entries.get(source);
+    if (!bySource) this.#entries.set(source, (bySource = new WeakMap()));
+    let byDestination = bySource.get(destination);
+    if (!byDestination) bySource.set(destination, (byDestination = new WeakMap()));
+    let slots = byDestination.get(service);
+    if (!slots) byDestination.set(service, (slots = [undefined, undefined, undefined, undefined]));
+    const slot = (reporter === 'source' ? 0 : 2) + (mtls ? 1 : 0);
+    let entry = slots[slot];
+    if (entry) return entry;
+    entry = {
+      series: this.#metrics.peer({
+        reporter,
+        source: source === nobody ? unknownWorkload : source,
+        destination: destination === nobody ? unknownWorkload : destination,
+        service: service.host,
+        serviceName: service.name,
+        serviceNamespace: service.namespace,
+        security: reporter === 'source' ? 'unknown' : mtls ? 'mutual_tls' : 'none',
+      }),
+      // An mTLS caller has a proxy, and that one reports the edge: the destination's view would count it twice.
+      edge:
+        reporter === 'destination' && mtls
+          ? undefined
+          : this.edges.edge({
+              source: source.workload || 'unknown',
+              sourceNamespace: source.namespace || 'unknown',
+              destination: service.host || destination.workload || 'unknown',
+              version: destination.version,
+              mtls,
+            }),
+    };
+    slots[slot] = entry;
+    return entry;
+  }
+
+  request(r: RequestRecord): void {
+    const entry = this.#entry(r.reporter, r.source, r.destination, r.service, r.mtls);
+    entry.series.request(r.protocol, r.status, r.grpcStatus, r.flags, r.durationMs, r.bytesIn, r.bytesOut);
+    entry.edge?.record(r.status, r.grpcStatus, r.flags, r.durationMs);
+    if (!this.#log) return;
+    const e = this.#common(r);
+    e.method = r.method;
+    e.path = r.path;
+    e.protocol = r.httpVersion;
+    e.responseCode = r.status;
+    e.upstreamServiceTimeMs = r.upstreamMs;
+    e.authority = r.authority;
+    e.userAgent = r.userAgent;
+    e.requestId = r.requestId;
+    e.grpcStatus = r.grpcStatus;
+    e.traceparent = r.traceparent;
+    e.retries = Math.max(0, r.attempts - 1);
+    e.requestedServerName = undefined;
+    this.#log(formatAccessLog(e));
+  }
+
+  tcpOpen(r: TcpRecord): void {
+    const entry = this.#entry(r.reporter, r.source, r.destination, r.service, r.mtls);
+    const tcp = entry.series.tcp();
+    tcp.opened();
+    if (entry.edge) entry.edge.inFlight += 1;
+    this.#open.set(r, { entry, tcp, bytesIn: 0, bytesOut: 0 });
+  }
+
+  tcpClose(r: TcpRecord): void {
+    const open = this.#open.get(r);
+    if (open) {
+      this.#open.delete(r);
+      if (open.entry.edge) open.entry.edge.inFlight -= 1;
+      addBytes(open, r);
+    }
+    const entry = this.#entry(r.reporter, r.source, r.destination, r.service, r.mtls);
+    entry.series.tcp(r.flags).closed();
+    entry.edge?.record(-1, -1, r.flags, r.durationMs);
+    if (!this.#log) return;
+    const e = this.#common(r);
+    e.method = undefined;
+    e.path = undefined;
+    e.protocol = undefined;
+    e.responseCode = 0;
+    e.upstreamServiceTimeMs = -1;
+    e.authority = undefined;
+    e.userAgent = undefined;
+    e.requestId = undefined;
+    e.grpcStatus = -1;
+    e.traceparent = undefined;
+    e.retries = 0;
+    e.requestedServerName = r.sni;
+    this.#log(formatAccessLog(e));
+  }
+
+  /** The fields that both kinds have, in the one entry that is reused: every field is set again each time. */
+  #common(r: RequestRecord | TcpRecord): AccessLogEntry {
+    const e = this.#line;
+    e.startMs = r.startWallMs;
+    e.responseFlags = r.flags;
+    e.responseCodeDetails = r.details;
+    e.bytesReceived = r.bytesIn;
+    e.bytesSent = r.bytesOut;
+    e.durationMs = r.durationMs;
+    e.upstreamHost = r.upstreamHost;
+    e.upstreamCluster = r.cluster;
+    e.downstreamRemoteAddress = r.downstreamRemote;
+    e.routeName = r.routeRef;
+    e.sourcePrincipal = r.source?.principal;
+    e.policy = r.authzPolicy;
+    e.policySource = this.#where(r.authzRef);
+    e.routeSource = this.#where(r.routeRef);
+    e.epoch = Number(r.epoch);
+    e.reporter = r.reporter;
+    return e;
+  }
+
+  inFlight(key: EdgeKey, delta: number): void {
+    // Whether the link has mTLS is not known before it is dialled; the identity that the peer has to prove says it.
+    const peer = key.reporter === 'source' ? key.destination : key.source;
+    const mtls = peer !== undefined && peer.principal !== '';
+    const { edge } = this.#entry(key.reporter, key.source, key.destination, key.service, mtls);
+    if (edge) edge.inFlight += delta;
+  }
+
+  count(name: string): void {
+    this.registry.count(name);
+  }
+
+  /** Adds what open connections carried since the last time; the owner calls it every few seconds. */
+  flush(): void {
+    for (const [record, open] of this.#open) addBytes(open, record);
+  }
+
+  /** Opaque connections open now. */
+  get openConnections(): number {
+    return this.#open.size;
+  }
+}
+
+function addBytes(open: OpenConnection, r: TcpRecord): void {
+  open.tcp.bytes(r.bytesOut - open.bytesOut, r.bytesIn - open.bytesIn);
+  open.bytesIn = r.bytesIn;
+  open.bytesOut = r.bytesOut;
+}

@@ -1,1 +1,9 @@
-export {};
+/** Delta ADS, wire-compatible with Envoy's, for any resource types. */
+export * from './channel.ts';
+export * from './client.ts';
+export type { Node } from './gen/envoy/config/core/v3/base_pb.js';
+export { AggregatedDiscoveryService } from './gen/envoy/service/discovery/v3/ads_pb.js';
+export * from './gen/envoy/service/discovery/v3/discovery_pb.js';
+export { AsyncQueue } from './queue.ts';
+export * from './server.ts';
+export { DeltaSession, type Resources, type TypeStatus } from './session.ts';

@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { DeltaDiscoveryRequestSchema } from './gen/envoy/service/discovery/v3/discovery_pb.js';
+import { DeltaSession, type Resources } from './session.ts';
+
+const PART = 'type.example/Part';
+const ENDPOINTS = 'type.example/Endpoints';
+const text = new TextEncoder();
+const resources = (o: Record<string, string>): Resources =>
+  new Map(Object.entries(o).map(([name, v]) => [name, { version: v, bytes: text.encode(v) }]));
+const request = (init: MessageInitShape<typeof DeltaDiscoveryRequestSchema>) =>
+  create(DeltaDiscoveryRequestSchema, init);
+const names = (r: { resources: { name: string }[] }) => r.resources.map((x) => x.name).sort();
+
+test('one change is one response, and the next one waits for its answer', () => {
+  const s = new DeltaSession([PART, ENDPOINTS]);
+  s.set(ENDPOINTS, resources({ e: '1' }), '1');
+  s.receive(request({ typeUrl: ENDPOINTS }));
+  s.receive(request({ typeUrl: PART }));
+  s.set(PART, resources({ a: '1', b: '1' }), '1');
+  const [parts, endpoints, ...none] = s.pull();
+  assert.equal(none.length, 0);
+  assert.deepEqual([parts.typeUrl, endpoints.typeUrl], [PART, ENDPOINTS]);
+  assert.deepEqual(names(parts), ['a', 'b']);
+
+  s.set(PART, resources({ a: '2', b: '1' }), '2');
+  s.set(PART, resources({ a: '3', c: '1' }), '3');
+  assert.equal(s.pull().length, 0);
+  s.receive(request({ typeUrl: PART, responseNonce: 'stale' }));
+  assert.equal(s.pull().length, 0);
+  s.receive(request({ typeUrl: PART, responseNonce: parts.nonce }));
+  const [next] = s.pull();
+  assert.deepEqual(names(next), ['a', 'c']);
+  assert.deepEqual(next.removedResources, ['b']);
+  assert.equal(s.status(PART).acked, '1');
+  s.receive(request({ typeUrl: PART, responseNonce: next.nonce }));
+  assert.deepEqual([s.status(PART).acked, s.status(PART).pending], ['3', false]);
+  assert.equal(s.set(PART, resources({ a: '3', c: '1' }), '4'), false);
+  assert.equal(s.pull().length, 0);
+  assert.equal(s.status(PART).acked, '4');
+});
+
+test('a NACK keeps what was acknowledged, is not repeated, and the next change carries all that differs', () => {
+  const s = new DeltaSession([PART]);
+  s.receive(request({ typeUrl: PART }));
+  s.set(PART, resources({ a: '1' }), '1');
+  s.receive(request({ typeUrl: PART, responseNonce: s.pull()[0].nonce }));
+  s.set(PART, resources({ a: '2', b: '2' }), '2');
+  s.receive(
+    request({ typeUrl: PART, responseNonce: s.pull()[0].nonce, errorDetail: { code: 3, message: 'b is broken' } }),
+  );
+  assert.equal(s.pull().length, 0);
+  assert.deepEqual([s.status(PART).error, s.status(PART).acked, s.status(PART).offered], ['b is broken', '1', '2']);
+  s.set(PART, resources({ a: '2', b: '3' }), '3');
+  const [again] = s.pull();
+  assert.deepEqual(names(again), ['a', 'b']);
+  s.receive(request({ typeUrl: PART, responseNonce: again.nonce }));
+  assert.deepEqual([s.status(PART).error, s.status(PART).acked], [undefined, '3']);
+});
+
+test('a client that comes back gets only what it lacks, and always an answer', () => {
+  const s = new DeltaSession([PART]);
+  s.set(PART, resources({ a: '2', b: '1' }), '5');
+  s.receive(request({ typeUrl: PART, initialResourceVersions: { a: '1', b: '1', gone: '1' } }));
+  const [response] = s.pull();
+  assert.deepEqual(names(response), ['a']);
+  assert.deepEqual(response.removedResources, ['gone']);
+  const same = new DeltaSession([PART]);
+  same.set(PART, resources({ a: '2' }), '5');
+  same.receive(request({ typeUrl: PART, initialResourceVersions: { a: '2' } }));
+  const [empty] = same.pull();
+  assert.deepEqual([empty.resources.length, empty.removedResources.length], [0, 0]);
+});
+
+test('names: subscribed, absent, asked again and left', () => {
+  const s = new DeltaSession([PART]);
+  s.set(PART, resources({ a: '1', b: '1' }), '1');
+  s.receive(request({ typeUrl: PART, resourceNamesSubscribe: ['a', 'nowhere'] }));
+  const [first] = s.pull();
+  assert.deepEqual([names(first), first.removedResources], [['a'], ['nowhere']]);
+  s.receive(request({ typeUrl: PART, responseNonce: first.nonce }));
+  assert.equal(s.pull().length, 0);
+  s.receive(request({ typeUrl: PART, resourceNamesSubscribe: ['a', 'b'] }));
+  const [second] = s.pull();
+  assert.deepEqual(names(second), ['a', 'b']);
+  s.receive(request({ typeUrl: PART, responseNonce: second.nonce, resourceNamesUnsubscribe: ['b'] }));
+  s.set(PART, resources({ a: '1', b: '2', nowhere: '1' }), '2');
+  assert.deepEqual(names(s.pull()[0]), ['nowhere']);
+  assert.throws(() => s.receive(request({ typeUrl: 'other' })), { code: 'xds/unknown-type' });
+});

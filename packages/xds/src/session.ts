@@ -1,0 +1,263 @@
+/**
+ * The server's half of one delta xDS stream, without I/O: what the client asked for, what it holds, what it is owed.
+ * The change that makes the client's state the wanted one travels as one response for each type, answered by one ACK
+ * or NACK; meanwhile nothing more of that type is sent, so that a slow client is owed at most one response a type.
+ */
+import { create } from '@bufbuild/protobuf';
+import { WeftError } from '@weft/base';
+import {
+  type DeltaDiscoveryRequest,
+  type DeltaDiscoveryResponse,
+  DeltaDiscoveryResponseSchema,
+} from './gen/envoy/service/discovery/v3/discovery_pb.js';
+
+export interface Resource {
+  /** Changes exactly when the bytes do. */
+  version: string;
+  bytes: Uint8Array;
+}
+
+export type Resources = ReadonlyMap<string, Resource>;
+
+/** Bounds on what a client can make the server remember. */
+const MAX_NAMES = 20_000;
+const MAX_NAME_LENGTH = 1024;
+
+export interface TypeStatus {
+  /** Responses sent, and nonce order of the newest; 0: nothing was sent yet. */
+  sent: number;
+  /** The label (see `set`) of the state that the client last accepted. */
+  acked: string | undefined;
+  /** The label of the newest state that was sent. */
+  offered: string | undefined;
+  /** The reason of the last NACK, until a later ACK. */
+  error: string | undefined;
+  /** A response waits for its answer. */
+  pending: boolean;
+  subscribed: boolean;
+}
+
+interface Outstanding {
+  nonce: string;
+  updated: Map<string, string>;
+  removed: string[];
+  generation: number;
+  label: string;
+}
+
+interface TypeState {
+  wanted: Resources;
+  label: string;
+  generation: number;
+  /** Whether `set` was called: before it nothing is known, and nothing is sent. */
+  known: boolean;
+  subscribed: boolean;
+  wildcard: boolean;
+  names: Set<string>;
+  /** What the client holds by its own word: name → version. */
+  held: Map<string, string>;
+  /** Subscribed by name and told to be absent. */
+  absent: Set<string>;
+  outstanding: Outstanding | undefined;
+  rejectedGeneration: number;
+  /** A (re)subscription is always answered, with an empty response if there is nothing new. */
+  mustAnswer: boolean;
+  sent: number;
+  acked: string | undefined;
+  offered: string | undefined;
+  error: string | undefined;
+}
+
+export class DeltaSession {
+  readonly #types = new Map<string, TypeState>();
+  #nonce = 0;
+
+  /** `types` in the order in which changes are sent: what refers before what is referred to, as Envoy's CDS before EDS. */
+  constructor(types: readonly string[]) {
+    for (const type of types) {
+      this.#types.set(type, {
+        wanted: new Map(),
+        label: '',
+        generation: 0,
+        known: false,
+        subscribed: false,
+        wildcard: false,
+        names: new Set(),
+        held: new Map(),
+        absent: new Set(),
+        outstanding: undefined,
+        rejectedGeneration: -1,
+        mustAnswer: false,
+        sent: 0,
+        acked: undefined,
+        offered: undefined,
+        error: undefined,
+      });
+    }
+  }
+
+  /**
+   * The whole wanted state of one type; `label` names it in status (an epoch). Returns whether it differs from what was
+   * wanted before.
+   */
+  set(type: string, resources: Resources, label = ''): boolean {
+    const state = this.#state(type);
+    let changed = !state.known || state.wanted.size !== resources.size;
+    if (!changed) {
+      for (const [name, resource] of resources) {
+        if (state.wanted.get(name)?.version !== resource.version) {
+          changed = true;
+          break;
+        }
+      }
+    }
+    state.known = true;
+    state.label = label;
+    if (changed) {
+      state.wanted = resources;
+      state.generation++;
+    } else if (!state.outstanding && state.acked !== undefined && state.error === undefined) {
+      // Nothing to send: the client holds the new state already.
+      state.acked = label;
+      state.offered = label;
+    } else if (state.outstanding?.generation === state.generation) {
+      state.outstanding.label = label;
+      state.offered = label;
+    }
+    return changed;
+  }
+
+  /** Takes a request in; throws `xds/…` where the client breaks the protocol, and the stream must end. */
+  receive(request: DeltaDiscoveryRequest): void {
+    const state = this.#state(request.typeUrl);
+    this.#answer(state, request);
+    if (!state.subscribed) {
+      state.subscribed = true;
+      state.mustAnswer = true;
+      const names = request.resourceNamesSubscribe;
+      state.wildcard = names.length === 0 || names.includes('*');
+      for (const [name, version] of Object.entries(request.initialResourceVersions)) {
+        checkName(name, state.held.size);
+        state.held.set(name, version);
+      }
+      for (const name of names) this.#subscribe(state, name, true);
+    } else {
+      for (const name of request.resourceNamesSubscribe) this.#subscribe(state, name, false);
+    }
+    for (const name of request.resourceNamesUnsubscribe) {
+      if (name === '*') state.wildcard = false;
+      state.names.delete(name);
+      state.absent.delete(name);
+      if (!state.wildcard) state.held.delete(name);
+    }
+  }
+
+  /** The responses that are due, in the order of the types. */
+  pull(): DeltaDiscoveryResponse[] {
+    const responses: DeltaDiscoveryResponse[] = [];
+    for (const [type, state] of this.#types) {
+      const response = this.#due(type, state);
+      if (response) responses.push(response);
+    }
+    return responses;
+  }
+
+  status(type: string): TypeStatus {
+    const { sent, acked, offered, error, outstanding, subscribed } = this.#state(type);
+    return { sent, acked, offered, error, pending: outstanding !== undefined, subscribed };
+  }
+
+  #state(type: string): TypeState {
+    const state = this.#types.get(type);
+    if (!state) {
+      const known = [...this.#types.keys()].join(', ');
+      throw new WeftError(
+        'xds/unknown-type',
+        `resource type ${JSON.stringify(type.slice(0, 200))} is not served here: ask for one of ${known}`,
+      );
+    }
+    return state;
+  }
+
+  #subscribe(state: TypeState, name: string, first: boolean): void {
+    if (name === '*') {
+      state.wildcard = true;
+    } else {
+      checkName(name, state.names.size);
+      state.names.add(name);
+      state.absent.delete(name);
+      // Asking again for a name means: send it again, except when the client says which version it has.
+      if (!first) state.held.delete(name);
+    }
+    state.mustAnswer = true;
+  }
+
+  #answer(state: TypeState, request: DeltaDiscoveryRequest): void {
+    const outstanding = state.outstanding;
+    if (!outstanding || request.responseNonce !== outstanding.nonce) return;
+    state.outstanding = undefined;
+    if (request.errorDetail) {
+      state.error = (request.errorDetail.message || `code ${request.errorDetail.code}`).slice(0, 4096);
+      // The same again would be refused again: the next try is the next change.
+      state.rejectedGeneration = outstanding.generation;
+      return;
+    }
+    for (const [name, version] of outstanding.updated) state.held.set(name, version);
+    for (const name of outstanding.removed) {
+      state.held.delete(name);
+      if (state.names.has(name)) state.absent.add(name);
+    }
+    state.acked = outstanding.label;
+    state.error = undefined;
+  }
+
+  #due(type: string, state: TypeState): DeltaDiscoveryResponse | undefined {
+    if (!state.subscribed || !state.known || state.outstanding || state.rejectedGeneration === state.generation)
+      return undefined;
+    const response = create(DeltaDiscoveryResponseSchema, { typeUrl: type, systemVersionInfo: state.label });
+    const updated = new Map<string, string>();
+    for (const [name, resource] of state.wanted) {
+      if (!state.wildcard && !state.names.has(name)) continue;
+      if (state.held.get(name) === resource.version) continue;
+      updated.set(name, resource.version);
+      response.resources.push({
+        $typeName: 'envoy.service.discovery.v3.Resource',
+        name,
+        version: resource.version,
+        aliases: [],
+        resource: { $typeName: 'google.protobuf.Any', typeUrl: type, value: resource.bytes },
+      });
+    }
+    for (const name of state.held.keys()) if (!state.wanted.has(name)) response.removedResources.push(name);
+    for (const name of state.names) {
+      if (!state.wanted.has(name) && !state.held.has(name) && !state.absent.has(name))
+        response.removedResources.push(name);
+    }
+    if (updated.size === 0 && response.removedResources.length === 0 && !state.mustAnswer) return undefined;
+    state.mustAnswer = false;
+    const nonce = `${++this.#nonce}`;
+    response.nonce = nonce;
+    state.outstanding = {
+      nonce,
+      updated,
+      removed: [...response.removedResources],
+      generation: state.generation,
+      label: state.label,
+    };
+    state.sent++;
+    state.offered = state.label;
+    return response;
+  }
+}
+
+function checkName(name: string, count: number): void {
+  if (name.length > MAX_NAME_LENGTH) {
+    throw new WeftError(
+      'xds/name-too-long',
+      `a resource name of ${name.length} characters was asked for: at most ${MAX_NAME_LENGTH} are allowed`,
+    );
+  }
+  if (count >= MAX_NAMES) {
+    throw new WeftError('xds/too-many-names', `more than ${MAX_NAMES} resource names were asked for on one stream`);
+  }
+}

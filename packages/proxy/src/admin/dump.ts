@@ -1,0 +1,90 @@
+import { toJson } from '@bufbuild/protobuf';
+import { EndpointsSchema, type Part, PartSchema, ReferencesSchema } from '@weft/plan';
+import type { AdminState } from './state.ts';
+
+/** What the admin port shows of a plan, as plain values. The plan holds no secrets: keys never are in it. */
+
+function partsOf(state: AdminState, kind: NonNullable<Part['kind']['case']>): unknown[] {
+  const out: unknown[] = [];
+  for (const [name, part] of [...state.parts].sort((a, b) => (a[0] < b[0] ? -1 : 1))) {
+    if (part.kind.case !== kind) continue;
+    const json = toJson(PartSchema, part) as Record<string, unknown>;
+    out.push({ resource: name, ...(json[kind] as object) });
+  }
+  return out;
+}
+
+export function dumpPlan(state: AdminState): unknown {
+  return {
+    instance: state.bootstrap.instance,
+    mesh: state.bootstrap.mesh,
+    epoch: state.epoch,
+    parts: [...state.parts].map(([resource, part]) => ({ resource, ...(toJson(PartSchema, part) as object) })),
+    endpoints: [...state.endpoints.values()].map((e) => toJson(EndpointsSchema, e)),
+    references: state.references ? toJson(ReferencesSchema, state.references) : null,
+  };
+}
+
+/** Ports of this workload with the rule that sets their mTLS mode, and the addresses that are served outbound. */
+export function dumpListeners(state: AdminState): unknown {
+  const outbound: unknown[] = [];
+  for (const part of state.parts.values()) {
+    if (part.kind.case !== 'service') continue;
+    const { host, addresses, headless, ports } = part.kind.value;
+    outbound.push({
+      host,
+      addresses,
+      headless,
+      ports: ports.map((p) => ({ port: p.port, name: p.name, protocol: p.protocol })),
+    });
+  }
+  return { inbound: partsOf(state, 'inbound'), outbound };
+}
+
+export function dumpRoutes(state: AdminState): unknown {
+  return { services: partsOf(state, 'service'), authorization: partsOf(state, 'authorization') };
+}
+
+export function dumpClusters(state: AdminState): unknown {
+  return { clusters: partsOf(state, 'cluster') };
+}
+
+export function dumpEndpoints(state: AdminState): unknown {
+  const status = new Map<string, unknown>();
+  for (const s of state.endpointStatus?.() ?? []) {
+    status.set(`${s.host}:${s.port} ${s.instance} ${s.address}`, {
+      health: s.ejected ? 'EJECTED' : s.draining ? 'DRAINING' : 'HEALTHY',
+      activeRequests: s.activeRequests,
+    });
+  }
+  const services: unknown[] = [];
+  for (const [resource, e] of state.endpoints) {
+    const json = toJson(EndpointsSchema, e) as { endpoints?: object[] };
+    services.push({
+      resource,
+      host: e.host,
+      port: e.port,
+      endpoints: (json.endpoints ?? []).map((endpoint, i) => {
+        const { instance, address, port, draining } = e.endpoints[i];
+        const known = status.get(`${e.host}:${e.port} ${instance} ${address}:${port}`);
+        return { ...endpoint, state: known ?? { health: draining ? 'DRAINING' : 'HEALTHY', activeRequests: 0 } };
+      }),
+    });
+  }
+  return { services };
+}
+
+export function dumpCertificates(state: AdminState): unknown {
+  const c = state.certificate;
+  if (!c) return { certificates: [] };
+  return {
+    certificates: [
+      {
+        spiffeId: c.spiffeId,
+        serial: c.serial,
+        notBefore: new Date(c.notBeforeMs).toISOString(),
+        notAfter: new Date(c.notAfterMs).toISOString(),
+      },
+    ],
+  };
+}

@@ -1,0 +1,205 @@
+import assert from 'node:assert/strict';
+import { createServer, request } from 'node:http';
+import { type AddressInfo, createServer as createTcpServer } from 'node:net';
+import { after, before, test } from 'node:test';
+import { create } from '@bufbuild/protobuf';
+import { silentLogger } from '@weft/base';
+import { EndpointsSchema, type Part, PartSchema, ReferencesSchema } from '@weft/plan';
+import { Registry } from '@weft/telemetry';
+import { isLoopbackHost } from './http.ts';
+import { type Admin, startAdmin } from './server.ts';
+import type { AdminState } from './state.ts';
+
+interface Answer {
+  status: number;
+  body: string;
+}
+
+function get(port: number, path: string, options: { host?: string; method?: string } = {}): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const headers = { host: options.host ?? 'localhost' };
+    const r = request(
+      { host: '127.0.0.1', port, path, method: options.method ?? 'GET', headers, agent: false },
+      (response) => {
+        let body = '';
+        response.setEncoding('utf8');
+        response.on('data', (c) => (body += c));
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, body }));
+      },
+    );
+    r.on('error', reject);
+    r.end();
+  });
+}
+
+let appStatus = 200;
+const app = createServer((req, res) => {
+  if (req.url === '/hang') return;
+  res.statusCode = appStatus;
+  res.end(req.url === '/metrics' ? 'app_metric 1\n' : 'ok');
+});
+const tcpApp = createTcpServer((socket) => socket.end());
+let ready = false;
+let draining = false;
+let admin: Admin;
+const metrics = new Registry();
+
+before(async () => {
+  await new Promise<void>((resolve) => app.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => tcpApp.listen(0, '127.0.0.1', resolve));
+  const appPort = (app.address() as AddressInfo).port;
+  const tcpPort = (tcpApp.address() as AddressInfo).port;
+  const parts = new Map<string, Part>([
+    [
+      'inbound/8080',
+      create(PartSchema, {
+        kind: { case: 'inbound', value: { port: 8080, dialAddress: '127.0.0.1', dialPort: appPort, mtlsRef: 'pa' } },
+      }),
+    ],
+    [
+      'service/payment',
+      create(PartSchema, { kind: { case: 'service', value: { host: 'payment', addresses: ['240.0.0.1'] } } }),
+    ],
+    ['cluster/c', create(PartSchema, { kind: { case: 'cluster', value: { name: 'outbound|80||payment' } } })],
+  ]);
+  const endpoint = { instance: 'payment-0', address: '10.0.0.2', port: 8080 };
+  const state: AdminState = {
+    bootstrap: {
+      mesh: 'shop',
+      instance: 'cart-0',
+      trustDomain: 'cluster.local',
+      capture: 'explicit',
+      address: '127.0.0.1',
+      probes: {
+        readyz: { httpGet: { path: '/ready', port: 8080 } },
+        liveness: { tcpSocket: { port: tcpPort } },
+        startup: { httpGet: { path: '/hang', port: 8080 }, timeoutMs: 50 },
+      },
+    },
+    get ready() {
+      return ready;
+    },
+    get draining() {
+      return draining;
+    },
+    epoch: 5n,
+    parts,
+    endpoints: new Map([
+      [
+        'endpoints/payment:80',
+        create(EndpointsSchema, {
+          host: 'payment',
+          port: 80,
+          endpoints: [endpoint, { ...endpoint, instance: 'payment-1' }],
+        }),
+      ],
+    ]),
+    references: create(ReferencesSchema, { epoch: 5n }),
+    certificate: { spiffeId: 'spiffe://cluster.local/ns/shop/sa/cart', serial: '01', notBeforeMs: 0, notAfterMs: 1000 },
+    counts: () => ({ downstream: 1, links: 2, linkStreams: 3, upstream: 4 }),
+    endpointStatus: () => [
+      {
+        host: 'payment',
+        port: 80,
+        instance: 'payment-1',
+        address: '10.0.0.2:8080',
+        ejected: true,
+        draining: false,
+        activeRequests: 2,
+      },
+    ],
+  };
+  const any = { host: '127.0.0.1', port: 0 };
+  admin = await startAdmin({
+    bind: { admin: any, metrics: any, health: any, probes: any },
+    state,
+    metrics,
+    logger: silentLogger,
+    appMetrics: { port: appPort, path: '/metrics' },
+  });
+});
+
+after(async () => {
+  await admin.close();
+  app.closeAllConnections();
+  app.close();
+  tcpApp.close();
+});
+
+test('admin: read-only, loopback names only, shows the plan and never a key', async () => {
+  const port = admin.ports.admin!;
+  const clusters = JSON.parse((await get(port, '/clusters')).body);
+  assert.equal(clusters.clusters[0].name, 'outbound|80||payment');
+  const endpoints = JSON.parse((await get(port, '/endpoints?format=json')).body);
+  const states = endpoints.services[0].endpoints.map((e: { state: { health: string } }) => e.state.health);
+  assert.deepEqual(states, ['HEALTHY', 'EJECTED']);
+  assert.equal(JSON.parse((await get(port, '/plan')).body).epoch, '5');
+  assert.equal(JSON.parse((await get(port, '/listeners')).body).inbound[0].mtlsRef, 'pa');
+  assert.equal(JSON.parse((await get(port, '/routes')).body).services[0].host, 'payment');
+  assert.deepEqual(JSON.parse((await get(port, '/certs')).body).certificates[0].notAfter, '1970-01-01T00:00:01.000Z');
+  assert.doesNotMatch((await get(port, '/config_dump')).body, /PRIVATE|token|secret/i);
+  assert.equal((await get(port, '/clusters', { method: 'POST' })).status, 405);
+  assert.equal((await get(port, '/clusters', { host: 'evil.example' })).status, 403);
+  assert.equal((await get(port, '/clusters', { host: '127.0.0.1.evil.example' })).status, 403);
+  assert.equal((await get(port, '/quitquitquit')).status, 404);
+  assert.equal(JSON.parse((await get(port, '/limits')).body).admin_host_refused, 2);
+  await assert.rejects(
+    startAdmin({
+      bind: { admin: { host: '0.0.0.0', port: 0 } },
+      state: {} as AdminState,
+      metrics,
+      logger: silentLogger,
+    }),
+    {
+      code: 'admin-not-loopback',
+    },
+  );
+});
+
+test('health follows the first plan and the drain', async () => {
+  const port = admin.ports.health!;
+  assert.equal((await get(port, '/healthz/ready')).status, 503);
+  ready = true;
+  assert.equal((await get(port, '/healthz/ready', { host: '10.0.0.1:15021' })).status, 200);
+  draining = true;
+  assert.equal((await get(port, '/healthz/ready')).status, 503);
+  draining = false;
+});
+
+test('metrics alone on 15090, merged with the application on 15020', async () => {
+  const own = await get(admin.ports.metrics!, '/stats/prometheus');
+  assert.match(own.body, /^weft_proxy_links 2$/m);
+  assert.doesNotMatch(own.body, /app_metric/);
+  const merged = await get(admin.ports.probes!, '/stats/prometheus');
+  assert.match(merged.body, /^weft_proxy_epoch 5$/m);
+  assert.match(merged.body, /^app_metric 1$/m);
+});
+
+test('probes are asked of the application in the place of the prober', async () => {
+  const port = admin.ports.probes!;
+  assert.equal((await get(port, '/app-health/cart-0/readyz')).status, 200);
+  appStatus = 500;
+  assert.deepEqual(await get(port, '/app-health/cart-0/readyz'), { status: 503, body: 'HTTP 500\n' });
+  appStatus = 200;
+  assert.equal((await get(port, '/app-health/cart-0/livez')).status, 200);
+  assert.match((await get(port, '/app-health/cart-0/startupz')).body, /no answer within 50 ms/);
+  assert.equal((await get(port, '/app-health/other/readyz')).status, 404);
+  assert.equal((await get(port, '/app-health/cart-0/__proto__')).status, 404);
+});
+
+test('what is a loopback name', () => {
+  for (const ok of ['localhost', 'LOCALHOST:15000', '127.0.0.1', '127.9.8.7:1', '[::1]:15000'])
+    assert.ok(isLoopbackHost(ok), ok);
+  for (const bad of [
+    undefined,
+    '',
+    'localhost.evil',
+    '127.0.0.1.evil',
+    '10.0.0.1',
+    '[::2]',
+    '127.0.0.256',
+    'x@localhost',
+  ]) {
+    assert.ok(!isLoopbackHost(bad), bad);
+  }
+});

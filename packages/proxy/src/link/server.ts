@@ -1,0 +1,179 @@
+/** Mesh links as a server: TLS with a client certificate that must be somebody's of a known trust domain, then HTTP/2. */
+import type { Socket } from 'node:net';
+import { createServer, type Server, type TLSSocket } from 'node:tls';
+import type { Logger } from '@weft/base';
+import { checkPeer, type Identity, parseSpiffeId, principalOf, serverTlsOptions } from '@weft/identity';
+import type { Head, Stream, StreamHandler, WireCounters } from '@weft/wire';
+import { Http2Connection } from '@weft/wire';
+import { CodecSink } from '../net/pipe.ts';
+import { plainAddress, SocketPipe } from '../net/socket-output.ts';
+import type { Ticker, Ticking } from '../net/timers.ts';
+import type { PeerInfo } from '../observe/types.ts';
+import { WEFT_SETTING, WEFT_SETTINGS } from './settings.ts';
+import { decodeSource } from './source.ts';
+
+/** Who is at the other end of a link or of an inbound TLS connection. */
+export class LinkPeer {
+  readonly spiffeId: string;
+  readonly principal: string;
+  readonly namespace: string;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  /** SHA-256 of the peer's certificate in lower-case hex, for XFCC. */
+  readonly certificateHash: string;
+  /** It announced itself as a Weft proxy: its mesh headers count. */
+  weft = false;
+  #raw: string | undefined;
+  #source: PeerInfo | undefined;
+
+  constructor(spiffeId: string, hash: string, remoteAddress: string, remotePort: number) {
+    this.spiffeId = spiffeId;
+    this.principal = principalOf(spiffeId);
+    this.namespace = parseSpiffeId(spiffeId)?.namespace ?? '';
+    this.certificateHash = hash;
+    this.remoteAddress = remoteAddress;
+    this.remotePort = remotePort;
+  }
+
+  /** The peer's metadata; one client says the same each time, so it is decoded once. */
+  source(header: string | undefined): PeerInfo {
+    if (this.#source === undefined || header !== this.#raw) {
+      this.#raw = header;
+      this.#source = decodeSource(header, this.spiffeId);
+    }
+    return this.#source;
+  }
+}
+
+/** Judges a finished handshake; undefined means that the socket was refused and destroyed. */
+export function peerOf(socket: TLSSocket, identity: Identity, counters: WireCounters, logger: Logger) {
+  const result = checkPeer(socket, { bundle: identity.bundle });
+  if ('error' in result) {
+    counters.count('inbound_peer_refused');
+    logger.warn({ remote: socket.remoteAddress, error: result.error }, 'peer refused');
+    socket.on('error', () => {});
+    socket.destroy();
+    return undefined;
+  }
+  const certificate = socket.getPeerX509Certificate();
+  const hash = (certificate?.fingerprint256 ?? '').replaceAll(':', '').toLowerCase();
+  const peer = new LinkPeer(
+    result.spiffeId,
+    hash,
+    plainAddress(socket.remoteAddress ?? ''),
+    socket.remotePort ?? 0,
+  );
+  return { peer, endAtWallMs: certificate?.validToDate.getTime() ?? 0 };
+}
+
+export interface LinkServerDeps {
+  ticker: Ticker;
+  counters: WireCounters;
+  nowMs: () => number;
+  wallMs: () => number;
+  logger: Logger;
+  onStream(peer: LinkPeer, stream: Stream, head: Head, end: boolean): StreamHandler;
+}
+
+interface Served extends Ticking {
+  connection: Http2Connection;
+  pipe: SocketPipe;
+}
+
+export class LinkServer {
+  readonly server: Server;
+  #deps: LinkServerDeps;
+  #identity: Identity;
+  #open = new Set<Served>();
+  #draining = false;
+
+  constructor(identity: Identity, deps: LinkServerDeps) {
+    this.#deps = deps;
+    this.#identity = identity;
+    this.server = createServer({ ...serverTlsOptions(identity), allowHalfOpen: true, noDelay: true }, this.#secure);
+    this.server.on('tlsClientError', (error: Error & { code?: string }, socket: TLSSocket) => {
+      deps.counters.count('inbound_tls_refused');
+      deps.logger.debug({ remote: socket.remoteAddress, error: error.message }, 'TLS handshake refused');
+      socket.on('error', () => {});
+      socket.destroy();
+    });
+    // An error of the raw socket before the handshake is done must not be thrown.
+    this.server.on('connection', (raw: Socket) => raw.on('error', () => {}));
+  }
+
+  get open(): number {
+    return this.#open.size;
+  }
+  get streams(): number {
+    let n = 0;
+    for (const s of this.#open) n += s.connection.open;
+    return n;
+  }
+
+  /** New handshakes use it; links made before it run until their peers replace them or its certificate ends. */
+  rotate(identity: Identity): void {
+    this.#identity = identity;
+    this.server.setSecureContext(serverTlsOptions(identity));
+  }
+
+  drain(): void {
+    this.#draining = true;
+    for (const s of this.#open) s.connection.drain();
+  }
+
+  destroy(): void {
+    for (const s of this.#open) {
+      s.pipe.destroy('shutting down');
+      this.#deps.ticker.delete(s);
+    }
+    this.#open.clear();
+    this.server.close();
+  }
+
+  #secure = (socket: TLSSocket): void => {
+    const deps = this.#deps;
+    const identity = this.#identity;
+    if (socket.alpnProtocol !== 'h2') {
+      deps.counters.count('inbound_alpn_refused');
+      socket.on('error', () => {});
+      socket.destroy();
+      return;
+    }
+    const judged = peerOf(socket, identity, deps.counters, deps.logger);
+    if (!judged) return;
+    const { peer } = judged;
+    const endAtWallMs = Math.min(judged.endAtWallMs, identity.notAfterMs);
+    const pipe = new SocketPipe(socket, deps.ticker);
+    const connection = new Http2Connection({
+      role: 'server',
+      output: pipe,
+      counters: deps.counters,
+      nowMs: deps.nowMs,
+      announce: WEFT_SETTINGS,
+      enableConnectProtocol: true,
+      onSettings: (settings) => {
+        peer.weft = settings.get(WEFT_SETTING) === 1;
+      },
+      onStream: (stream, head, end) => deps.onStream(peer, stream, head, end),
+    });
+    const served: Served = {
+      connection,
+      pipe,
+      tick: () => {
+        if (deps.wallMs() < endAtWallMs) return;
+        deps.counters.count('link_certificate_ended');
+        pipe.destroy('certificate ended');
+        gone();
+        connection.closed('certificate ended');
+      },
+    };
+    const gone = (): void => {
+      this.#open.delete(served);
+      deps.ticker.delete(served);
+    };
+    this.#open.add(served);
+    deps.ticker.add(served);
+    pipe.sink = new CodecSink(connection, deps.ticker, gone);
+    if (this.#draining) connection.drain();
+  };
+}

@@ -1,0 +1,256 @@
+/** A net or tls socket as a Pipe: writes of one turn of the loop leave as one contiguous write, errors never escape. */
+import type { Socket } from 'node:net';
+import { nullSink, type Pipe, type PipeSink } from './pipe.ts';
+import type { Ticker, Ticking } from './timers.ts';
+
+/** Above this many unsent bytes `write` says false; below half of it the sink hears `drained`. */
+const HIGH_BYTES = 256 * 1024;
+/** Chunks up to this size are copied together; larger ones go alone, since a copy would cost more than a write. */
+const JOIN_BYTES = 64 * 1024;
+/** How long a socket may stay half-open after an HTTP codec ended it. */
+const LINGER_MS = 5000;
+
+/** What goes wrong inside a callback of a socket ends that socket, and is told here. Set once by the process. */
+let report: (error: unknown) => void = () => {};
+export function onSocketError(fn: (error: unknown) => void): void {
+  report = fn;
+}
+
+const deferred: (() => void)[] = [];
+const dirty: SocketPipe[] = [];
+let scheduled = false;
+
+function runTurn(): void {
+  // Deferred codec flushes first: what they write joins the same turn's socket writes.
+  for (let i = 0; i < deferred.length; i++) {
+    try {
+      deferred[i]();
+    } catch (error) {
+      report(error);
+    }
+  }
+  deferred.length = 0;
+  scheduled = false;
+  for (let i = 0; i < dirty.length; i++) dirty[i].flush();
+  dirty.length = 0;
+}
+
+/** Runs `fn` at the end of this turn of the loop, together with everything else that waits for it. */
+export function endOfTurn(fn: () => void): void {
+  deferred.push(fn);
+  if (!scheduled) {
+    scheduled = true;
+    setImmediate(runTurn);
+  }
+}
+
+export class SocketPipe implements Pipe, Ticking {
+  sink: PipeSink = nullSink;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly socket: Socket;
+  #chunks: Uint8Array[] = [];
+  #bytes = 0;
+  #blocked = false;
+  #ending = false;
+  #gone = false;
+  #dirty = false;
+  #detail = '';
+  #lingerFrom = 0;
+  #linger: Ticker | undefined;
+
+  /** The socket must be made with allowHalfOpen. `linger`: end half-open leftovers after a while (HTTP, not tunnels). */
+  constructor(socket: Socket, linger?: Ticker) {
+    this.socket = socket;
+    this.#linger = linger;
+    this.remoteAddress = plainAddress(socket.remoteAddress ?? '');
+    this.remotePort = socket.remotePort ?? 0;
+    socket.setNoDelay(true);
+    socket.on('data', this.#onData);
+    socket.on('end', this.#onEnd);
+    socket.on('error', this.#onError);
+    socket.on('close', this.#onClose);
+    if (socket.destroyed) setImmediate(this.#onClose);
+  }
+
+  write(bytes: Uint8Array): boolean {
+    if (this.#gone || this.#ending) return true;
+    if (bytes.length > 0) {
+      this.#chunks.push(bytes);
+      this.#bytes += bytes.length;
+      this.#mark();
+    }
+    if (this.#bytes + this.socket.writableLength > HIGH_BYTES) {
+      this.#blocked = true;
+      return false;
+    }
+    return true;
+  }
+
+  end(): void {
+    if (this.#gone || this.#ending) return;
+    this.#ending = true;
+    this.#mark();
+  }
+
+  destroy(reason = 'closed here'): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#detail = reason;
+    // What was written before a destroy is an error reply or a GOAWAY: give it to the kernel first.
+    this.#write();
+    this.#linger?.delete(this);
+    this.sink = nullSink;
+    this.socket.destroy();
+  }
+
+  /** Closes by RST, so that the peer sees a failure and not an end. */
+  abort(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#chunks = [];
+    this.#linger?.delete(this);
+    this.sink = nullSink;
+    const raw = this.socket as Socket & { resetAndDestroy(): void; encrypted?: boolean };
+    if (raw.encrypted || raw.connecting) raw.destroy();
+    else raw.resetAndDestroy();
+  }
+
+  pauseReading(): void {
+    this.socket.pause();
+  }
+
+  resumeReading(): void {
+    if (!this.#gone) this.socket.resume();
+  }
+
+  defer(fn: () => void): void {
+    endOfTurn(fn);
+  }
+
+  /** Lets go of the socket without closing it, for a new owner (a TLS server). Bytes taken must be unshifted by the caller. */
+  release(): Socket {
+    this.#gone = true;
+    this.sink = nullSink;
+    const s = this.socket;
+    s.pause();
+    s.off('data', this.#onData);
+    s.off('end', this.#onEnd);
+    s.off('close', this.#onClose);
+    return s; // the error listener stays: an error between owners must not be thrown
+  }
+
+  /** Called at the end of a turn. */
+  flush(): void {
+    this.#dirty = false;
+    if (this.#gone) return;
+    this.#write();
+    if (this.#ending) {
+      this.socket.end();
+      if (this.#linger) {
+        this.#lingerFrom = 0;
+        this.#linger.add(this);
+      }
+    }
+  }
+
+  tick(nowMs: number): void {
+    if (this.#lingerFrom === 0) this.#lingerFrom = nowMs;
+    else if (nowMs - this.#lingerFrom > LINGER_MS && this.socket.writableLength === 0) {
+      this.#linger?.delete(this);
+      this.socket.destroy();
+    }
+  }
+
+  #mark(): void {
+    if (this.#dirty) return;
+    this.#dirty = true;
+    dirty.push(this);
+    if (!scheduled) {
+      scheduled = true;
+      setImmediate(runTurn);
+    }
+  }
+
+  #write(): void {
+    const chunks = this.#chunks;
+    if (chunks.length === 0 || this.socket.destroyed || !this.socket.writable) return;
+    this.#chunks = [];
+    const total = this.#bytes;
+    this.#bytes = 0;
+    if (chunks.length === 1) {
+      this.socket.write(chunks[0], this.#onWritten);
+      return;
+    }
+    if (total <= JOIN_BYTES) {
+      const joined = Buffer.allocUnsafe(total);
+      let at = 0;
+      for (const c of chunks) {
+        joined.set(c, at);
+        at += c.length;
+      }
+      this.socket.write(joined, this.#onWritten);
+      return;
+    }
+    this.socket.cork();
+    const last = chunks.length - 1;
+    for (let i = 0; i < last; i++) this.socket.write(chunks[i]);
+    this.socket.write(chunks[last], this.#onWritten);
+    this.socket.uncork();
+  }
+
+  #onWritten = (): void => {
+    if (this.#blocked && !this.#gone && this.#bytes + this.socket.writableLength <= HIGH_BYTES / 2) {
+      this.#blocked = false;
+      this.#guard(() => this.sink.drained());
+    }
+  };
+
+  #onData = (chunk: Uint8Array): void => {
+    try {
+      this.sink.bytes(chunk);
+    } catch (error) {
+      this.#failed(error);
+    }
+  };
+
+  #onEnd = (): void => {
+    this.#guard(() => this.sink.ended());
+  };
+
+  #onError = (error: Error & { code?: string }): void => {
+    this.#detail = error.code ?? error.message;
+  };
+
+  #onClose = (): void => {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#linger?.delete(this);
+    const sink = this.sink;
+    this.sink = nullSink;
+    try {
+      sink.gone(this.#detail || 'connection closed');
+    } catch (error) {
+      report(error);
+    }
+  };
+
+  #guard(fn: () => void): void {
+    try {
+      fn();
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #failed(error: unknown): void {
+    report(error);
+    this.#detail = 'internal error';
+    this.socket.destroy();
+  }
+}
+
+/** `::ffff:1.2.3.4` is 1.2.3.4: a dual-stack socket's view of IPv4. */
+export function plainAddress(address: string): string {
+  return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address;
+}

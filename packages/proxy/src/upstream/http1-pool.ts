@@ -1,0 +1,188 @@
+/** Keep-alive HTTP/1.1 connections to one address: most recently used first, so that a burst's extra ones age out. */
+import type { Head, Stream, StreamHandler, WireCounters } from '@weft/wire';
+import { Http1Client } from '@weft/wire';
+import { type Connector, dialTcp } from '../net/dial.ts';
+import { CodecSink } from '../net/pipe.ts';
+import type { SocketPipe } from '../net/socket-output.ts';
+import type { Ticker, Ticking, TimerWheel } from '../net/timers.ts';
+import type { Asker, Lane, LanePool } from './lane.ts';
+
+export interface PoolSettings {
+  connectTimeoutMs: number;
+  /** A connection that was idle so long is closed. Applications often close after 5 s, so the default is below that. */
+  idleMs: number;
+  maxConnections: number;
+  maxPending: number;
+  maxRequestsPerConnection: number;
+}
+
+export const defaultPoolSettings: Readonly<PoolSettings> = Object.freeze({
+  connectTimeoutMs: 10_000,
+  idleMs: 4000,
+  maxConnections: Number.POSITIVE_INFINITY,
+  maxPending: Number.POSITIVE_INFINITY,
+  maxRequestsPerConnection: Number.POSITIVE_INFINITY,
+});
+
+export interface PoolDeps {
+  connector: Connector;
+  timers: TimerWheel;
+  ticker: Ticker;
+  counters: WireCounters;
+  nowMs: () => number;
+}
+
+class Http1Lane implements Lane {
+  readonly client: Http1Client;
+  readonly weft = false;
+  requests = 0;
+  idleSinceMs = 0;
+  dead = false;
+  constructor(pool: Http1Pool, pipe: SocketPipe, deps: PoolDeps) {
+    this.client = new Http1Client({
+      output: pipe,
+      counters: deps.counters,
+      nowMs: deps.nowMs,
+      onIdle: () => pool.idle(this),
+      onClosed: () => pool.closed(this),
+    });
+    pipe.sink = new CodecSink(this.client, deps.ticker, () => pool.closed(this));
+  }
+  get reused(): boolean {
+    return this.requests > 1;
+  }
+  request(head: Head, end: boolean, handler: StreamHandler): Stream {
+    this.requests++;
+    return this.client.request(head, end, handler);
+  }
+}
+
+export class Http1Pool implements LanePool, Ticking {
+  #host: string;
+  #port: number;
+  #deps: PoolDeps;
+  #settings: PoolSettings;
+  #idle: Http1Lane[] = [];
+  #all = new Set<Http1Lane>();
+  #connecting = 0;
+  #waiting: Asker[] = [];
+  #closed = false;
+
+  constructor(host: string, port: number, deps: PoolDeps, settings: PoolSettings = defaultPoolSettings) {
+    this.#host = host;
+    this.#port = port;
+    this.#deps = deps;
+    this.#settings = settings;
+    deps.ticker.add(this);
+  }
+
+  get open(): number {
+    return this.#all.size;
+  }
+
+  ask(asker: Asker): void {
+    const lane = this.#takeIdle();
+    if (lane) {
+      asker.onLane(lane);
+      return;
+    }
+    const room = this.#all.size + this.#connecting < this.#settings.maxConnections;
+    if (!room && this.#waiting.length >= this.#settings.maxPending) {
+      asker.onUnavailable('overflow', 'overflow');
+      return;
+    }
+    this.#waiting.push(asker);
+    if (room) this.#connect();
+  }
+
+  /** A lane's exchange is over and it may take another. */
+  idle(lane: Http1Lane): void {
+    if (lane.dead) return;
+    if (this.#closed || !lane.client.reusable || lane.requests >= this.#settings.maxRequestsPerConnection) {
+      lane.client.drain();
+      return;
+    }
+    const next = this.#nextWaiting();
+    if (next) {
+      next.onLane(lane);
+      return;
+    }
+    if (this.#idle.includes(lane)) return;
+    lane.idleSinceMs = this.#deps.nowMs();
+    this.#idle.push(lane);
+  }
+
+  closed(lane: Http1Lane): void {
+    if (lane.dead) return;
+    lane.dead = true;
+    this.#all.delete(lane);
+    const i = this.#idle.indexOf(lane);
+    if (i >= 0) this.#idle.splice(i, 1);
+    // Those who wait for a place under maxConnections.
+    if (this.#waiting.length > this.#connecting && this.#all.size + this.#connecting < this.#settings.maxConnections) {
+      this.#connect();
+    }
+  }
+
+  tick(): void {
+    const limit = this.#deps.nowMs() - this.#settings.idleMs;
+    // Oldest first, as the list is a stack.
+    while (this.#idle.length > 0 && this.#idle[0].idleSinceMs < limit) {
+      const lane = this.#idle.shift() as Http1Lane;
+      lane.client.drain();
+    }
+  }
+
+  /** Closes idle connections now, others when their exchange ends. */
+  close(): void {
+    this.#closed = true;
+    this.#deps.ticker.delete(this);
+    this.#idle = [];
+    for (const lane of [...this.#all]) lane.client.drain();
+  }
+
+  #takeIdle(): Http1Lane | undefined {
+    for (;;) {
+      const lane = this.#idle.pop();
+      if (!lane) return undefined;
+      if (!lane.dead && lane.client.idle && lane.client.reusable) return lane;
+    }
+  }
+
+  #nextWaiting(): Asker | undefined {
+    for (;;) {
+      const asker = this.#waiting.shift();
+      if (!asker || !asker.abandoned) return asker;
+    }
+  }
+
+  #connect(): void {
+    this.#connecting++;
+    dialTcp(
+      this.#deps.connector,
+      this.#host,
+      this.#port,
+      this.#settings.connectTimeoutMs,
+      this.#deps.timers,
+      {
+        connected: (pipe) => {
+          this.#connecting--;
+          const lane = new Http1Lane(this, pipe, this.#deps);
+          this.#all.add(lane);
+          const asker = this.#nextWaiting();
+          if (asker) asker.onLane(lane);
+          else this.idle(lane);
+        },
+        failed: (reason, detail) => {
+          this.#connecting--;
+          // One attempt failed: one asker hears it; the others have attempts of their own, or none is left.
+          this.#nextWaiting()?.onUnavailable(reason, detail);
+          if (this.#connecting === 0 && this.#all.size === 0) {
+            for (let a = this.#nextWaiting(); a; a = this.#nextWaiting()) a.onUnavailable(reason, detail);
+          }
+        },
+      },
+      this.#deps.ticker,
+    );
+  }
+}

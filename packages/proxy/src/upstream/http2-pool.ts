@@ -1,0 +1,146 @@
+/** HTTP/2 over plaintext with prior knowledge (h2c) to one address: applications that speak gRPC or HTTP/2. */
+import type { Head, Stream, StreamHandler } from '@weft/wire';
+import { Http2Connection } from '@weft/wire';
+import { dialTcp } from '../net/dial.ts';
+import { CodecSink } from '../net/pipe.ts';
+import type { Ticking } from '../net/timers.ts';
+import type { PoolDeps, PoolSettings } from './http1-pool.ts';
+import type { Asker, Lane, LanePool } from './lane.ts';
+
+const STREAMS_PER_CONNECTION = 100;
+
+class Http2Lane implements Lane {
+  connection!: Http2Connection;
+  readonly weft = false;
+  requests = 0;
+  idleSinceMs = 0;
+  dead = false;
+  going = false;
+  get reused(): boolean {
+    return this.requests > 1;
+  }
+  request(head: Head, end: boolean, handler: StreamHandler): Stream {
+    this.requests++;
+    return this.connection.request(head, end, handler);
+  }
+}
+
+export class Http2Pool implements LanePool, Ticking {
+  #host: string;
+  #port: number;
+  #deps: PoolDeps;
+  #settings: PoolSettings;
+  #lanes: Http2Lane[] = [];
+  #connecting = 0;
+  #waiting: Asker[] = [];
+
+  constructor(host: string, port: number, deps: PoolDeps, settings: PoolSettings) {
+    this.#host = host;
+    this.#port = port;
+    this.#deps = deps;
+    this.#settings = settings;
+    deps.ticker.add(this);
+  }
+
+  get open(): number {
+    return this.#lanes.length;
+  }
+
+  ask(asker: Asker): void {
+    const lane = this.#pick();
+    if (lane) {
+      asker.onLane(lane);
+      return;
+    }
+    if (this.#waiting.length >= this.#settings.maxPending) {
+      asker.onUnavailable('overflow', 'overflow');
+      return;
+    }
+    this.#waiting.push(asker);
+    const room = this.#lanes.length + this.#connecting < this.#settings.maxConnections;
+    if (room && this.#connecting * STREAMS_PER_CONNECTION < this.#waiting.length) this.#connect();
+  }
+
+  tick(): void {
+    const now = this.#deps.nowMs();
+    for (const lane of [...this.#lanes]) {
+      if (lane.connection.open > 0) lane.idleSinceMs = now;
+      else if (now - lane.idleSinceMs > this.#settings.idleMs) lane.connection.drain();
+    }
+    this.#serve();
+  }
+
+  close(): void {
+    this.#deps.ticker.delete(this);
+    for (const lane of [...this.#lanes]) lane.connection.drain();
+  }
+
+  #pick(): Http2Lane | undefined {
+    let full: Http2Lane | undefined;
+    for (const lane of this.#lanes) {
+      if (lane.dead || lane.going || lane.connection.availableStreams <= 0) continue;
+      if (lane.connection.open < STREAMS_PER_CONNECTION) return lane;
+      full ??= lane;
+    }
+    return this.#lanes.length >= this.#settings.maxConnections ? full : undefined;
+  }
+
+  #serve(): void {
+    while (this.#waiting.length > 0) {
+      if (this.#waiting[0].abandoned) {
+        this.#waiting.shift();
+        continue;
+      }
+      const lane = this.#pick();
+      if (!lane) return;
+      (this.#waiting.shift() as Asker).onLane(lane);
+    }
+  }
+
+  #connect(): void {
+    this.#connecting++;
+    dialTcp(
+      this.#deps.connector,
+      this.#host,
+      this.#port,
+      this.#settings.connectTimeoutMs,
+      this.#deps.timers,
+      {
+        connected: (pipe) => {
+          this.#connecting--;
+          const lane = new Http2Lane();
+          const lost = (): void => {
+            if (lane.dead) return;
+            lane.dead = true;
+            const i = this.#lanes.indexOf(lane);
+            if (i >= 0) this.#lanes.splice(i, 1);
+            if (this.#waiting.length > 0 && this.#lanes.length + this.#connecting === 0) this.#connect();
+          };
+          lane.connection = new Http2Connection({
+            role: 'client',
+            output: pipe,
+            counters: this.#deps.counters,
+            nowMs: this.#deps.nowMs,
+            onGoaway: () => {
+              lane.going = true;
+            },
+            onClosed: lost,
+          });
+          lane.idleSinceMs = this.#deps.nowMs();
+          pipe.sink = new CodecSink(lane.connection, this.#deps.ticker, lost);
+          this.#lanes.push(lane);
+          this.#serve();
+        },
+        failed: (reason, detail) => {
+          this.#connecting--;
+          if (this.#connecting === 0) {
+            const waiting = this.#waiting;
+            this.#waiting = [];
+            for (const asker of waiting) if (!asker.abandoned) asker.onUnavailable(reason, detail);
+          }
+        },
+      },
+      this.#deps.ticker,
+    );
+  }
+}

@@ -1,0 +1,64 @@
+/** All plaintext upstreams of a proxy: its own application, and destinations without a proxy. */
+import { type PoolDeps, type PoolSettings, Http1Pool, defaultPoolSettings } from './http1-pool.ts';
+import { Http2Pool } from './http2-pool.ts';
+import type { LanePool } from './lane.ts';
+
+export interface PoolLimits {
+  maxConnections: number;
+  maxPending: number;
+  connectTimeoutMs: number;
+  idleTimeoutMs: number;
+  maxRequestsPerConnection: number;
+}
+
+/** 0 in a plan means "no limit" or "the default". */
+export function poolSettings(limits: PoolLimits | undefined): PoolSettings {
+  if (!limits) return defaultPoolSettings;
+  return {
+    connectTimeoutMs: limits.connectTimeoutMs || defaultPoolSettings.connectTimeoutMs,
+    idleMs: limits.idleTimeoutMs || defaultPoolSettings.idleMs,
+    maxConnections: limits.maxConnections || Number.POSITIVE_INFINITY,
+    maxPending: limits.maxPending || Number.POSITIVE_INFINITY,
+    maxRequestsPerConnection: limits.maxRequestsPerConnection || Number.POSITIVE_INFINITY,
+  };
+}
+
+interface Entry {
+  http1: (LanePool & { close(): void }) | undefined;
+  http2: (LanePool & { close(): void }) | undefined;
+}
+
+export class Upstreams {
+  #deps: PoolDeps;
+  #byHost = new Map<string, Map<number, Entry>>();
+
+  constructor(deps: PoolDeps) {
+    this.#deps = deps;
+  }
+
+  pool(host: string, port: number, h2: boolean, limits: PoolLimits | undefined): LanePool {
+    let ports = this.#byHost.get(host);
+    if (!ports) this.#byHost.set(host, (ports = new Map()));
+    let entry = ports.get(port);
+    if (!entry) ports.set(port, (entry = { http1: undefined, http2: undefined }));
+    if (h2) return (entry.http2 ??= new Http2Pool(host, port, this.#deps, poolSettings(limits)));
+    return (entry.http1 ??= new Http1Pool(host, port, this.#deps, poolSettings(limits)));
+  }
+
+  get open(): number {
+    let n = 0;
+    for (const ports of this.#byHost.values())
+      for (const e of ports.values()) n += (e.http1?.open ?? 0) + (e.http2?.open ?? 0);
+    return n;
+  }
+
+  close(): void {
+    for (const ports of this.#byHost.values()) {
+      for (const e of ports.values()) {
+        e.http1?.close();
+        e.http2?.close();
+      }
+    }
+    this.#byHost.clear();
+  }
+}

@@ -14,8 +14,3 @@ export function endpointsName(host: string, port: number): string {
 }
 
 export const PASSTHROUGH_CLUSTER = 'PassthroughCluster';
-
-/** Upper bounds of the request duration histogram, in milliseconds: Istio's buckets. Above the last is one more. */
-export const DURATION_BUCKETS_MS: readonly number[] = [
-  0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
-];

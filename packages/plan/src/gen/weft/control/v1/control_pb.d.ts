@@ -82,6 +82,11 @@ export declare type TelemetryReport = Message<"weft.control.v1.TelemetryReport">
   edges: EdgeDelta[];
 
   /**
+   * @generated from field: repeated weft.control.v1.EdgeGauge in_flight = 5;
+   */
+  inFlight: EdgeGauge[];
+
+  /**
    * when the proxy started, in wall time: a new process begins its sequence anew
    *
    * @generated from field: uint64 start_ms = 4;
@@ -108,12 +113,14 @@ export declare type TelemetryAck = Message<"weft.control.v1.TelemetryAck"> & {
 export declare const TelemetryAckSchema: GenMessage<TelemetryAck>;
 
 /**
- * One combination of labels, as Istio's standard metrics have them.
+ * What was added to one edge and outcome.
  *
  * @generated from message weft.control.v1.EdgeDelta
  */
 export declare type EdgeDelta = Message<"weft.control.v1.EdgeDelta"> & {
   /**
+   * "unknown" outside the mesh; from a source it is what the control plane knows anyway
+   *
    * @generated from field: string source_workload = 1;
    */
   sourceWorkload: string;
@@ -161,54 +168,54 @@ export declare type EdgeDelta = Message<"weft.control.v1.EdgeDelta"> & {
   reporter: Reporter;
 
   /**
-   * 0 for TCP and where there was no response
-   *
-   * @generated from field: uint32 response_code = 10;
-   */
-  responseCode: number;
-
-  /**
-   * @generated from field: string response_flags = 11;
-   */
-  responseFlags: string;
-
-  /**
-   * http, grpc, tcp
-   *
-   * @generated from field: string protocol = 12;
-   */
-  protocol: string;
-
-  /**
-   * @generated from field: bool mtls = 13;
+   * @generated from field: bool mtls = 10;
    */
   mtls: boolean;
 
   /**
+   * http, grpc, tcp
+   *
+   * @generated from field: string protocol = 11;
+   */
+  protocol: string;
+
+  /**
+   * 0 where none was sent, -1 for TCP connections
+   *
+   * @generated from field: sint32 response_code = 12;
+   */
+  responseCode: number;
+
+  /**
+   * -1: none
+   *
+   * @generated from field: sint32 grpc_status = 13;
+   */
+  grpcStatus: number;
+
+  /**
+   * @generated from field: string response_flags = 14;
+   */
+  responseFlags: string;
+
+  /**
    * finished ones, or opened TCP connections
    *
-   * @generated from field: uint64 requests = 14;
+   * @generated from field: uint64 requests = 15;
    */
   requests: bigint;
 
   /**
-   * @generated from field: uint64 failures = 15;
+   * @generated from field: double duration_sum_ms = 16;
    */
-  failures: bigint;
+  durationSumMs: number;
 
   /**
-   * One count per bucket of DURATION_BUCKETS_MS, then one for what lies above; not cumulative. Empty: none.
+   * pairs of index in telemetry's edgeBuckets and count
    *
-   * @generated from field: repeated uint64 duration_counts = 16;
+   * @generated from field: repeated uint32 buckets = 17;
    */
-  durationCounts: bigint[];
-
-  /**
-   * now, not a delta
-   *
-   * @generated from field: uint32 in_flight = 17;
-   */
-  inFlight: number;
+  buckets: number[];
 
   /**
    * @generated from field: uint64 bytes_in = 18;
@@ -219,11 +226,6 @@ export declare type EdgeDelta = Message<"weft.control.v1.EdgeDelta"> & {
    * @generated from field: uint64 bytes_out = 19;
    */
   bytesOut: bigint;
-
-  /**
-   * @generated from field: double duration_sum_ms = 20;
-   */
-  durationSumMs: number;
 };
 
 /**
@@ -231,6 +233,54 @@ export declare type EdgeDelta = Message<"weft.control.v1.EdgeDelta"> & {
  * Use `create(EdgeDeltaSchema)` to create a new message.
  */
 export declare const EdgeDeltaSchema: GenMessage<EdgeDelta>;
+
+/**
+ * What is running on an edge now; sent whole with each report.
+ *
+ * @generated from message weft.control.v1.EdgeGauge
+ */
+export declare type EdgeGauge = Message<"weft.control.v1.EdgeGauge"> & {
+  /**
+   * @generated from field: string source_workload = 1;
+   */
+  sourceWorkload: string;
+
+  /**
+   * @generated from field: string source_namespace = 2;
+   */
+  sourceNamespace: string;
+
+  /**
+   * @generated from field: string destination_service = 3;
+   */
+  destinationService: string;
+
+  /**
+   * @generated from field: string destination_version = 4;
+   */
+  destinationVersion: string;
+
+  /**
+   * @generated from field: weft.control.v1.Reporter reporter = 5;
+   */
+  reporter: Reporter;
+
+  /**
+   * @generated from field: bool mtls = 6;
+   */
+  mtls: boolean;
+
+  /**
+   * @generated from field: uint32 in_flight = 7;
+   */
+  inFlight: number;
+};
+
+/**
+ * Describes the message weft.control.v1.EdgeGauge.
+ * Use `create(EdgeGaugeSchema)` to create a new message.
+ */
+export declare const EdgeGaugeSchema: GenMessage<EdgeGauge>;
 
 /**
  * @generated from enum weft.control.v1.Reporter

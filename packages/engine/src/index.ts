@@ -1,1 +1,38 @@
-export {};
+/**
+ * Pure decisions over a plan. No I/O, no clock, no randomness of its own. Signatures:
+ *
+ * snapshot.ts     buildSnapshot(parts, endpoints, previous?): Snapshot          throws WeftError (bad regex): NACK the plan
+ *                 findService(snapshot, address, port): ServicePortView | undefined
+ *                 findServiceByAuthority(snapshot, authority, port): ServicePortView | undefined
+ *                 resolveName(snapshot, name): { addresses, service } | undefined
+ *                 findInbound(snapshot, port): Inbound | undefined              in authenticate.ts
+ * canonical.ts    canonicalPath(raw, encodedSlash?, method?): string | PathProblem
+ *                 canonicalAuthority(raw): Authority | undefined               undefined: 400
+ *                 canonicalHead(head, encodedSlash?): PathProblem | undefined  changes head's :authority and :path in place
+ * route.ts        routeHttp(view, head, random): RouteDecision                  head as canonicalHead left it
+ *                 routeTcp(view, random): TcpDecision | undefined
+ *                 applyHeaderOps(head, ops): void
+ * pick.ts         pickEndpoint(snapshot, cluster, random, nowMs, exclude?): EndpointView | 'none'
+ * pool.ts         acquireRequest/releaseRequest, acquirePending/…, acquireRetry/…, acquireConnection/… (cluster): boolean
+ *                 onStart(endpoint), onEnd(endpoint)                            active count of the endpoint
+ * outlier.ts      onResult(endpoint, cluster, outcome, nowMs): boolean          true: this result ejected it
+ *                 sweep(snapshot, nowMs, onReturn?): void                       call about once a second
+ * retry.ts        retryDecision(policy, outcome, attempt, random): { retry, delayMs, reason }
+ * authorize.ts    authorize(snapshot, request): AuthorizationResult
+ * authenticate.ts authenticate(inbound, { mtls }): boolean; authenticatePort(snapshot, port, { mtls }): boolean
+ * grpc.ts         httpToGrpcStatus(status), grpcToHttpStatus(code), grpcStatusName(code)
+ */
+export * from './authenticate.ts';
+export * from './authorize.ts';
+export * from './canonical.ts';
+export * from './compile.ts';
+export * from './grpc.ts';
+export * from './ip.ts';
+export * from './match.ts';
+export * from './outlier.ts';
+export * from './pick.ts';
+export * from './pool.ts';
+export * from './retry.ts';
+export * from './route.ts';
+export * from './snapshot.ts';
+export * from './views.ts';

@@ -1,0 +1,233 @@
+/** One rule of an AuthorizationPolicy as a test, for HTTP and for TCP. */
+import type {
+  AuthorizationCondition,
+  AuthorizationOperation,
+  AuthorizationRule,
+  AuthorizationSource,
+} from '@weft/plan';
+import type { Subject } from './authorize.ts';
+import { canonicalPattern } from './canonical.ts';
+import { type Ip, type IpBlock, inBlock, parseIpBlock } from './ip.ts';
+
+export type RuleTest = (subject: Subject) => boolean;
+type ValueTest = (value: string) => boolean;
+
+/** `http` marks a test that has no meaning on TCP. */
+interface FieldTest {
+  readonly http: boolean;
+  readonly test: RuleTest;
+}
+
+/**
+ * Compiles a rule. On TCP a field that only HTTP has makes an ALLOW rule vanish, and is left out of the others, which
+ * makes them wider (`widen`): both err on the side of denying.
+ */
+export function compileRule(
+  rule: AuthorizationRule,
+  widen: boolean,
+): { readonly http: RuleTest; readonly tcp: RuleTest | undefined } {
+  const from = rule.from.map(sourceTests);
+  const to = rule.to.map(operationTests);
+  const when = rule.when.map((condition) => conditionTest(condition, widen));
+  const fields = [...from.flat(), ...to.flat(), ...when];
+  const tcpPossible = widen || fields.every((f) => !f.http);
+  return {
+    http: combine(from, to, when),
+    tcp: tcpPossible
+      ? combine(
+          from.map((list) => list.filter((f) => !f.http)),
+          to.map((list) => list.filter((f) => !f.http)),
+          when.filter((f) => !f.http),
+        )
+      : undefined,
+  };
+}
+
+function combine(from: FieldTest[][], to: FieldTest[][], when: FieldTest[]): RuleTest {
+  const anyOf = (lists: FieldTest[][]): RuleTest => {
+    if (lists.length === 0) return () => true;
+    return (s) => lists.some((list) => list.every((f) => f.test(s)));
+  };
+  const source = anyOf(from);
+  const operation = anyOf(to);
+  return (s) => source(s) && operation(s) && when.every((f) => f.test(s));
+}
+
+/** Adds the tests of a list and of its negation. An empty list says nothing. */
+function field<T>(
+  out: FieldTest[],
+  http: boolean,
+  values: readonly string[],
+  notValues: readonly string[],
+  compile: (value: string) => (value: T) => boolean,
+  read: (subject: Subject) => T | undefined,
+): void {
+  if (values.length > 0) {
+    const tests = values.map(compile);
+    out.push({ http, test: (s) => matchesAny(tests, read(s)) });
+  }
+  if (notValues.length > 0) {
+    const tests = notValues.map(compile);
+    out.push({ http, test: (s) => !matchesAny(tests, read(s)) });
+  }
+}
+
+/** What is absent matches nothing; hence it passes every `not` list. */
+function matchesAny<T>(tests: readonly ((value: T) => boolean)[], value: T | undefined): boolean {
+  if (value === undefined) return false;
+  for (const test of tests) if (test(value)) return true;
+  return false;
+}
+
+function sourceTests(s: AuthorizationSource): FieldTest[] {
+  const out: FieldTest[] = [];
+  field(out, false, s.principals, s.notPrincipals, principalPattern, (r) => r.principal);
+  field(out, false, s.namespaces, s.notNamespaces, stringPattern, (r) => r.namespace);
+  field(out, false, s.serviceAccounts, s.notServiceAccounts, exact, (r) => r.serviceAccount);
+  field(out, false, s.trustDomains, s.notTrustDomains, stringPattern, (r) => r.trustDomain);
+  field(out, false, s.ipBlocks, s.notIpBlocks, block, (r) => r.remoteIp);
+  return out;
+}
+
+function operationTests(o: AuthorizationOperation): FieldTest[] {
+  const out: FieldTest[] = [];
+  // A host is meant with and without its port.
+  if (o.hosts.length > 0) {
+    const tests = o.hosts.map((h) => stringPattern(h.toLowerCase()));
+    out.push({ http: true, test: (s) => matchesAny(tests, s.host) || matchesAny(tests, s.authority) });
+  }
+  if (o.notHosts.length > 0) {
+    const tests = o.notHosts.map((h) => stringPattern(h.toLowerCase()));
+    out.push({ http: true, test: (s) => !matchesAny(tests, s.host) && !matchesAny(tests, s.authority) });
+  }
+  field(out, false, o.ports, o.notPorts, port, (r) => r.request.destPort);
+  field(out, true, o.methods, o.notMethods, stringPattern, (r) => r.pseudo(':method'));
+  field(out, true, o.paths, o.notPaths, pathPattern, (r) => r.path);
+  return out;
+}
+
+/** `wide`: the rule denies, so that of several readings of a request the one that matches counts. */
+function conditionTest(c: AuthorizationCondition, wide: boolean): FieldTest {
+  const tests: FieldTest[] = [];
+  const add = <T>(
+    http: boolean,
+    compile: (v: string) => (value: T) => boolean,
+    read: (s: Subject) => T | undefined,
+  ): void => field(tests, http, c.values, c.notValues, compile, read);
+  const header = /^request\.headers\[(.+)\]$/.exec(c.key);
+  if (header) return headerTest(header[1].toLowerCase(), c, wide);
+  switch (c.key) {
+    case 'source.ip':
+      add<Ip>(false, block, (s) => s.remoteIp);
+      break;
+    case 'remote.ip':
+      add<Ip>(false, block, (s) => s.originalIp);
+      break;
+    case 'source.namespace':
+      add<string>(false, stringPattern, (s) => s.namespace);
+      break;
+    case 'source.principal':
+      add<string>(false, principalPattern, (s) => s.principal);
+      break;
+    case 'destination.ip':
+      add<Ip>(false, block, (s) => s.localIp);
+      break;
+    case 'destination.port':
+      add<number>(false, port, (s) => s.request.destPort);
+      break;
+    case 'connection.sni':
+      add<string>(false, stringPattern, (s) => s.request.sni);
+      break;
+    default:
+      // request.auth.* needs a token and nobody verifies one here; an unknown key is nothing we could look at. Neither
+      // may open a way: a denying rule goes without the condition, an allowing one never holds.
+      return { http: c.key.startsWith('request.'), test: () => wide };
+  }
+  return { http: false, test: (s) => tests.every((t) => t.test(s)) };
+}
+
+/**
+ * A header may come several times, and applications differ in what they make of it. A denying rule holds if any reading
+ * of it does (each field, or all joined), an allowing one only if every reading does.
+ */
+function headerTest(name: string, c: AuthorizationCondition, wide: boolean): FieldTest {
+  const values = c.values.map(stringPattern);
+  const notValues = c.notValues.map(stringPattern);
+  const holds = (value: string | undefined): boolean =>
+    (values.length === 0 || matchesAny(values, value)) && (notValues.length === 0 || !matchesAny(notValues, value));
+  const key = name === 'host' ? ':authority' : name;
+  return {
+    http: true,
+    test: (s) => {
+      const head = s.request.head ?? [];
+      const found: string[] = [];
+      for (let i = 0; i < head.length; i += 2) if (head[i] === key) found.push(head[i + 1]);
+      if (found.length === 0) return holds(undefined);
+      if (found.length > 1) found.push(found.join(','));
+      return wide ? found.some(holds) : found.every(holds);
+    },
+  };
+}
+
+function exact(pattern: string): ValueTest {
+  return (value) => value === pattern;
+}
+
+/** Istio's strings: exact, `prefix*`, `*suffix`, and `*` for anything that is not empty. */
+export function stringPattern(pattern: string): ValueTest {
+  if (pattern === '*') return (value) => value !== '';
+  if (pattern.endsWith('*')) {
+    const prefix = pattern.slice(0, -1);
+    return (value) => value.startsWith(prefix);
+  }
+  if (pattern.startsWith('*')) {
+    const suffix = pattern.slice(1);
+    return (value) => value.endsWith(suffix);
+  }
+  return exact(pattern);
+}
+
+function principalPattern(pattern: string): ValueTest {
+  return stringPattern(pattern.startsWith('spiffe://') ? pattern.slice(9) : pattern);
+}
+
+function port(text: string): (value: number) => boolean {
+  const wanted = /^\d{1,5}$/.test(text) ? Number(text) : -1;
+  return (value) => value === wanted;
+}
+
+function block(text: string): (ip: Ip) => boolean {
+  const compiled: IpBlock | undefined = parseIpBlock(text);
+  return (ip) => compiled !== undefined && inBlock(ip, compiled);
+}
+
+function pathPattern(pattern: string): ValueTest {
+  return pattern.includes('{*}') || pattern.includes('{**}')
+    ? pathTemplate(canonicalPattern(pattern))
+    : stringPattern(canonicalPattern(pattern));
+}
+
+/** `{*}` is one segment that is not empty, `{**}` one or more segments that may be empty: `/a/{**}` covers `/a/`. */
+function pathTemplate(template: string): ValueTest {
+  const want = template.split('/');
+  return (path) => {
+    const have = path.split('/');
+    let w = 0;
+    let h = 0;
+    let resumeW = -1;
+    let resumeH = -1;
+    while (h < have.length) {
+      if (w < want.length && want[w] === '{**}') {
+        resumeW = ++w;
+        resumeH = ++h; // at least one segment
+      } else if (w < want.length && (want[w] === '{*}' ? have[h] !== '' : want[w] === have[h])) {
+        w++;
+        h++;
+      } else if (resumeW >= 0) {
+        w = resumeW;
+        h = ++resumeH;
+      } else return false;
+    }
+    return w === want.length;
+  };
+}

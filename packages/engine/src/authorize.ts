@@ -1,0 +1,237 @@
+/** AuthorizationPolicy: who may call this workload, and how. Istio's semantics (features.md B-4). */
+import { type Authorization, AuthorizationAction, type AuthorizationPolicy } from '@weft/plan';
+import { compileRule, type RuleTest } from './authorize-rule.ts';
+import { hostOf } from './canonical.ts';
+import { type Ip, parseIp } from './ip.ts';
+import type { Snapshot } from './views.ts';
+
+export interface AuthorizationRequest {
+  /** The peer's SPIFFE id, with or without `spiffe://`; undefined: the peer proved none. Its namespace is in it. */
+  readonly principal?: string;
+  /** The peer's address. */
+  readonly remoteIp: string;
+  /** The client's address behind trusted proxies (`remote.ip`); the peer's where not given. */
+  readonly originalIp?: string;
+  /** The workload's port. */
+  readonly destPort: number;
+  /** The workload's address. */
+  readonly localIp: string;
+  readonly sni?: string;
+  /** Canonical request head; absent for TCP. */
+  readonly head?: readonly string[];
+}
+
+export interface AuthorizationResult {
+  readonly allow: boolean;
+  /** The rule that decided; where none matched an ALLOW list, the first ALLOW policy; '' without policies. */
+  readonly ref: string;
+  /** `namespace/name` of the policy, or `none`. */
+  readonly policy: string;
+  /** Response code details of a denial; '' if allowed. */
+  readonly details: string;
+  /** Policies with action AUDIT that matched. */
+  readonly audit?: readonly string[];
+  /** What the dry-run policies would have said, if there are any. */
+  readonly shadow?: { readonly allow: boolean; readonly policy: string; readonly ref: string };
+}
+
+interface CompiledRule {
+  readonly http: RuleTest;
+  /** Undefined: the rule does not exist for TCP. */
+  readonly tcp: RuleTest | undefined;
+  readonly result: AuthorizationResult;
+}
+
+interface CompiledPolicy {
+  readonly ref: string;
+  readonly label: string;
+  readonly rules: readonly CompiledRule[];
+}
+
+export interface CompiledAuthorization {
+  readonly custom: readonly CompiledPolicy[];
+  readonly deny: readonly CompiledPolicy[];
+  readonly allow: readonly CompiledPolicy[];
+  readonly audit: readonly CompiledPolicy[];
+  readonly shadowDeny: readonly CompiledPolicy[];
+  readonly shadowAllow: readonly CompiledPolicy[];
+  readonly usesPaths: boolean;
+}
+
+const ALLOWED: AuthorizationResult = Object.freeze({ allow: true, ref: '', policy: 'none', details: '' });
+
+/** Compiles the policies that select this workload. */
+export function compileAuthorization(parts: readonly Authorization[]): CompiledAuthorization {
+  const of: Record<'custom' | 'deny' | 'allow' | 'audit' | 'shadowDeny' | 'shadowAllow', CompiledPolicy[]> = {
+    custom: [],
+    deny: [],
+    allow: [],
+    audit: [],
+    shadowDeny: [],
+    shadowAllow: [],
+  };
+  let usesPaths = false;
+  for (const policy of parts.flatMap((p) => p.policies)) {
+    usesPaths ||= policy.rules.some((r) => r.to.some((o) => o.paths.length + o.notPaths.length > 0));
+    switch (policy.action) {
+      case AuthorizationAction.DENY:
+        (policy.dryRun ? of.shadowDeny : of.deny).push(compilePolicy(policy, false));
+        break;
+      case AuthorizationAction.AUDIT:
+        if (!policy.dryRun) of.audit.push(compilePolicy(policy, true));
+        break;
+      case AuthorizationAction.CUSTOM:
+        // Nobody to ask is known to this plan: what would be asked for is denied.
+        if (!policy.dryRun) of.custom.push(compilePolicy(policy, false));
+        break;
+      default:
+        (policy.dryRun ? of.shadowAllow : of.allow).push(compilePolicy(policy, true));
+    }
+  }
+  return { ...of, usesPaths };
+}
+
+function compilePolicy(policy: AuthorizationPolicy, allow: boolean): CompiledPolicy {
+  const label = `${policy.namespace}/${policy.name}`;
+  const widen = policy.action !== AuthorizationAction.ALLOW && policy.action !== AuthorizationAction.UNSPECIFIED;
+  const rules = policy.rules.map((rule, i) => ({
+    ...compileRule(rule, widen),
+    result: Object.freeze({
+      allow,
+      ref: rule.ref || policy.ref,
+      policy: label,
+      details: allow
+        ? ''
+        : `rbac_access_denied_matched_policy[ns[${policy.namespace}]-policy[${policy.name}]-rule[${i}]]`,
+    }),
+  }));
+  return { ref: policy.ref, label, rules };
+}
+
+/** A request, taken apart as far as rules ask for it. */
+export class Subject {
+  readonly request: AuthorizationRequest;
+  readonly principal: string | undefined;
+  #parts: readonly string[] | undefined;
+  #remote: Ip | undefined | null = null;
+  #original: Ip | undefined | null = null;
+  #local: Ip | undefined | null = null;
+  #path: string | undefined;
+
+  constructor(request: AuthorizationRequest) {
+    this.request = request;
+    const p = request.principal;
+    this.principal = p?.startsWith('spiffe://') ? p.slice(9) : p || undefined;
+  }
+
+  #identity(): readonly string[] {
+    if (!this.#parts) {
+      const parts = this.principal?.split('/') ?? [];
+      this.#parts = parts.length === 5 && parts[1] === 'ns' && parts[3] === 'sa' ? parts : [];
+    }
+    return this.#parts;
+  }
+
+  get trustDomain(): string | undefined {
+    return this.#identity()[0];
+  }
+
+  get namespace(): string | undefined {
+    return this.#identity()[2];
+  }
+
+  /** `namespace/service account`. */
+  get serviceAccount(): string | undefined {
+    const parts = this.#identity();
+    return parts.length === 0 ? undefined : `${parts[2]}/${parts[4]}`;
+  }
+
+  get remoteIp(): Ip | undefined {
+    if (this.#remote === null) this.#remote = parseIp(this.request.remoteIp);
+    return this.#remote;
+  }
+
+  get originalIp(): Ip | undefined {
+    if (this.request.originalIp === undefined) return this.remoteIp;
+    if (this.#original === null) this.#original = parseIp(this.request.originalIp);
+    return this.#original;
+  }
+
+  get localIp(): Ip | undefined {
+    if (this.#local === null) this.#local = parseIp(this.request.localIp);
+    return this.#local;
+  }
+
+  pseudo(name: string): string | undefined {
+    const head = this.request.head;
+    if (!head) return undefined;
+    for (let i = 0; i < head.length && head[i].charCodeAt(0) === 0x3a; i += 2) if (head[i] === name) return head[i + 1];
+    return undefined;
+  }
+
+  /** Without query. */
+  get path(): string | undefined {
+    if (this.#path === undefined) {
+      const target = this.pseudo(':path');
+      const end = target?.indexOf('?') ?? -1;
+      this.#path = end < 0 ? target : target!.slice(0, end);
+    }
+    return this.#path;
+  }
+
+  get authority(): string | undefined {
+    return this.pseudo(':authority')?.toLowerCase();
+  }
+
+  get host(): string | undefined {
+    const authority = this.authority;
+    return authority === undefined ? undefined : hostOf(authority);
+  }
+}
+
+function find(policies: readonly CompiledPolicy[], subject: Subject, tcp: boolean): AuthorizationResult | undefined {
+  for (const policy of policies) {
+    for (const rule of policy.rules) {
+      const test = tcp ? rule.tcp : rule.http;
+      if (test?.(subject)) return rule.result;
+    }
+  }
+  return undefined;
+}
+
+function notAllowed(policies: readonly CompiledPolicy[]): AuthorizationResult {
+  return {
+    allow: false,
+    ref: policies[0].ref,
+    policy: 'none',
+    details: 'rbac_access_denied_matched_policy[none]',
+  };
+}
+
+/**
+ * Decides on a request, or on a connection where it has no head: CUSTOM match denies, DENY match denies, no ALLOW policy
+ * allows, ALLOW match allows, else denied. AUDIT and dry-run policies never change that.
+ */
+export function authorize(snapshot: Snapshot, request: AuthorizationRequest): AuthorizationResult {
+  return decideAuthorization(snapshot.authorization, request);
+}
+
+export function decideAuthorization(a: CompiledAuthorization, request: AuthorizationRequest): AuthorizationResult {
+  const subject = new Subject(request);
+  const tcp = request.head === undefined;
+  const result =
+    find(a.custom, subject, tcp) ??
+    find(a.deny, subject, tcp) ??
+    (a.allow.length === 0 ? ALLOWED : (find(a.allow, subject, tcp) ?? notAllowed(a.allow)));
+  if (a.audit.length + a.shadowDeny.length + a.shadowAllow.length === 0) return result;
+
+  const audit = a.audit.filter((p) => find([p], subject, tcp)).map((p) => p.label);
+  let shadow: AuthorizationResult['shadow'];
+  if (a.shadowDeny.length + a.shadowAllow.length > 0) {
+    const denied = find(a.shadowDeny, subject, tcp);
+    const said = denied ?? (a.shadowAllow.length === 0 ? ALLOWED : find(a.shadowAllow, subject, tcp));
+    const { allow, policy, ref } = said ?? notAllowed(a.shadowAllow);
+    shadow = { allow, policy, ref };
+  }
+  return { ...result, ...(audit.length > 0 && { audit }), ...(shadow && { shadow }) };
+}

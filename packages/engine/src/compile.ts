@@ -1,0 +1,181 @@
+import type {
+  Header,
+  HeaderOperations,
+  HttpMatch,
+  HttpRoute,
+  ServicePort,
+  TcpRoute,
+  WeightedCluster,
+} from '@weft/plan';
+import { canonicalPath, canonicalPattern } from './canonical.ts';
+import { compileKeyMatches, compileStringMatch, type KeyMatcher, type StringMatcher } from './match.ts';
+import { type CompiledRetry, compileRetry, defaultRetry } from './retry.ts';
+
+/** Header changes of one direction, names in lower case. Removals come first, then `set`, then `add`. */
+export interface HeaderOps {
+  readonly remove: readonly string[];
+  /** Names and values in turn. */
+  readonly set: readonly string[];
+  readonly add: readonly string[];
+}
+
+export interface CompiledMatch {
+  readonly ref: string;
+  readonly uri: StringMatcher | undefined;
+  readonly method: StringMatcher | undefined;
+  readonly authority: StringMatcher | undefined;
+  readonly scheme: StringMatcher | undefined;
+  readonly headers: readonly KeyMatcher[];
+  readonly withoutHeaders: readonly KeyMatcher[];
+  readonly queryParams: readonly KeyMatcher[];
+}
+
+export interface CompiledDestination {
+  readonly ref: string;
+  readonly clusterName: string;
+  readonly request: HeaderOps | undefined;
+  readonly response: HeaderOps | undefined;
+}
+
+/** Destinations with running sums of their weights. */
+export interface CompiledSplit {
+  readonly destinations: readonly CompiledDestination[];
+  readonly cumulative: readonly number[];
+  readonly total: number;
+}
+
+export interface CompiledFault {
+  readonly ref: string;
+  readonly delayPercent: number;
+  readonly delayMs: number;
+  readonly abortPercent: number;
+  readonly abortStatus: number;
+  readonly abortGrpc: number;
+}
+
+export interface CompiledHttpRoute {
+  readonly ref: string;
+  readonly route: HttpRoute;
+  readonly match: readonly CompiledMatch[];
+  readonly split: CompiledSplit;
+  readonly retry: CompiledRetry;
+  readonly fault: CompiledFault | undefined;
+  readonly request: HeaderOps | undefined;
+  readonly response: HeaderOps | undefined;
+}
+
+export interface CompiledTcpRoute {
+  readonly ref: string;
+  readonly split: CompiledSplit;
+}
+
+/** Everything of a service port that does not depend on other parts. */
+export interface CompiledPort {
+  readonly http: readonly CompiledHttpRoute[];
+  readonly tcp: readonly CompiledTcpRoute[];
+}
+
+export function compilePort(port: ServicePort): CompiledPort {
+  return { http: port.http.map(compileHttpRoute), tcp: port.tcp.map(compileTcpRoute) };
+}
+
+function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
+  const f = route.fault;
+  return {
+    ref: route.ref,
+    route,
+    match: route.match.map((m) => compileMatch(m, route.ref)),
+    split: compileSplit(route.clusters, route.ref),
+    retry: route.retry ? compileRetry(route.retry) : defaultRetry,
+    fault: f && {
+      ref: f.ref || route.ref,
+      delayPercent: f.delayMs > 0 ? f.delayPercent : 0,
+      delayMs: f.delayMs,
+      abortPercent: f.abortStatus > 0 || f.abortIsGrpc ? f.abortPercent : 0,
+      abortStatus: f.abortIsGrpc ? 0 : f.abortStatus,
+      abortGrpc: f.abortIsGrpc ? f.abortGrpcStatus : -1,
+    },
+    request: requestOps(route.headers),
+    response: responseOps(route.headers),
+  };
+}
+
+function compileTcpRoute(route: TcpRoute): CompiledTcpRoute {
+  return { ref: route.ref, split: compileSplit(route.clusters, route.ref) };
+}
+
+function compileMatch(m: HttpMatch, routeRef: string): CompiledMatch {
+  const ref = m.ref || routeRef;
+  return {
+    ref,
+    uri: compileStringMatch(m.uri, `${ref} uri`, m.ignoreUriCase, canonicalPattern),
+    method: compileStringMatch(m.method, `${ref} method`),
+    authority: compileStringMatch(m.authority, `${ref} authority`, false, (text) => text.toLowerCase()),
+    scheme: compileStringMatch(m.scheme, `${ref} scheme`),
+    headers: compileKeyMatches(m.headers, ref, true),
+    withoutHeaders: compileKeyMatches(m.withoutHeaders, ref, true),
+    queryParams: compileKeyMatches(m.queryParams, ref, false),
+  };
+}
+
+/** One destination takes all whatever its weight. Several whose weights are all 0 share evenly. */
+function compileSplit(clusters: readonly WeightedCluster[], ref: string): CompiledSplit {
+  const even = clusters.every((c) => c.weight === 0);
+  const cumulative: number[] = [];
+  let total = 0;
+  for (const c of clusters) {
+    total += even ? 1 : c.weight;
+    cumulative.push(total);
+  }
+  const destinations = clusters.map((c) => ({
+    ref: c.ref || ref,
+    clusterName: c.cluster,
+    request: requestOps(c.headers),
+    response: responseOps(c.headers),
+  }));
+  return { destinations, cumulative, total };
+}
+
+function requestOps(h: HeaderOperations | undefined): HeaderOps | undefined {
+  return h && compileOps(h.requestRemove, h.requestSet, h.requestAdd);
+}
+
+function responseOps(h: HeaderOperations | undefined): HeaderOps | undefined {
+  return h && compileOps(h.responseRemove, h.responseSet, h.responseAdd);
+}
+
+function compileOps(remove: readonly string[], set: readonly Header[], add: readonly Header[]): HeaderOps | undefined {
+  const ops = {
+    remove: remove.map((name) => name.toLowerCase()).filter((name) => !name.startsWith(':') && name !== 'host'),
+    set: flatten(set),
+    add: flatten(add),
+  };
+  return ops.remove.length + ops.set.length + ops.add.length > 0 ? ops : undefined;
+}
+
+/** Of the pseudo-headers only the authority may be changed, and `host` is it. */
+function flatten(headers: readonly Header[]): string[] {
+  return headers.flatMap((h) => {
+    const name = h.name.toLowerCase();
+    if (name === 'host' || name === ':authority') return [':authority', h.value];
+    return name.startsWith(':') ? [] : [name, h.value];
+  });
+}
+
+/**
+ * The path (with query) after a rewrite. `matched` is the prefix that the route matched, undefined where it matched the
+ * whole path. The result is canonical again: `/api../x` without its prefix must not climb.
+ */
+export function rewritePath(path: string, matched: string | undefined, replacement: string): string {
+  const end = path.indexOf('?');
+  const query = end < 0 ? '' : path.slice(end);
+  const bare = end < 0 ? path : path.slice(0, end);
+  let rest = matched === undefined ? '' : bare.slice(matched.length);
+  if (rest.startsWith('/') && replacement.endsWith('/')) rest = rest.slice(1);
+  let next = canonicalPattern(replacement) + rest;
+  if (!next.startsWith('/')) next = `/${next}`;
+  if (query && next.includes('?')) next = `${next}&${query.slice(1)}`;
+  else next += query;
+  const canonical = canonicalPath(next, 'keep');
+  return typeof canonical === 'string' ? canonical : path;
+}

@@ -1,0 +1,69 @@
+/** gRPC status codes and their relation to HTTP's. */
+
+const names = [
+  'OK',
+  'CANCELLED',
+  'UNKNOWN',
+  'INVALID_ARGUMENT',
+  'DEADLINE_EXCEEDED',
+  'NOT_FOUND',
+  'ALREADY_EXISTS',
+  'PERMISSION_DENIED',
+  'RESOURCE_EXHAUSTED',
+  'FAILED_PRECONDITION',
+  'ABORTED',
+  'OUT_OF_RANGE',
+  'UNIMPLEMENTED',
+  'INTERNAL',
+  'UNAVAILABLE',
+  'DATA_LOSS',
+  'UNAUTHENTICATED',
+];
+
+const httpOf = [200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401];
+
+/** The status a gRPC client is to see for an answer the proxy makes itself (gRPC's http-grpc-status-mapping). */
+export function httpToGrpcStatus(status: number): number {
+  switch (status) {
+    case 200:
+      return 0;
+    case 400:
+      return 13;
+    case 401:
+      return 16;
+    case 403:
+      return 7;
+    case 404:
+      return 12;
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+      return 14;
+    default:
+      return 2;
+  }
+}
+
+/** What outlier detection and metrics take a gRPC status for. Unknown codes: 500. */
+export function grpcToHttpStatus(code: number): number {
+  return httpOf[code] ?? 500;
+}
+
+/** `UNAVAILABLE` for 14; the number itself for codes gRPC does not define. */
+export function grpcStatusName(code: number): string {
+  return names[code] ?? String(code);
+}
+
+/** 14 for `UNAVAILABLE` (any case, `-` or `_`); undefined for what is no status. */
+export function grpcStatusCode(name: string): number | undefined {
+  const i = names.indexOf(name.toUpperCase().replaceAll('-', '_'));
+  return i < 0 ? undefined : i;
+}
+
+/** Whether a request speaks gRPC: `application/grpc`, with `+proto` or parameters after it, but not gRPC-Web. */
+export function isGrpcContentType(value: string | undefined): boolean {
+  if (value === undefined || !value.startsWith('application/grpc')) return false;
+  const next = value.charCodeAt(16);
+  return value.length === 16 || next === 0x2b || next === 0x3b || next === 0x20;
+}

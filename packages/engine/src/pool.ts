@@ -1,0 +1,61 @@
+import type { ClusterView, EndpointView } from './views.ts';
+
+/**
+ * Circuit breakers: limits of one client proxy towards one cluster. Each acquire that returned true needs its release;
+ * false means overflow (503, flag UO, `x-envoy-overloaded`). A limit of 0 is no limit.
+ */
+export function acquireRequest(cluster: ClusterView): boolean {
+  const limit = cluster.pool?.maxRequests ?? 0;
+  if (limit > 0 && cluster.state.requests >= limit) return false;
+  cluster.state.requests++;
+  return true;
+}
+
+export function releaseRequest(cluster: ClusterView): void {
+  if (cluster.state.requests > 0) cluster.state.requests--;
+}
+
+/** Requests that wait for a connection. */
+export function acquirePending(cluster: ClusterView): boolean {
+  const limit = cluster.pool?.maxPending ?? 0;
+  if (limit > 0 && cluster.state.pending >= limit) return false;
+  cluster.state.pending++;
+  return true;
+}
+
+export function releasePending(cluster: ClusterView): void {
+  if (cluster.state.pending > 0) cluster.state.pending--;
+}
+
+/** Retries running at the same time. */
+export function acquireRetry(cluster: ClusterView): boolean {
+  const limit = cluster.pool?.maxRetries ?? 0;
+  if (limit > 0 && cluster.state.retries >= limit) return false;
+  cluster.state.retries++;
+  return true;
+}
+
+export function releaseRetry(cluster: ClusterView): void {
+  if (cluster.state.retries > 0) cluster.state.retries--;
+}
+
+export function acquireConnection(cluster: ClusterView): boolean {
+  const limit = cluster.pool?.maxConnections ?? 0;
+  if (limit > 0 && cluster.state.connections >= limit) return false;
+  cluster.state.connections++;
+  return true;
+}
+
+export function releaseConnection(cluster: ClusterView): void {
+  if (cluster.state.connections > 0) cluster.state.connections--;
+}
+
+/** A request (or a TCP connection) goes to this endpoint. */
+export function onStart(endpoint: EndpointView): void {
+  endpoint.state.active++;
+}
+
+/** It is over, however it ended. Once per onStart. */
+export function onEnd(endpoint: EndpointView): void {
+  if (endpoint.state.active > 0) endpoint.state.active--;
+}

@@ -1,0 +1,291 @@
+import type { Random } from '@weft/base';
+import type { HttpRoute } from '@weft/plan';
+import { canonicalAuthority, formatAuthority, hostOf } from './canonical.ts';
+import {
+  type CompiledDestination,
+  type CompiledFault,
+  type CompiledHttpRoute,
+  type CompiledMatch,
+  type CompiledSplit,
+  type HeaderOps,
+  rewritePath,
+} from './compile.ts';
+import { headValue, queryValue, testKey } from './match.ts';
+import type { CompiledRetry } from './retry.ts';
+import type { ClusterView, ServicePortView } from './views.ts';
+
+/** What to inject into one request. The delay, if any, comes before the abort, if any. */
+export interface FaultDecision {
+  readonly ref: string;
+  /** 0: no delay. */
+  readonly delayMs: number;
+  /** HTTP status; 0: no abort with one. */
+  readonly abortStatus: number;
+  /** gRPC status; -1: no abort with one. */
+  readonly abortGrpc: number;
+}
+
+export interface ForwardDecision {
+  readonly kind: 'forward';
+  readonly route: HttpRoute;
+  /** The route that matched. */
+  readonly ref: string;
+  /** The match block of it; the route's ref where it has none. */
+  readonly matchRef: string;
+  /** The destination that was drawn. */
+  readonly destinationRef: string;
+  readonly clusterName: string;
+  /** Undefined: the plan names a cluster it does not have (503, flag NC). */
+  readonly cluster: ClusterView | undefined;
+  /** Over all attempts; 0: none. */
+  readonly timeoutMs: number;
+  readonly timeoutRef: string;
+  readonly retry: CompiledRetry;
+  readonly fault: FaultDecision | undefined;
+  /** To be applied in this order: the destination's, then the route's. */
+  readonly requestOps: readonly HeaderOps[];
+  readonly responseOps: readonly HeaderOps[];
+  /** What to send instead of the request's own; undefined: unchanged. */
+  readonly rewrite: { readonly path?: string; readonly authority?: string } | undefined;
+}
+
+export interface RedirectDecision {
+  readonly kind: 'redirect';
+  readonly route: HttpRoute;
+  readonly ref: string;
+  readonly status: number;
+  readonly location: string;
+  readonly fault: FaultDecision | undefined;
+  readonly responseOps: readonly HeaderOps[];
+}
+
+export interface DirectDecision {
+  readonly kind: 'direct';
+  readonly route: HttpRoute;
+  readonly ref: string;
+  readonly status: number;
+  readonly body: string;
+  readonly fault: FaultDecision | undefined;
+  readonly responseOps: readonly HeaderOps[];
+}
+
+/** `none`: no route matched (404, flag NR). */
+export type RouteDecision = ForwardDecision | RedirectDecision | DirectDecision | { readonly kind: 'none' };
+
+export interface TcpDecision {
+  readonly clusterName: string;
+  readonly cluster: ClusterView | undefined;
+  readonly ref: string;
+  readonly destinationRef: string;
+}
+
+const NONE: RouteDecision = Object.freeze({ kind: 'none' });
+const NO_OPS: readonly HeaderOps[] = Object.freeze([]);
+
+/** What matching reads of a request, taken apart once. */
+interface Parts {
+  readonly head: readonly string[];
+  readonly method: string;
+  readonly scheme: string;
+  readonly authority: string;
+  /** With query. */
+  readonly target: string;
+  readonly path: string;
+}
+
+/**
+ * The route of a request: first match wins. The head must be canonical (canonicalHead), with the pseudo-headers first.
+ * Randomness is drawn for weights (only with several destinations), delay, abort, in this order.
+ */
+export function routeHttp(view: ServicePortView, head: readonly string[], random: Random): RouteDecision {
+  let method = '';
+  let scheme = '';
+  let authority = '';
+  let target = '/';
+  for (let i = 0; i < head.length && head[i].charCodeAt(0) === 0x3a; i += 2) {
+    const value = head[i + 1];
+    switch (head[i]) {
+      case ':method':
+        method = value;
+        break;
+      case ':scheme':
+        scheme = value;
+        break;
+      case ':authority':
+        authority = value;
+        break;
+      case ':path':
+        target = value;
+    }
+  }
+  const end = target.indexOf('?');
+  const parts: Parts = { head, method, scheme, authority, target, path: end < 0 ? target : target.slice(0, end) };
+  for (const compiled of view.http) {
+    if (compiled.match.length === 0) return decide(view, compiled, undefined, parts, random);
+    for (const match of compiled.match) {
+      if (matches(match, parts)) return decide(view, compiled, match, parts, random);
+    }
+  }
+  return NONE;
+}
+
+/** The destination of a connection: the first TCP route. Undefined: the port has none. */
+export function routeTcp(view: ServicePortView, random: Random): TcpDecision | undefined {
+  const route = view.tcp[0];
+  const destination = route && draw(route.split, random);
+  if (!destination) return undefined;
+  return {
+    clusterName: destination.clusterName,
+    cluster: clusterOf(view, destination.clusterName),
+    ref: route.ref,
+    destinationRef: destination.ref,
+  };
+}
+
+function matches(m: CompiledMatch, r: Parts): boolean {
+  if (m.uri && !m.uri.test(r.path)) return false;
+  if (m.method && !m.method.test(r.method)) return false;
+  if (m.authority && !m.authority.test(r.authority) && !m.authority.test(hostOf(r.authority))) return false;
+  if (m.scheme && !m.scheme.test(r.scheme)) return false;
+  for (const key of m.headers) if (!testKey(key, headValue(r.head, key.name))) return false;
+  for (const key of m.withoutHeaders) if (testKey(key, headValue(r.head, key.name))) return false;
+  for (const key of m.queryParams) if (!testKey(key, queryValue(r.target, key.name))) return false;
+  return true;
+}
+
+function decide(
+  view: ServicePortView,
+  compiled: CompiledHttpRoute,
+  match: CompiledMatch | undefined,
+  parts: Parts,
+  random: Random,
+): RouteDecision {
+  const { route, ref } = compiled;
+  if (route.redirect || route.directResponse) {
+    const fault = compiled.fault && drawFault(compiled.fault, random);
+    const responseOps = compiled.response ? [compiled.response] : NO_OPS;
+    if (route.directResponse) {
+      const { status, body } = route.directResponse;
+      return { kind: 'direct', route, ref, status: status || 200, body, fault, responseOps };
+    }
+    const location = locationOf(route, parts);
+    return { kind: 'redirect', route, ref, status: route.redirect!.code || 301, location, fault, responseOps };
+  }
+  const destination = draw(compiled.split, random);
+  const fault = compiled.fault && drawFault(compiled.fault, random);
+  return {
+    kind: 'forward',
+    route,
+    ref,
+    matchRef: match?.ref ?? ref,
+    destinationRef: destination?.ref ?? ref,
+    clusterName: destination?.clusterName ?? '',
+    cluster: destination && clusterOf(view, destination.clusterName),
+    timeoutMs: route.timeoutMs,
+    timeoutRef: route.timeoutRef,
+    retry: compiled.retry,
+    fault,
+    requestOps: both(destination?.request, compiled.request),
+    responseOps: both(destination?.response, compiled.response),
+    rewrite: route.rewrite && rewriteOf(route, match, parts),
+  };
+}
+
+function both(first: HeaderOps | undefined, second: HeaderOps | undefined): readonly HeaderOps[] {
+  if (!first) return second ? [second] : NO_OPS;
+  return second ? [first, second] : [first];
+}
+
+function clusterOf(view: ServicePortView, name: string): ClusterView | undefined {
+  const cluster = view.clusters.get(name);
+  // An address that the client chose itself stays chosen, unless the route sends the request to another service.
+  return view.pinned && (!cluster || cluster.cluster.host === view.service.host) ? view.pinned : cluster;
+}
+
+function draw(split: CompiledSplit, random: Random): CompiledDestination | undefined {
+  const { destinations, cumulative } = split;
+  if (destinations.length < 2) return destinations[0];
+  const x = random.next() * split.total;
+  for (let i = 0; i < cumulative.length; i++) if (x < cumulative[i]) return destinations[i];
+  return destinations[destinations.length - 1];
+}
+
+/** The delay is drawn first, the abort independently of it: both may hit one request. */
+function drawFault(fault: CompiledFault, random: Random): FaultDecision | undefined {
+  const delayed = fault.delayPercent > 0 && random.next() * 100 < fault.delayPercent;
+  const aborted = fault.abortPercent > 0 && random.next() * 100 < fault.abortPercent;
+  if (!delayed && !aborted) return undefined;
+  return {
+    ref: fault.ref,
+    delayMs: delayed ? fault.delayMs : 0,
+    abortStatus: aborted ? fault.abortStatus : 0,
+    abortGrpc: aborted ? fault.abortGrpc : -1,
+  };
+}
+
+function rewriteOf(route: HttpRoute, match: CompiledMatch | undefined, parts: Parts): ForwardDecision['rewrite'] {
+  const { uri, authority } = route.rewrite!;
+  let path: string | undefined;
+  if (uri !== '' && parts.path.startsWith('/')) {
+    // A route that says nothing about the path matches the prefix "/".
+    const matched = !match?.uri ? '/' : match.uri.isPrefix ? match.uri.text : undefined;
+    path = rewritePath(parts.target, matched, uri);
+  }
+  return { path, authority: authority === '' ? undefined : authority };
+}
+
+function locationOf(route: HttpRoute, parts: Parts): string {
+  const redirect = route.redirect!;
+  const scheme = redirect.scheme || parts.scheme || 'http';
+  let authority = redirect.authority;
+  if (authority === '') {
+    const own = canonicalAuthority(parts.authority);
+    // The old port belongs to the old scheme.
+    authority = !own ? '' : redirect.scheme && redirect.scheme !== parts.scheme ? own.host : formatAuthority(own);
+  }
+  if (redirect.port > 0) {
+    const usual = scheme === 'https' ? 443 : 80;
+    authority = redirect.port === usual ? hostOf(authority) : `${hostOf(authority)}:${redirect.port}`;
+  }
+  let path = parts.target;
+  if (redirect.uri !== '') {
+    const end = parts.target.indexOf('?');
+    path = redirect.uri + (end < 0 || redirect.uri.includes('?') ? '' : parts.target.slice(end));
+  }
+  return `${scheme}://${authority}${path.startsWith('/') ? '' : '/'}${path}`;
+}
+
+/** Changes a head in place. What is set keeps the place of the first field of that name; other fields of it go. */
+export function applyHeaderOps(head: string[], ops: readonly HeaderOps[]): void {
+  for (const op of ops) {
+    for (const name of op.remove) removeField(head, name, 0);
+    for (let i = 0; i < op.set.length; i += 2) setField(head, op.set[i], op.set[i + 1]);
+    for (let i = 0; i < op.add.length; i += 2) {
+      if (op.add[i] === ':authority') setField(head, ':authority', op.add[i + 1]);
+      else head.push(op.add[i], op.add[i + 1]);
+    }
+  }
+}
+
+function setField(head: string[], name: string, value: string): void {
+  for (let i = 0; i < head.length; i += 2) {
+    if (head[i] === name) {
+      head[i + 1] = value;
+      removeField(head, name, i + 2);
+      return;
+    }
+  }
+  // A response has no authority to change, and pseudo-headers stand first.
+  if (!name.startsWith(':')) head.push(name, value);
+}
+
+function removeField(head: string[], name: string, from: number): void {
+  let to = from;
+  for (let i = from; i < head.length; i += 2) {
+    if (head[i] === name) continue;
+    head[to] = head[i];
+    head[to + 1] = head[i + 1];
+    to += 2;
+  }
+  head.length = to;
+}

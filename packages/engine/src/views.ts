@@ -1,0 +1,107 @@
+import type {
+  Cluster,
+  ConnectionPool,
+  Endpoint,
+  HttpRoute,
+  Inbound,
+  Protocol,
+  Self,
+  Service,
+  ServicePort,
+} from '@weft/plan';
+import type { CompiledAuthorization } from './authorize.ts';
+import type { CompiledHttpRoute, CompiledTcpRoute } from './compile.ts';
+
+/** What happened to one endpoint as a member of one cluster. Engine changes it; it outlives snapshots. */
+export interface EndpointState {
+  /** Requests (or TCP connections) running now. */
+  active: number;
+  consecutive5xx: number;
+  consecutiveGateway: number;
+  consecutiveLocal: number;
+  ejected: boolean;
+  ejectedAtMs: number;
+  /** Earliest moment of return; the return itself happens at the first sweep after it. */
+  ejectedUntilMs: number;
+  /** Multiplier of the base ejection time: grows with each ejection, shrinks with each sweep that finds the host well. */
+  timesEjected: number;
+  /** Ejections since the endpoint is known, for metrics. */
+  ejections: number;
+  /** Smooth weighted round robin's account. */
+  credit: number;
+}
+
+/** An endpoint inside one cluster. Compare endpoints by `state`: it is the same object in every snapshot. */
+export interface EndpointView {
+  readonly endpoint: Endpoint;
+  readonly state: EndpointState;
+  /** At least 1. */
+  readonly weight: number;
+}
+
+/** Counters of one cluster; they outlive snapshots. Changed by the acquire/release functions of pool.ts. */
+export interface ClusterState {
+  requests: number;
+  pending: number;
+  retries: number;
+  connections: number;
+  roundRobin: number;
+  /** When the next outlier sweep is due; -1 before the first. */
+  nextSweepMs: number;
+}
+
+export interface ClusterView {
+  readonly name: string;
+  readonly cluster: Cluster;
+  /** All members, draining ones included (what maxEjectionPercent counts). */
+  readonly endpoints: readonly EndpointView[];
+  /** Members that take new requests: not draining. Ejection is in their state. */
+  readonly candidates: readonly EndpointView[];
+  /** All weights of `candidates` are equal. */
+  readonly evenWeights: boolean;
+  readonly state: ClusterState;
+  readonly pool: ConnectionPool | undefined;
+  /** Set on the view of an original destination: pick gives this endpoint whatever its health. */
+  readonly pinned: EndpointView | undefined;
+}
+
+/** One port of one service as a client sees it. */
+export interface ServicePortView {
+  readonly service: Service;
+  readonly port: ServicePort;
+  readonly protocol: Protocol;
+  readonly http: readonly CompiledHttpRoute[];
+  readonly tcp: readonly CompiledTcpRoute[];
+  /** Clusters of the snapshot that this view belongs to. */
+  readonly clusters: ReadonlyMap<string, ClusterView>;
+  /** Original destination: clusters of this service's host are replaced by this one. */
+  readonly pinned: ClusterView | undefined;
+}
+
+export interface ServiceView {
+  readonly service: Service;
+  readonly ports: ReadonlyMap<number, ServicePortView>;
+}
+
+/** A plan, compiled. Never changes, except for the states of endpoints and clusters. */
+export interface Snapshot {
+  readonly self: Self | undefined;
+  /** By workload port. Port 0, where present, is for ports that are not declared. */
+  readonly inbound: ReadonlyMap<number, Inbound>;
+  readonly authorization: CompiledAuthorization;
+  /** Some policy of this workload looks at paths: `%2F` and `%5C` are to be rejected then (canonical.ts). */
+  readonly pathPolicies: boolean;
+  /** By FQDN, lower case. */
+  readonly services: ReadonlyMap<string, ServiceView>;
+  /** By FQDN and alias, lower case. `*.suffix` hosts stand here too. */
+  readonly names: ReadonlyMap<string, ServiceView>;
+  readonly clusters: ReadonlyMap<string, ClusterView>;
+  /** Virtual address, then port. */
+  readonly virtual: ReadonlyMap<string, ReadonlyMap<number, ServicePortView>>;
+  /** Endpoint address, then port. */
+  readonly direct: ReadonlyMap<string, ReadonlyMap<number, ServicePortView>>;
+  /** Compiled forms by the part that made them, for the next snapshot. */
+  readonly reuse: ReadonlyMap<object, unknown>;
+}
+
+export type { HttpRoute };

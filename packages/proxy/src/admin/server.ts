@@ -36,7 +36,6 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
   const { bind, state, metrics, logger } = options;
   const started: SmallServer[] = [];
   const ports: Admin['ports'] = {};
-  registerGauges(state, metrics);
   const start = async (which: keyof Admin['ports'], handler: Handler, loopbackOnly = false): Promise<void> => {
     const where = bind[which];
     if (!where) return;
@@ -58,6 +57,7 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
       sendReady(state, response);
     });
     await start('probes', mergedHandler(options));
+    registerGauges(state, metrics);
   } catch (error) {
     await close();
     throw error;

@@ -8,13 +8,21 @@ const agent = new http.Agent({ keepAlive: true, maxSockets: 512 });
 
 function once({ method = 'GET', url, headers = {}, body }) {
   const to = new URL(url);
-  const options = { agent, method, host: to.hostname, port: to.port || 80, path: to.pathname + to.search, headers: { ...headers, host: to.host } };
+  const options = {
+    agent,
+    method,
+    host: to.hostname,
+    port: to.port || 80,
+    path: to.pathname + to.search,
+    headers: { ...headers, host: to.host },
+  };
   if (body !== undefined) options.headers['content-length'] = Buffer.byteLength(body);
   const proxy = process.env.http_proxy;
   if (proxy) {
     const via = new URL(proxy);
     Object.assign(options, { host: via.hostname, port: via.port, path: url });
-    options.headers['proxy-authorization'] = `Basic ${Buffer.from(`${via.username}:${via.password}`).toString('base64')}`;
+    options.headers['proxy-authorization'] =
+      `Basic ${Buffer.from(`${via.username}:${via.password}`).toString('base64')}`;
   }
   return new Promise((resolve) => {
     const started = performance.now();
@@ -33,7 +41,16 @@ function once({ method = 'GET', url, headers = {}, body }) {
 
 /** Runs `count` calls, `concurrency` at a time or `rate` a second; counts by status and by the version that answered. */
 async function run({ count = 1, concurrency = 16, rate, ...call }) {
-  const result = { statuses: {}, versions: {}, names: {}, maxMs: 0, minMs: Infinity, sample: undefined, delayed: 0, delayedFailed: 0 };
+  const result = {
+    statuses: {},
+    versions: {},
+    names: {},
+    maxMs: 0,
+    minMs: Infinity,
+    sample: undefined,
+    delayed: 0,
+    delayedFailed: 0,
+  };
   const note = (r) => {
     result.statuses[r.key] = (result.statuses[r.key] ?? 0) + 1;
     result.maxMs = Math.max(result.maxMs, r.ms);
@@ -47,7 +64,8 @@ async function run({ count = 1, concurrency = 16, rate, ...call }) {
       if (json.version) result.versions[json.version] = (result.versions[json.version] ?? 0) + 1;
       if (json.name) result.names[json.instance ?? json.name] = (result.names[json.instance ?? json.name] ?? 0) + 1;
     } catch {}
-    if (result.sample === undefined || r.key !== '200') result.sample = { key: r.key, text: r.text.slice(0, 2000), headers: r.headers };
+    if (result.sample === undefined || r.key !== '200')
+      result.sample = { key: r.key, text: r.text.slice(0, 2000), headers: r.headers };
   };
   if (rate) {
     const started = performance.now();
@@ -93,7 +111,15 @@ const server = http.createServer((request, response) => {
     const wait = Number(url.searchParams.get('sleep') ?? state.sleepMs);
     if (wait > 0) await new Promise((r) => setTimeout(r, wait));
     const status = Number(url.searchParams.get('status') ?? (state.fail || 200));
-    send(status, { name, version, instance: process.env.INSTANCE ?? `${name}-${process.pid}`, path: request.url, method: request.method, headers: request.headers, body: body.slice(0, 1000) });
+    send(status, {
+      name,
+      version,
+      instance: process.env.INSTANCE ?? `${name}-${process.pid}`,
+      path: request.url,
+      method: request.method,
+      headers: request.headers,
+      body: body.slice(0, 1000),
+    });
   });
 });
 server.keepAliveTimeout = 75_000;

@@ -1,0 +1,255 @@
+/** Starts a real mesh of real processes for a test, through the command a user would type, and ends it with the test. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+
+const root = join(import.meta.dirname, '..');
+export const weftBin = join(root, 'bin/weft.mjs');
+export const isRoot = process.getuid?.() === 0;
+/** For `{ skip }` of tests that need namespaces. */
+export const needsRoot: string | false = isRoot ? false : 'needs root: network namespaces and nftables';
+
+export interface Row {
+  name: string;
+  workload: string;
+  namespace: string;
+  address: string;
+  ready: boolean;
+  proxy: string;
+  pid?: number;
+  proxyPid?: number;
+}
+
+let counter = 0;
+
+export class TestMesh {
+  readonly name: string;
+  readonly folder: string;
+  readonly state: string;
+  output = '';
+  #child!: ChildProcess;
+  #exit!: Promise<number>;
+
+  constructor(readonly capture: 'transparent' | 'explicit') {
+    counter += 1;
+    this.name = `t${process.pid % 10_000}x${counter}`;
+    const base = mkdtempSync(join(tmpdir(), 'weft-test-'));
+    this.folder = join(base, 'mesh');
+    this.state = join(base, 'state');
+    mkdirSync(this.folder);
+    mkdirSync(this.state, { mode: 0o711 });
+    // Applications run as another user where the test runs as root: they must be able to read their files.
+    execFileSync('chmod', ['755', base]);
+    cpSync(join(root, 'test/apps'), join(this.folder, 'apps'), { recursive: true });
+  }
+
+  get env(): NodeJS.ProcessEnv {
+    return { ...process.env, WEFT_STATE: this.state };
+  }
+
+  get pid(): number {
+    return this.#child.pid as number;
+  }
+
+  write(file: string, text: string): void {
+    writeFileSync(join(this.folder, file), text);
+  }
+
+  start(args: string[] = []): void {
+    this.#child = spawn(
+      process.execPath,
+      [weftBin, 'up', '-f', this.folder, '--mesh', this.name, '--capture', this.capture, ...args],
+      { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] },
+    );
+    const keep = (chunk: Buffer): void => {
+      this.output += chunk.toString();
+      if (process.env.WEFT_TEST_VERBOSE) process.stderr.write(chunk);
+    };
+    this.#child.stdout?.on('data', keep);
+    this.#child.stderr?.on('data', keep);
+    this.#exit = new Promise((resolve) =>
+      this.#child.on('exit', (code, signal) => resolve(code ?? (signal ? 128 : -1))),
+    );
+  }
+
+  exited(): Promise<number> {
+    return this.#exit;
+  }
+
+  weft(...args: string[]): string {
+    return execFileSync(process.execPath, [weftBin, ...args, '--mesh', this.name], {
+      env: this.env,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+  }
+
+  ps(): Row[] {
+    return JSON.parse(this.weft('ps', '-o', 'json')) as Row[];
+  }
+
+  /** Waits until `what` is true, asking again and again; fails with the mesh's own output. */
+  async until(what: string, timeoutMs: number, done: () => boolean | Promise<boolean>): Promise<void> {
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      let ok = false;
+      try {
+        ok = await done();
+      } catch {}
+      if (ok) return;
+      if (performance.now() > deadline || this.#child.exitCode !== null)
+        throw new Error(`${what}: not within ${timeoutMs} ms; the mesh said:\n${this.output.slice(-6000)}`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  async ready(timeoutMs = 60_000): Promise<void> {
+    await this.until('all ready', timeoutMs, () => {
+      const rows = this.ps();
+      return rows.length > 0 && rows.every((r) => r.ready);
+    });
+  }
+
+  row(workload: string): Row {
+    const row = this.ps().find((r) => r.workload === workload || r.name === workload);
+    if (!row) throw new Error(`no ${workload} in ${JSON.stringify(this.ps())}`);
+    return row;
+  }
+
+  /** Sends a request from outside the mesh to an instance's own address. */
+  ask(
+    workload: string,
+    path: string,
+    body?: unknown,
+    port = 8080,
+  ): Promise<{ status: number; text: string; json: any }> {
+    return request(this.row(workload).address, port, path, body);
+  }
+
+  logs(name: string): string {
+    return this.weft('logs', name);
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number> {
+    if (this.#child && this.#child.exitCode === null) this.#child.kill(signal);
+    const code = await this.#exit;
+    return code;
+  }
+
+  async cleanUp(): Promise<void> {
+    if (this.#child) await this.stop();
+    try {
+      this.weft('down');
+    } catch {}
+    rmSync(join(this.folder, '..'), { recursive: true, force: true });
+  }
+}
+
+export function request(
+  host: string,
+  port: number,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<{ status: number; text: string; json: any }> {
+  return new Promise((resolve, reject) => {
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    const req = http.request(
+      {
+        host,
+        port,
+        path,
+        method: text === undefined ? 'GET' : 'POST',
+        headers: { ...headers, ...(text === undefined ? {} : { 'content-length': Buffer.byteLength(text) }) },
+        agent: false,
+      },
+      (res) => {
+        const parts: Buffer[] = [];
+        res.on('data', (p: Buffer) => parts.push(p));
+        res.on('error', reject);
+        res.on('end', () => {
+          const raw = Buffer.concat(parts).toString();
+          let json: unknown;
+          try {
+            json = JSON.parse(raw);
+          } catch {}
+          resolve({ status: res.statusCode ?? 0, text: raw, json });
+        });
+      },
+    );
+    req.setTimeout(170_000, () => req.destroy(new Error('timeout')));
+    req.on('error', reject);
+    req.end(text);
+  });
+}
+
+/** A mesh that ends with the test. `services`: name → versions with their replica counts. */
+export async function meshOf(
+  t: TestContext,
+  capture: 'transparent' | 'explicit',
+  services: Record<string, Record<string, number>>,
+  files: Record<string, string> = {},
+): Promise<TestMesh> {
+  const mesh = new TestMesh(capture);
+  t.after(() => mesh.cleanUp());
+  mesh.write('services.yaml', peers(services));
+  for (const [name, text] of Object.entries(files)) mesh.write(name, text);
+  mesh.start();
+  await mesh.ready();
+  return mesh;
+}
+
+export function peers(services: Record<string, Record<string, number>>): string {
+  const docs: string[] = ['apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n'];
+  for (const [name, versions] of Object.entries(services)) {
+    docs.push(`apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: ${name}\n  namespace: shop\n`);
+    docs.push(`apiVersion: v1
+kind: Service
+metadata:
+  name: ${name}
+  namespace: shop
+spec:
+  selector:
+    app: ${name}
+  ports:
+    - name: http
+      port: 8080
+`);
+    for (const [version, replicas] of Object.entries(versions))
+      docs.push(`apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata:
+  name: ${Object.keys(versions).length > 1 ? `${name}-${version}` : name}
+  namespace: shop
+  labels:
+    app: ${name}
+    version: ${version}
+spec:
+  command: [node, apps/peer.mjs]
+  serviceAccountName: ${name}
+  replicas: ${replicas}
+  env:
+    - name: NAME
+      value: ${name}
+    - name: VERSION
+      value: ${version}
+  ports:
+    - name: http
+      containerPort: 8080
+  readinessProbe:
+    httpGet:
+      path: /healthz
+      port: 8080
+    periodSeconds: 1
+    failureThreshold: 60
+`);
+  }
+  return docs.join('---\n');
+}
+
+export function readText(path: string): string {
+  return readFileSync(path, 'utf8');
+}

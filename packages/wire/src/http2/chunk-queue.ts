@@ -1,0 +1,86 @@
+/** Blocks that small chunks are gathered in, so that a one-byte chunk does not hold its whole socket buffer. */
+const blockBytes = 8192;
+const smallBytes = 1024;
+
+/** A queue of bytes. Large chunks are kept as they are, small ones are copied together. */
+export class ChunkQueue {
+  bytes = 0;
+  #items: Uint8Array[] = [];
+  #head = 0;
+  /** Bytes of the first item that are gone already. */
+  #offset = 0;
+  #block: Buffer | undefined;
+  #blockStart = 0;
+  #blockEnd = 0;
+
+  push(chunk: Uint8Array): void {
+    const length = chunk.length;
+    if (length === 0) return;
+    this.bytes += length;
+    if (length >= smallBytes) {
+      this.#items.push(chunk);
+      this.#blockStart = this.#blockEnd; // what comes next does not belong to the item before this one
+      return;
+    }
+    if (this.#block === undefined || this.#block.length - this.#blockEnd < length) {
+      this.#block = Buffer.allocUnsafeSlow(blockBytes);
+      this.#blockStart = 0;
+      this.#blockEnd = 0;
+    }
+    const extend = this.#blockEnd > this.#blockStart && this.#items.length > this.#head;
+    this.#block.set(chunk, this.#blockEnd);
+    if (!extend) this.#blockStart = this.#blockEnd;
+    this.#blockEnd += length;
+    const view = this.#block.subarray(this.#blockStart, this.#blockEnd);
+    if (extend) this.#items[this.#items.length - 1] = view;
+    else this.#items.push(view);
+  }
+
+  /** Takes the first chunk; the queue must not be empty. */
+  shift(): Uint8Array {
+    const item = this.#items[this.#head];
+    const chunk = this.#offset > 0 ? item.subarray(this.#offset) : item;
+    this.#offset = 0;
+    this.bytes -= chunk.length;
+    this.#next();
+    return chunk;
+  }
+
+  /** Moves the first `length` bytes to `target[at]`; there must be as many. */
+  take(target: Uint8Array, at: number, length: number): void {
+    this.bytes -= length;
+    while (length > 0) {
+      const item = this.#items[this.#head];
+      const part = Math.min(item.length - this.#offset, length);
+      target.set(part === item.length ? item : item.subarray(this.#offset, this.#offset + part), at);
+      at += part;
+      length -= part;
+      this.#offset += part;
+      if (this.#offset === item.length) {
+        this.#offset = 0;
+        this.#next();
+      }
+    }
+  }
+
+  clear(): void {
+    this.bytes = 0;
+    this.#items = [];
+    this.#head = 0;
+    this.#offset = 0;
+    this.#block = undefined;
+  }
+
+  #next(): void {
+    this.#items[this.#head++] = empty;
+    if (this.#head === this.#items.length) {
+      this.#items.length = 0;
+      this.#head = 0;
+      this.#blockStart = this.#blockEnd;
+    } else if (this.#head > 64 && this.#head * 2 > this.#items.length) {
+      this.#items.splice(0, this.#head);
+      this.#head = 0;
+    }
+  }
+}
+const empty = new Uint8Array(0);

@@ -1,0 +1,382 @@
+import type { Connection, Head, OnStream, Output, Stream, StreamHandler, WireCounters, WireLimits } from '../stream.ts';
+import { defaultWireLimits } from '../stream.ts';
+import { http2Counter, TokenBucket } from './floods.ts';
+import { FrameReader, frame, h2Error, preface } from './frames.ts';
+import { H2Stream } from './h2-stream.ts';
+import { Receiver } from './receiver.ts';
+import { Sender } from './sender.ts';
+import { announceSettings } from './settings.ts';
+
+export interface Http2Options {
+  role: 'client' | 'server';
+  output: Output;
+  /** Servers: gets each request. Without it every request is refused. */
+  onStream?: OnStream;
+  limits?: Partial<WireLimits>;
+  counters?: WireCounters;
+  /** Extra SETTINGS ids to announce. */
+  announce?: ReadonlyMap<number, number>;
+  /** Servers: announce extended CONNECT (RFC 8441). */
+  enableConnectProtocol?: boolean;
+  /** The peer's SETTINGS, all known so far. */
+  onSettings?(peer: ReadonlyMap<number, number>): void;
+  /** The peer takes no new streams any more. */
+  onGoaway?(): void;
+  /** The connection is over; called once. */
+  onClosed?(detail: string): void;
+  /** Monotonic ms; without it the last tick's time is used. */
+  nowMs?: () => number;
+}
+
+/** Before SETTINGS came, a client opens this many streams at most (RFC 9113 6.5.2 recommends at least 100). */
+const streamsBeforeSettings = 100;
+const lastStreamId = 0x7fffffff;
+
+/**
+ * HTTP/2 over bytes (RFC 9113, RFC 7541, RFC 8441), either side. It announces its settings at once; it never throws:
+ * a peer's error ends the connection with GOAWAY, and what a handler throws ends it with INTERNAL_ERROR.
+ */
+export class Http2Connection implements Connection {
+  readonly isServer: boolean;
+  readonly limits: WireLimits;
+  readonly sender: Sender;
+  readonly options: Http2Options;
+  readonly streams = new Map<number, H2Stream>();
+  readonly bufferBytes: number;
+  readonly initialWindow: number;
+  /** What the peer announced. */
+  readonly peerSettings = new Map<number, number>();
+  /** The peer's first SETTINGS has come. */
+  ready = false;
+  /** The peer's limit on streams that we open. */
+  peerMaxStreams = streamsBeforeSettings;
+  /** Highest stream id the peer opened; our next one. */
+  lastPeerId = 0;
+  nextId = 1;
+  goawayReceived = false;
+  /** We said GOAWAY with this last id; streams above are not looked at. */
+  acceptedUpTo = lastStreamId;
+  dead = false;
+
+  #receiver: Receiver;
+  #reader: FrameReader;
+  #prefaceAt = 0;
+  #counters: WireCounters | undefined;
+  #lastTickMs = 0;
+  #resetsSent: TokenBucket;
+  #glitches: TokenBucket;
+  #growth: number;
+  /** Streams we reset last, whose frames still on the way are no error. */
+  #resetByUs = new Set<number>();
+  #pings: { cb: (rttMs: number) => void; sentMs: number; id: number }[] = [];
+  #pingId = 0;
+  #controlQueued = 0;
+  #draining = false;
+  #ended = false;
+  #closedTold = false;
+  #idleSinceMs = -1;
+  #openedMs = -1;
+  #diedMs = -1;
+
+  constructor(options: Http2Options) {
+    this.options = options;
+    this.isServer = options.role === 'server';
+    this.limits = { ...defaultWireLimits, ...options.limits };
+    this.bufferBytes = this.limits.bufferBytes;
+    this.initialWindow = this.limits.initialWindowBytes;
+    this.#counters = options.counters;
+    this.#growth = this.limits.connectionWindowBytes;
+    const now = (): number => this.nowMs();
+    this.#resetsSent = new TokenBucket(this.limits.resetBurst, this.limits.resetPerSecond, now);
+    this.#glitches = new TokenBucket(this.limits.glitchBurst, this.limits.glitchPerSecond, now);
+    this.sender = new Sender(
+      options.output,
+      this.limits.hpackTableBytes,
+      (run) => this.#guard(run),
+      () => this.#endIfDone(),
+    );
+    this.#receiver = new Receiver(this);
+    this.#reader = new FrameReader(this.#receiver, this.limits.maxFrameBytes);
+    if (!this.isServer) {
+      this.#prefaceAt = preface.length;
+      this.sender.writer.room(preface.length);
+      this.sender.writer.slab.set(preface, this.sender.writer.pos);
+      this.sender.writer.pos += preface.length;
+    }
+    announceSettings(this.sender, this.limits, this.isServer, options.enableConnectProtocol === true, options.announce);
+  }
+
+  get open(): number {
+    return this.streams.size;
+  }
+
+  /** Streams a client may open now. */
+  get availableStreams(): number {
+    if (this.dead || this.goawayReceived || this.#draining || this.nextId > lastStreamId) return 0;
+    return Math.max(0, this.peerMaxStreams - this.streams.size);
+  }
+
+  nowMs(): number {
+    return this.options.nowMs === undefined ? this.#lastTickMs : this.options.nowMs();
+  }
+
+  /** Opens a stream (client). One that cannot be made gets onReset 'refused' later in the turn. */
+  request(head: Head, end: boolean, handler: StreamHandler): Stream {
+    if (this.isServer || this.availableStreams === 0) {
+      const refused = new H2Stream(this, 0, handler);
+      refused.done = true;
+      this.options.output.defer(() =>
+        this.#guard(() => refused.failed('refused', 'the connection takes no new stream')),
+      );
+      return refused;
+    }
+    const stream = new H2Stream(this, this.nextId, handler);
+    this.nextId += 2;
+    stream.isHead = head[1] === 'HEAD';
+    stream.isConnect = head[1] === 'CONNECT';
+    this.streams.set(stream.id, stream);
+    this.sender.headers(stream.id, head, end);
+    if (end) stream.localEnded = true;
+    return stream;
+  }
+
+  /** Sends a PING; `cb` gets the round trip in ms. It is not called when the connection ends before. */
+  ping(cb: (rttMs: number) => void): void {
+    if (this.dead || this.#pings.length >= 100) return;
+    const id = ++this.#pingId;
+    this.#pings.push({ cb, sentMs: this.nowMs(), id });
+    const payload = Buffer.alloc(8);
+    payload.writeUInt32BE(id, 4);
+    this.sender.writer.frame(frame.ping, 0, 0, payload);
+    this.sender.schedule();
+  }
+
+  /** The ACK of a PING came. */
+  pong(id: number): boolean {
+    const at = this.#pings.findIndex((ping) => ping.id === id);
+    if (at < 0) return false;
+    const [ping] = this.#pings.splice(at, 1);
+    ping.cb(this.nowMs() - ping.sentMs);
+    return true;
+  }
+
+  /** Finishes running streams, takes no new ones, then ends. A server first says so, and fixes the last id a round trip later. */
+  goaway(): void {
+    if (this.dead || this.#draining) return;
+    this.#draining = true;
+    if (this.isServer) {
+      this.sender.goaway(lastStreamId, h2Error.none, '');
+      this.ping(() => this.#lastGoaway());
+    } else {
+      this.sender.goaway(0, h2Error.none, '');
+    }
+  }
+
+  drain(): void {
+    this.goaway();
+  }
+
+  #lastGoaway(): void {
+    if (this.dead || this.acceptedUpTo !== lastStreamId) return;
+    this.acceptedUpTo = this.lastPeerId;
+    this.sender.goaway(this.lastPeerId, h2Error.none, '');
+  }
+
+  receive(chunk: Uint8Array): void {
+    if (this.dead) return;
+    const buf = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    try {
+      let at = 0;
+      while (this.#prefaceAt < preface.length && at < buf.length) {
+        if (buf[at++] !== preface[this.#prefaceAt++]) {
+          this.fail(h2Error.protocol, 'the client preface is missing');
+          return;
+        }
+      }
+      this.#reader.push(at === 0 ? buf : buf.subarray(at));
+    } catch (error) {
+      this.#handlerError(error);
+    }
+  }
+
+  receiveEnd(): void {
+    if (this.dead) return;
+    this.#guard(() => {
+      this.#die('the peer closed the connection');
+      this.#end();
+    });
+  }
+
+  closed(detail: string): void {
+    this.#guard(() => {
+      this.#ended = true;
+      this.#die(detail);
+      if (this.#closedTold) return;
+      this.#closedTold = true;
+      this.options.onClosed?.(detail);
+    });
+  }
+
+  drained(): void {
+    this.#controlQueued = 0;
+    this.#guard(() => this.sender.drained());
+  }
+
+  tick(nowMs: number): void {
+    this.#lastTickMs = nowMs;
+    if (this.dead) {
+      // The peer had its time to read the GOAWAY.
+      if (this.#diedMs < 0) this.#diedMs = nowMs;
+      else if (nowMs - this.#diedMs >= 1000 && !this.#closedTold)
+        this.options.output.destroy('HTTP/2 connection error');
+      return;
+    }
+    if (this.#openedMs < 0) this.#openedMs = nowMs;
+    if (!this.ready && nowMs - this.#openedMs >= this.limits.headersTimeoutMs) {
+      this.count(http2Counter.headersTimeout);
+      this.fail(h2Error.settingsTimeout, 'no SETTINGS in time');
+      return;
+    }
+    this.#guard(() => this.#receiver.tick(nowMs));
+    if (this.dead) return;
+    if (this.streams.size > 0) {
+      this.#idleSinceMs = -1;
+    } else if (this.#idleSinceMs < 0) {
+      this.#idleSinceMs = nowMs;
+    } else if (nowMs - this.#idleSinceMs >= this.limits.idleTimeoutMs && !this.#draining) {
+      this.count(http2Counter.idleTimeout);
+      this.goaway();
+    } else if (this.#draining && nowMs - this.#idleSinceMs >= 1000) {
+      this.#lastGoaway(); // the peer does not answer our PING
+      this.sender.schedule();
+    }
+  }
+
+  // What follows is for the streams, the receiver and the sender.
+
+  count(name: string): void {
+    this.#counters?.count(name);
+  }
+
+  growWindow(window: number): number {
+    const more = Math.max(0, Math.min(window, this.limits.maxWindowBytes - window, this.#growth));
+    this.#growth -= more;
+    return more;
+  }
+
+  giveBack(bytes: number): void {
+    this.#growth += bytes;
+  }
+
+  remove(stream: H2Stream, resetByUs: boolean): void {
+    this.streams.delete(stream.id);
+    if (resetByUs) {
+      if (this.#resetByUs.size >= 2000) this.#resetByUs.delete(this.#resetByUs.values().next().value!);
+      this.#resetByUs.add(stream.id);
+    }
+    if (this.streams.size === 0) this.sender.schedule();
+  }
+
+  wasResetByUs(id: number): boolean {
+    return this.#resetByUs.has(id);
+  }
+
+  /** Resets a stream for an error of the peer's. `stream` may be gone or never have been. False: that was one too many. */
+  streamError(id: number, error: number, stream: H2Stream | undefined, detail: string): boolean {
+    this.sender.reset(id, error);
+    if (stream === undefined) {
+      if (this.#resetByUs.size < 2000) this.#resetByUs.add(id);
+    } else {
+      this.remove(stream, true);
+      stream.failed(error === h2Error.flowControl ? 'flow' : 'protocol', detail);
+    }
+    if (this.#resetsSent.take()) return true;
+    this.count(http2Counter.resetSent);
+    return this.fail(h2Error.enhanceYourCalm, 'too many stream errors');
+  }
+
+  /** Something legal that nobody does often. False: it was done too often. */
+  glitch(): boolean {
+    this.count(http2Counter.glitch);
+    if (this.#glitches.take()) return true;
+    this.count(http2Counter.glitchFlood);
+    return this.fail(h2Error.enhanceYourCalm, 'too many unusual frames');
+  }
+
+  /** An ACK is to be sent. False: the peer lets them pile up. */
+  control(): boolean {
+    if (!this.sender.writer.blocked) this.#controlQueued = 0;
+    if (++this.#controlQueued <= this.limits.queuedControlFrames || !this.sender.writer.blocked) return true;
+    this.count(http2Counter.controlQueue);
+    return this.fail(h2Error.enhanceYourCalm, 'acknowledgements are not read');
+  }
+
+  /** Ends the connection for an error of the peer's. Always false. */
+  fail(error: number, detail: string): false {
+    if (this.dead) return false;
+    this.count(http2Counter.connectionError);
+    this.sender.goaway(this.lastPeerId, error, detail);
+    this.sender.writer.flush();
+    this.#guard(() => this.#die(detail));
+    this.#end();
+    return false;
+  }
+
+  /** The peer said GOAWAY. */
+  peerGoaway(lastId: number): void {
+    const first = !this.goawayReceived;
+    this.goawayReceived = true;
+    if (!this.isServer) {
+      for (const stream of Array.from(this.streams.values())) {
+        if (stream.id <= lastId) continue;
+        this.remove(stream, true);
+        stream.failed('refused', 'the peer said GOAWAY before it saw the stream');
+      }
+    }
+    if (first) this.options.onGoaway?.();
+    this.sender.schedule();
+  }
+
+  #die(detail: string): void {
+    if (this.dead) return;
+    this.dead = true;
+    this.sender.dead = true;
+    this.#reader.stop();
+    const streams = Array.from(this.streams.values());
+    this.streams.clear();
+    for (const stream of streams) {
+      try {
+        stream.failed('connection', detail);
+      } catch {
+        this.count(http2Counter.handlerError);
+      }
+    }
+  }
+
+  #endIfDone(): void {
+    if (this.streams.size > 0 || this.dead) return;
+    const over = this.isServer
+      ? this.acceptedUpTo !== lastStreamId || (this.goawayReceived && this.ready)
+      : this.#draining || this.goawayReceived;
+    if (over) this.#end();
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.options.output.end();
+  }
+
+  #guard(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.#handlerError(error);
+    }
+  }
+
+  #handlerError(error: unknown): void {
+    this.count(http2Counter.handlerError);
+    this.fail(h2Error.internal, error instanceof Error ? error.message : 'a handler threw');
+  }
+}

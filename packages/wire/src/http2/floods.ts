@@ -1,0 +1,50 @@
+/** Refills by time, read only when it runs low: the clock is not asked per event. */
+export class TokenBucket {
+  #burst: number;
+  #perMs: number;
+  #tokens: number;
+  #filledMs: number;
+  #nowMs: () => number;
+
+  constructor(burst: number, perSecond: number, nowMs: () => number) {
+    this.#burst = burst;
+    this.#perMs = perSecond / 1000;
+    this.#tokens = burst;
+    this.#nowMs = nowMs;
+    this.#filledMs = nowMs();
+  }
+
+  /** Takes a token; false when there is none. */
+  take(): boolean {
+    if (this.#tokens < 1) {
+      const now = this.#nowMs();
+      this.#tokens = Math.min(this.#burst, this.#tokens + Math.max(0, now - this.#filledMs) * this.#perMs);
+      this.#filledMs = now;
+      if (this.#tokens < 1) return false;
+    }
+    this.#tokens--;
+    return true;
+  }
+}
+
+/** Names of the counters HTTP/2 raises, one per limit (LIMITS.md). */
+export const http2Counter = Object.freeze({
+  resetReceived: 'http2_reset_received_flood',
+  resetSent: 'http2_reset_sent_flood',
+  glitch: 'http2_glitch',
+  glitchFlood: 'http2_glitch_flood',
+  continuationFlood: 'http2_continuation_flood',
+  emptyFrames: 'http2_empty_frame_flood',
+  settingsEntries: 'http2_settings_entries',
+  controlQueue: 'http2_control_queue',
+  headerTooLarge: 'http2_header_too_large',
+  headerAbuse: 'http2_header_abuse',
+  trailerTooLarge: 'http2_trailer_too_large',
+  streamsExceeded: 'http2_max_concurrent_streams',
+  flowControl: 'http2_flow_control',
+  malformed: 'http2_malformed',
+  headersTimeout: 'http2_headers_timeout',
+  idleTimeout: 'http2_idle_timeout',
+  connectionError: 'http2_connection_error',
+  handlerError: 'http2_handler_error',
+});

@@ -1,0 +1,284 @@
+import type { Head, ResetCode, Stream, StreamHandler } from '../stream.ts';
+import { ChunkQueue } from './chunk-queue.ts';
+import { errorOfReset } from './frames.ts';
+import type { Sender } from './sender.ts';
+
+/** What a stream needs of its connection. */
+export interface StreamHost {
+  readonly sender: Sender;
+  readonly bufferBytes: number;
+  readonly isServer: boolean;
+  readonly initialWindow: number;
+  /** Asks for `bytes` more window for one stream; returns what the connection's budget grants. */
+  growWindow(window: number): number;
+  giveBack(bytes: number): void;
+  /** Both directions are over, or the stream was reset. */
+  remove(stream: H2Stream, resetByUs: boolean): void;
+}
+
+const smallestMark = 64 * 1024;
+
+/** One HTTP/2 stream. Fields that are not in `Stream` are for the connection only. */
+export class H2Stream implements Stream {
+  handler: StreamHandler;
+  context: unknown = undefined;
+  readonly id: number;
+  host: StreamHost;
+
+  // Sending.
+  queue = new ChunkQueue();
+  sendWindow: number;
+  endQueued = false;
+  trailers: Head | undefined;
+  localEnded = false;
+  headSent: boolean;
+  next: H2Stream | undefined;
+  inLine = false;
+  #needDrain = false;
+  /** High-water mark of the queue; doubles each time the peer has emptied it, up to bufferBytes. */
+  #mark: number;
+
+  // Receiving.
+  remoteEnded = false;
+  headReceived: boolean;
+  isHead = false;
+  isConnect = false;
+  /** Announced body bytes still to come; -1: not announced. */
+  bodyLeft = -1;
+  /** Bytes the peer may still send. */
+  recvWindow: number;
+  /** The window we keep open; doubles while the reader keeps up. */
+  #window: number;
+  #uncredited = 0;
+  #sinceGrowth = 0;
+  #paused = false;
+  #held: ChunkQueue | undefined;
+  #heldEnd = false;
+  #heldTrailers: Head | undefined;
+  #delivering = false;
+
+  /** Reset, or both directions over: nothing is sent any more. */
+  done = false;
+  /** No event may reach the handler any more. */
+  #silent = false;
+  #endDelivered = false;
+
+  constructor(host: StreamHost, id: number, handler: StreamHandler) {
+    this.host = host;
+    this.id = id;
+    this.handler = handler;
+    this.sendWindow = host.sender.initialWindow;
+    this.headSent = !host.isServer;
+    this.headReceived = host.isServer;
+    this.recvWindow = host.initialWindow;
+    this.#window = host.initialWindow;
+    this.#mark = Math.min(smallestMark, host.bufferBytes);
+  }
+
+  sendHead(head: Head, end: boolean): void {
+    if (this.done || this.headSent) return;
+    this.headSent = true;
+    this.host.sender.headers(this.id, head, end);
+    if (end) this.#ended();
+  }
+
+  sendInterim(head: Head): void {
+    if (this.done || this.headSent) return;
+    this.host.sender.headers(this.id, head, false);
+  }
+
+  sendData(chunk: Uint8Array, end: boolean): boolean {
+    if (this.done || this.localEnded || this.endQueued || this.trailers !== undefined) return true;
+    if (!this.headSent) {
+      this.reset('internal'); // a body without a head is a mistake of the caller
+      return true;
+    }
+    if (chunk.length === 0 && !end) return true;
+    const sender = this.host.sender;
+    if (sender.direct(this, chunk.length) || (chunk.length === 0 && this.queue.bytes === 0)) {
+      sender.data(this, chunk, end);
+      if (end) this.#ended();
+      return true;
+    }
+    this.queue.push(chunk);
+    this.endQueued = end;
+    sender.enqueue(this);
+    if (this.queue.bytes <= this.#mark) return true;
+    this.#needDrain = true;
+    return false;
+  }
+
+  sendTrailers(fields: Head): void {
+    if (this.done || this.localEnded || this.endQueued || this.trailers !== undefined) return;
+    if (fields.length === 0) {
+      this.sendData(nothing, true);
+    } else if (this.queue.bytes > 0) {
+      this.trailers = fields;
+    } else {
+      this.host.sender.headers(this.id, fields, true);
+      this.#ended();
+    }
+  }
+
+  /** The sender took queued bytes; `end`: with END_STREAM. */
+  wrote(end: boolean): void {
+    if (end) {
+      this.#ended();
+      return;
+    }
+    if (this.trailers !== undefined) {
+      if (this.queue.bytes === 0) {
+        this.host.sender.headers(this.id, this.trailers, true);
+        this.#ended();
+      }
+      return;
+    }
+    if (this.#needDrain && this.queue.bytes * 2 <= this.#mark) {
+      this.#needDrain = false;
+      this.#mark = Math.min(this.#mark * 2, this.host.bufferBytes);
+      this.handler.onDrain(this);
+    }
+  }
+
+  reset(code: ResetCode): void {
+    this.#silent = true;
+    this.#held?.clear();
+    if (this.done) return;
+    this.kill();
+    if (this.id !== 0) {
+      this.host.sender.reset(this.id, errorOfReset(code));
+      this.host.remove(this, true);
+    }
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#sinceGrowth = 0; // it did not keep up
+    this.#deliver();
+    if (!this.#paused) this.#credit();
+  }
+
+  /** DATA came: `flow` bytes of window, of which `chunk` is content. False: more than the window allows. */
+  received(chunk: Uint8Array, flow: number, end: boolean): boolean {
+    this.recvWindow -= flow;
+    if (this.recvWindow < 0) return false;
+    if (end) this.remoteEnded = true;
+    if (this.#paused || this.#held !== undefined) {
+      this.#held ??= new ChunkQueue();
+      this.#held.push(chunk);
+      this.#heldEnd = end;
+      this.#uncredited += flow;
+    } else {
+      this.#uncredited += flow;
+      this.#sinceGrowth += flow;
+      if (chunk.length > 0 || end) {
+        this.#endDelivered = end;
+        this.handler.onData(this, chunk, end);
+      }
+      if (!this.#paused) this.#credit();
+    }
+    if (end) this.#checkOver();
+    return true;
+  }
+
+  /** Trailers came, or (`fields` empty) the end with a head. */
+  receivedEnd(fields: Head): void {
+    this.remoteEnded = true;
+    if (this.#paused || this.#held !== undefined) {
+      this.#held ??= new ChunkQueue();
+      this.#heldTrailers = fields;
+    } else {
+      this.#endDelivered = true;
+      this.handler.onTrailers(this, fields);
+    }
+    this.#checkOver();
+  }
+
+  /** The end came with the head, which the connection has delivered. */
+  endedWithHead(): void {
+    this.remoteEnded = true;
+    this.#endDelivered = true;
+    this.#checkOver();
+  }
+
+  /** The exchange is over from outside; the connection has taken it off its list. */
+  failed(code: ResetCode, detail: string): void {
+    this.kill();
+    if (this.#silent) return;
+    this.#silent = true;
+    this.#held?.clear();
+    this.handler.onReset(this, code, detail);
+  }
+
+  kill(): void {
+    this.done = true;
+    this.queue.clear();
+    this.trailers = undefined;
+    this.host.giveBack(this.#window - this.host.initialWindow);
+    this.#window = this.host.initialWindow;
+  }
+
+  #ended(): void {
+    this.localEnded = true;
+    this.#checkOver();
+  }
+
+  #checkOver(): void {
+    if (!this.localEnded || !this.remoteEnded) return;
+    if (!this.done) {
+      this.kill();
+      this.host.remove(this, false);
+    }
+    if (this.#endDelivered && !this.#silent) {
+      this.#silent = true;
+      this.handler.onClose?.(this);
+    }
+  }
+
+  #deliver(): void {
+    if (this.#delivering || this.#held === undefined) return;
+    this.#delivering = true;
+    const held = this.#held;
+    while (!this.#paused && !this.#silent && held.bytes > 0) {
+      const chunk = held.shift();
+      const end = this.#heldEnd && held.bytes === 0;
+      if (end) this.#endDelivered = true;
+      this.handler.onData(this, chunk, end);
+    }
+    this.#delivering = false;
+    if (this.#paused || this.#silent) return;
+    this.#held = undefined;
+    if (this.#heldTrailers !== undefined) {
+      const fields = this.#heldTrailers;
+      this.#heldTrailers = undefined;
+      this.#endDelivered = true;
+      this.handler.onTrailers(this, fields);
+    } else if (this.#heldEnd && !this.#endDelivered) {
+      this.#endDelivered = true;
+      this.handler.onData(this, nothing, true);
+    }
+    this.#checkOver();
+  }
+
+  /** Opens the window again when half of it is used up, wider each time a whole window went through. */
+  #credit(): void {
+    if (this.remoteEnded || this.done || this.#uncredited * 2 < this.#window) return;
+    let increment = this.#uncredited;
+    this.#uncredited = 0;
+    if (this.#sinceGrowth >= this.#window) {
+      this.#sinceGrowth = 0;
+      const more = this.host.growWindow(this.#window);
+      this.#window += more;
+      increment += more;
+    }
+    this.recvWindow += increment;
+    this.host.sender.windowUpdate(this.id, increment);
+  }
+}
+
+const nothing = new Uint8Array(0);

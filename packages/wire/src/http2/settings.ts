@@ -1,0 +1,50 @@
+import type { WireLimits } from '../stream.ts';
+import { defaultFrameBytes, defaultWindow, frame, h2Error, maxWindow, setting } from './frames.ts';
+import type { Sender } from './sender.ts';
+
+/** Sends our SETTINGS and opens the connection's window. */
+export function announceSettings(
+  sender: Sender,
+  limits: WireLimits,
+  isServer: boolean,
+  connectProtocol: boolean,
+  extra: ReadonlyMap<number, number> | undefined,
+): void {
+  const entries: [number, number][] = [
+    [setting.headerTableSize, limits.hpackTableBytes],
+    [setting.initialWindowSize, limits.initialWindowBytes],
+    [setting.maxFrameSize, limits.maxFrameBytes],
+    [setting.maxHeaderListSize, limits.headerBytes],
+  ];
+  if (isServer) entries.push([setting.maxConcurrentStreams, limits.maxConcurrentStreams]);
+  else entries.push([setting.enablePush, 0]);
+  if (isServer && connectProtocol) entries.push([setting.enableConnectProtocol, 1]);
+  if (extra !== undefined) entries.push(...extra);
+  const payload = Buffer.alloc(entries.length * 6);
+  entries.forEach(([id, value], i) => {
+    payload.writeUInt16BE(id, i * 6);
+    payload.writeUInt32BE(value, i * 6 + 2);
+  });
+  sender.writer.frame(frame.settings, 0, 0, payload);
+  if (limits.connectionWindowBytes > defaultWindow) {
+    sender.windowUpdate(0, limits.connectionWindowBytes - defaultWindow);
+  }
+  sender.schedule();
+}
+
+/** The error code for a setting with a value it may not have; 0 when it is fine. */
+export function settingError(id: number, value: number, isServer: boolean, previous: number | undefined): number {
+  switch (id) {
+    case setting.enablePush:
+      return value > 1 || (!isServer && value !== 0) ? h2Error.protocol : 0;
+    case setting.initialWindowSize:
+      return value > maxWindow ? h2Error.flowControl : 0;
+    case setting.maxFrameSize:
+      return value < defaultFrameBytes || value > 0xffffff ? h2Error.protocol : 0;
+    case setting.enableConnectProtocol:
+      // RFC 8441 3: once announced it may not be taken back.
+      return value > 1 || (value === 0 && previous === 1) ? h2Error.protocol : 0;
+    default:
+      return 0;
+  }
+}

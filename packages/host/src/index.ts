@@ -1,1 +1,9 @@
-export {};
+export * from './control-client.ts';
+export * from './instance.ts';
+export * from './local-api.ts';
+export * from './output.ts';
+export * from './probes.ts';
+export * from './process.ts';
+export * from './specs.ts';
+export * from './state.ts';
+export * from './supervisor.ts';

@@ -1,0 +1,466 @@
+/** One copy of a workload: its address or namespace, its proxy, its application, in that order and back. */
+
+import { randomBytes } from 'node:crypto';
+import { chmodSync, chownSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { join } from 'node:path';
+import { systemClock, type Timer, WeftError } from '@weft/base';
+import {
+  inNamespaceArgv,
+  inNetworkOnlyArgv,
+  type MeshNetwork,
+  PROXY_UID,
+  type RunAs,
+  runAsArgv,
+  type Workspace,
+} from '@weft/capture';
+import { LogFile } from './output.ts';
+import { Prober, probeExec, probeHttp, probeTcp } from './probes.ts';
+import { Child, type ChildExit } from './process.ts';
+import type { CaptureMode, InstanceState, InstanceStatus, ProbeSpec, ProcessSpec, ServiceSpec } from './specs.ts';
+import type { MeshPaths } from './state.ts';
+
+const PROXY_READY_MS = 30_000;
+const PROXY_RESTART_FIRST_MS = 100;
+const PROXY_RESTART_MAX_MS = 4000;
+
+/** What an instance needs of its mesh. */
+export interface HostContext {
+  readonly mesh: string;
+  readonly capture: CaptureMode;
+  readonly paths: MeshPaths;
+  readonly network: MeshNetwork | undefined;
+  readonly trustDomain: string;
+  readonly rootPem: string;
+  readonly controlAddress: string;
+  readonly services: readonly ServiceSpec[];
+  /** The command of a sidecar. */
+  readonly proxyCommand: readonly string[];
+  readonly baseEnv: Readonly<Record<string, string>>;
+  /** Who applications run as where their spec does not say. */
+  readonly runAs: RunAs | undefined;
+  readonly setpriv: boolean;
+  control<T = unknown>(method: string, path: string, body?: unknown): Promise<T>;
+  nextLoopback(): string;
+  /** A line of a child, for the terminal. */
+  say(name: string, line: string): void;
+  onState(instance: Instance): void;
+}
+
+function portName(service: ServiceSpec): string {
+  return service.name.toUpperCase().replaceAll('-', '_');
+}
+
+export class Instance {
+  readonly name: string;
+  readonly spec: ProcessSpec;
+  readonly #host: HostContext;
+  readonly #secret = randomBytes(18).toString('base64url');
+  #workspace: Workspace | undefined;
+  address = '';
+  #proxy: Child | undefined;
+  #app: Child | undefined;
+  #prober: Prober | undefined;
+  #proxyLog: LogFile | undefined;
+  #appLog: LogFile | undefined;
+  #proxyRestart: Timer | undefined;
+  #proxyFailures = 0;
+  #proxyRestarts = 0;
+  #lastProxyErrors: string[] = [];
+  #stopping = false;
+  #stopped: Promise<void> | undefined;
+  #exit: ChildExit | undefined;
+  #readyWaiters: (() => void)[] = [];
+  state: InstanceState = 'starting';
+
+  constructor(host: HostContext, name: string, spec: ProcessSpec) {
+    this.#host = host;
+    this.name = name;
+    this.spec = spec;
+  }
+
+  status(): InstanceStatus {
+    return {
+      name: this.name,
+      workload: this.spec.name,
+      namespace: this.spec.namespace,
+      state: this.state,
+      address: this.address,
+      netns: this.#workspace?.namespace,
+      pid: this.#app?.pid,
+      proxyPid: this.#proxy?.pid,
+      restarts: this.#app?.restarts ?? 0,
+      proxyRestarts: this.#proxyRestarts,
+      injected: this.spec.injected,
+      injectedReason: this.spec.injectedReason,
+      exitCode: this.#exit?.code,
+    };
+  }
+
+  /** Until the application runs (not: is ready). Throws where the proxy cannot start; `stop` cleans up then too. */
+  async start(): Promise<void> {
+    const h = this.#host;
+    this.#appLog = new LogFile(join(h.paths.logs, `${this.name}.log`));
+    this.#proxyLog = new LogFile(join(h.paths.logs, `${this.name}.proxy.log`));
+    if (h.network) {
+      const search = [`${this.spec.namespace}.svc.cluster.local`, 'svc.cluster.local', 'cluster.local'];
+      this.#workspace = h.network.add(this.name, { rules: this.spec.injected ? {} : undefined, dnsSearch: search });
+      this.address = this.#workspace.address;
+    } else {
+      this.address = h.nextLoopback();
+      await this.#checkPorts();
+    }
+    await this.register();
+    if (this.spec.injected) {
+      await this.#startProxy();
+      await this.#waitProxy();
+    }
+    if (!this.#stopping) this.#startApplication();
+  }
+
+  /** Tells the control plane what this instance is now; also after the control plane was restarted. */
+  async register(): Promise<void> {
+    const s = this.spec;
+    await this.#host.control('PUT', `/v1/instances/${encodeURIComponent(this.name)}`, {
+      name: this.name,
+      workload: s.name,
+      namespace: s.namespace,
+      serviceAccount: s.serviceAccount,
+      labels: s.labels,
+      address: this.address,
+      ports: s.ports,
+      injected: s.injected,
+      ready: this.state === 'ready',
+      draining: this.state === 'draining',
+      dialAddress: this.address,
+    });
+  }
+
+  /** Resolves at the first readiness, at a job's end, at the stop or after `timeoutMs`; says whether it is ready (or done). */
+  async whenReady(timeoutMs: number): Promise<boolean> {
+    const settled = () => ['ready', 'completed', 'failed', 'stopped'].includes(this.state);
+    if (!settled()) {
+      await new Promise<void>((resolve) => {
+        const timer = systemClock.after(timeoutMs, resolve);
+        this.#readyWaiters.push(() => {
+          timer.cancel();
+          resolve();
+        });
+      });
+    }
+    return this.state === 'ready' || this.state === 'completed';
+  }
+
+  /**
+   * Deregister, let peers hear of it for `drainMs`, stop the application, then the proxy, then remove the place.
+   * Never rejects; the second call waits for the first.
+   */
+  stop(options: { drainMs: number; deadlineMs: number }): Promise<void> {
+    this.#stopped ??= this.#stop(options);
+    return this.#stopped;
+  }
+
+  async #stop(options: { drainMs: number; deadlineMs: number }): Promise<void> {
+    const h = this.#host;
+    this.#stopping = true;
+    this.#proxyRestart?.cancel();
+    this.#prober?.stop();
+    const served = this.state === 'ready';
+    this.#setState('draining', options.drainMs > 0);
+    if (options.drainMs > 0 && served) {
+      await h.control('POST', `/v1/drain/${encodeURIComponent(this.name)}`, {}).catch(() => {});
+      await new Promise<void>((resolve) => systemClock.after(options.drainMs, resolve));
+    }
+    await this.#app?.stop(options.deadlineMs);
+    await this.#proxy?.stop(Math.min(options.deadlineMs, 6000));
+    if (options.drainMs > 0)
+      await h.control('DELETE', `/v1/instances/${encodeURIComponent(this.name)}`).catch(() => {});
+    try {
+      h.network?.remove(this.name);
+      rmSync(h.paths.workload(this.name), { recursive: true, force: true });
+    } catch (error) {
+      h.say(this.name, `clean-up: ${(error as Error).message}`);
+    }
+    this.#setState('stopped', false);
+    this.#appLog?.close();
+    this.#proxyLog?.close();
+  }
+
+  #setState(state: InstanceState, tell = true): void {
+    if (this.state === state || (this.#stopping && state !== 'draining' && state !== 'stopped')) return;
+    const before = this.state;
+    this.state = state;
+    if (tell && (state === 'ready' || before === 'ready' || state === 'draining')) {
+      // A control plane that is away hears it when it comes back (the supervisor registers everything again).
+      this.register().catch(() => {});
+    }
+    if (['ready', 'completed', 'failed', 'stopped'].includes(state)) for (const w of this.#readyWaiters.splice(0)) w();
+    this.#host.onState(this);
+  }
+
+  /** A taken port is said before anything starts. */
+  async #checkPorts(): Promise<void> {
+    const ports = this.spec.ports.map((p) => p.number).concat(this.spec.injected ? [15001, 15008, 15020, 15021] : []);
+    for (const port of ports) {
+      await new Promise<void>((resolve, reject) => {
+        const server = net.createServer();
+        server.once('error', (error: NodeJS.ErrnoException) => {
+          if (error.code === 'EADDRINUSE') {
+            reject(
+              new WeftError(
+                'port-used',
+                `${this.name}: ${this.address}:${port} is in use by another process: stop it, or choose another port for ${this.spec.name}`,
+              ),
+            );
+          } else if (error.code === 'EACCES') {
+            reject(new WeftError('port-refused', `${this.name}: port ${port} needs root: choose one from 1024 up`));
+          } else reject(new WeftError('port', `${this.name}: ${this.address}:${port}: ${error.message}`));
+        });
+        server.listen({ host: this.address, port, exclusive: true }, () => server.close(() => resolve()));
+      });
+    }
+  }
+
+  #readiness(): ProbeSpec {
+    if (this.spec.readiness) return this.spec.readiness;
+    // Without a probe a workload with a port is ready when it listens; it is not asked again after that.
+    const port = this.spec.ports[0]?.number ?? 0;
+    return {
+      action: { type: 'tcp', port },
+      initialDelayMs: 0,
+      periodMs: 3_600_000,
+      timeoutMs: 1000,
+      successThreshold: 1,
+      failureThreshold: Number.POSITIVE_INFINITY,
+    };
+  }
+
+  async #startProxy(): Promise<void> {
+    const h = this.#host;
+    const dir = h.paths.workload(this.name);
+    const dirs = [dir, join(dir, 'identity'), join(dir, 'snapshot')];
+    for (const d of dirs) {
+      mkdirSync(d, { recursive: true, mode: 0o700 });
+      chmodSync(d, 0o700);
+    }
+    const token = await h
+      .control<{ token: string }>('POST', '/v1/tokens', {
+        instance: this.name,
+        identity: `spiffe://${h.trustDomain}/ns/${this.spec.namespace}/sa/${this.spec.serviceAccount}`,
+      })
+      .then((t) => t.token)
+      .catch((error: Error) => {
+        // A proxy that was here before has its certificate and goes on without the control plane.
+        if (this.#proxyRestarts === 0) throw error;
+        return undefined;
+      });
+    const transparent = h.capture === 'transparent';
+    const all = transparent ? '0.0.0.0' : this.address;
+    const own = transparent ? '127.0.0.1' : this.address;
+    const probe = this.#readiness();
+    const timeoutMs = probe.timeoutMs;
+    const probes =
+      probe.action.type === 'http'
+        ? { readyz: { httpGet: { path: probe.action.path, port: probe.action.port }, timeoutMs } }
+        : probe.action.type === 'tcp' && probe.action.port > 0
+          ? { readyz: { tcpSocket: { port: probe.action.port }, timeoutMs } }
+          : {};
+    const bootstrap = {
+      mesh: h.mesh,
+      instance: this.name,
+      trustDomain: h.trustDomain,
+      token,
+      rootPem: h.rootPem,
+      controlAddress: h.controlAddress,
+      identityDir: join(dir, 'identity'),
+      snapshotDir: join(dir, 'snapshot'),
+      capture: h.capture,
+      address: this.address,
+      bind: {
+        outbound: { host: own, port: 15001 },
+        inbound: transparent ? { host: all, port: 15006 } : undefined,
+        mesh: { host: all, port: 15008 },
+        admin: { host: own, port: 15000 },
+        probes: { host: all, port: 15020 },
+        health: { host: all, port: 15021 },
+        metrics: { host: all, port: 15090 },
+        dns: { host: own, port: 15053 },
+      },
+      proxySecret: transparent ? undefined : this.#secret,
+      probes,
+      uid: transparent ? PROXY_UID : undefined,
+      gid: transparent ? PROXY_UID : undefined,
+    };
+    const path = join(dir, 'bootstrap.json');
+    writeFileSync(path, JSON.stringify(bootstrap), { mode: 0o600 });
+    if (transparent) for (const p of [...dirs, path]) chownSync(p, PROXY_UID, PROXY_UID);
+    if (this.#stopping) return;
+    const prefix = this.#workspace ? inNetworkOnlyArgv(this.#workspace.namespace) : [];
+    this.#lastProxyErrors = [];
+    const child = new Child(
+      {
+        argv: [...prefix, ...h.proxyCommand],
+        cwd: '/',
+        env: { ...h.baseEnv, WEFT_BOOTSTRAP: path, WEFT_PARENT_PID: String(process.pid) },
+        restartPolicy: 'Never',
+      },
+      {
+        onLine: (line, stream) => {
+          this.#proxyLog?.line(line);
+          if (stream === 'stderr') {
+            this.#lastProxyErrors.push(line);
+            if (this.#lastProxyErrors.length > 5) this.#lastProxyErrors.shift();
+          }
+        },
+        onExit: (exit) => this.#proxyEnded(exit),
+      },
+    );
+    this.#proxy = child;
+    child.start();
+  }
+
+  #proxyEnded(exit: ChildExit): void {
+    if (this.#stopping) return;
+    this.#host.say(this.name, `proxy ended (${exit.text}); until it is back nothing enters or leaves`);
+    // The first start is judged by #waitProxy; only a proxy that has served comes back by itself.
+    if (this.#app === undefined) return;
+    const delay = Math.min(PROXY_RESTART_MAX_MS, PROXY_RESTART_FIRST_MS * 2 ** this.#proxyFailures);
+    this.#proxyFailures = Math.min(this.#proxyFailures + 1, 10);
+    this.#proxyRestart = systemClock.after(delay, () => {
+      this.#proxyRestarts += 1;
+      this.#startProxy()
+        .then(() => this.#waitProxy())
+        .then(() => {
+          this.#proxyFailures = 0;
+        })
+        .catch((error: Error) => {
+          if (this.#stopping) return;
+          this.#host.say(this.name, `proxy: ${error.message}`);
+          if (!this.#proxy?.running)
+            this.#proxyEnded({ code: undefined, signal: undefined, text: 'not started', ok: false });
+        });
+    });
+  }
+
+  async #waitProxy(): Promise<void> {
+    const end = systemClock.now() + PROXY_READY_MS;
+    while (!this.#stopping) {
+      if (await probeHttp(this.address, 15021, '/healthz/ready', 1000)) return;
+      if (!this.#proxy?.running) {
+        throw new WeftError(
+          'proxy-start',
+          `the proxy of ${this.name} ended at its start: ${this.#lastProxyErrors.join(' | ') || 'it said nothing'} (see ${this.#proxyLog?.path})`,
+        );
+      }
+      if (systemClock.now() > end) {
+        throw new WeftError(
+          'proxy-start',
+          `the proxy of ${this.name} was not ready within ${PROXY_READY_MS / 1000} s: ${this.#lastProxyErrors.join(' | ')} (see ${this.#proxyLog?.path})`,
+        );
+      }
+      await new Promise<void>((resolve) => systemClock.after(25, resolve));
+    }
+  }
+
+  /** The environment of the application: the supervisor's without what is ours, then the mesh's, then its own. */
+  environment(): Record<string, string> {
+    const h = this.#host;
+    const env: Record<string, string> = { ...h.baseEnv };
+    delete env.HOST;
+    const port = this.spec.ports[0]?.number;
+    if (port !== undefined) env.PORT = String(port);
+    if (h.capture === 'explicit') {
+      env.HOST = this.address;
+      if (this.spec.injected) {
+        const proxy = `http://weft:${this.#secret}@${this.address}:15001`;
+        Object.assign(env, { HTTP_PROXY: proxy, http_proxy: proxy, NODE_USE_ENV_PROXY: '1' });
+        // An exemption inherited from the shell would lead around the mesh.
+        delete env.NO_PROXY;
+        delete env.no_proxy;
+        for (const s of h.services) {
+          env[`${portName(s)}_SERVICE_HOST`] =
+            s.namespace === this.spec.namespace ? s.name : `${s.name}.${s.namespace}`;
+          if (s.ports[0] !== undefined) env[`${portName(s)}_SERVICE_PORT`] = String(s.ports[0]);
+        }
+      }
+    }
+    for (const e of this.spec.env) env[e.name] = e.value;
+    return env;
+  }
+
+  /** A command with the place and the person of the application before it. */
+  #inPlace(command: readonly string[]): string[] {
+    const runAs =
+      this.spec.runAsUser === undefined ? this.#host.runAs : { uid: this.spec.runAsUser, gid: this.spec.runAsUser };
+    const prefix = this.#workspace ? inNamespaceArgv(this.#workspace.namespace) : [];
+    return [
+      ...prefix,
+      ...runAsArgv(process.getuid?.() === 0 ? runAs : undefined, { setpriv: this.#host.setpriv }),
+      ...command,
+    ];
+  }
+
+  #startApplication(): void {
+    const app = new Child(
+      {
+        argv: this.#inPlace(this.spec.command),
+        cwd: this.spec.cwd,
+        env: this.environment(),
+        restartPolicy: this.spec.restartPolicy,
+      },
+      {
+        onLine: (line) => {
+          this.#appLog?.line(line);
+          this.#host.say(this.name, line);
+        },
+        onStart: () => {
+          this.#setState('running');
+          this.#watchReadiness();
+        },
+        onExit: (exit, restartInMs) => {
+          this.#prober?.stop();
+          this.#exit = exit;
+          if (this.#stopping) return;
+          if (restartInMs === undefined) {
+            this.#setState(exit.ok ? 'completed' : 'failed');
+            this.#host.say(this.name, exit.ok ? 'completed' : `failed (${exit.text})`);
+          } else {
+            this.#setState('backoff');
+            this.#host.say(this.name, `ended (${exit.text}), starts again in ${(restartInMs / 1000).toFixed(1)} s`);
+          }
+        },
+      },
+    );
+    this.#app = app;
+    app.start();
+  }
+
+  #watchReadiness(): void {
+    const probe = this.#readiness();
+    const { action } = probe;
+    this.#prober?.stop();
+    if (action.type === 'tcp' && action.port === 0) {
+      this.#setState('ready'); // A job without ports is ready when it runs.
+      return;
+    }
+    const ask = (): Promise<boolean> => {
+      if (action.type === 'exec')
+        return probeExec(
+          this.#inPlace(action.command),
+          { cwd: this.spec.cwd, env: this.environment() },
+          probe.timeoutMs,
+        );
+      if (this.spec.injected)
+        return probeHttp(
+          this.address,
+          15020,
+          `/app-health/${encodeURIComponent(this.name)}/readyz`,
+          probe.timeoutMs + 200,
+        );
+      if (action.type === 'http') return probeHttp(this.address, action.port, action.path, probe.timeoutMs);
+      return probeTcp(this.address, action.port, probe.timeoutMs);
+    };
+    this.#prober = new Prober(probe, ask, (ready) => this.#setState(ready ? 'ready' : 'running'));
+    this.#prober.start();
+  }
+}

@@ -1,0 +1,69 @@
+/** What the host is asked to run: plain data, whoever read it and from where. Durations in milliseconds. */
+
+export type ProbeAction =
+  | { readonly type: 'http'; readonly path: string; readonly port: number }
+  | { readonly type: 'tcp'; readonly port: number }
+  | { readonly type: 'exec'; readonly command: readonly string[] };
+
+export interface ProbeSpec {
+  readonly action: ProbeAction;
+  readonly initialDelayMs: number;
+  readonly periodMs: number;
+  readonly timeoutMs: number;
+  readonly successThreshold: number;
+  readonly failureThreshold: number;
+}
+
+export interface ProcessSpec {
+  readonly name: string;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly command: readonly string[];
+  /** Absolute. */
+  readonly cwd: string;
+  readonly env: readonly { readonly name: string; readonly value: string }[];
+  readonly ports: readonly { readonly number: number; readonly name?: string; readonly protocol?: string }[];
+  readonly replicas: number;
+  readonly readiness?: ProbeSpec | undefined;
+  readonly restartPolicy: 'Always' | 'OnFailure' | 'Never';
+  readonly runAsUser?: number | undefined;
+  readonly injected: boolean;
+  /** Why it is (not) injected, for `weft ps`. */
+  readonly injectedReason: string;
+}
+
+export interface ServiceSpec {
+  readonly name: string;
+  readonly namespace: string;
+  readonly ports: readonly number[];
+}
+
+export type CaptureMode = 'transparent' | 'explicit';
+
+export type InstanceState =
+  | 'starting'
+  | 'running'
+  | 'ready'
+  | 'backoff'
+  | 'draining'
+  | 'completed'
+  | 'failed'
+  | 'stopped';
+
+/** A line of `weft ps`. */
+export interface InstanceStatus {
+  readonly name: string;
+  readonly workload: string;
+  readonly namespace: string;
+  readonly state: InstanceState;
+  readonly address: string;
+  readonly netns: string | undefined;
+  readonly pid: number | undefined;
+  readonly proxyPid: number | undefined;
+  readonly restarts: number;
+  readonly proxyRestarts: number;
+  readonly injected: boolean;
+  readonly injectedReason: string;
+  readonly exitCode: number | undefined;
+}

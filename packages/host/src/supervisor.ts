@@ -1,0 +1,512 @@
+/** A mesh on this machine: control plane, proxies and applications as children, any of which may die alone. */
+
+import { accessSync, constants, existsSync, writeFileSync } from 'node:fs';
+import type http from 'node:http';
+import { isAbsolute, join, resolve } from 'node:path';
+import { systemClock, WeftError } from '@weft/base';
+import { loopbackAddress, MeshNetwork, PROXY_UID, type RunAs } from '@weft/capture';
+import { createAuthority } from '@weft/identity';
+import { localRequest } from './control-client.ts';
+import { type HostContext, Instance } from './instance.ts';
+import { type LocalHandler, serveLocal } from './local-api.ts';
+import { LogFile, tail } from './output.ts';
+import { Child } from './process.ts';
+import type { CaptureMode, InstanceStatus, ProcessSpec, ServiceSpec } from './specs.ts';
+import { acquireLock, type MeshPaths, meshPaths, removeLeftovers } from './state.ts';
+
+const CONTROL_READY_MS = 20_000;
+/** How long peers have to hear that an instance leaves before its application is stopped. */
+const DRAIN_MS = 1500;
+const APP_DEADLINE_MS = 10_000;
+const READY_MS = 60_000;
+const START_AT_ONCE = 8;
+const NOBODY: RunAs = { uid: 65534, gid: 65534 };
+
+export interface MeshHostOptions {
+  readonly mesh: string;
+  readonly capture: CaptureMode;
+  readonly processes: readonly ProcessSpec[];
+  readonly services: readonly ServiceSpec[];
+  /** Configuration files that the control plane watches; absolute. */
+  readonly files: readonly string[];
+  readonly controlCommand: readonly string[];
+  readonly proxyCommand: readonly string[];
+  readonly trustDomain?: string;
+  /** Extra fields of the control plane's configuration (certificate life and such). */
+  readonly controlExtra?: Readonly<Record<string, unknown>>;
+  /** Reads the processes again, so that a restart acts on what the files say now. */
+  reload?(): Promise<readonly ProcessSpec[]>;
+  /** A line for the terminal: of a child, or of the supervisor itself (`weft`). */
+  say(name: string, line: string): void;
+  onChange?(): void;
+}
+
+export class MeshHost {
+  readonly mesh: string;
+  readonly paths: MeshPaths;
+  readonly #options: MeshHostOptions;
+  readonly #instances = new Map<string, Instance>();
+  readonly #specs = new Map<string, ProcessSpec>();
+  readonly #indexes = new Map<string, number>();
+  readonly #busy = new Map<string, Promise<unknown>>();
+  #context: HostContext | undefined;
+  #network: MeshNetwork | undefined;
+  #control: Child | undefined;
+  #controlLog: LogFile | undefined;
+  #controlErrors: string[] = [];
+  #server: http.Server | undefined;
+  #loopback = 1;
+  #locked = false;
+  #stopping = false;
+  #stopped: Promise<void> | undefined;
+  readonly #onDown: (() => void)[] = [];
+
+  constructor(options: MeshHostOptions) {
+    this.#options = options;
+    this.mesh = options.mesh;
+    this.paths = meshPaths(options.mesh);
+  }
+
+  /** Brings everything up, until every application runs. After a failure everything is removed again, then it throws. */
+  async start(): Promise<void> {
+    const o = this.#options;
+    try {
+      for (const spec of o.processes) checkSpec(spec);
+      const { lock, removed } = acquireLock(o.mesh);
+      this.#locked = true;
+      if (removed.length > 0) o.say('weft', `removed what an earlier run left: ${removed.join(', ')}`);
+      const trustDomain = o.trustDomain ?? 'cluster.local';
+      if (o.capture === 'transparent') this.#network = new MeshNetwork(o.mesh);
+      const controlHost = this.#network?.gateway ?? loopbackAddress(o.mesh, this.#loopback++);
+      const authority = await createAuthority({ dir: this.paths.ca, trustDomain });
+      const baseEnv = ownEnvironment(lock.run);
+      this.#context = {
+        mesh: o.mesh,
+        capture: o.capture,
+        paths: this.paths,
+        network: this.#network,
+        trustDomain,
+        rootPem: authority.rootPem,
+        controlAddress: `${controlHost}:15012`,
+        services: o.services,
+        proxyCommand: o.proxyCommand,
+        baseEnv,
+        runAs: applicationUser(),
+        setpriv: onPath('setpriv'),
+        control: (method, path, body) => localRequest(this.paths.controlSocket, method, path, body),
+        nextLoopback: () => loopbackAddress(o.mesh, this.#loopback++),
+        say: o.say,
+        onState: () => o.onChange?.(),
+      };
+      this.#server = await serveLocal(this.paths.socket, this.#routes());
+      await this.#startControl(controlHost, trustDomain, baseEnv);
+      const names: { name: string; spec: ProcessSpec }[] = [];
+      for (const spec of o.processes) {
+        this.#specs.set(workloadKey(spec), spec);
+        for (let i = 0; i < spec.replicas; i++) names.push({ name: this.#nextName(spec), spec });
+      }
+      await inParallel(names, START_AT_ONCE, async ({ name, spec }) => {
+        if (!this.#stopping) await this.#startInstance(name, spec);
+      });
+      if (this.#stopping) throw new WeftError('stopped', 'stopped while it started');
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  /** Resolves when every instance is ready or its job is done; names those that were not in time. */
+  async whenReady(timeoutMs = READY_MS): Promise<string[]> {
+    const late: string[] = [];
+    await Promise.all(
+      [...this.#instances.values()].map(async (i) => {
+        if (!(await i.whenReady(timeoutMs))) late.push(i.name);
+      }),
+    );
+    return late.sort();
+  }
+
+  status(): InstanceStatus[] {
+    return [...this.#instances.values()]
+      .map((i) => i.status())
+      .sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
+  }
+
+  get controlPid(): number | undefined {
+    return this.#control?.pid;
+  }
+
+  /** Calls the control plane's local API. */
+  control<T = unknown>(method: string, path: string, body?: unknown): Promise<T> {
+    return localRequest<T>(this.paths.controlSocket, method, path, body);
+  }
+
+  /** Asked to go down from outside (`weft down`). */
+  onDown(fn: () => void): void {
+    this.#onDown.push(fn);
+  }
+
+  /** New instances first until they are ready, or the youngest ones out, drained. */
+  scale(name: string, replicas: number): Promise<InstanceStatus[]> {
+    if (!Number.isInteger(replicas) || replicas < 0 || replicas > 1000) {
+      throw new WeftError('replicas', `replicas must be a whole number from 0 to 1000, not ${replicas}`);
+    }
+    const key = this.#find(name);
+    return this.#exclusive(key, async () => {
+      const spec = this.#specs.get(key)!;
+      const now = this.#of(key);
+      if (replicas > now.length) {
+        const fresh = Array.from({ length: replicas - now.length }, () => this.#nextName(spec));
+        const made = await Promise.allSettled(fresh.map((n) => this.#startInstance(n, spec)));
+        for (const [i, m] of made.entries()) {
+          if (m.status === 'rejected') {
+            await this.#stopInstance(fresh[i]!);
+            throw m.reason;
+          }
+        }
+        await Promise.all(fresh.map((n) => this.#instances.get(n)?.whenReady(READY_MS)));
+      } else {
+        await Promise.all(now.slice(replicas).map((i) => this.#stopInstance(i.name)));
+      }
+      return this.#of(key).map((i) => i.status());
+    });
+  }
+
+  /** One at a time: the new one is ready before the old one drains. */
+  restart(name: string): Promise<InstanceStatus[]> {
+    const key = this.#find(name);
+    return this.#exclusive(key, async () => {
+      const fresh = (await this.#options.reload?.())?.find((s) => workloadKey(s) === key);
+      if (fresh) {
+        checkSpec(fresh);
+        this.#specs.set(key, fresh);
+      }
+      const spec = this.#specs.get(key)!;
+      for (const old of this.#of(key)) {
+        const next = this.#nextName(spec);
+        try {
+          await this.#startInstance(next, spec);
+          if (!(await this.#instances.get(next)?.whenReady(READY_MS))) {
+            throw new WeftError(
+              'not-ready',
+              `${next} did not become ready within ${READY_MS / 1000} s: ${old.name} was kept`,
+            );
+          }
+        } catch (error) {
+          await this.#stopInstance(next);
+          throw error;
+        }
+        await this.#stopInstance(old.name);
+      }
+      return this.#of(key).map((i) => i.status());
+    });
+  }
+
+  /** One more process for a running mesh. */
+  async run(spec: ProcessSpec): Promise<InstanceStatus> {
+    checkSpec(spec);
+    const key = workloadKey(spec);
+    const name = this.#nextName(spec);
+    if (!this.#specs.has(key)) this.#specs.set(key, spec);
+    try {
+      await this.#startInstance(name, spec);
+    } catch (error) {
+      await this.#stopInstance(name);
+      throw error;
+    }
+    return this.#instances.get(name)!.status();
+  }
+
+  /** Ends one instance (of `weft run`), drained. */
+  async remove(name: string): Promise<void> {
+    if (!this.#instances.has(name))
+      throw new WeftError('unknown-instance', `no instance "${name}" runs in mesh ${this.mesh}`);
+    await this.#stopInstance(name);
+  }
+
+  /** Applications, then proxies, then the control plane, then everything that was made. Never rejects, idempotent. */
+  stop(): Promise<void> {
+    this.#stopping = true;
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    await Promise.all([...this.#instances.values()].map((i) => i.stop({ drainMs: 0, deadlineMs: 5000 })));
+    await this.#control?.stop(3000);
+    this.#controlLog?.close();
+    if (this.#server) {
+      const server = this.#server;
+      server.closeAllConnections();
+      await new Promise<void>((done) => server.close(() => done()));
+    }
+    if (!this.#locked) return;
+    try {
+      this.#network?.close();
+      removeLeftovers(this.mesh);
+    } catch (error) {
+      this.#options.say('weft', `clean-up: ${(error as Error).message}; "weft down --mesh ${this.mesh}" tries again`);
+    }
+  }
+
+  async #startControl(host: string, trustDomain: string, baseEnv: Record<string, string>): Promise<void> {
+    const path = join(this.paths.root, 'control.json');
+    const config = {
+      mesh: this.mesh,
+      stateDir: this.paths.control,
+      files: this.#options.files,
+      trustDomain,
+      listen: { xds: { host, port: 15012 }, metrics: { host, port: 15014 } },
+      socket: this.paths.controlSocket,
+      capture: this.#options.capture,
+      ...this.#options.controlExtra,
+    };
+    writeFileSync(path, JSON.stringify(config), { mode: 0o600 });
+    this.#controlLog = new LogFile(join(this.paths.logs, 'control-plane.log'));
+    let starts = 0;
+    this.#control = new Child(
+      {
+        argv: this.#options.controlCommand,
+        cwd: '/',
+        env: { ...baseEnv, WEFT_CONTROL: path, WEFT_PARENT_PID: String(process.pid) },
+        restartPolicy: 'Always',
+        backoffBaseMs: 400,
+        backoffMaxMs: 4000,
+      },
+      {
+        onLine: (line) => {
+          this.#controlLog?.line(line);
+          this.#controlErrors.push(line);
+          if (this.#controlErrors.length > 5) this.#controlErrors.shift();
+          for (const l of problemLines(line)) this.#options.say('control-plane', l);
+        },
+        onStart: () => {
+          starts += 1;
+          if (starts > 1) void this.#registerAgain();
+        },
+        onExit: (exit, again) => {
+          if (this.#stopping || (starts === 1 && again === undefined)) return;
+          this.#options.say('weft', `control plane ended (${exit.text}); proxies go on with what they have`);
+        },
+      },
+    );
+    this.#control.start();
+    const end = systemClock.now() + CONTROL_READY_MS;
+    for (;;) {
+      try {
+        await localRequest(this.paths.controlSocket, 'GET', '/v1/epoch', undefined, 1000);
+        return;
+      } catch {
+        if (this.#stopping) throw new WeftError('stopped', 'stopped while it started');
+        if (!this.#control.running || this.#control.restarts > 0 || systemClock.now() > end) {
+          throw new WeftError(
+            'control-start',
+            `the control plane did not start: ${this.#controlErrors.join(' | ') || 'it said nothing'} (see ${this.#controlLog.path})`,
+          );
+        }
+        await pause(25);
+      }
+    }
+  }
+
+  async #registerAgain(): Promise<void> {
+    const end = systemClock.now() + CONTROL_READY_MS;
+    while (!this.#stopping && systemClock.now() < end) {
+      try {
+        await localRequest(this.paths.controlSocket, 'GET', '/v1/epoch', undefined, 1000);
+        await Promise.all([...this.#instances.values()].map((i) => i.register()));
+        return;
+      } catch {
+        await pause(50);
+      }
+    }
+  }
+
+  async #startInstance(name: string, spec: ProcessSpec): Promise<void> {
+    if (this.#stopping) throw new WeftError('stopped', 'the mesh is going down');
+    const instance = new Instance(this.#context!, name, spec);
+    this.#instances.set(name, instance);
+    await instance.start();
+  }
+
+  async #stopInstance(name: string): Promise<void> {
+    const instance = this.#instances.get(name);
+    if (!instance) return;
+    await instance.stop({ drainMs: DRAIN_MS, deadlineMs: APP_DEADLINE_MS });
+    this.#instances.delete(name);
+  }
+
+  #of(key: string): Instance[] {
+    return [...this.#instances.values()].filter((i) => workloadKey(i.spec) === key);
+  }
+
+  /** `payment` or `shop/payment`; throws naming what there is. */
+  #find(name: string): string {
+    const keys = [...this.#specs.keys()].filter((k) => k === name || k.endsWith(`/${name}`));
+    if (keys.length === 1) return keys[0]!;
+    const all = [...this.#specs.keys()].sort().join(', ');
+    throw new WeftError(
+      'unknown-process',
+      keys.length === 0
+        ? `no process "${name}" in mesh ${this.mesh}; there are: ${all}`
+        : `"${name}" is in several namespaces: say one of ${keys.join(', ')}`,
+    );
+  }
+
+  /** `payment-v1-0`, counting up; with the namespace where another one has that name. */
+  #nextName(spec: ProcessSpec): string {
+    const key = workloadKey(spec);
+    const shared = [...this.#specs.values()].some((s) => s.name === spec.name && s.namespace !== spec.namespace);
+    const stem = shared ? `${spec.name}.${spec.namespace}` : spec.name;
+    const n = this.#indexes.get(key) ?? 0;
+    this.#indexes.set(key, n + 1);
+    return `${stem}-${n}`;
+  }
+
+  /** Changes of one workload run one after the other. */
+  #exclusive<T>(key: string, fn: () => Promise<T>): Promise<T> {
+    const next = (this.#busy.get(key) ?? Promise.resolve()).then(fn, fn);
+    this.#busy.set(
+      key,
+      next.catch(() => {}),
+    );
+    return next;
+  }
+
+  #routes(): Map<string, LocalHandler> {
+    const field = (body: unknown, name: string) => (body as Record<string, unknown> | undefined)?.[name];
+    return new Map<string, LocalHandler>([
+      [
+        'GET /ps',
+        () => ({
+          mesh: this.mesh,
+          capture: this.#options.capture,
+          pid: process.pid,
+          controlPid: this.controlPid,
+          instances: this.status(),
+        }),
+      ],
+      ['POST /scale', (b) => this.scale(String(field(b, 'name')), Number(field(b, 'n')))],
+      ['POST /restart', (b) => this.restart(String(field(b, 'name')))],
+      ['POST /run', (b) => this.run(field(b, 'spec') as ProcessSpec)],
+      ['POST /remove', (b) => this.remove(String(field(b, 'name')))],
+      ['GET /logs', (_b, q) => this.#logs(q.get('name') ?? '', Number(q.get('lines') ?? 100), q.get('proxy') === '1')],
+      [
+        'POST /down',
+        () => {
+          setImmediate(() => {
+            for (const fn of this.#onDown) fn();
+          });
+          return { stopping: true };
+        },
+      ],
+    ]);
+  }
+
+  #logs(name: string, lines: number, proxy: boolean): { name: string; lines: string[] }[] {
+    const count = Number.isInteger(lines) && lines > 0 ? Math.min(lines, 10_000) : 100;
+    if (name === 'control-plane') return [{ name, lines: tail(join(this.paths.logs, 'control-plane.log'), count) }];
+    const found = [...this.#instances.values()].filter(
+      (i) => i.name === name || i.spec.name === name || workloadKey(i.spec) === name,
+    );
+    if (found.length === 0)
+      throw new WeftError(
+        'unknown-process',
+        `nothing named "${name}" runs in mesh ${this.mesh}; "weft ps" lists what does`,
+      );
+    return found.map((i) => ({
+      name: i.name,
+      lines: tail(join(this.paths.logs, `${i.name}${proxy ? '.proxy' : ''}.log`), count),
+    }));
+  }
+}
+
+export function workloadKey(spec: { namespace: string; name: string }): string {
+  return `${spec.namespace}/${spec.name}`;
+}
+
+/** A missing program or folder is an error before anything starts, not a restart loop. */
+export function checkSpec(spec: ProcessSpec): void {
+  if (spec.runAsUser === PROXY_UID) {
+    throw new WeftError(
+      'proxy-uid',
+      `process ${spec.name}: runAsUser ${PROXY_UID} is the proxy's, whose traffic is not captured: choose another`,
+    );
+  }
+  if (!existsSync(spec.cwd)) throw new WeftError('cwd', `process ${spec.name}: the folder ${spec.cwd} does not exist`);
+  const program = spec.command[0];
+  if (!program) throw new WeftError('command', `process ${spec.name}: the command is empty`);
+  if (program.includes('/')) {
+    if (!executable(isAbsolute(program) ? program : resolve(spec.cwd, program))) {
+      throw new WeftError(
+        'command',
+        `process ${spec.name}: command "${program}" does not exist or is not executable (from ${spec.cwd})`,
+      );
+    }
+  } else if (!onPath(program, spec.env.find((e) => e.name === 'PATH')?.value)) {
+    throw new WeftError(
+      'command',
+      `process ${spec.name}: command "${program}" is not on PATH: install it or give its path`,
+    );
+  }
+}
+
+function executable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function onPath(program: string, path = process.env.PATH ?? ''): boolean {
+  return path.split(':').some((d) => executable(join(d || '.', program)));
+}
+
+/** Who applications run as: whoever called sudo, else nobody. An ordinary user's run as that user. */
+function applicationUser(): RunAs | undefined {
+  if (process.getuid?.() !== 0) return undefined;
+  const uid = Number(process.env.SUDO_UID);
+  const gid = Number(process.env.SUDO_GID);
+  return Number.isInteger(uid) && uid > 0 && uid !== PROXY_UID && Number.isInteger(gid) && gid > 0
+    ? { uid, gid }
+    : NOBODY;
+}
+
+function ownEnvironment(run: string): Record<string, string> {
+  const env: Record<string, string> = {};
+  for (const [k, v] of Object.entries(process.env)) if (v !== undefined && !k.startsWith('WEFT_')) env[k] = v;
+  env.WEFT_RUN = run;
+  return env;
+}
+
+/** Of the control plane's JSON log lines those that somebody at the terminal wants: warnings and errors. */
+function problemLines(line: string): string[] {
+  try {
+    const value = JSON.parse(line) as { level?: unknown; msg?: unknown };
+    return typeof value.level === 'number' && value.level >= 40 ? [String(value.msg)] : [];
+  } catch {
+    return line.trim() ? [line] : [];
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((done) => systemClock.after(ms, done));
+}
+
+async function inParallel<T>(items: readonly T[], width: number, fn: (item: T) => Promise<void>): Promise<void> {
+  let next = 0;
+  let failed = false;
+  const worker = async () => {
+    while (next < items.length && !failed) {
+      try {
+        await fn(items[next++]!);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(width, items.length) }, worker));
+}

@@ -2,7 +2,7 @@
 import { constants, X509Certificate } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { type Clock, systemClock } from '@weft/base';
-import type { TrustBundle } from './bundle.ts';
+import { TrustBundle } from './bundle.ts';
 import { spiffeIdFromCertificate } from './spiffe.ts';
 import type { Identity } from './store.ts';
 
@@ -123,4 +123,29 @@ function checkCertificate(
     return { error: 'certificate chain cannot be parsed' };
   }
   return { error: `certificate of ${name.spiffeId} was not signed by a root of trust domain ${name.id.trustDomain}` };
+}
+
+/** The control plane's own id in a trust domain. */
+export function controlPlaneId(trustDomain: string): string {
+  return `spiffe://${trustDomain}/ns/weft-system/sa/control-plane`;
+}
+
+/**
+ * Options for connecting to the control plane: nothing but its own id, signed by `rootPem`, is accepted. Without an
+ * identity (before the first certificate) no certificate is shown; then only `Sign` with a token is answered.
+ */
+export function controlTlsOptions(options: { rootPem: string; trustDomain: string; identity?: Identity; clock?: Clock }) {
+  const { rootPem, trustDomain, identity, clock } = options;
+  const bundle = new TrustBundle(new Map([[trustDomain, rootPem]]));
+  const expected = new Set([controlPlaneId(trustDomain)]);
+  return {
+    ...(identity ? { key: identity.keyPem, cert: identity.chainPem } : {}),
+    ca: [...bundle.pool],
+    minVersion: 'TLSv1.3' as const,
+    rejectUnauthorized: true,
+    checkServerIdentity: (_host: string, certificate: PresentedCertificate) => {
+      const result = checkCertificate(certificate, { bundle, expected, clock });
+      return 'error' in result ? new Error(result.error) : undefined;
+    },
+  };
 }

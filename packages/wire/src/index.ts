@@ -1,2 +1,2 @@
 export * from './stream.ts';
-export * from './http2/index.ts';
+export * from './http1/index.ts';

@@ -1,0 +1,561 @@
+import type {
+  Connection,
+  Head,
+  OnStream,
+  Output,
+  ResetCode,
+  StreamHandler,
+  WireCounters,
+  WireLimits,
+} from '../stream.ts';
+import { defaultWireLimits } from '../stream.ts';
+import { ChunkedDecoder } from './chunked.ts';
+import {
+  asBuffer,
+  chunkSize,
+  EMPTY,
+  Exchange,
+  type ExchangeOwner,
+  InputQueue,
+  ignoreAll,
+  type WriteFraming,
+} from './exchange.ts';
+import { HeadBuffer, parseRequestHead, Refusal, type RequestHead } from './head.ts';
+import { Cork, statusLine, writeFields, writeTrailers } from './serialize.ts';
+
+export interface Http1ServerOptions {
+  output: Output;
+  onStream: OnStream;
+  /** `:scheme` of requests whose target does not name one: 'http' or 'https'. */
+  scheme: string;
+  limits?: Partial<WireLimits>;
+  counters?: WireCounters;
+  /** Monotonic milliseconds; without it timeouts count from the next `tick`. */
+  nowMs?: () => number;
+}
+
+/**
+ * What the reader does: 'head' reads a head, 'body' a body; 'held' keeps bytes until the exchange is over (pipelining) or
+ * its tunnel is accepted; 'tunnel' passes them; 'discard' throws them away until the peer closes; 'closed' is final.
+ */
+type Reading = 'head' | 'body' | 'held' | 'tunnel' | 'discard' | 'closed';
+
+/** Held bytes above which the socket is not read while the application answers. */
+const HELD_BYTES = 16 * 1024;
+/** After our last byte, how long we let the peer finish sending before the socket is destroyed. */
+const LINGER_MS = 5_000;
+
+/**
+ * The server side of one HTTP/1.x connection (RFC 9112), strict about everything a second parser could read differently.
+ * One exchange at a time: a pipelined request is parsed when the one before it is finished in both directions.
+ */
+export class Http1Server implements Connection, ExchangeOwner {
+  private readonly output: Output;
+  private readonly onStream: OnStream;
+  private readonly scheme: string;
+  private readonly limits: WireLimits;
+  private readonly counters: WireCounters | undefined;
+  private readonly nowMs: (() => number) | undefined;
+  private readonly cork: Cork;
+  private readonly input = new InputQueue();
+  private readonly headBuffer: HeadBuffer;
+
+  private reading: Reading = 'head';
+  private running = false;
+  private inputEnded = false;
+  private paused = false;
+  private readingPaused = false;
+  private draining = false;
+  private served = 0;
+  private since: number | undefined;
+
+  // The exchange that runs.
+  private stream: Exchange | undefined;
+  private request: RequestHead | undefined;
+  private chunks: ChunkedDecoder | undefined;
+  private bodyLeft = 0;
+  private requestEnded = false;
+  private headSent = false;
+  private responseEnded = false;
+  private framing: WriteFraming = 'none';
+  private writeLeft = 0;
+  private closeAfter = false;
+  private wantsDrain = false;
+  private outputEnded = false;
+
+  constructor(options: Http1ServerOptions) {
+    this.output = options.output;
+    this.onStream = options.onStream;
+    this.scheme = options.scheme;
+    this.limits = { ...defaultWireLimits, ...options.limits };
+    this.counters = options.counters;
+    this.nowMs = options.nowMs;
+    this.cork = new Cork(options.output);
+    this.headBuffer = new HeadBuffer(this.limits);
+    this.since = this.nowMs?.();
+  }
+
+  get open(): number {
+    return this.stream === undefined ? 0 : 1;
+  }
+
+  receive(chunk: Uint8Array): void {
+    if (this.reading === 'closed' || this.reading === 'discard') return;
+    this.input.push(asBuffer(chunk));
+    this.run();
+  }
+
+  receiveEnd(): void {
+    if (this.reading === 'closed' || this.inputEnded) return;
+    this.inputEnded = true;
+    this.run();
+  }
+
+  closed(detail: string): void {
+    if (this.reading === 'closed') return;
+    this.reading = 'closed';
+    this.input.clear();
+    this.abort('cancel', detail);
+  }
+
+  drained(): void {
+    this.cork.writable = true;
+    if (!this.wantsDrain) return;
+    this.wantsDrain = false;
+    const stream = this.stream;
+    if (stream !== undefined) this.guard(() => stream.handler.onDrain(stream));
+  }
+
+  drain(): void {
+    this.draining = true;
+    if (this.stream === undefined && this.reading === 'head' && !this.headBuffer.started && this.input.size === 0) {
+      this.finishOutput();
+    }
+  }
+
+  tick(nowMs: number): void {
+    const lingering =
+      this.outputEnded && (this.reading === 'discard' || (this.reading === 'body' && this.framing !== 'tunnel'));
+    if (this.reading !== 'head' && !lingering) return;
+    if (this.since === undefined) {
+      this.since = nowMs;
+      return;
+    }
+    const waited = nowMs - this.since;
+    if (lingering) {
+      if (waited > LINGER_MS) this.kill('the peer did not close');
+    } else if (this.headBuffer.started) {
+      if (waited > this.limits.headersTimeoutMs) {
+        this.guard(() => {
+          throw new Refusal(408, 'headers_timeout', 'the request head took too long');
+        });
+      }
+    } else if (waited > (this.served === 0 ? this.limits.headersTimeoutMs : this.limits.idleTimeoutMs)) {
+      this.count('idle_timeout');
+      this.finishOutput();
+    }
+  }
+
+  // ---- reading
+
+  private run(): void {
+    if (this.running) return;
+    this.running = true;
+    this.guard(() => {
+      while (this.step());
+      if (this.inputEnded) this.endOfInput();
+    });
+    this.running = false;
+    this.updateReading();
+  }
+
+  /** Runs code that may refuse or throw; nothing leaves it. */
+  private guard(code: () => void): void {
+    try {
+      code();
+    } catch (error) {
+      const refusal = error instanceof Refusal ? error : new Refusal(500, 'internal', String(error));
+      try {
+        this.refuse(refusal);
+      } catch {
+        // A handler that throws in its onReset as well: the connection is of no use any more.
+        this.kill('internal error');
+      }
+    }
+  }
+
+  /** Reads on by one event. False: nothing to do now. */
+  private step(): boolean {
+    switch (this.reading) {
+      case 'head':
+        return this.stepHead();
+      case 'body':
+        return !this.paused && this.stepBody();
+      case 'tunnel': {
+        if (this.paused) return false;
+        const bytes = this.input.take();
+        if (bytes === undefined) return false;
+        const stream = this.stream!;
+        stream.handler.onData(stream, bytes, false);
+        return true;
+      }
+      case 'discard':
+      case 'closed':
+        this.input.clear();
+        return false;
+      case 'held':
+        return false;
+    }
+  }
+
+  private stepHead(): boolean {
+    const bytes = this.input.take();
+    if (bytes === undefined) return false;
+    if (!this.headBuffer.started && this.served > 0) this.since = this.nowMs?.();
+    const next = this.headBuffer.push(bytes, 0);
+    if (next === -1) return true;
+    this.input.unread(bytes, next);
+    this.begin(parseRequestHead(this.headBuffer.text, this.scheme, this.limits));
+    return true;
+  }
+
+  private begin(request: RequestHead): void {
+    this.count('requests');
+    this.served++;
+    this.request = request;
+    this.headSent = false;
+    this.responseEnded = false;
+    this.requestEnded = request.framing === 'none' && request.tunnel === 'none';
+    this.closeAfter = !request.keepAlive || this.draining;
+    this.paused = false;
+    this.bodyLeft = request.framing === 'length' ? request.length : 0;
+    this.chunks = request.framing === 'chunked' ? new ChunkedDecoder(this.limits) : undefined;
+    this.reading = request.framing === 'none' ? 'held' : 'body';
+    const stream = new Exchange(this, ignoreAll);
+    this.stream = stream;
+    const handler = this.onStream(stream, request.head, this.requestEnded);
+    // The application may have answered already, or have set a handler of its own on the stream.
+    if (stream.handler === ignoreAll) stream.handler = handler;
+  }
+
+  private stepBody(): boolean {
+    const bytes = this.input.take();
+    if (bytes === undefined) return false;
+    const stream = this.stream!;
+    if (this.chunks === undefined) {
+      const size = Math.min(this.bodyLeft, bytes.length);
+      this.bodyLeft -= size;
+      this.input.unread(bytes, size);
+      const end = this.bodyLeft === 0;
+      if (end) this.endRequest();
+      stream.handler.onData(stream, size === bytes.length ? bytes : bytes.subarray(0, size), end);
+      if (end) this.settle(stream);
+      return true;
+    }
+    const chunks = this.chunks;
+    chunks.offset = 0;
+    const step = chunks.next(bytes);
+    if (step === 'data') {
+      const data = bytes.subarray(chunks.dataStart, chunks.offset);
+      const end = chunks.takePlainEnd(bytes);
+      this.input.unread(bytes, chunks.offset);
+      if (end) this.endRequest();
+      stream.handler.onData(stream, data, end);
+      if (end) this.settle(stream);
+    } else if (step === 'end') {
+      this.input.unread(bytes, chunks.offset);
+      this.endRequest();
+      if (chunks.trailers.length > 0) stream.handler.onTrailers(stream, chunks.trailers);
+      else stream.handler.onData(stream, EMPTY, true);
+      this.settle(stream);
+    }
+    return true;
+  }
+
+  private endRequest(): void {
+    this.requestEnded = true;
+    this.reading = 'held';
+  }
+
+  /** The exchange is over when both directions are. */
+  private settle(stream: Exchange): void {
+    if (this.stream !== stream || !this.requestEnded || !this.responseEnded) return;
+    this.detach();
+    this.paused = false;
+    if (this.closeAfter || this.draining || this.outputEnded) {
+      this.finishOutput();
+    } else {
+      this.reading = 'head';
+      this.since = this.nowMs?.();
+      if (this.input.size === 0) this.cork.flush();
+    }
+    stream.handler.onClose?.(stream);
+    this.run();
+  }
+
+  private endOfInput(): void {
+    if (this.input.size > 0) return;
+    switch (this.reading) {
+      case 'head':
+        if (this.headBuffer.started) this.count('truncated');
+        this.finishOutput();
+        break;
+      case 'body':
+        if (this.paused) return;
+        this.count('truncated');
+        this.kill('the peer closed inside a request body');
+        break;
+      case 'tunnel':
+        if (!this.requestEnded && !this.paused) {
+          const stream = this.stream!;
+          this.requestEnded = true;
+          stream.handler.onData(stream, EMPTY, true);
+          this.settle(stream);
+        }
+        break;
+      case 'held':
+        // A half-closed client still gets its answer.
+        this.closeAfter = true;
+        break;
+    }
+  }
+
+  private updateReading(): void {
+    const stop = this.paused || (this.reading === 'held' && this.input.size > HELD_BYTES);
+    if (stop === this.readingPaused || this.reading === 'closed') return;
+    this.readingPaused = stop;
+    if (stop) this.output.pauseReading();
+    else this.output.resumeReading();
+  }
+
+  // ---- the application's side
+
+  setPaused(paused: boolean): void {
+    if (this.paused === paused) return;
+    this.paused = paused;
+    if (paused) this.updateReading();
+    else this.run();
+  }
+
+  sendInterim(head: Head): void {
+    if (this.headSent || this.request!.http10) return;
+    this.guard(() => {
+      const status = head[1];
+      if (status.length !== 3 || status[0] !== '1' || status === '101') {
+        throw new Refusal(500, 'bad_head', 'an interim response needs a status of 1xx');
+      }
+      this.cork.text(statusLine(status) + writeFields(head, 2).text + '\r\n');
+      if (status === '100') this.request!.expectContinue = false;
+    });
+  }
+
+  sendHead(head: Head, end: boolean): void {
+    this.guard(() => {
+      if (this.headSent) throw new Refusal(500, 'bad_head', 'a second response head');
+      const stream = this.stream!;
+      this.writeHead(head, end);
+      if (end) this.endResponse(stream);
+      else if (this.framing === 'tunnel') {
+        this.reading = 'tunnel';
+        this.paused = false;
+        // Early bytes are delivered after this call, never from inside it.
+        this.output.defer(() => this.run());
+      }
+    });
+  }
+
+  private writeHead(head: Head, end: boolean): void {
+    const request = this.request!;
+    const status = head[1];
+    const code = Number(status);
+    if (head[0] !== ':status' || status.length !== 3 || !(code >= 200 && code <= 999)) {
+      throw new Refusal(500, 'bad_head', 'a response needs a final status');
+    }
+    const fields = writeFields(head, 2);
+    let text: string;
+    if (request.tunnel !== 'none' && code < 300) {
+      this.headSent = true;
+      this.framing = 'tunnel';
+      this.closeAfter = true;
+      text =
+        request.tunnel === 'upgrade'
+          ? statusLine('101') + 'connection: upgrade\r\nupgrade: ' + request.protocol + '\r\n'
+          : statusLine(status);
+      this.cork.text(text + fields.text + '\r\n');
+      return;
+    }
+    // What follows a refused tunnel may be tunnel bytes, and a client that waits for 100 may or may not send its body.
+    if (request.tunnel !== 'none') {
+      this.closeAfter = true;
+      this.requestEnded = true;
+      this.reading = 'discard';
+    }
+    if (fields.close || this.draining || (!this.requestEnded && (end || request.expectContinue)))
+      this.closeAfter = true;
+    text = statusLine(status) + fields.text;
+    const bodyless = request.method === 'HEAD' || code === 204 || code === 304;
+    if (bodyless) {
+      this.framing = 'none';
+      if (fields.length >= 0 && code !== 204) text += 'content-length: ' + fields.length + '\r\n';
+    } else if (end) {
+      if (fields.length > 0) throw new Refusal(500, 'bad_head', 'a content-length without its body');
+      this.framing = 'none';
+      text += 'content-length: 0\r\n';
+    } else if (fields.length >= 0) {
+      this.framing = 'length';
+      this.writeLeft = fields.length;
+      text += 'content-length: ' + fields.length + '\r\n';
+    } else if (request.http10) {
+      this.framing = 'close';
+      this.closeAfter = true;
+    } else {
+      this.framing = 'chunked';
+      text += 'transfer-encoding: chunked\r\n';
+    }
+    if (this.closeAfter) text += 'connection: close\r\n';
+    else if (request.http10) text += 'connection: keep-alive\r\n';
+    this.headSent = true;
+    this.cork.text(text + '\r\n');
+  }
+
+  sendData(chunk: Uint8Array, end: boolean): boolean {
+    this.guard(() => {
+      if (!this.headSent || this.responseEnded) throw new Refusal(500, 'bad_body', 'data outside of a response');
+      const stream = this.stream!;
+      switch (this.framing) {
+        case 'length':
+          this.writeLeft -= chunk.length;
+          if (this.writeLeft < 0 || (end && this.writeLeft > 0)) {
+            throw new Refusal(500, 'bad_body', 'a body that is not as long as its content-length');
+          }
+          this.cork.bytes(chunk);
+          break;
+        case 'chunked':
+          if (chunk.length > 0) {
+            this.cork.text(chunkSize(chunk.length));
+            this.cork.bytes(chunk);
+            this.cork.text(end ? '\r\n0\r\n\r\n' : '\r\n');
+          } else if (end) this.cork.text('0\r\n\r\n');
+          break;
+        case 'close':
+        case 'tunnel':
+          this.cork.bytes(chunk);
+          break;
+        case 'none':
+          break;
+      }
+      if (end) this.endResponse(stream);
+    });
+    return this.writable();
+  }
+
+  sendTrailers(fields: Head): void {
+    if (this.framing !== 'chunked' || fields.length === 0) {
+      this.sendData(EMPTY, true);
+      return;
+    }
+    this.guard(() => {
+      if (!this.headSent || this.responseEnded) throw new Refusal(500, 'bad_body', 'trailers outside of a response');
+      const stream = this.stream!;
+      this.cork.text(writeTrailers(fields));
+      this.endResponse(stream);
+    });
+  }
+
+  reset(code: ResetCode): void {
+    this.kill(code, true);
+  }
+
+  private writable(): boolean {
+    if (!this.cork.writable) this.wantsDrain = true;
+    return this.cork.writable;
+  }
+
+  private endResponse(stream: Exchange): void {
+    this.responseEnded = true;
+    if (!this.requestEnded) {
+      // Answered early: the client sees the whole answer and our end; the rest of its request is still delivered.
+      if (this.framing !== 'tunnel') this.closeAfter = true;
+      this.endOutput();
+      this.since = this.nowMs?.();
+      return;
+    }
+    this.settle(stream);
+  }
+
+  // ---- endings
+
+  private endOutput(): void {
+    if (this.outputEnded) return;
+    this.outputEnded = true;
+    this.cork.flush();
+    this.output.end();
+  }
+
+  /** No further request: our direction ends, and what the peer still sends is thrown away. */
+  private finishOutput(): void {
+    this.endOutput();
+    this.input.clear();
+    if (this.reading !== 'closed') this.reading = 'discard';
+    this.since = this.nowMs?.();
+    this.paused = false;
+    this.updateReading();
+  }
+
+  /** The answer of the codec itself, where one is possible, and the end of the connection. */
+  private refuse(refusal: Refusal): void {
+    this.count(refusal.counter);
+    if (this.reading === 'closed') return;
+    const internal = refusal.status === 500;
+    if (this.outputEnded || (this.stream !== undefined && this.headSent)) {
+      this.kill(refusal.detail, false, internal ? 'internal' : 'protocol');
+      return;
+    }
+    const status = String(refusal.status);
+    const body = internal ? 'internal error\n' : refusal.detail + '\n';
+    this.cork.text(
+      statusLine(status) +
+        'content-type: text/plain\r\ncontent-length: ' +
+        body.length +
+        '\r\nconnection: close\r\n\r\n' +
+        (this.request?.method === 'HEAD' && this.stream !== undefined ? '' : body),
+    );
+    this.finishOutput();
+    this.abort(internal ? 'internal' : 'protocol', refusal.detail);
+  }
+
+  /** Destroys the socket; the exchange hears of it unless `silent`. */
+  private kill(detail: string, silent = false, code: ResetCode = 'cancel'): void {
+    if (this.reading === 'closed') return;
+    this.reading = 'closed';
+    this.input.clear();
+    this.cork.flush();
+    this.output.destroy(detail);
+    if (silent) this.detach();
+    else this.abort(code, detail);
+  }
+
+  private abort(code: ResetCode, detail: string): void {
+    const stream = this.detach();
+    if (stream === undefined) return;
+    const handler: StreamHandler = stream.handler;
+    try {
+      handler.onReset(stream, code, detail);
+    } catch {
+      this.count('internal');
+    }
+  }
+
+  private detach(): Exchange | undefined {
+    const stream = this.stream;
+    if (stream !== undefined) stream.owner = undefined;
+    this.stream = undefined;
+    this.chunks = undefined;
+    this.wantsDrain = false;
+    return stream;
+  }
+
+  private count(name: string): void {
+    this.counters?.count('http1.' + name);
+  }
+}

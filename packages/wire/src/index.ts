@@ -1,2 +1,5 @@
-export * from './stream.ts';
+export * from './detect/index.ts';
+export * from './dns/index.ts';
 export * from './http1/index.ts';
+export * from './http2/index.ts';
+export * from './stream.ts';

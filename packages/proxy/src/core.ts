@@ -1,0 +1,107 @@
+/** What every part of the data path shares: the plan in force, clocks, pools, and who observes. */
+import type { Logger, Random } from '@weft/base';
+import type { ServicePortView, Snapshot } from '@weft/engine';
+import type { Endpoint, Self } from '@weft/plan';
+import type { IdSource } from '@weft/telemetry';
+import type { WireCounters } from '@weft/wire';
+import type { Links } from './link/client.ts';
+import { encodeSource, selfPeer } from './link/source.ts';
+import type { Connector } from './net/dial.ts';
+import type { Ticker, TimerWheel } from './net/timers.ts';
+import { type Observer, type PeerInfo, type ServiceInfo, unknownPeer } from './observe/types.ts';
+import type { Upstreams } from './upstream/upstreams.ts';
+
+export interface CoreOptions {
+  address: string;
+  explicit: boolean;
+  logger: Logger;
+  observer: Observer;
+  random: Random;
+  ids: IdSource;
+  timers: TimerWheel;
+  ticker: Ticker;
+  connector: Connector;
+  nowMs: () => number;
+  wallMs: () => number;
+  /** Part of new traces that are sampled, 0 to 1. */
+  sampling: number;
+}
+
+export class Core {
+  readonly options: CoreOptions;
+  readonly observer: Observer;
+  readonly logger: Logger;
+  readonly random: Random;
+  readonly timers: TimerWheel;
+  readonly ticker: Ticker;
+  readonly ids: IdSource;
+  readonly nowMs: () => number;
+  readonly wallMs: () => number;
+  readonly counters: WireCounters;
+  links!: Links;
+  upstreams!: Upstreams;
+  snapshot: Snapshot | undefined;
+  epoch = 0n;
+  self: PeerInfo = unknownPeer();
+  sourceHeader = '';
+  spiffeId = '';
+  draining = false;
+  #peers = new WeakMap<Endpoint, PeerInfo>();
+  #services = new WeakMap<ServicePortView, ServiceInfo>();
+
+  constructor(options: CoreOptions) {
+    this.options = options;
+    this.observer = options.observer;
+    this.logger = options.logger;
+    this.random = options.random;
+    this.timers = options.timers;
+    this.ticker = options.ticker;
+    this.ids = options.ids;
+    this.nowMs = options.nowMs;
+    this.wallMs = options.wallMs;
+    this.counters = { count: (name) => options.observer.count(name) };
+  }
+
+  /** Puts a plan in force. Exchanges that run keep the decisions they made. */
+  apply(snapshot: Snapshot, epoch: bigint): void {
+    this.snapshot = snapshot;
+    this.epoch = epoch;
+    if (snapshot.self) this.setSelf(snapshot.self);
+  }
+
+  setSelf(self: Self): void {
+    this.self = selfPeer(self);
+    this.spiffeId = this.self.principal;
+    this.sourceHeader = encodeSource(self);
+  }
+
+  /** The destination of an exchange, as the plan describes it. One object per endpoint. */
+  peerOf(endpoint: Endpoint): PeerInfo {
+    let peer = this.#peers.get(endpoint);
+    if (!peer) {
+      peer = {
+        workload: endpoint.workload,
+        namespace: endpoint.namespace,
+        principal: endpoint.identity,
+        version: endpoint.version,
+        app: endpoint.app,
+        canonicalService: endpoint.canonicalService,
+        canonicalRevision: endpoint.canonicalRevision,
+        cluster: '',
+        instance: endpoint.instance,
+      };
+      this.#peers.set(endpoint, peer);
+    }
+    return peer;
+  }
+
+  serviceOf(view: ServicePortView): ServiceInfo {
+    let info = this.#services.get(view);
+    if (!info) {
+      const { host, name, namespace } = view.service;
+      info = { host, name, namespace, port: view.port.port };
+      this.#services.set(view, info);
+    }
+    return info;
+  }
+}

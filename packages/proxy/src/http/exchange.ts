@@ -1,0 +1,524 @@
+/**
+ * One HTTP exchange through a proxy, whichever way: takes a request from a downstream stream, decides (subclass), sends
+ * it upstream in one or more attempts, and passes the response back. Bodies pass as the chunks they came in, with
+ * back-pressure each way; up to 64 KiB of the request are kept for a retry until the response begins.
+ */
+import {
+  applyHeaderOps,
+  type AttemptOutcome,
+  type CompiledRetry,
+  type HeaderOps,
+  httpToGrpcStatus,
+  retryDecision,
+  type Snapshot,
+} from '@weft/engine';
+import { childTrace, formatTraceparent, newTrace, readTraceContext, writeTraceContext } from '@weft/telemetry';
+import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
+import type { Core } from '../core.ts';
+import type { Deadline, TimerOwner } from '../net/timers.ts';
+import type { EdgeKey, PeerInfo, Reporter, RequestRecord, ServiceInfo } from '../observe/types.ts';
+import type { Lane, UnavailableReason } from '../upstream/lane.ts';
+import { Attempt } from './attempt.ts';
+import { field, type RequestFacts } from './headers.ts';
+import { sharedRecord } from './record.ts';
+
+export const RETRY_BUFFER_BYTES = 64 * 1024;
+
+const TIMER_ROUTE = 1;
+const TIMER_DELAY = 2;
+const TIMER_BACKOFF = 3;
+const TIMER_TRY = 4;
+
+export abstract class Exchange implements StreamHandler, TimerOwner {
+  readonly core: Core;
+  readonly snapshot: Snapshot;
+  readonly down: Stream;
+  readonly head: Head;
+  protected facts!: RequestFacts;
+  protected attempts = 0;
+  protected attempt: Attempt | undefined;
+  protected retry: CompiledRetry | undefined;
+  protected responseOps: readonly HeaderOps[] | undefined;
+  protected flags = '';
+  protected details = '';
+  protected routeRef = '';
+  protected cluster = '';
+  protected upstreamHost = '';
+  protected source: PeerInfo | undefined;
+  protected destination: PeerInfo | undefined;
+  protected service: ServiceInfo | undefined;
+  protected edge: EdgeKey | undefined;
+  protected done = false;
+  #startMs: number;
+  #startWallMs: number;
+  #upstreamMs = -1;
+  #held: Uint8Array[] = [];
+  #heldBytes = 0;
+  #keep = true;
+  #requestEnded: boolean;
+  #trailers: Head | undefined;
+  #downPaused = false;
+  #upPaused = false;
+  #headSent = false;
+  /** The response of an upgraded connection has ended, its request side goes on. */
+  #upgraded = false;
+  #status = 0;
+  #grpcStatus = -1;
+  #bytesIn = 0;
+  #bytesOut = 0;
+  #routeTimer: Deadline | undefined;
+  #otherTimer: Deadline | undefined;
+  #traceparent = '';
+  #parentSpan = '';
+
+  constructor(core: Core, snapshot: Snapshot, down: Stream, head: Head, end: boolean) {
+    this.core = core;
+    this.snapshot = snapshot;
+    this.down = down;
+    this.head = head;
+    this.#requestEnded = end;
+    this.#startMs = core.nowMs();
+    this.#startWallMs = core.wallMs();
+  }
+
+  protected abstract readonly reporter: Reporter;
+  protected abstract readonly downstreamRemote: string;
+  protected abstract readonly mtls: boolean;
+  protected abstract readonly httpVersion: string;
+  protected authzRef = '';
+  protected authzPolicy = '';
+
+  /** Chooses an upstream for the attempt and asks its pool, or answers. */
+  protected abstract open(attempt: Attempt): void;
+  /** The head to send on this lane. Not kept by the exchange. */
+  protected abstract requestHead(attempt: Attempt, lane: Lane): Head;
+  /** An attempt is over: status 0 where no response came. Called once per attempt that had an endpoint. */
+  protected abstract attemptOver(attempt: Attempt, status: number, grpc: number, local?: 'connect' | 'reset' | 'timeout'): void;
+  /** The response failed before its head and there is no further attempt. Answers. */
+  protected abstract failed(reason: string, flag: string, refused: boolean): void;
+
+  /** Too much of the body has passed to send it again. */
+  protected get bodyDropped(): boolean {
+    return !this.#keep;
+  }
+  protected get hasBody(): boolean {
+    return this.#bytesIn > 0 || !this.#requestEnded;
+  }
+
+  // ---- request side
+
+  onHead(): void {}
+
+  onData(_stream: Stream, chunk: Uint8Array, end: boolean): void {
+    if (this.done) {
+      // An upgraded connection whose other direction has ended already.
+      if (this.#upgraded && !this.attempt?.stream?.sendData(chunk, end)) this.#pauseDown();
+      return;
+    }
+    this.#bytesIn += chunk.length;
+    if (end) this.#requestEnded = true;
+    const stream = this.attempt?.stream;
+    if (this.#keep && chunk.length > 0) {
+      this.#held.push(chunk);
+      this.#heldBytes += chunk.length;
+      if (this.#heldBytes > RETRY_BUFFER_BYTES) {
+        if (stream) this.#dropHeld();
+        else this.#pauseDown();
+      }
+    }
+    if (stream && !stream.sendData(chunk, end)) this.#pauseDown();
+  }
+
+  onTrailers(_stream: Stream, fields: Head): void {
+    if (this.done) return;
+    this.#requestEnded = true;
+    this.#trailers = fields;
+    this.attempt?.stream?.sendTrailers(fields);
+  }
+
+  /** The client went away. */
+  onReset(_stream: Stream, _code: ResetCode, _detail: string): void {
+    if (this.done) {
+      if (this.#upgraded) this.attempt?.stream?.reset('cancel');
+      return;
+    }
+    this.#dropAttempt('cancel');
+    this.addFlag('DC');
+    this.details = 'downstream_remote_disconnect';
+    this.finish();
+  }
+
+  onDrain(): void {
+    if (this.#upPaused) {
+      this.#upPaused = false;
+      this.attempt?.stream?.resume();
+    }
+  }
+
+  /** Continues the caller's trace or begins one, and gives the request its id. */
+  protected prepareIds(): void {
+    const { ids } = this.core;
+    if (this.facts.requestId === '') {
+      this.facts.requestId = ids.requestId();
+      this.head.push('x-request-id', this.facts.requestId);
+    }
+    const parent = readTraceContext(this.head);
+    const context = parent ? childTrace(parent, ids) : newTrace(ids, ids.sample(this.core.options.sampling));
+    this.#parentSpan = parent?.spanId ?? '';
+    this.#traceparent = formatTraceparent(context);
+    writeTraceContext(this.head, context);
+  }
+
+  protected startTimeout(ms: number): void {
+    if (ms > 0) this.#routeTimer = this.core.timers.add(ms, this, TIMER_ROUTE);
+  }
+
+  /** Calls `afterDelay` later. */
+  protected delay(ms: number): void {
+    this.#otherTimer = this.core.timers.add(ms, this, TIMER_DELAY);
+  }
+  protected afterDelay(): void {}
+
+  protected startAttempt(): void {
+    if (this.done) return;
+    this.attempts++;
+    const attempt = new Attempt(this);
+    this.attempt = attempt;
+    const perTry = this.retry?.perTryTimeoutMs ?? 0;
+    if (perTry > 0) attempt.deadline = this.core.timers.add(perTry, this, TIMER_TRY);
+    this.open(attempt);
+  }
+
+  laneReady(attempt: Attempt, lane: Lane): void {
+    attempt.lane = lane;
+    const head = this.requestHead(attempt, lane);
+    const ended = this.#requestEnded;
+    const stream = lane.request(head, ended && this.#heldBytes === 0 && !this.#trailers, attempt);
+    attempt.stream = stream;
+    let room = true;
+    const last = this.#held.length - 1;
+    for (let i = 0; i <= last; i++) {
+      if (!stream.sendData(this.#held[i], i === last && ended && !this.#trailers)) room = false;
+    }
+    if (this.#trailers) stream.sendTrailers(this.#trailers);
+    if (this.#heldBytes > RETRY_BUFFER_BYTES) this.#dropHeld();
+    if (room) this.#resumeDown();
+    else this.#pauseDown();
+  }
+
+  upstreamDrained(): void {
+    this.#resumeDown();
+  }
+
+  // ---- failure of an attempt
+
+  unavailable(attempt: Attempt, reason: UnavailableReason, detail: string): void {
+    attempt.abandoned = true;
+    attempt.deadline?.cancel();
+    if (reason === 'overflow') {
+      this.attemptOver(attempt, 0, -1);
+      this.addFlag('UO');
+      this.details = 'overflow';
+      this.reply(503, 'upstream connect error or disconnect/reset before headers. reset reason: overflow', ['x-envoy-overloaded', 'true']);
+      return;
+    }
+    this.attemptOver(attempt, 0, -1, 'connect');
+    const text = reason === 'timeout' ? 'connection timeout' : 'connection failure';
+    this.#retryOrFail({ kind: 'reset', phase: 'connect', refused: false }, text, 'UF', detail);
+  }
+
+  upstreamReset(attempt: Attempt, code: ResetCode, detail: string): void {
+    attempt.abandoned = true;
+    attempt.deadline?.cancel();
+    const refused = code === 'refused';
+    this.attemptOver(attempt, 0, -1, 'reset');
+    if (this.#headSent) {
+      this.addFlag(code === 'connection' ? 'UC' : 'UR');
+      this.details = `upstream_reset_after_response_started{${reasonOf(code)}}`;
+      this.down.reset('connection');
+      this.finish();
+      return;
+    }
+    const flag = code === 'connection' ? 'UC' : code === 'protocol' ? 'UPE' : 'UR';
+    this.#retryOrFail({ kind: 'reset', phase: 'before-headers', refused }, reasonOf(code), flag, detail, refused);
+  }
+
+  #retryOrFail(outcome: AttemptOutcome, reason: string, flag: string, detail: string, refused = false): void {
+    if (this.tryAgain(outcome)) return;
+    this.addFlag(flag);
+    this.details = `upstream_reset_before_response_started{${reason.replaceAll(' ', '_')}${detail ? `|${detail}` : ''}}`;
+    this.failed(reason, flag, refused || flag === 'UF');
+  }
+
+  /** True if another attempt was started or will be. */
+  protected tryAgain(outcome: AttemptOutcome): boolean {
+    if (!this.retry || !this.#keep || this.#headSent || this.done) return false;
+    const decision = retryDecision(this.retry, outcome, this.attempts, this.core.random);
+    if (!decision.retry) {
+      if (decision.reason === 'exhausted') this.addFlag('URX');
+      return false;
+    }
+    if (!this.mayRetry()) return false;
+    if (decision.delayMs < 1) this.startAttempt();
+    else {
+      this.attempt = undefined;
+      this.#otherTimer = this.core.timers.add(decision.delayMs, this, TIMER_BACKOFF);
+    }
+    return true;
+  }
+
+  /** Budget of retries, taken once. */
+  protected mayRetry(): boolean {
+    return true;
+  }
+
+  onTimer(id: number): void {
+    if (this.done) return;
+    if (id === TIMER_DELAY) {
+      this.afterDelay();
+    } else if (id === TIMER_BACKOFF) {
+      this.startAttempt();
+    } else if (id === TIMER_TRY) {
+      const attempt = this.attempt;
+      if (!attempt || attempt.headSeen) return;
+      this.attemptOver(attempt, 0, -1, 'timeout');
+      this.#dropAttempt('cancel');
+      if (this.tryAgain({ kind: 'reset', phase: 'per-try-timeout', refused: false })) return;
+      this.addFlag('UT');
+      this.details = 'upstream_per_try_timeout';
+      this.reply(504, 'upstream request timeout');
+    } else {
+      const attempt = this.attempt;
+      if (attempt && !attempt.abandoned) this.attemptOver(attempt, 0, -1, 'timeout');
+      this.#dropAttempt('cancel');
+      this.addFlag('UT');
+      this.details = 'upstream_response_timeout';
+      if (this.#headSent) {
+        this.down.reset('timeout');
+        this.finish();
+      } else this.reply(504, 'upstream request timeout');
+    }
+  }
+
+  // ---- response side
+
+  interim(head: Head): void {
+    if (!this.#headSent) this.down.sendInterim(head);
+  }
+
+  responseHead(attempt: Attempt, head: Head, end: boolean): void {
+    attempt.headSeen = true;
+    attempt.deadline?.cancel();
+    const status = Number(field(head, ':status'));
+    const grpcText = this.facts.grpc ? field(head, 'grpc-status') : undefined;
+    const grpc = grpcText === undefined ? -1 : Number(grpcText);
+    if (!this.#headSent && this.retry && this.#keep && !(end && this.facts.protocol !== '')) {
+      const outcome: AttemptOutcome = { kind: 'status', status, grpcStatus: grpc < 0 ? undefined : grpc };
+      if (this.#maybeRetryStatus(attempt, outcome, status, grpc)) return;
+    }
+    this.#status = status;
+    this.#grpcStatus = grpc;
+    this.#upstreamMs = this.core.nowMs() - this.#startMs;
+    this.details = 'via_upstream';
+    // A response of unknown length is a stream: the timeout was for its beginning.
+    if (this.#routeTimer && (end || this.facts.protocol !== '' || field(head, 'content-length') === undefined)) {
+      this.#routeTimer.cancel();
+    }
+    if (this.responseOps && this.responseOps.length > 0) applyHeaderOps(head, this.responseOps);
+    this.#headSent = true;
+    this.#dropHeld();
+    this.down.sendHead(head, end);
+    if (end) this.#ended(attempt);
+  }
+
+  #maybeRetryStatus(attempt: Attempt, outcome: AttemptOutcome, status: number, grpc: number): boolean {
+    if (status < 400 && grpc <= 0) return false;
+    if (!this.tryAgain(outcome)) return false;
+    // A new attempt is under way; the old one is judged and let go.
+    this.attemptOver(attempt, status, grpc);
+    attempt.abandoned = true;
+    attempt.stream?.reset('cancel');
+    return true;
+  }
+
+  responseData(attempt: Attempt, chunk: Uint8Array, end: boolean): void {
+    this.#bytesOut += chunk.length;
+    if (!this.down.sendData(chunk, end) && !end) {
+      this.#upPaused = true;
+      attempt.stream?.pause();
+    }
+    if (end) this.#ended(attempt);
+  }
+
+  responseTrailers(attempt: Attempt, fields: Head): void {
+    if (this.facts.grpc) {
+      const text = field(fields, 'grpc-status');
+      if (text !== undefined) this.#grpcStatus = Number(text);
+    }
+    this.down.sendTrailers(fields);
+    this.#ended(attempt);
+  }
+
+  #ended(attempt: Attempt): void {
+    this.attemptOver(attempt, this.#status, this.#grpcStatus);
+    // An upgraded connection may still carry bytes the other way: they go on, unmeasured.
+    if (this.#requestEnded || this.facts.protocol === '') {
+      attempt.abandoned = true;
+      if (!this.#requestEnded) attempt.stream?.reset('cancel');
+      this.finish();
+    } else {
+      this.#upgraded = true;
+      this.finish();
+    }
+  }
+
+  /** An answer of the proxy's own: plain text, or a gRPC status without a body. */
+  protected reply(status: number, body: string, extra?: Head): void {
+    if (this.done) return;
+    this.#status = status;
+    if (this.facts.grpc) {
+      this.replyGrpc(httpToGrpcStatus(status), body, extra);
+      return;
+    }
+    const bytes = Buffer.from(body);
+    const head: Head = [':status', String(status)];
+    if (bytes.length > 0) head.push('content-length', String(bytes.length), 'content-type', 'text/plain');
+    else head.push('content-length', '0');
+    if (extra) head.push(...extra);
+    if (this.responseOps && this.responseOps.length > 0) applyHeaderOps(head, this.responseOps);
+    const none = bytes.length === 0 || this.facts.method === 'HEAD';
+    this.#headSent = true;
+    this.#bytesOut = none ? 0 : bytes.length;
+    this.#resumeDown();
+    this.down.sendHead(head, none);
+    if (!none) this.down.sendData(bytes, true);
+    this.finish();
+  }
+
+  protected replyGrpc(code: number, message: string, extra?: Head): void {
+    if (this.done) return;
+    this.#status = 200;
+    this.#grpcStatus = code;
+    const head: Head = [':status', '200', 'content-type', 'application/grpc', 'grpc-status', String(code)];
+    if (message) head.push('grpc-message', encodeURIComponent(message).replaceAll('%20', ' '));
+    if (extra) head.push(...extra);
+    this.#headSent = true;
+    this.#resumeDown();
+    this.down.sendHead(head, true);
+    this.finish();
+  }
+
+  /** Ends downstream without an answer. `status` is for the record. */
+  protected refuse(code: ResetCode, status: number): void {
+    if (this.done) return;
+    this.#status = status;
+    this.down.reset(code);
+    this.finish();
+  }
+
+  protected addFlag(flag: string): void {
+    this.flags = this.flags === '' ? flag : `${this.flags},${flag}`;
+  }
+
+  protected enter(): void {
+    if (this.edge) return;
+    this.edge = { reporter: this.reporter, source: this.source, destination: this.destination, service: this.service };
+    this.core.observer.inFlight(this.edge, 1);
+  }
+
+  /** Released once, at the end of the exchange. */
+  protected release(): void {}
+
+  /** Tells the observer, once. */
+  protected finish(): void {
+    if (this.done) return;
+    this.#held = [];
+    this.done = true;
+    this.#routeTimer?.cancel();
+    this.#otherTimer?.cancel();
+    this.release();
+    const r: RequestRecord = sharedRecord;
+    const f = this.facts;
+    r.reporter = this.reporter;
+    r.method = f.method;
+    r.path = f.path;
+    r.authority = f.authority;
+    r.protocol = f.grpc ? 'grpc' : 'http';
+    r.httpVersion = this.httpVersion;
+    r.status = this.#status;
+    r.grpcStatus = this.#grpcStatus;
+    r.flags = this.flags;
+    r.details = this.details;
+    r.durationMs = this.core.nowMs() - this.#startMs;
+    r.upstreamMs = this.#upstreamMs;
+    r.bytesIn = this.#bytesIn;
+    r.bytesOut = this.#bytesOut;
+    r.requestId = f.requestId;
+    r.traceparent = this.#traceparent;
+    r.parentSpanId = this.#parentSpan;
+    r.userAgent = f.userAgent;
+    r.startWallMs = this.#startWallMs;
+    r.source = this.source;
+    r.destination = this.destination;
+    r.service = this.service;
+    r.routeRef = this.routeRef;
+    r.authzRef = this.authzRef;
+    r.authzPolicy = this.authzPolicy;
+    r.cluster = this.cluster;
+    r.upstreamHost = this.upstreamHost;
+    r.downstreamRemote = this.downstreamRemote;
+    r.attempts = this.attempts;
+    r.mtls = this.mtls;
+    r.epoch = this.core.epoch;
+    try {
+      this.core.observer.request(r);
+      if (this.edge) this.core.observer.inFlight(this.edge, -1);
+    } catch (error) {
+      this.core.logger.error({ error: String(error) }, 'observer failed');
+    }
+  }
+
+  #dropAttempt(code: ResetCode): void {
+    const attempt = this.attempt;
+    if (!attempt) return;
+    attempt.deadline?.cancel();
+    if (attempt.abandoned) return;
+    attempt.abandoned = true;
+    this.attemptCancelled(attempt);
+    attempt.stream?.reset(code);
+  }
+  /** The attempt is let go without a judgement of its endpoint. */
+  protected attemptCancelled(_attempt: Attempt): void {}
+
+  #dropHeld(): void {
+    this.#keep = false;
+    this.#held = [];
+    this.#heldBytes = 0;
+  }
+  #pauseDown(): void {
+    if (this.#downPaused || this.#requestEnded) return;
+    this.#downPaused = true;
+    this.down.pause();
+  }
+  #resumeDown(): void {
+    if (!this.#downPaused) return;
+    this.#downPaused = false;
+    this.down.resume();
+  }
+}
+
+/** Envoy's words for a reset. */
+export function reasonOf(code: ResetCode): string {
+  switch (code) {
+    case 'refused':
+      return 'remote refused stream reset';
+    case 'connection':
+      return 'connection termination';
+    case 'protocol':
+      return 'protocol error';
+    case 'timeout':
+      return 'connection timeout';
+    default:
+      return 'remote reset';
+  }
+}

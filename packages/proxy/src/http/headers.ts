@@ -1,0 +1,103 @@
+/** Small work on flat heads, without allocating where nothing changes. */
+import { isGrpcContentType } from '@weft/engine';
+import type { Head } from '@weft/wire';
+
+/** Value of the first field of that name. */
+export function field(head: readonly string[], name: string): string | undefined {
+  for (let i = 0; i + 1 < head.length; i += 2) if (head[i] === name) return head[i + 1];
+  return undefined;
+}
+
+/**
+ * Takes mesh headers off, in place: ours, XFCC, and Envoy's peer metadata, also spelled with `_`, which applications
+ * may read as `-` (CGI). They mean something only where a proxy put them.
+ */
+export function stripMeshHeaders(head: Head): void {
+  let to = 0;
+  for (let i = 0; i + 1 < head.length; i += 2) {
+    const name = head[i];
+    if (name.charCodeAt(0) === 120 && isMeshHeader(name)) continue;
+    if (to !== i) {
+      head[to] = name;
+      head[to + 1] = head[i + 1];
+    }
+    to += 2;
+  }
+  head.length = to;
+}
+
+function isMeshHeader(name: string): boolean {
+  const plain = name.includes('_') ? name.replaceAll('_', '-') : name;
+  return (
+    plain.startsWith('x-weft-') || plain === 'x-forwarded-client-cert' || plain.startsWith('x-envoy-peer-metadata')
+  );
+}
+
+/** Takes all fields of a name off, in place. */
+export function removeField(head: Head, name: string): void {
+  let to = 0;
+  for (let i = 0; i + 1 < head.length; i += 2) {
+    if (head[i] === name) continue;
+    head[to] = head[i];
+    head[to + 1] = head[i + 1];
+    to += 2;
+  }
+  head.length = to;
+}
+
+export function setPseudo(head: Head, name: string, value: string): void {
+  for (let i = 0; i < head.length && head[i].charCodeAt(0) === 58; i += 2) {
+    if (head[i] === name) {
+      head[i + 1] = value;
+      return;
+    }
+  }
+}
+
+/** What the data path reads of a request head, in one pass. */
+export interface RequestFacts {
+  method: string;
+  authority: string;
+  path: string;
+  protocol: string;
+  grpc: boolean;
+  requestId: string;
+  userAgent: string;
+}
+
+export function requestFacts(head: readonly string[]): RequestFacts {
+  const f: RequestFacts = {
+    method: '',
+    authority: '',
+    path: '',
+    protocol: '',
+    grpc: false,
+    requestId: '',
+    userAgent: '',
+  };
+  for (let i = 0; i + 1 < head.length; i += 2) {
+    switch (head[i]) {
+      case ':method':
+        f.method = head[i + 1];
+        break;
+      case ':authority':
+        f.authority = head[i + 1];
+        break;
+      case ':path':
+        f.path = head[i + 1];
+        break;
+      case ':protocol':
+        f.protocol = head[i + 1];
+        break;
+      case 'content-type':
+        f.grpc = isGrpcContentType(head[i + 1]);
+        break;
+      case 'x-request-id':
+        f.requestId = head[i + 1];
+        break;
+      case 'user-agent':
+        f.userAgent = head[i + 1];
+    }
+  }
+  return f;
+}

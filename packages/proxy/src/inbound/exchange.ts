@@ -1,0 +1,168 @@
+/** A request that arrives at a workload: authenticated, authorized, and handed to the application. */
+import { authorize, authenticate, canonicalHead, type Snapshot } from '@weft/engine';
+import { type Inbound, Protocol } from '@weft/plan';
+import type { Head, Stream } from '@weft/wire';
+import type { Core } from '../core.ts';
+import type { Attempt } from '../http/attempt.ts';
+import { Exchange } from '../http/exchange.ts';
+import { field, requestFacts, stripMeshHeaders } from '../http/headers.ts';
+import type { LinkPeer } from '../link/server.ts';
+import { SOURCE_HEADER } from '../link/settings.ts';
+import type { ServiceInfo } from '../observe/types.ts';
+import type { Lane } from '../upstream/lane.ts';
+
+/** Tries at the application beyond the first, where nothing of the request was processed or the method is safe. */
+const APP_RETRIES = 2;
+
+export interface InboundVia {
+  /** Undefined: plaintext. */
+  readonly peer: LinkPeer | undefined;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly httpVersion: string;
+  readonly sni?: string;
+}
+
+const services = new WeakMap<Inbound, ServiceInfo>();
+
+export function inboundService(inbound: Inbound): ServiceInfo {
+  let info = services.get(inbound);
+  if (!info) {
+    info = {
+      host: inbound.serviceHost,
+      name: inbound.serviceName,
+      namespace: inbound.serviceNamespace,
+      port: inbound.servicePort,
+    };
+    services.set(inbound, info);
+  }
+  return info;
+}
+
+export class InboundExchange extends Exchange {
+  protected readonly reporter = 'destination' as const;
+  protected readonly downstreamRemote: string;
+  protected readonly httpVersion: string;
+  protected readonly mtls: boolean;
+  #via: InboundVia;
+  #inbound: Inbound;
+  #port: number;
+  #retries = 0;
+
+  /** `port`: the workload's port that was asked for; `inbound` what the plan says of it. */
+  constructor(
+    core: Core,
+    snapshot: Snapshot,
+    down: Stream,
+    head: Head,
+    end: boolean,
+    via: InboundVia,
+    inbound: Inbound,
+    port: number,
+  ) {
+    super(core, snapshot, down, head, end);
+    this.#via = via;
+    this.#inbound = inbound;
+    this.#port = port;
+    this.downstreamRemote = `${via.remoteAddress}:${via.remotePort}`;
+    this.httpVersion = via.httpVersion;
+    this.mtls = via.peer !== undefined;
+    this.destination = core.self;
+    this.service = inboundService(inbound);
+    this.cluster = `inbound|${port}||`;
+  }
+
+  begin(): this {
+    const { head, core, snapshot } = this;
+    const peer = this.#via.peer;
+    this.source = peer?.source(peer.weft ? field(head, SOURCE_HEADER) : undefined);
+    stripMeshHeaders(head);
+    const problem = canonicalHead(head, snapshot.pathPolicies ? 'reject' : 'keep');
+    this.facts = requestFacts(head);
+    this.prepareIds();
+    if (problem) {
+      this.details = problem.details;
+      this.reply(problem.status, '');
+      return this;
+    }
+    this.enter();
+    if (!authenticate(this.#inbound, { mtls: this.mtls })) {
+      core.observer.count('inbound_plaintext_refused');
+      this.details = 'mtls_required';
+      this.refuse('connection', 0);
+      return this;
+    }
+    const verdict = authorize(snapshot, {
+      principal: peer?.principal,
+      remoteIp: this.#via.remoteAddress,
+      destPort: this.#port,
+      localIp: core.options.address,
+      sni: this.#via.sni,
+      head,
+    });
+    this.authzRef = verdict.ref;
+    this.authzPolicy = verdict.policy;
+    if (!verdict.allow) {
+      this.details = verdict.details;
+      this.reply(403, 'RBAC: access denied');
+      return this;
+    }
+    if (peer) {
+      head.push(
+        'x-forwarded-client-cert',
+        `By=${core.spiffeId};Hash=${peer.certificateHash};Subject="";URI=${peer.spiffeId}`,
+      );
+    }
+    this.startAttempt();
+    return this;
+  }
+
+  protected open(attempt: Attempt): void {
+    const { dialAddress, dialPort, protocol, pool } = this.#inbound;
+    const host = dialAddress || this.core.options.address;
+    const port = dialPort || this.#port;
+    const h2 =
+      this.facts.grpc ||
+      protocol === Protocol.GRPC ||
+      protocol === Protocol.HTTP2;
+    this.upstreamHost = `${host}:${port}`;
+    this.core.upstreams.pool(host, port, h2, pool).ask(attempt);
+  }
+
+  protected requestHead(_attempt: Attempt, _lane: Lane): Head {
+    return this.head.slice();
+  }
+
+  protected attemptOver(): void {}
+
+  /** B-7: reset before request; and a keep-alive connection that the application closed meanwhile. */
+  protected override tryAgain(outcome: { kind: string; phase?: string; refused?: boolean }): boolean {
+    if (outcome.kind !== 'reset' || this.#retries >= APP_RETRIES || this.done) return false;
+    const lane = this.attempt?.lane;
+    const unprocessed = outcome.phase === 'connect' || outcome.refused === true;
+    if (!unprocessed && !(lane?.reused && this.#safe())) return false;
+    if (this.bodyDropped) return false;
+    // A refused connection is refused again at once: the client's proxy knows other instances, this one does not.
+    if (outcome.phase === 'connect') return false;
+    this.#retries++;
+    this.startAttempt();
+    return true;
+  }
+
+  /**
+   * The application did not answer. Where the request was not processed, or is safe to repeat, a Weft client hears
+   * REFUSED_STREAM, by which it tries another instance; all others get the 503.
+   */
+  protected failed(reason: string, _flag: string, unprocessed: boolean): void {
+    if (this.#via.peer?.weft && (unprocessed || this.#safe())) {
+      this.refuse('refused', 503);
+      return;
+    }
+    this.reply(503, `upstream connect error or disconnect/reset before headers. reset reason: ${reason}`);
+  }
+
+  #safe(): boolean {
+    const m = this.facts.method;
+    return (m === 'GET' || m === 'HEAD' || m === 'OPTIONS') && !this.hasBody && this.facts.protocol === '';
+  }
+}

@@ -1,0 +1,277 @@
+/** A request that leaves a workload: routed, faulted, balanced, retried. */
+import {
+  acquireRequest,
+  acquireRetry,
+  applyHeaderOps,
+  canonicalHead,
+  type ClusterView,
+  type EndpointView,
+  type FaultDecision,
+  type ForwardDecision,
+  hostOf,
+  canonicalAuthority,
+  onEnd,
+  onResult,
+  onStart,
+  pickEndpoint,
+  releaseRequest,
+  releaseRetry,
+  type RouteDecision,
+  routeHttp,
+  type ServicePortView,
+  type Snapshot,
+} from '@weft/engine';
+import { ClientTls, PASSTHROUGH_CLUSTER, Protocol } from '@weft/plan';
+import type { Head, Stream } from '@weft/wire';
+import type { Core } from '../core.ts';
+import type { Attempt } from '../http/attempt.ts';
+import { Exchange } from '../http/exchange.ts';
+import { field, requestFacts, setPseudo, stripMeshHeaders } from '../http/headers.ts';
+import { PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
+import type { Lane } from '../upstream/lane.ts';
+import { unknownPeer } from '../observe/types.ts';
+
+/** Where a client's request came in. */
+export interface OutboundVia {
+  readonly remote: string;
+  readonly httpVersion: string;
+}
+
+const EXTERNAL = unknownPeer();
+
+/** True where this endpoint is to be reached by mTLS through its proxy. */
+export function meshed(cluster: ClusterView, endpoint: EndpointView): boolean {
+  const e = endpoint.endpoint;
+  return e.meshPort > 0 && !e.mtlsDisabled && cluster.cluster.tls !== ClientTls.DISABLE;
+}
+
+export class OutboundExchange extends Exchange {
+  protected readonly reporter = 'source' as const;
+  protected readonly downstreamRemote: string;
+  protected readonly httpVersion: string;
+  protected mtls = false;
+  #view: ServicePortView | undefined;
+  #decision: RouteDecision | undefined;
+  #fault: FaultDecision | undefined;
+  #clusterView: ClusterView | undefined;
+  #counted = false;
+  #retrying = 0;
+  #tried: EndpointView[] | undefined;
+  #external: { host: string; port: number } | undefined;
+
+  constructor(core: Core, snapshot: Snapshot, down: Stream, head: Head, end: boolean, via: OutboundVia) {
+    super(core, snapshot, down, head, end);
+    this.downstreamRemote = via.remote;
+    this.httpVersion = via.httpVersion;
+    this.source = core.self;
+  }
+
+  /** `view` undefined: nothing of the mesh; `external` says where to pass it on to, if anywhere. */
+  begin(view: ServicePortView | undefined, external?: { host: string; port: number }): this {
+    const { head } = this;
+    stripMeshHeaders(head);
+    const problem = canonicalHead(head, 'keep');
+    this.facts = requestFacts(head);
+    this.prepareIds();
+    if (problem) {
+      this.details = problem.details;
+      this.reply(problem.status, '');
+      return this;
+    }
+    if (!view) {
+      if (!external) {
+        this.addFlag('NR');
+        this.details = 'route_not_found';
+        this.reply(404, '');
+        return this;
+      }
+      this.#external = external;
+      this.cluster = PASSTHROUGH_CLUSTER;
+      this.startAttempt();
+      return this;
+    }
+    this.#view = view;
+    this.service = this.core.serviceOf(view);
+    const decision = routeHttp(view, head, this.core.random);
+    this.#decision = decision;
+    if (decision.kind === 'none') {
+      this.addFlag('NR');
+      this.details = 'route_not_found';
+      this.reply(404, '');
+      return this;
+    }
+    this.routeRef = decision.ref;
+    this.responseOps = decision.responseOps;
+    if (decision.kind === 'forward') this.cluster = decision.clusterName;
+    const fault = decision.fault;
+    if (fault) {
+      this.#fault = fault;
+      if (fault.delayMs > 0) {
+        this.addFlag('DI');
+        this.delay(fault.delayMs);
+        return this;
+      }
+      if (this.#abort(fault)) return this;
+    }
+    this.#proceed();
+    return this;
+  }
+
+  protected override afterDelay(): void {
+    if (this.#fault && this.#abort(this.#fault)) return;
+    this.#proceed();
+  }
+
+  #abort(fault: FaultDecision): boolean {
+    if (fault.abortStatus <= 0 && fault.abortGrpc < 0) return false;
+    this.addFlag('FI');
+    this.details = 'fault_filter_abort';
+    this.routeRef = fault.ref || this.routeRef;
+    // A destination that is never reached is still the service that was asked.
+    if (fault.abortGrpc >= 0) this.replyGrpc(fault.abortGrpc, 'fault filter abort');
+    else this.reply(fault.abortStatus, 'fault filter abort');
+    return true;
+  }
+
+  #proceed(): void {
+    const decision = this.#decision as Exclude<RouteDecision, { kind: 'none' }>;
+    if (decision.kind === 'redirect') {
+      this.details = 'direct_response';
+      this.reply(decision.status, '', ['location', decision.location]);
+    } else if (decision.kind === 'direct') {
+      this.details = 'direct_response';
+      this.reply(decision.status, decision.body);
+    } else this.#forward(decision);
+  }
+
+  #forward(decision: ForwardDecision): void {
+    const { cluster } = decision;
+    if (!cluster) {
+      this.addFlag('NC');
+      this.details = 'cluster_not_found';
+      this.reply(503, '');
+      return;
+    }
+    this.#clusterView = cluster;
+    if (!acquireRequest(cluster)) {
+      this.addFlag('UO');
+      this.details = 'overflow';
+      this.reply(503, 'upstream connect error or disconnect/reset before headers. reset reason: overflow', [
+        'x-envoy-overloaded',
+        'true',
+      ]);
+      return;
+    }
+    this.#counted = true;
+    this.routeRef = decision.destinationRef;
+    if (decision.rewrite?.path !== undefined) setPseudo(this.head, ':path', decision.rewrite.path);
+    if (decision.rewrite?.authority !== undefined) setPseudo(this.head, ':authority', decision.rewrite.authority);
+    applyHeaderOps(this.head, decision.requestOps);
+    if (field(this.head, 'x-forwarded-proto') === undefined) this.head.push('x-forwarded-proto', 'http');
+    this.retry = decision.retry;
+    this.startTimeout(decision.timeoutMs);
+    this.startAttempt();
+  }
+
+  protected open(attempt: Attempt): void {
+    const { core } = this;
+    if (this.#external) {
+      const { host, port } = this.#external;
+      this.upstreamHost = `${host}:${port}`;
+      this.destination = EXTERNAL;
+      this.enter();
+      core.upstreams.pool(host, port, this.facts.grpc, undefined).ask(attempt);
+      return;
+    }
+    const cluster = this.#clusterView as ClusterView;
+    // A retry uses the newest endpoints: the reason for it may be that the old ones left.
+    const now = this.attempts > 1 ? (core.snapshot ?? this.snapshot) : this.snapshot;
+    const current = cluster.pinned ? cluster : (now.clusters.get(cluster.name) ?? cluster);
+    const picked = pickEndpoint(now, current, core.random, core.nowMs(), this.retry?.ignorePreviousHosts ? this.#tried : undefined);
+    if (picked === 'none') {
+      this.addFlag('UH');
+      this.details = 'no_healthy_upstream';
+      this.reply(503, 'no healthy upstream');
+      return;
+    }
+    if (this.#tried) this.#tried.push(picked);
+    else this.#tried = [picked];
+    attempt.endpoint = picked;
+    onStart(picked);
+    const e = picked.endpoint;
+    this.destination = core.peerOf(e);
+    this.enter();
+    this.upstreamHost = `${e.address}:${e.port}`;
+    if (meshed(current, picked)) {
+      this.mtls = true;
+      const pool = core.links.pool(e.address, e.meshPort, e.identity);
+      if (current.pool?.connectTimeoutMs) pool.connectTimeoutMs = current.pool.connectTimeoutMs;
+      pool.ask(attempt);
+      return;
+    }
+    this.mtls = false;
+    const protocol = (this.#view as ServicePortView).protocol;
+    const h2 = this.facts.grpc || protocol === Protocol.HTTP2 || protocol === Protocol.GRPC;
+    core.upstreams.pool(e.address, e.port, h2, current.pool).ask(attempt);
+  }
+
+  protected requestHead(attempt: Attempt, _lane: Lane): Head {
+    const head = this.head.slice();
+    if (this.mtls && attempt.endpoint) {
+      head.push(PORT_HEADER, String(attempt.endpoint.endpoint.port), SOURCE_HEADER, this.core.sourceHeader);
+    }
+    return head;
+  }
+
+  protected attemptOver(
+    attempt: Attempt,
+    status: number,
+    grpc: number,
+    local?: 'connect' | 'reset' | 'timeout',
+  ): void {
+    const ep = attempt.endpoint;
+    if (!ep) return;
+    attempt.endpoint = undefined;
+    onEnd(ep);
+    const cluster = this.#clusterView;
+    if (!cluster || (status === 0 && local === undefined)) return;
+    const ejected = onResult(ep, cluster, { status, grpcStatus: grpc < 0 ? undefined : grpc, local }, this.core.nowMs());
+    if (ejected) {
+      this.core.observer.count('outlier_ejected');
+      this.core.logger.info({ cluster: cluster.name, endpoint: this.upstreamHost }, 'endpoint ejected');
+    }
+  }
+
+  protected override attemptCancelled(attempt: Attempt): void {
+    if (!attempt.endpoint) return;
+    onEnd(attempt.endpoint);
+    attempt.endpoint = undefined;
+  }
+
+  protected override mayRetry(): boolean {
+    const cluster = this.#clusterView;
+    if (!cluster || !acquireRetry(cluster)) return false;
+    this.#retrying++;
+    this.core.observer.count('upstream_retry');
+    return true;
+  }
+
+  protected failed(reason: string): void {
+    this.reply(503, `upstream connect error or disconnect/reset before headers. reset reason: ${reason}`);
+  }
+
+  protected override release(): void {
+    const cluster = this.#clusterView;
+    if (!cluster) return;
+    if (this.#counted) releaseRequest(cluster);
+    for (; this.#retrying > 0; this.#retrying--) releaseRetry(cluster);
+  }
+}
+
+/** Where an authority that is nothing of the mesh leads to; undefined if it is none. */
+export function externalTarget(authority: string, port: number): { host: string; port: number } | undefined {
+  const parsed = canonicalAuthority(authority);
+  if (!parsed) return undefined;
+  const host = hostOf(parsed.host).replace(/^\[|\]$/g, '');
+  return { host, port: parsed.port || port };
+}

@@ -1,0 +1,94 @@
+/** An opaque connection that arrives at a workload, from a tunnel or in plaintext. */
+import { authorize, type Snapshot } from '@weft/engine';
+import type { Inbound } from '@weft/plan';
+import type { Core } from '../core.ts';
+import { inboundService } from '../inbound/exchange.ts';
+import type { LinkPeer } from '../link/server.ts';
+import { dialTcp } from '../net/dial.ts';
+import type { HoldSink, Pipe } from '../net/pipe.ts';
+import type { PeerInfo } from '../observe/types.ts';
+import { type TcpSession, tcpRecord } from './session.ts';
+import { Splice } from './splice.ts';
+
+export interface InboundTcp {
+  core: Core;
+  snapshot: Snapshot;
+  inbound: Inbound;
+  port: number;
+  peer: LinkPeer | undefined;
+  source: PeerInfo | undefined;
+  remoteAddress: string;
+  remotePort: number;
+  sni: string;
+  sessions: Set<TcpSession>;
+  /** The application answers the connect: the tunnel may be accepted. Returns the pipe and what it has held. */
+  accept(): { pipe: Pipe; hold: HoldSink | undefined };
+  /** `denied`: by a policy; else the application could not be reached. */
+  refuse(denied: boolean): void;
+}
+
+/** Authorizes, dials the application, and joins. */
+export function inboundTcp(t: InboundTcp): void {
+  const { core, inbound } = t;
+  const r = tcpRecord('destination');
+  const startMs = core.nowMs();
+  r.source = t.source;
+  r.destination = core.self;
+  r.service = inboundService(inbound);
+  r.cluster = `inbound|${t.port}||`;
+  r.downstreamRemote = `${t.remoteAddress}:${t.remotePort}`;
+  r.sni = t.sni;
+  r.startWallMs = core.wallMs();
+  r.mtls = t.peer !== undefined;
+  r.epoch = core.epoch;
+  const verdict = authorize(t.snapshot, {
+    principal: t.peer?.principal,
+    remoteIp: t.remoteAddress,
+    destPort: t.port,
+    localIp: core.options.address,
+    sni: t.sni || undefined,
+  });
+  r.authzRef = verdict.ref;
+  r.authzPolicy = verdict.policy;
+  core.observer.tcpOpen(r);
+  const close = (): void => {
+    r.durationMs = core.nowMs() - startMs;
+    core.observer.tcpClose(r);
+  };
+  if (!verdict.allow) {
+    r.details = verdict.details;
+    core.observer.count('inbound_tcp_denied');
+    t.refuse(true);
+    close();
+    return;
+  }
+  const host = inbound.dialAddress || core.options.address;
+  const port = inbound.dialPort || t.port;
+  r.upstreamHost = `${host}:${port}`;
+  dialTcp(core.options.connector, host, port, inbound.pool?.connectTimeoutMs || 10_000, core.timers, {
+    connected: (up) => {
+      const { pipe, hold } = t.accept();
+      const session: TcpSession = { destroy: (detail) => splice.destroy(detail) };
+      t.sessions.add(session);
+      const splice = new Splice(pipe, up, core.ticker, (end) => {
+        t.sessions.delete(session);
+        r.bytesIn = end.fromA;
+        r.bytesOut = end.fromB;
+        if (end.broken === 'a') r.flags = 'DC';
+        else if (end.broken === 'b') r.flags = 'UC';
+        r.details = end.detail;
+        close();
+      });
+      up.sink = splice.b;
+      if (hold) hold.release(pipe, splice.a);
+      else pipe.sink = splice.a;
+      pipe.resumeReading();
+    },
+    failed: (_reason, detail) => {
+      r.flags = 'UF';
+      r.details = detail;
+      t.refuse(false);
+      close();
+    },
+  });
+}

@@ -1,0 +1,199 @@
+/** An opaque connection that leaves a workload: one endpoint per connection, another one only before the first byte. */
+import {
+  acquireConnection,
+  type ClusterView,
+  type EndpointView,
+  onEnd,
+  onResult,
+  onStart,
+  pickEndpoint,
+  releaseConnection,
+  routeTcp,
+  type ServicePortView,
+  type Snapshot,
+} from '@weft/engine';
+import { PASSTHROUGH_CLUSTER } from '@weft/plan';
+import type { Head, ResetCode, Stream } from '@weft/wire';
+import type { Core } from '../core.ts';
+import { field } from '../http/headers.ts';
+import { PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
+import { dialTcp } from '../net/dial.ts';
+import { HoldSink, type Pipe } from '../net/pipe.ts';
+import { StreamPipe } from '../net/stream-pipe.ts';
+import { meshed } from '../outbound/exchange.ts';
+import type { Asker, Lane } from '../upstream/lane.ts';
+import { type TcpSession, tcpRecord } from './session.ts';
+import { Splice } from './splice.ts';
+
+const CONNECT_ATTEMPTS = 3;
+
+export interface TcpTarget {
+  view?: ServicePortView;
+  /** Used where there is no view: passed on as it is. */
+  host: string;
+  port: number;
+}
+
+/** Carries `down` to where the plan says. `early` are bytes that came before; `session` counts it for a drain. */
+export class OutboundTcp implements Asker {
+  abandoned = false;
+  #core: Core;
+  #snapshot: Snapshot;
+  #down: Pipe;
+  #hold: HoldSink;
+  #target: TcpTarget;
+  #cluster: ClusterView | undefined;
+  #endpoint: EndpointView | undefined;
+  #tried: EndpointView[] = [];
+  #record = tcpRecord('source');
+  #sessions: Set<TcpSession>;
+  #counted = false;
+  #startMs: number;
+
+  constructor(core: Core, snapshot: Snapshot, down: Pipe, hold: HoldSink, target: TcpTarget, sessions: Set<TcpSession>) {
+    this.#core = core;
+    this.#snapshot = snapshot;
+    this.#down = down;
+    this.#hold = hold;
+    this.#target = target;
+    this.#sessions = sessions;
+    this.#startMs = core.nowMs();
+    const r = this.#record;
+    r.source = core.self;
+    r.downstreamRemote = `${down.remoteAddress}:${down.remotePort}`;
+    r.startWallMs = core.wallMs();
+    r.epoch = core.epoch;
+  }
+
+  start(): void {
+    const r = this.#record;
+    const { view } = this.#target;
+    // Bytes wait here while the other side is being reached, but not without a bound.
+    this.#down.pauseReading();
+    if (!view) {
+      r.cluster = PASSTHROUGH_CLUSTER;
+      r.upstreamHost = `${this.#target.host}:${this.#target.port}`;
+      this.#core.observer.tcpOpen(r);
+      this.#dial(this.#target.host, this.#target.port, 10_000);
+      return;
+    }
+    r.service = this.#core.serviceOf(view);
+    const decision = routeTcp(view, this.#core.random);
+    if (decision) {
+      r.routeRef = decision.destinationRef;
+      r.cluster = decision.clusterName;
+    }
+    this.#core.observer.tcpOpen(r);
+    if (!decision?.cluster) return this.#fail(decision ? 'NC' : 'NR', decision ? 'cluster_not_found' : 'route_not_found');
+    this.#cluster = decision.cluster;
+    if (!acquireConnection(decision.cluster)) return this.#fail('UO', 'overflow');
+    this.#counted = true;
+    this.#next();
+  }
+
+  #next(): void {
+    const cluster = this.#cluster as ClusterView;
+    const picked = pickEndpoint(this.#snapshot, cluster, this.#core.random, this.#core.nowMs(), this.#tried);
+    if (picked === 'none') return this.#fail('UH', 'no_healthy_upstream');
+    this.#tried.push(picked);
+    this.#endpoint = picked;
+    onStart(picked);
+    const e = picked.endpoint;
+    const r = this.#record;
+    r.destination = this.#core.peerOf(e);
+    r.upstreamHost = `${e.address}:${e.port}`;
+    r.mtls = meshed(cluster, picked);
+    if (r.mtls) this.#core.links.pool(e.address, e.meshPort, e.identity).ask(this);
+    else this.#dial(e.address, e.port, cluster.pool?.connectTimeoutMs || 10_000);
+  }
+
+  #dial(host: string, port: number, timeoutMs: number): void {
+    dialTcp(this.#core.options.connector, host, port, timeoutMs, this.#core.timers, {
+      connected: (pipe) => this.#join(pipe),
+      failed: (_reason, detail) => this.#again(detail),
+    });
+  }
+
+  onLane(lane: Lane): void {
+    const e = (this.#endpoint as EndpointView).endpoint;
+    const authority = e.address.includes(':') ? `[${e.address}]:${e.port}` : `${e.address}:${e.port}`;
+    const head: Head = [':method', 'CONNECT', ':authority', authority];
+    if (lane.weft) head.push(PORT_HEADER, String(e.port), SOURCE_HEADER, this.#core.sourceHeader);
+    lane.request(head, false, {
+      onHead: (stream: Stream, response: Head, end: boolean) => {
+        if (field(response, ':status') !== '200') {
+          stream.reset('cancel');
+          this.#again(`CONNECT answered ${field(response, ':status')}`);
+          return;
+        }
+        const pipe = new StreamPipe(stream, e.address, e.port);
+        stream.handler = pipe;
+        this.#join(pipe);
+        if (end) pipe.sink.ended();
+      },
+      onData: () => {},
+      onTrailers: () => {},
+      onReset: (_s: Stream, code: ResetCode, detail: string) => this.#again(detail || code),
+      onDrain: () => {},
+    });
+  }
+
+  onUnavailable(_reason: string, detail: string): void {
+    this.#again(detail);
+  }
+
+  /** Nothing was sent yet, so another endpoint may be tried. */
+  #again(detail: string): void {
+    const e = this.#endpoint;
+    if (e && this.#cluster) {
+      onEnd(e);
+      onResult(e, this.#cluster, { status: 0, local: 'connect' }, this.#core.nowMs());
+      this.#endpoint = undefined;
+      if (this.#tried.length < CONNECT_ATTEMPTS && this.#hold.lost === undefined) return this.#next();
+      return this.#fail('UF,URX', detail);
+    }
+    this.#fail('UF', detail);
+  }
+
+  #join(up: Pipe): void {
+    if (this.#hold.lost !== undefined) {
+      up.abort();
+      return this.#fail('DC', 'downstream_remote_disconnect');
+    }
+    if (this.#endpoint && this.#cluster) onResult(this.#endpoint, this.#cluster, { status: 200 }, this.#core.nowMs());
+    const session: TcpSession = { destroy: (detail) => splice.destroy(detail) };
+    this.#sessions.add(session);
+    const splice = new Splice(this.#down, up, this.#core.ticker, (end) => {
+      this.#sessions.delete(session);
+      const r = this.#record;
+      r.bytesIn = end.fromA;
+      r.bytesOut = end.fromB;
+      if (end.broken === 'a') r.flags = 'DC';
+      else if (end.broken === 'b') r.flags = 'UC';
+      r.details = end.detail;
+      this.#close();
+    });
+    up.sink = splice.b;
+    this.#hold.release(this.#down, splice.a);
+    this.#down.resumeReading();
+  }
+
+  #fail(flag: string, details: string): void {
+    const r = this.#record;
+    r.flags = flag;
+    r.details = details;
+    this.#down.abort();
+    this.#close();
+  }
+
+  #close(): void {
+    if (this.abandoned) return;
+    this.abandoned = true;
+    if (this.#endpoint) onEnd(this.#endpoint);
+    this.#endpoint = undefined;
+    if (this.#counted && this.#cluster) releaseConnection(this.#cluster);
+    this.#record.durationMs = this.#core.nowMs() - this.#startMs;
+    this.#core.observer.tcpClose(this.#record);
+  }
+
+}

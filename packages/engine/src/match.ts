@@ -106,11 +106,15 @@ export function testKey(matcher: KeyMatcher, value: string | undefined): boolean
   return value !== undefined && (matcher.value === undefined || matcher.value.test(value));
 }
 
-/** The value of a header; several are joined by commas, as RFC 9110 5.3 reads them. Undefined where absent. */
+/**
+ * The value of a header; several are joined by commas, as RFC 9110 5.3 reads them, and crumbs of a cookie by semicolons
+ * (RFC 9113 8.2.3). Undefined where absent.
+ */
 export function headValue(head: readonly string[], name: string): string | undefined {
+  const glue = name === 'cookie' ? '; ' : ',';
   let found: string | undefined;
   for (let i = 0; i < head.length; i += 2) {
-    if (head[i] === name) found = found === undefined ? head[i + 1] : `${found},${head[i + 1]}`;
+    if (head[i] === name) found = found === undefined ? head[i + 1] : found + glue + head[i + 1];
   }
   return found;
 }

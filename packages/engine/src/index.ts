@@ -5,7 +5,6 @@
  *                 findService(snapshot, address, port): ServicePortView | undefined
  *                 findServiceByAuthority(snapshot, authority, port): ServicePortView | undefined
  *                 resolveName(snapshot, name): { addresses, service } | undefined
- *                 findInbound(snapshot, port): Inbound | undefined              in authenticate.ts
  * canonical.ts    canonicalPath(raw, encodedSlash?, method?): string | PathProblem
  *                 canonicalAuthority(raw): Authority | undefined               undefined: 400
  *                 canonicalHead(head, encodedSlash?): PathProblem | undefined  changes head's :authority and :path in place
@@ -20,6 +19,7 @@
  * retry.ts        retryDecision(policy, outcome, attempt, random): { retry, delayMs, reason }
  * authorize.ts    authorize(snapshot, request): AuthorizationResult
  * authenticate.ts authenticate(inbound, { mtls }): boolean; authenticatePort(snapshot, port, { mtls }): boolean
+ *                 findInbound(snapshot, port): Inbound | undefined
  * grpc.ts         httpToGrpcStatus(status), grpcToHttpStatus(code), grpcStatusName(code)
  */
 export * from './authenticate.ts';

@@ -29,11 +29,13 @@ export class TestMesh {
   readonly name: string;
   readonly folder: string;
   readonly state: string;
+  readonly capture: string;
   output = '';
   #child!: ChildProcess;
   #exit!: Promise<number>;
 
-  constructor(readonly capture: 'transparent' | 'explicit') {
+  constructor(capture: "transparent" | "explicit") {
+    this.capture = capture;
     counter += 1;
     this.name = `t${process.pid % 10_000}x${counter}`;
     const base = mkdtempSync(join(tmpdir(), 'weft-test-'));

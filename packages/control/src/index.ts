@@ -1,1 +1,5 @@
-export {};
+/** The control plane: reads sources, pushes plans, issues certificates, collects telemetry. */
+export * from './config.ts';
+export { main } from './main.ts';
+export type { ProxyState, ProxyStatus } from './push/pusher.ts';
+export { type ControlPlane, startControlPlane } from './start.ts';

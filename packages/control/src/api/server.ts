@@ -1,0 +1,233 @@
+/**
+ * The local API, for the supervisor and the CLI: HTTP with JSON on a Unix socket that only its owner may open.
+ *
+ *     PUT    /v1/instances/{name}[?wait=ms]  body Instance → {settled}; wait: until all proxies hold the new endpoints
+ *     DELETE /v1/instances/{name}[?wait=ms]  → {settled}
+ *     GET    /v1/instances                   → {instances}
+ *     POST   /v1/drain/{name}[?wait=ms]      the instance takes nothing new (wait defaults to 1000) → {settled}
+ *     POST   /v1/tokens                      {instance} → {token, identity, rootPem, trustDomain}
+ *     GET    /v1/root                        → {rootPem, trustDomain}
+ *     GET    /v1/status                      → {epoch, proxies: [{instance, workload, namespace, status, epoch, ageMs, error}]}
+ *     GET    /v1/edges[?window=ms|all]       → {edges: EdgeSummary[]}; NaN is null
+ *     GET    /v1/epoch                       → {epoch, sinceMs, refused}; sinceMs in wall time
+ *     GET    /v1/problems                    → {epoch, refused, problems}; refused: the files are not what runs
+ *     GET    /v1/vips                        → {vips: {host: [address]}}
+ *     GET    /v1/plan/{name}                 → {epoch, parts, endpoints, references}, what its proxy should hold
+ *
+ * Errors: {code, message} with 400, 404, 405 or 500.
+ */
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { connect } from 'node:net';
+import { create, type JsonObject, toJson } from '@bufbuild/protobuf';
+import { type Logger, WeftError } from '@weft/base';
+import type { Authority } from '@weft/identity';
+import { compile, compileEndpoints } from '@weft/model';
+import { EndpointsSchema, PartSchema, ReferencesSchema } from '@weft/plan';
+import type { Tokens } from '../ca/tokens.ts';
+import type { Collector } from '../collect/service.ts';
+import type { Mesh } from '../mesh.ts';
+import type { Pusher } from '../push/pusher.ts';
+import { parseInstance } from './instance.ts';
+
+const MAX_BODY_BYTES = 1024 * 1024;
+const MAX_WAIT_MS = 30_000;
+
+export interface ApiOptions {
+  socket: string;
+  mesh: Mesh;
+  pusher: Pusher;
+  tokens: Tokens;
+  collector: Collector;
+  authority: Authority;
+  logger: Logger;
+}
+
+class NotFound extends WeftError {}
+
+/** Opens the API; throws `control/already-running` where another control plane answers on the socket. */
+export async function startApi(options: ApiOptions): Promise<{ close(): Promise<void> }> {
+  const { socket, logger } = options;
+  if (await answers(socket)) {
+    throw new WeftError(
+      'control/already-running',
+      `another control plane answers on ${socket}: stop it first (weft down), or give this mesh another name`,
+    );
+  }
+  rmSync(socket, { force: true });
+  const server = createServer((request, response) => {
+    handle(options, request)
+      .then((body) => send(response, 200, body))
+      .catch((error) => {
+        if (error instanceof NotFound) send(response, 404, { code: error.code, message: error.message });
+        else if (error instanceof WeftError) send(response, 400, { code: error.code, message: error.message });
+        else {
+          logger.error({ error: String(error) }, 'a request of the local API failed');
+          send(response, 500, {
+            code: 'control/internal',
+            message: 'the request failed; the log of the control plane says why',
+          });
+        }
+      });
+  });
+  server.on('clientError', (_error, s) => s.destroy());
+  await listen(server, socket);
+  return {
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function answers(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(socket);
+    probe.on('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.on('error', () => resolve(false));
+  });
+}
+
+function listen(server: Server, socket: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause) =>
+      reject(new WeftError('control/socket', `${socket} cannot be opened: ${cause.message}`, { cause })),
+    );
+    // Narrow from the first moment on; chmod alone would leave one.
+    const mask = process.umask(0o177);
+    try {
+      server.listen(socket, () => {
+        chmodSync(socket, 0o600);
+        resolve();
+      });
+    } finally {
+      process.umask(mask);
+    }
+  });
+}
+
+function send(response: ServerResponse, status: number, body: unknown): void {
+  if (response.destroyed) return;
+  const text = JSON.stringify(body);
+  response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) });
+  response.end(text);
+}
+
+async function handle(o: ApiOptions, request: IncomingMessage): Promise<unknown> {
+  const url = new URL(request.url ?? '/', 'http://local');
+  const [, version, what, encoded, ...rest] = url.pathname.split('/');
+  const missing = new NotFound('control/not-found', `${request.method} ${url.pathname} is not part of the API`);
+  if (version !== 'v1' || rest.length > 0) throw missing;
+  const name = encoded === undefined ? '' : decode(encoded);
+  const { mesh } = o;
+  switch (`${request.method} ${what}${name ? '/*' : ''}`) {
+    case 'PUT instances/*':
+      mesh.putInstance(parseInstance(await readJson(request), name));
+      return { settled: await settled(o, url, 0) };
+    case 'DELETE instances/*':
+      if (!mesh.deleteInstance(name)) throw noInstance(name);
+      return { settled: await settled(o, url, 0) };
+    case 'POST drain/*':
+      mesh.putInstance({ ...instanceOf(mesh, name), draining: true });
+      return { settled: await settled(o, url, 1000) };
+    case 'GET instances':
+      return { instances: mesh.instances() };
+    case 'POST tokens': {
+      const body = (await readJson(request)) as { instance?: unknown } | null;
+      if (typeof body?.instance !== 'string')
+        throw new WeftError('control/bad-request', 'instance must be the name of a registered instance');
+      const identity = mesh.identityOf(instanceOf(mesh, body.instance));
+      const { rootPem, trustDomain } = o.authority;
+      return { token: o.tokens.create(body.instance, identity), identity, rootPem, trustDomain };
+    }
+    case 'GET root':
+      return { rootPem: o.authority.rootPem, trustDomain: o.authority.trustDomain };
+    case 'GET status':
+      return { epoch: mesh.epoch, proxies: o.pusher.status() };
+    case 'GET edges': {
+      const window = url.searchParams.get('window') ?? '10000';
+      if (window !== 'all' && !/^\d{1,6}$/.test(window))
+        throw new WeftError('control/bad-request', 'window must be milliseconds, or all');
+      return { edges: o.collector.edges(window === 'all' ? 'all' : Number(window)) };
+    }
+    case 'GET epoch':
+      return { epoch: mesh.epoch, sinceMs: mesh.epochAtMs, refused: mesh.refused };
+    case 'GET problems':
+      return { epoch: mesh.epoch, refused: mesh.refused, problems: mesh.problems };
+    case 'GET vips':
+      return { vips: Object.fromEntries(mesh.vips) };
+    case 'GET plan/*':
+      return plan(mesh, name);
+    default:
+      throw missing;
+  }
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new WeftError('control/bad-request', `${text} is not a name: its percent escapes are broken`);
+  }
+}
+
+function noInstance(name: string): NotFound {
+  return new NotFound('control/no-instance', `no instance ${JSON.stringify(name)} is registered`);
+}
+
+function instanceOf(mesh: Mesh, name: string) {
+  const instance = mesh.instance(name);
+  if (!instance) throw noInstance(name);
+  return instance;
+}
+
+async function settled(o: ApiOptions, url: URL, fallbackMs: number): Promise<boolean> {
+  const text = url.searchParams.get('wait');
+  const waitMs = text === null ? fallbackMs : Number(text);
+  if (!(waitMs >= 0 && waitMs <= MAX_WAIT_MS))
+    throw new WeftError('control/bad-request', `wait must be 0 to ${MAX_WAIT_MS} milliseconds`);
+  return waitMs === 0 ? false : o.pusher.settled(waitMs);
+}
+
+async function readJson(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request) {
+    bytes += (chunk as Buffer).length;
+    if (bytes > MAX_BODY_BYTES)
+      throw new WeftError('control/bad-request', `the body has more than ${MAX_BODY_BYTES} bytes`);
+    chunks.push(chunk as Buffer);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch {
+    throw new WeftError('control/bad-request', 'the body must be JSON');
+  }
+}
+
+function plan(mesh: Mesh, name: string): unknown {
+  const instance = instanceOf(mesh, name);
+  const { model, epoch } = mesh;
+  if (!model)
+    throw new WeftError(
+      'control/no-epoch',
+      'there is no epoch yet: the files were never without errors (see problems)',
+    );
+  const runtime = mesh.runtime();
+  const compiled = compile(model, runtime, instance);
+  const parts = new Map<string, JsonObject>();
+  for (const [key, part] of compiled.parts) parts.set(key, toJson(PartSchema, part) as JsonObject);
+  const endpoints = new Map<string, JsonObject>();
+  for (const [key, e] of compileEndpoints(model, runtime)) endpoints.set(key, toJson(EndpointsSchema, e) as JsonObject);
+  const references = create(ReferencesSchema, { epoch: BigInt(epoch), entries: compiled.references });
+  return {
+    epoch,
+    parts: Object.fromEntries(parts),
+    endpoints: Object.fromEntries(endpoints),
+    references: toJson(ReferencesSchema, references),
+  };
+}

@@ -1,0 +1,105 @@
+/** `weft.control.v1.TelemetryService`: adds up what the proxies saw. */
+import { create } from '@bufbuild/protobuf';
+import { Code, ConnectError, type ConnectRouter, type HandlerContext } from '@connectrpc/connect';
+import type { Clock } from '@weft/base';
+import { type Instance, label } from '@weft/model';
+import { Reporter, TelemetryAckSchema, type TelemetryReport, TelemetryService } from '@weft/plan';
+import { type EdgeKey, type EdgeSummary, EdgeTable } from '@weft/telemetry';
+import type { Mesh } from '../mesh.ts';
+import { peerOf } from '../peer.ts';
+
+const MAX_EDGES_PER_REPORT = 20_000;
+const MAX_TEXT = 512;
+
+export class Collector {
+  readonly #mesh: Mesh;
+  readonly #clock: Clock;
+  readonly #table = new EdgeTable();
+  readonly #last = new Map<string, { startMs: bigint; sequence: bigint }>();
+
+  constructor(mesh: Mesh, clock: Clock) {
+    this.#mesh = mesh;
+    this.#clock = clock;
+    mesh.onChange(() => {
+      for (const name of this.#last.keys()) {
+        if (mesh.instance(name)) continue;
+        this.#last.delete(name);
+        this.#table.forget(name);
+      }
+    });
+  }
+
+  routes(router: ConnectRouter): void {
+    router.service(TelemetryService, {
+      push: (report, context) => {
+        this.#add(report, context);
+        return create(TelemetryAckSchema);
+      },
+    });
+  }
+
+  edges(window: number | 'all'): EdgeSummary[] {
+    return this.#table.summaries(this.#clock.now(), window);
+  }
+
+  #add(report: TelemetryReport, context: HandlerContext): void {
+    const peer = peerOf(context);
+    const instance = this.#mesh.instance(report.instance);
+    if (!instance || this.#mesh.identityOf(instance) !== peer) {
+      throw new ConnectError(
+        `${peer} may not report for ${JSON.stringify(report.instance.slice(0, 200))}`,
+        Code.PermissionDenied,
+      );
+    }
+    if (report.edges.length + report.inFlight.length > MAX_EDGES_PER_REPORT) {
+      throw new ConnectError(
+        `a report may hold ${MAX_EDGES_PER_REPORT} edges, not ${report.edges.length}`,
+        Code.InvalidArgument,
+      );
+    }
+    const last = this.#last.get(instance.name);
+    if (last && last.startMs === report.startMs && report.sequence <= last.sequence) return; // sent again: its answer was lost
+    this.#last.set(instance.name, { startMs: report.startMs, sequence: report.sequence });
+    const deltas = report.edges.filter(counts).map((e) => ({
+      ...keyOf(e, instance),
+      code: e.responseCode,
+      grpcStatus: e.grpcStatus,
+      flags: e.responseFlags.slice(0, MAX_TEXT),
+      requests: Number(e.requests),
+      durationSumMs: e.durationSumMs,
+      buckets: e.buckets,
+    }));
+    const inFlight = report.inFlight.filter(counts).map((g) => ({ ...keyOf(g, instance), inFlight: g.inFlight }));
+    this.#table.add(instance.name, { deltas, inFlight }, this.#clock.now());
+  }
+}
+
+/**
+ * Every request inside the mesh is reported by both of its ends. The source's word counts, as it also knows of what never
+ * arrived; the destination's only for callers without a proxy.
+ */
+function counts(e: { reporter: Reporter; sourceWorkload: string }): boolean {
+  return e.reporter === Reporter.SOURCE || e.sourceWorkload === '' || e.sourceWorkload === 'unknown';
+}
+
+/** A proxy speaks for its own end: its name there is ours, not the report's. */
+function keyOf(
+  e: {
+    reporter: Reporter;
+    sourceWorkload: string;
+    sourceNamespace: string;
+    destinationService: string;
+    destinationVersion: string;
+    mtls: boolean;
+  },
+  instance: Instance,
+): EdgeKey {
+  const source = e.reporter === Reporter.SOURCE;
+  return {
+    source: source ? instance.workload : 'unknown',
+    sourceNamespace: source ? instance.namespace : 'unknown',
+    destination: e.destinationService.slice(0, MAX_TEXT),
+    version: source ? e.destinationVersion.slice(0, MAX_TEXT) : (label(instance.labels, 'version') ?? ''),
+    mtls: e.mtls,
+  };
+}

@@ -1,0 +1,65 @@
+/** What the control plane is told at its start. */
+import { readFileSync } from 'node:fs';
+import { WeftError } from '@weft/base';
+
+export interface Listen {
+  host: string;
+  port: number;
+}
+
+/** The JSON file (0600) that `WEFT_CONTROL` names. */
+export interface ControlConfig {
+  mesh: string;
+  /** Folder (0700) of the CA's root, the epoch, the instances and the virtual addresses. */
+  stateDir: string;
+  /** Files and folders of the mesh; of a folder its `*.yaml` and `*.yml`, without sub-folders. */
+  files: string[];
+  listen: { xds: Listen; metrics?: Listen };
+  /** Unix socket of the local API, made with mode 0600. */
+  socket: string;
+  capture: 'transparent' | 'explicit';
+  trustDomain?: string; // default cluster.local
+  /** First two numbers of the virtual addresses; default 240.240, in explicit mode 127.65. */
+  vipPrefix?: string;
+  certTtlMs?: number; // default 24 h
+  registryOnly?: boolean;
+  drainMs?: number;
+  logLevel?: string;
+}
+
+function invalid(path: string, what: string): WeftError {
+  return new WeftError('control/bad-config', `${path}: ${what}`);
+}
+
+function isListen(value: unknown): value is Listen {
+  const v = value as Listen | undefined;
+  return typeof v?.host === 'string' && Number.isInteger(v.port) && v.port >= 0 && v.port <= 65_535;
+}
+
+/** Reads and checks the file; throws `control/bad-config` naming the field. */
+export function readControlConfig(path: string): ControlConfig {
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new WeftError('control/bad-config', `${path}: cannot be read as JSON: ${String(cause)}`, { cause });
+  }
+  if (typeof value !== 'object' || value === null) throw invalid(path, 'must be an object');
+  const config = value as ControlConfig;
+  for (const name of ['mesh', 'stateDir', 'socket'] as const) {
+    if (typeof config[name] !== 'string' || config[name] === '')
+      throw invalid(path, `${name} must be a text that is not empty`);
+  }
+  if (!Array.isArray(config.files) || config.files.some((f) => typeof f !== 'string'))
+    throw invalid(path, 'files must be a list of paths');
+  if (!isListen(config.listen?.xds)) throw invalid(path, 'listen.xds must have a host and a port');
+  if (config.listen.metrics !== undefined && !isListen(config.listen.metrics))
+    throw invalid(path, 'listen.metrics must have a host and a port');
+  if (config.capture !== 'transparent' && config.capture !== 'explicit')
+    throw invalid(path, 'capture must be transparent or explicit');
+  if (config.vipPrefix !== undefined && !/^\d{1,3}\.\d{1,3}$/.test(config.vipPrefix))
+    throw invalid(path, 'vipPrefix must be two numbers, as 240.240');
+  if (config.certTtlMs !== undefined && !(config.certTtlMs >= 1000))
+    throw invalid(path, 'certTtlMs must be 1000 or more');
+  return config;
+}

@@ -1,0 +1,176 @@
+/** The mesh as the control plane knows it now: configuration of epoch N, the instances, and their addresses. */
+import type { Clock, Logger } from '@weft/base';
+import { formatPosition } from '@weft/base';
+import type { Problem } from '@weft/config';
+import type { Instance, MeshRuntime, Model } from '@weft/model';
+import type { ControlConfig } from './config.ts';
+import type { ReadResult } from './sources/files.ts';
+import type { SourceFile, State } from './state.ts';
+import { allocateVips } from './vips.ts';
+
+export type LoadFiles = (files: SourceFile[]) => { model?: Model; problems: Problem[] };
+
+export interface MeshOptions {
+  config: ControlConfig;
+  state: State;
+  load: LoadFiles;
+  logger: Logger;
+  clock: Clock;
+}
+
+export class Mesh {
+  readonly trustDomain: string;
+  readonly #options: MeshOptions;
+  readonly #state: State;
+  readonly #listeners = new Set<() => void>();
+  #model: Model | undefined;
+  #vips: ReadonlyMap<string, readonly string[]> = new Map();
+  #problems: Problem[] = [];
+  #refused = false;
+
+  constructor(options: MeshOptions) {
+    this.#options = options;
+    this.#state = options.state;
+    this.trustDomain = options.config.trustDomain ?? 'cluster.local';
+    // The last good configuration serves until the files have been read, and beyond, where they are broken by now.
+    if (this.#state.files.length > 0) {
+      const { model } = options.load(this.#state.files);
+      if (model) this.#use(model);
+    }
+  }
+
+  get model(): Model | undefined {
+    return this.#model;
+  }
+
+  get epoch(): number {
+    return this.#state.epoch;
+  }
+
+  get epochAtMs(): number {
+    return this.#state.epochAtMs;
+  }
+
+  /** Problems of the files as they are now; with `refused` the epoch is that of older ones. */
+  get problems(): readonly Problem[] {
+    return this.#problems;
+  }
+
+  get refused(): boolean {
+    return this.#refused;
+  }
+
+  get vips(): ReadonlyMap<string, readonly string[]> {
+    return this.#vips;
+  }
+
+  instances(): Instance[] {
+    return [...this.#state.instances.values()];
+  }
+
+  instance(name: string): Instance | undefined {
+    return this.#state.instances.get(name);
+  }
+
+  identityOf(instance: Pick<Instance, 'namespace' | 'serviceAccount'>): string {
+    return `spiffe://${this.trustDomain}/ns/${instance.namespace}/sa/${instance.serviceAccount}`;
+  }
+
+  hasIdentity(spiffeId: string): boolean {
+    for (const instance of this.#state.instances.values()) if (this.identityOf(instance) === spiffeId) return true;
+    return false;
+  }
+
+  runtime(): MeshRuntime {
+    const { config } = this.#options;
+    return {
+      mesh: config.mesh,
+      trustDomain: this.trustDomain,
+      domain: this.#model?.domain ?? 'cluster.local',
+      capture: config.capture,
+      instances: this.instances(),
+      vips: this.#vips,
+      registryOnly: config.registryOnly,
+      drainMs: config.drainMs,
+    };
+  }
+
+  /** Called after each change of configuration or instances. */
+  onChange(listener: () => void): void {
+    this.#listeners.add(listener);
+  }
+
+  putInstance(instance: Instance): void {
+    if (JSON.stringify(this.#state.instances.get(instance.name)) === JSON.stringify(instance)) return;
+    this.#state.instances.set(instance.name, instance);
+    this.#state.save();
+    this.#changed();
+  }
+
+  /** Returns whether it was there. */
+  deleteInstance(name: string): boolean {
+    if (!this.#state.instances.delete(name)) return false;
+    this.#state.save();
+    this.#changed();
+    return true;
+  }
+
+  /** Takes in what the files say now: epoch N+1, or nothing but problems. */
+  applyFiles({ files, errors }: ReadResult): void {
+    const { load, logger, clock } = this.#options;
+    let problems: Problem[];
+    let model: Model | undefined;
+    if (errors.length > 0) {
+      problems = errors.map(({ path, message }) => ({
+        severity: 'error',
+        code: 'source/unreadable',
+        message: `${path} ${message}`,
+        resource: '',
+        namespace: '',
+        file: path,
+        line: 0,
+        field: '',
+      }));
+    } else {
+      const loaded = load(files);
+      problems = loaded.problems;
+      model = problems.some((p) => p.severity === 'error') ? undefined : loaded.model;
+    }
+    this.#problems = problems;
+    this.#refused = model === undefined;
+    for (const p of problems) {
+      const where = p.file ? `${formatPosition({ file: p.file, line: p.line, field: p.field || undefined })}: ` : '';
+      const fields = { code: p.code, resource: p.resource, namespace: p.namespace };
+      if (p.severity === 'error') logger.error(fields, `${where}${p.message}`);
+      else logger.warn(fields, `${where}${p.message}`);
+    }
+    if (!model) {
+      logger.error({ epoch: this.epoch }, `the files are refused: epoch ${this.epoch} stays`);
+      return;
+    }
+    if (this.#model && JSON.stringify(files) === JSON.stringify(this.#state.files)) return;
+    this.#state.epoch++;
+    this.#state.epochAtMs = clock.wall();
+    this.#state.files = files;
+    this.#use(model);
+    this.#state.save();
+    logger.info({ epoch: this.epoch, files: files.length, services: model.services.length }, `epoch ${this.epoch}`);
+    this.#changed();
+  }
+
+  #use(model: Model): void {
+    const { config } = this.#options;
+    const { vips, changed } = allocateVips(model, this.#state.vips, {
+      capture: config.capture,
+      domain: model.domain,
+      prefix: config.vipPrefix,
+    });
+    this.#model = model;
+    this.#vips = vips;
+    if (changed) this.#state.save();
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
+  }
+}

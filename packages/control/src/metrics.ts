@@ -1,0 +1,90 @@
+/** Port 15014: the control plane's own metrics in Prometheus' text form, with istiod's names where they exist. */
+import { createServer } from 'node:http';
+import type { Authority } from '@weft/identity';
+import type { CertificateIssuer } from './ca/service.ts';
+import type { Listen } from './config.ts';
+import type { Mesh } from './mesh.ts';
+import type { ProxyState, Pusher } from './push/pusher.ts';
+
+export interface MetricsSources {
+  mesh: Mesh;
+  pusher: Pusher;
+  issuer: CertificateIssuer;
+  authority: Authority;
+}
+
+const STATES: ProxyState[] = ['SYNCED', 'STALE', 'NOT SENT', 'ERROR', 'DISCONNECTED'];
+
+export function renderMetrics({ mesh, pusher, issuer, authority }: MetricsSources): string {
+  const lines: string[] = [];
+  const add = (name: string, type: string, help: string, samples: [labels: string, value: number][]) => {
+    lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
+    for (const [labels, value] of samples) lines.push(`${name}${labels} ${value}`);
+  };
+  const one = (value: number): [string, number][] => [['', value]];
+  const status = pusher.status();
+  add('weft_epoch', 'gauge', 'Epoch of the configuration in use.', one(mesh.epoch));
+  add(
+    'weft_config_refused',
+    'gauge',
+    '1 while the files are refused and an older epoch serves.',
+    one(mesh.refused ? 1 : 0),
+  );
+  add('pilot_xds', 'gauge', 'Connected proxies.', one(status.filter((p) => p.status !== 'DISCONNECTED').length));
+  add(
+    'weft_proxies',
+    'gauge',
+    'Proxies by state.',
+    STATES.map((s) => [`{status="${s}"}`, status.filter((p) => p.status === s).length]),
+  );
+  add('pilot_xds_pushes', 'counter', 'Plans offered to proxies.', one(pusher.counters.pushes));
+  add('pilot_total_xds_rejects', 'counter', 'Changes that a proxy refused.', one(pusher.counters.rejects));
+  add('pilot_services', 'gauge', 'Services of the epoch.', one(mesh.model?.services.length ?? 0));
+  add('citadel_server_csr_count', 'counter', 'Certificate requests.', one(issuer.counters.csrs));
+  add('citadel_server_success_cert_issuance_count', 'counter', 'Certificates issued.', one(issuer.counters.issued));
+  add(
+    'citadel_server_csr_parsing_err_count',
+    'counter',
+    'Requests that could not be used.',
+    one(issuer.counters.parseErrors),
+  );
+  add(
+    'citadel_server_authentication_failure_count',
+    'counter',
+    'Callers without a right to a certificate.',
+    one(issuer.counters.authenticationFailures),
+  );
+  add(
+    'citadel_server_root_cert_expiry_timestamp',
+    'gauge',
+    'When the root ends, in seconds since 1970.',
+    one(authority.rootNotAfterMs / 1000),
+  );
+  return `${lines.join('\n')}\n`;
+}
+
+export async function startMetrics(
+  listen: Listen,
+  sources: MetricsSources,
+): Promise<{ port: number; close(): Promise<void> }> {
+  const server = createServer((request, response) => {
+    if (request.method !== 'GET' || request.url !== '/metrics') {
+      response.writeHead(404).end();
+      return;
+    }
+    response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }).end(renderMetrics(sources));
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(listen.port, listen.host, resolve);
+  });
+  const address = server.address();
+  return {
+    port: typeof address === 'object' && address ? address.port : listen.port,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}

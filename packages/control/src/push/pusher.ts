@@ -1,0 +1,248 @@
+/** Brings every connected proxy to the current state: changed resources only, soon after a change, several changes at once. */
+import { Code, ConnectError, type HandlerContext } from '@connectrpc/connect';
+import type { Clock, Logger, Timer } from '@weft/base';
+import { ENDPOINTS_TYPE, PART_TYPE, REFERENCES_TYPE } from '@weft/plan';
+import type { AdsStream, AdsSubscriber, Node, Resources } from '@weft/xds';
+import type { Mesh } from '../mesh.ts';
+import { peerOf } from '../peer.ts';
+import { renderEndpoints, renderPlan, TYPES } from './render.ts';
+
+const DEBOUNCE_MS = 10;
+const DEBOUNCE_MAX_MS = 100;
+
+/** As `istioctl proxy-status` has them; NOT SENT means that there was nothing to send. */
+export type ProxyState = 'SYNCED' | 'STALE' | 'NOT SENT' | 'ERROR' | 'DISCONNECTED';
+
+export interface ProxyStatus {
+  instance: string;
+  workload: string;
+  namespace: string;
+  status: ProxyState;
+  /** The epoch that the proxy last accepted; 0: none yet. */
+  epoch: number;
+  /** Milliseconds since its last answer, or since it went away. -1: never seen. */
+  ageMs: number;
+  /** Why it refused the newest change. */
+  error: string;
+}
+
+interface Proxy {
+  instance: string;
+  identity: string;
+  stream: AdsStream | undefined;
+  epoch: number;
+  error: string;
+  changedAtMs: number;
+}
+
+export interface PusherCounters {
+  pushes: number;
+  rejects: number;
+}
+
+export class Pusher {
+  readonly #mesh: Mesh;
+  readonly #logger: Logger;
+  readonly #clock: Clock;
+  readonly #proxies = new Map<string, Proxy>();
+  readonly counters: PusherCounters = { pushes: 0, rejects: 0 };
+  #timer: Timer | undefined;
+  #firstChangeMs = 0;
+  #endpoints: Resources = new Map();
+  /** Counts states of the endpoints, since they are no part of an epoch. */
+  #endpointsRound = 0;
+  #waiters: { round: number; done: () => void }[] = [];
+
+  constructor(mesh: Mesh, logger: Logger, clock: Clock) {
+    this.#mesh = mesh;
+    this.#logger = logger;
+    this.#clock = clock;
+    this.#renderEndpoints();
+    mesh.onChange(() => this.#schedule());
+  }
+
+  /** Judges a proxy that connects: its verified identity must be that of the instance it says to be. */
+  accept(stream: AdsStream, node: Node, context: HandlerContext): AdsSubscriber {
+    const peer = peerOf(context);
+    const instance = this.#mesh.instance(node.id);
+    if (!instance) {
+      throw new ConnectError(
+        `no instance ${JSON.stringify(node.id.slice(0, 200))} is registered in mesh: it comes with its process`,
+        Code.FailedPrecondition,
+      );
+    }
+    const identity = this.#mesh.identityOf(instance);
+    if (peer !== identity) {
+      this.#logger.warn({ peer, instance: node.id }, 'a proxy asked for the plan of another identity');
+      throw new ConnectError(
+        `${peer} may not have the plan of ${node.id}, which is ${identity}`,
+        Code.PermissionDenied,
+      );
+    }
+    const before = this.#proxies.get(node.id);
+    const proxy: Proxy = {
+      instance: node.id,
+      identity,
+      stream,
+      epoch: before?.epoch ?? 0,
+      error: '',
+      changedAtMs: this.#clock.now(),
+    };
+    this.#proxies.set(node.id, proxy);
+    before?.stream?.close('replaced by a newer stream of the same proxy', Code.Aborted);
+    this.#logger.info({ instance: node.id, identity }, 'proxy connected');
+    this.#push(proxy);
+    const onChange = () => {
+      proxy.changedAtMs = this.#clock.now();
+      this.#answered(proxy);
+    };
+    return { onChange, onClose: () => this.#closed(proxy) };
+  }
+
+  /** Whether all connected proxies hold the newest endpoints; resolves true then, false after `timeoutMs`. */
+  settled(timeoutMs: number): Promise<boolean> {
+    this.#flush();
+    return new Promise((resolve) => {
+      const waiter = {
+        round: this.#endpointsRound,
+        done: () => {
+          timer.cancel();
+          resolve(true);
+        },
+      };
+      const timer = this.#clock.after(timeoutMs, () => {
+        this.#waiters = this.#waiters.filter((w) => w !== waiter);
+        resolve(false);
+      });
+      this.#waiters.push(waiter);
+      this.#wake();
+    });
+  }
+
+  /** Of every instance that has a proxy. */
+  status(): ProxyStatus[] {
+    const now = this.#clock.now();
+    const out: ProxyStatus[] = [];
+    for (const instance of this.#mesh.instances()) {
+      if (!instance.injected) continue;
+      const proxy = this.#proxies.get(instance.name);
+      out.push({
+        instance: instance.name,
+        workload: instance.workload,
+        namespace: instance.namespace,
+        status: this.#stateOf(proxy),
+        epoch: proxy?.epoch ?? 0,
+        ageMs: proxy ? Math.round(now - proxy.changedAtMs) : -1,
+        error: proxy?.error ?? '',
+      });
+    }
+    return out.sort((a, b) => (a.instance < b.instance ? -1 : 1));
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+    for (const proxy of this.#proxies.values()) proxy.stream?.close('the control plane stops');
+  }
+
+  #stateOf(proxy: Proxy | undefined): ProxyState {
+    if (!proxy?.stream) return 'DISCONNECTED';
+    const types = TYPES.map((type) => proxy.stream!.status(type));
+    if (types.some((t) => t.error !== undefined)) return 'ERROR';
+    if (types.every((t) => t.sent === 0)) return 'NOT SENT';
+    const current = String(this.#mesh.epoch);
+    if (types.some((t) => t.pending) || proxy.stream.status(PART_TYPE).acked !== current) return 'STALE';
+    return 'SYNCED';
+  }
+
+  #answered(proxy: Proxy): void {
+    const { stream } = proxy;
+    if (!stream) return;
+    const acked = stream.status(PART_TYPE).acked;
+    if (acked !== undefined) proxy.epoch = Number(acked);
+    const refused = TYPES.map((type) => stream.status(type).error).find((e) => e !== undefined);
+    if (refused !== undefined && refused !== proxy.error) {
+      this.counters.rejects++;
+      this.#logger.error(
+        { instance: proxy.instance, error: refused },
+        'a proxy refused its plan and keeps the last one',
+      );
+    }
+    proxy.error = refused ?? '';
+    this.#wake();
+  }
+
+  #closed(proxy: Proxy): void {
+    proxy.stream = undefined;
+    proxy.changedAtMs = this.#clock.now();
+    if (!this.#mesh.instance(proxy.instance) && this.#proxies.get(proxy.instance) === proxy)
+      this.#proxies.delete(proxy.instance);
+    this.#logger.info({ instance: proxy.instance }, 'proxy disconnected');
+    this.#wake();
+  }
+
+  #wake(): void {
+    if (this.#waiters.length === 0) return;
+    let held = Number.POSITIVE_INFINITY;
+    for (const { stream } of this.#proxies.values()) {
+      if (stream) held = Math.min(held, Number(stream.status(ENDPOINTS_TYPE).acked ?? -1));
+    }
+    const waiting = this.#waiters;
+    this.#waiters = [];
+    for (const waiter of waiting) {
+      if (held >= waiter.round) waiter.done();
+      else this.#waiters.push(waiter);
+    }
+  }
+
+  #schedule(): void {
+    const now = this.#clock.now();
+    if (!this.#timer) this.#firstChangeMs = now;
+    this.#timer?.cancel();
+    const waitMs = Math.max(0, Math.min(DEBOUNCE_MS, this.#firstChangeMs + DEBOUNCE_MAX_MS - now));
+    this.#timer = this.#clock.after(waitMs, () => this.#flush());
+  }
+
+  #flush(): void {
+    if (!this.#timer) return;
+    this.#timer.cancel();
+    this.#timer = undefined;
+    this.#renderEndpoints();
+    for (const proxy of this.#proxies.values()) this.#push(proxy);
+    this.#wake();
+  }
+
+  #renderEndpoints(): void {
+    const { model } = this.#mesh;
+    if (!model) return;
+    this.#endpoints = renderEndpoints(model, this.#mesh.runtime());
+    this.#endpointsRound++;
+  }
+
+  #push(proxy: Proxy): void {
+    const { stream } = proxy;
+    if (!stream) return;
+    const instance = this.#mesh.instance(proxy.instance);
+    if (!instance || this.#mesh.identityOf(instance) !== proxy.identity) {
+      stream.close('the instance is no longer registered under this identity', Code.FailedPrecondition);
+      return;
+    }
+    const { model, epoch } = this.#mesh;
+    if (!model) return;
+    try {
+      const { parts, references } = renderPlan(model, this.#mesh.runtime(), instance, epoch);
+      const label = String(epoch);
+      stream.update([
+        { type: REFERENCES_TYPE, resources: references, label },
+        { type: PART_TYPE, resources: parts, label },
+        { type: ENDPOINTS_TYPE, resources: this.#endpoints, label: String(this.#endpointsRound) },
+      ]);
+      this.counters.pushes++;
+      this.#answered(proxy);
+    } catch (error) {
+      this.#logger.error(
+        { instance: proxy.instance, error: String(error) },
+        'making a plan failed; the proxy keeps its last one',
+      );
+    }
+  }
+}

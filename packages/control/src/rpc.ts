@@ -1,0 +1,101 @@
+/** Port 15012: xDS, certificates and telemetry over one TLS server. */
+import { createSecureServer, type Http2ServerRequest, type ServerHttp2Session } from 'node:http2';
+import { type ConnectRouter, createContextValues, type Interceptor } from '@connectrpc/connect';
+import { connectNodeAdapter } from '@connectrpc/connect-node';
+import { type Clock, type Logger, type Timer, WeftError } from '@weft/base';
+import { type Identity, type IdentityClient, serverTlsOptions } from '@weft/identity';
+import { CertificateService } from '@weft/plan';
+import type { Listen } from './config.ts';
+import { judgePeer, type Peer, peerKey, peerOf } from './peer.ts';
+
+const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
+const MAX_STREAMS = 100;
+const SWEEP_MS = 1000;
+/** A caller without a certificate has one thing to ask, and soon. */
+const ANONYMOUS_IDLE_MS = 30_000;
+
+export interface RpcOptions {
+  listen: Listen;
+  identity: IdentityClient;
+  routes(router: ConnectRouter): void;
+  logger: Logger;
+  clock: Clock;
+}
+
+/** Sign judges its caller itself (a token will do); every other method, also one added later, needs a verified peer. */
+const requirePeer: Interceptor = (next) => (request) => {
+  if (request.service.typeName !== CertificateService.typeName) peerOf({ values: request.contextValues });
+  return next(request);
+};
+
+export async function startRpc(options: RpcOptions): Promise<{ port: number; close(): Promise<void> }> {
+  const { listen, identity, logger, clock } = options;
+  const peers = new WeakMap<ServerHttp2Session, Peer>();
+  const sessions = new Map<ServerHttp2Session, Peer>();
+  // Without a certificate a proxy may still ask for its first: refused per method, not per connection.
+  const tlsOptions = (own: Identity) => ({ ...serverTlsOptions(own), rejectUnauthorized: false });
+  const own = () => identity.current() as Identity;
+  const handler = connectNodeAdapter({
+    routes: options.routes,
+    interceptors: [requirePeer],
+    connect: false,
+    grpcWeb: false,
+    readMaxBytes: MAX_MESSAGE_BYTES,
+    contextValues: (request) => {
+      const session = (request as Http2ServerRequest).stream.session as ServerHttp2Session | undefined;
+      const peer = session && peers.get(session);
+      return peer ? createContextValues().set(peerKey, peer) : createContextValues();
+    },
+  });
+  const server = createSecureServer(
+    { ...tlsOptions(own()), allowHTTP1: false, settings: { maxConcurrentStreams: MAX_STREAMS } },
+    handler,
+  );
+  server.on('session', (session) => {
+    const peer = judgePeer(session, own().bundle);
+    peers.set(session, peer);
+    sessions.set(session, peer);
+    session.on('close', () => sessions.delete(session));
+    session.on('error', (error) => logger.debug({ error: String(error) }, 'a connection of a proxy failed'));
+    if (peer.spiffeId === '') session.setTimeout(ANONYMOUS_IDLE_MS, () => session.destroy());
+  });
+  server.on('tlsClientError', (error) => logger.debug({ error: String(error) }, 'a TLS handshake failed'));
+  server.on('sessionError', (error) => logger.debug({ error: String(error) }, 'a connection of a proxy failed'));
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) =>
+      reject(
+        new WeftError(
+          'control/listen',
+          `the control plane cannot listen on ${listen.host}:${listen.port}: ${cause.message}`,
+          { cause },
+        ),
+      ),
+    );
+    server.listen(listen.port, listen.host, resolve);
+  });
+  server.on('error', (error) => logger.error({ error: String(error) }, 'the xDS server failed'));
+  const off = identity.onRotate((next) => server.setSecureContext(tlsOptions(next)));
+  let timer: Timer;
+  const sweep = () => {
+    const now = clock.wall();
+    for (const [session, peer] of sessions) {
+      if (peer.spiffeId !== '' && now > peer.notAfterMs) {
+        logger.info({ peer: peer.spiffeId }, 'a connection ends with the certificate it was made with');
+        session.destroy();
+      }
+    }
+    timer = clock.after(SWEEP_MS, sweep);
+  };
+  timer = clock.after(SWEEP_MS, sweep);
+  const address = server.address();
+  return {
+    port: typeof address === 'object' && address ? address.port : listen.port,
+    close: async () => {
+      off();
+      timer.cancel();
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const session of sessions.keys()) session.destroy();
+      await closed;
+    },
+  };
+}

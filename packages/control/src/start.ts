@@ -1,0 +1,94 @@
+/** The control plane as a whole: sources → model → plans → proxies, and back certificates and telemetry. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Clock, type Logger, systemClock } from '@weft/base';
+import { loadFiles } from '@weft/config';
+import { controlPlaneId, createAuthority, DEFAULT_CERT_TTL_MS, IdentityClient } from '@weft/identity';
+import { createAdsRoutes } from '@weft/xds';
+import { startApi } from './api/server.ts';
+import { CertificateIssuer } from './ca/service.ts';
+import { Tokens } from './ca/tokens.ts';
+import { Collector } from './collect/service.ts';
+import type { ControlConfig } from './config.ts';
+import { type LoadFiles, Mesh } from './mesh.ts';
+import { startMetrics } from './metrics.ts';
+import { Pusher } from './push/pusher.ts';
+import { TYPES } from './push/render.ts';
+import { startRpc } from './rpc.ts';
+import { FileSource } from './sources/files.ts';
+import { State } from './state.ts';
+
+export interface ControlPlane {
+  /** The ports in use, where 0 was asked for. */
+  readonly ports: { xds: number; metrics: number | undefined };
+  close(): Promise<void>;
+}
+
+/**
+ * Starts everything and resolves when it listens, also where the files are refused: the epoch before them serves then.
+ * `parts.load` and `parts.clock` are for tests.
+ */
+export async function startControlPlane(
+  config: ControlConfig,
+  logger: Logger,
+  parts: { load?: LoadFiles; clock?: Clock } = {},
+): Promise<ControlPlane> {
+  const clock = parts.clock ?? systemClock;
+  mkdirSync(config.stateDir, { recursive: true, mode: 0o700 });
+  const state = new State(config.stateDir, logger);
+  const mesh = new Mesh({ config, state, load: parts.load ?? loadFiles, logger, clock });
+  const { trustDomain } = mesh;
+  const authority = await createAuthority({ dir: join(config.stateDir, 'ca'), trustDomain, clock });
+  const ttlMs = config.certTtlMs ?? DEFAULT_CERT_TTL_MS;
+  const ownId = controlPlaneId(trustDomain);
+  const identity = new IdentityClient({
+    signCsr: (csrPem) => authority.sign(csrPem, { spiffeId: ownId, ttlMs }),
+    spiffeId: ownId,
+    clock,
+    logger,
+  });
+  const closers: (() => void | Promise<void>)[] = [() => identity.stop()];
+  const close = async () => {
+    for (const c of closers.splice(0).reverse()) await c();
+  };
+  try {
+    await identity.start();
+    const files = new FileSource({ paths: config.files, onChange: (result) => mesh.applyFiles(result), logger, clock });
+    files.start();
+    closers.push(() => files.stop());
+    const tokens = new Tokens(state, clock);
+    const pusher = new Pusher(mesh, logger, clock);
+    const collector = new Collector(mesh, clock);
+    const issuer = new CertificateIssuer({ authority, tokens, mesh, ttlMs, logger });
+    const ads = createAdsRoutes({
+      types: TYPES,
+      accept: (stream, node, context) => pusher.accept(stream, node, context),
+      logger,
+    });
+    const rpc = await startRpc({
+      listen: config.listen.xds,
+      identity,
+      logger,
+      clock,
+      routes(router) {
+        ads(router);
+        issuer.routes(router);
+        collector.routes(router);
+      },
+    });
+    closers.push(
+      () => rpc.close(),
+      () => pusher.stop(),
+    );
+    const metrics =
+      config.listen.metrics && (await startMetrics(config.listen.metrics, { mesh, pusher, issuer, authority }));
+    if (metrics) closers.push(() => metrics.close());
+    const api = await startApi({ socket: config.socket, mesh, pusher, tokens, collector, authority, logger });
+    closers.push(() => api.close());
+    logger.info({ mesh: config.mesh, epoch: mesh.epoch, port: rpc.port }, 'control plane ready');
+    return { ports: { xds: rpc.port, metrics: metrics?.port }, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}

@@ -1,3 +1,4 @@
+import type { Snapshot } from '@weft/engine';
 import type { CertificateView, ProxyState } from '../state.ts';
 
 /** What the balancer thinks of one endpoint now. */
@@ -27,3 +28,21 @@ export interface AdminState
 }
 
 export type { CertificateView };
+
+/** Live state of all endpoints in a plan, from the clusters without a subset (they hold every endpoint of a port). */
+export function* endpointStatusOf(snapshot: Snapshot | undefined): Generator<EndpointStatus> {
+  for (const { cluster, endpoints } of snapshot?.clusters.values() ?? []) {
+    if (cluster.subset !== '') continue;
+    for (const { endpoint, state } of endpoints) {
+      yield {
+        host: cluster.host,
+        port: cluster.port,
+        instance: endpoint.instance,
+        address: `${endpoint.address}:${endpoint.port}`,
+        ejected: state.ejected,
+        draining: endpoint.draining,
+        activeRequests: state.active,
+      };
+    }
+  }
+}

@@ -1,0 +1,304 @@
+/** What is wrong between resources: names of what does not exist, two rules for one thing, rules that contradict. */
+import {
+  type DestinationModel,
+  type DestinationRuleModel,
+  destinationRuleFor,
+  findService,
+  hostCovers,
+  labelsMatch,
+  type Model,
+  mtlsFor,
+  type Resource,
+  refOf,
+  resolveHost,
+  type ServiceModel,
+  serviceHost,
+  targetPortOn,
+  type VirtualServiceModel,
+} from '@weft/model';
+
+export type Report = (
+  resource: Resource,
+  code: string,
+  message: string,
+  field: string,
+  severity?: 'error' | 'warning',
+) => void;
+
+/** `broken`: refs of resources that have errors of their own; what refers to those is not checked further. */
+export function analyze(model: Model, broken: ReadonlySet<string>, report: Report): void {
+  const a = new Analysis(model, broken, report);
+  for (const service of model.services) a.service(service);
+  for (const vs of model.virtualServices) a.virtualService(vs);
+  a.oneVirtualServiceAHost();
+  for (const rule of model.destinationRules) a.destinationRule(rule);
+  a.policies();
+  a.singletons();
+}
+
+function list(names: readonly string[], none: string): string {
+  if (names.length === 0) return none;
+  const shown = [...names].sort().slice(0, 30).join(', ');
+  return names.length > 30 ? `${shown} and ${names.length - 30} more` : shown;
+}
+
+class Analysis {
+  readonly #model: Model;
+  readonly #broken: ReadonlySet<string>;
+  readonly #report: Report;
+
+  constructor(model: Model, broken: ReadonlySet<string>, report: Report) {
+    this.#model = model;
+    this.#broken = broken;
+    this.#report = report;
+  }
+
+  #ok(r: Resource): boolean {
+    return !this.#broken.has(refOf(r));
+  }
+
+  #providers(service: ServiceModel) {
+    const selector = service.selector;
+    if (!selector || Object.keys(selector).length === 0) return [];
+    return this.#model.processes.filter((p) => p.namespace === service.namespace && labelsMatch(selector, p.labels));
+  }
+
+  service(service: ServiceModel): void {
+    const processesBroken = this.#model.processes.some((p) => !this.#ok(p));
+    if (!this.#ok(service) || processesBroken) return;
+    const providers = this.#providers(service);
+    const { namespace, name } = service;
+    if (providers.length === 0) {
+      const there = this.#model.processes
+        .filter((p) => p.namespace === namespace)
+        .map((p) => `${p.name} {${pairs(p.labels)}}`);
+      const why = service.selector
+        ? `its selector {${pairs(service.selector)}} matches no Process`
+        : 'it has no selector';
+      const have = list(there, 'none');
+      const message = `nobody provides the service ${name}: ${why}. Processes in namespace ${namespace}: ${have}`;
+      this.#report(service, 'WEFT-NO-PROVIDER', message, service.selector ? 'spec.selector' : 'spec');
+      return;
+    }
+    for (const port of service.ports) {
+      if (typeof port.targetPort !== 'string') continue;
+      const ports = (p: (typeof providers)[number]) => ({
+        ports: p.ports.map((x) => ({ number: x.port, name: x.name })),
+      });
+      for (const p of providers) {
+        if (targetPortOn(port, ports(p)) !== undefined) continue;
+        const known = list(
+          p.ports.filter((x) => x.name !== '').map((x) => x.name),
+          'no port with a name',
+        );
+        const message = `names the port "${port.targetPort}", but the process ${p.name} has ${known}`;
+        this.#report(service, 'WEFT-NO-PORT', message, `${port.field}.targetPort`);
+      }
+    }
+  }
+
+  #hosts(): string[] {
+    return this.#model.services.map((s) => serviceHost(s, this.#model.domain));
+  }
+
+  /** The service that a host of a rule means; reports where there is none. */
+  #serviceOf(rule: Resource, host: string, field: string): ServiceModel | undefined {
+    const fqdn = resolveHost(host, rule.namespace, this.#model.domain);
+    const service = findService(this.#model, fqdn);
+    if (!service) {
+      const have = list(this.#hosts(), 'none');
+      const shown = fqdn === host ? host : `${host} (${fqdn})`;
+      const message = `there is no service ${shown}. A name without dots belongs to the rule's namespace. Services: ${have}`;
+      this.#report(rule, 'WEFT-NO-SERVICE', message, field);
+    }
+    return service;
+  }
+
+  virtualService(vs: VirtualServiceModel): void {
+    if (!this.#ok(vs)) return;
+    for (const [i, host] of vs.hosts.entries()) {
+      const field = `spec.hosts[${i}]`;
+      if (host.startsWith('*')) {
+        if (!this.#hosts().some((h) => hostCovers(host.toLowerCase(), h))) {
+          this.#report(vs, 'WEFT-NO-SERVICE', `no service has a host like ${host}`, field, 'warning');
+        }
+        continue;
+      }
+      const service = this.#serviceOf(vs, host, field);
+      if (!service) continue;
+      for (const route of [...vs.http, ...vs.tcp]) {
+        for (const [j, m] of route.match.entries()) {
+          if (m.port !== 0 && !service.ports.some((p) => p.port === m.port)) {
+            this.#noPort(vs, service, m.port, `${route.field}.match[${j}].port`);
+          }
+        }
+      }
+    }
+    for (const route of [...vs.http, ...vs.tcp]) {
+      for (const d of route.route) this.#destination(vs, d);
+    }
+  }
+
+  #noPort(rule: Resource, service: ServiceModel, port: number, field: string): void {
+    const have = service.ports.map((p) => (p.name ? `${p.port} (${p.name})` : `${p.port}`));
+    const message = `the service ${service.name}.${service.namespace} has no port ${port}; it has ${list(have, 'none')}`;
+    this.#report(rule, 'WEFT-NO-PORT', message, field);
+  }
+
+  #destination(vs: VirtualServiceModel, d: DestinationModel): void {
+    const at = `${d.field}.destination`;
+    const service = this.#serviceOf(vs, d.host, `${at}.host`);
+    if (!service || !this.#ok(service)) return;
+    const tcp = service.ports.filter((p) => p.transport === 'TCP');
+    if (d.port !== 0) {
+      if (!tcp.some((p) => p.port === d.port)) this.#noPort(vs, service, d.port, `${at}.port.number`);
+    } else if (tcp.length !== 1) {
+      const have = list(
+        tcp.map((p) => `${p.port}`),
+        'none',
+      );
+      const message = `the service ${service.name} has the ports ${have}: say which, with port.number`;
+      this.#report(vs, 'WEFT-NO-PORT', message, at);
+    }
+    if (d.subset !== '') this.#subset(vs, d, service);
+  }
+
+  #subset(vs: VirtualServiceModel, d: DestinationModel, service: ServiceModel): void {
+    if (this.#model.destinationRules.some((r) => !this.#ok(r))) return;
+    const field = `${d.field}.destination.subset`;
+    // The rules a client sees depend on its namespace; a subset must be there for clients of the rule's and the service's.
+    const host = serviceHost(service, this.#model.domain);
+    for (const client of new Set([vs.namespace, service.namespace])) {
+      const effective = destinationRuleFor(this.#model, client, service);
+      const found = effective.subsets.find((s) => s.subset.name === d.subset);
+      if (!found) {
+        const have = list(
+          effective.subsets.map((s) => s.subset.name),
+          'none (a DestinationRule defines them)',
+        );
+        this.#report(vs, 'WEFT-NO-SUBSET', `${host} has no subset "${d.subset}". Subsets: ${have}`, field);
+        return;
+      }
+      const providers = this.#providers(service);
+      if (d.weight > 0 && providers.length > 0 && !providers.some((p) => labelsMatch(found.subset.labels, p.labels))) {
+        const have = list(
+          providers.map((p) => `${p.name} {${pairs(p.labels)}}`),
+          'none',
+        );
+        const message = `the subset "${d.subset}" {${pairs(found.subset.labels)}} of ${host} matches no process. Processes: ${have}`;
+        this.#report(vs, 'WEFT-EMPTY-SUBSET', message, field);
+        return;
+      }
+    }
+  }
+
+  oneVirtualServiceAHost(): void {
+    const first = new Map<string, VirtualServiceModel>();
+    for (const vs of this.#model.virtualServices) {
+      for (const [i, host] of vs.hosts.entries()) {
+        const fqdn = resolveHost(host, vs.namespace, this.#model.domain);
+        const other = first.get(fqdn);
+        if (!other) first.set(fqdn, vs);
+        else {
+          const where = `${other.namespace}/${other.name} (${other.source.file}:${other.source.line})`;
+          const message =
+            other === vs
+              ? `the host ${host} is there twice`
+              : `the host ${fqdn} already has the VirtualService ${where}: they are not merged; make one of them`;
+          this.#report(vs, 'WEFT-HOST-CONFLICT', message, `spec.hosts[${i}]`);
+        }
+      }
+    }
+  }
+
+  destinationRule(rule: DestinationRuleModel): void {
+    if (!this.#ok(rule)) return;
+    const pattern = resolveHost(rule.host, rule.namespace, this.#model.domain);
+    if (pattern.startsWith('*')) {
+      if (!this.#hosts().some((h) => hostCovers(pattern, h))) {
+        this.#report(rule, 'WEFT-NO-SERVICE', `no service has a host like ${rule.host}`, 'spec.host', 'warning');
+      }
+    } else if (!this.#serviceOf(rule, rule.host, 'spec.host')) return;
+    if (this.#model.peerAuthentications.some((p) => !this.#ok(p))) return;
+    const blocks = [rule.trafficPolicy, ...rule.subsets.map((s) => s.trafficPolicy)];
+    for (const [i, policy] of blocks.entries()) {
+      if (policy?.tlsMode === 'DISABLE')
+        this.#strictMeetsDisable(rule, policy.field, pattern, rule.subsets[i - 1]?.labels);
+    }
+  }
+
+  #strictMeetsDisable(
+    rule: DestinationRuleModel,
+    field: string,
+    pattern: string,
+    subset: Readonly<Record<string, string>> | undefined,
+  ): void {
+    for (const service of this.#model.services) {
+      if (!hostCovers(pattern, serviceHost(service, this.#model.domain))) continue;
+      for (const process of this.#providers(service)) {
+        if (subset && !labelsMatch(subset, process.labels)) continue;
+        for (const port of service.ports) {
+          const ports = process.ports.map((p) => ({ number: p.port, name: p.name }));
+          const target = targetPortOn(port, { ports });
+          const mtls = target === undefined ? undefined : mtlsFor(this.#model, process, target);
+          if (mtls?.mode !== 'STRICT' || !mtls.policy) continue;
+          const { policy } = mtls;
+          const where = `${policy.namespace}/${policy.name} (${policy.source.file}:${policy.source.line})`;
+          const message = `clients would send plaintext to ${process.name}, whose port ${target} is STRICT by the PeerAuthentication ${where}`;
+          this.#report(rule, 'WEFT-MTLS-CONFLICT', message, `${field}.tls.mode`);
+          return;
+        }
+      }
+    }
+  }
+
+  /** Selectors that select nothing, and levels with two PeerAuthentications. */
+  policies(): void {
+    const processesBroken = this.#model.processes.some((p) => !this.#ok(p));
+    const policies = [...this.#model.peerAuthentications, ...this.#model.authorizationPolicies];
+    for (const policy of policies) {
+      const selector = policy.selector;
+      if (processesBroken || !selector || !this.#ok(policy)) continue;
+      const root = policy.kind === 'AuthorizationPolicy' && policy.namespace === this.#model.rootNamespace;
+      const inReach = this.#model.processes.filter((p) => root || p.namespace === policy.namespace);
+      if (!inReach.some((p) => labelsMatch(selector, p.labels))) {
+        const message = `the selector {${pairs(selector)}} matches no process: the policy holds for nothing`;
+        this.#report(policy, 'WEFT-NO-TARGET', message, 'spec.selector', 'warning');
+      }
+    }
+    const first = new Map<string, Resource>();
+    for (const p of this.#model.peerAuthentications) {
+      const general = !p.selector || Object.keys(p.selector).length === 0;
+      if (!general) continue;
+      const other = first.get(p.namespace);
+      if (!other) first.set(p.namespace, p);
+      else this.#ignored(p, other, `namespace ${p.namespace}`);
+    }
+  }
+
+  singletons(): void {
+    const first = new Map<string, Resource>();
+    for (const d of this.#model.meshDefaults) {
+      const other = first.get(d.namespace);
+      if (!other) first.set(d.namespace, d);
+      else this.#ignored(d, other, `namespace ${d.namespace}`);
+    }
+  }
+
+  #ignored(r: Resource, first: Resource, scope: string): void {
+    const where = `${first.name} (${first.source.file}:${first.source.line})`;
+    this.#report(
+      r,
+      'WEFT-IGNORED',
+      `${scope} already has ${where}; the first counts, this one is ignored`,
+      'metadata.name',
+      'warning',
+    );
+  }
+}
+
+function pairs(labels: Readonly<Record<string, string>>): string {
+  return Object.entries(labels)
+    .map(([k, v]) => `${k}: ${v}`)
+    .join(', ');
+}

@@ -1,0 +1,127 @@
+/** What the kinds share: checks of names, labels and matches, and what a kind is made of. */
+import type { Labels, Resource } from '@weft/model';
+import { RE2JS } from 're2js';
+import type { ObjectSchema, Schema } from '../schema.ts';
+
+/** Reports a problem of the resource at a field. */
+export type FieldReport = (code: string, message: string, field: string, severity?: 'error' | 'warning') => void;
+
+export interface Kind<T extends Resource> {
+  readonly kind: string;
+  readonly apiVersions: readonly string[];
+  readonly spec: ObjectSchema | undefined;
+  readonly specRequired: boolean;
+  /** The checked `spec`, as plain data; undefined members where something was wrong (and was reported). */
+  build(resource: Resource, spec: Record<string, any>, report: FieldReport): T;
+}
+
+export const str: Schema = { t: 'string' };
+export const bool: Schema = { t: 'bool' };
+export const strings: Schema = { t: 'list', of: str, max: 1000 };
+export const port: Schema = { t: 'int', min: 1, max: 65535 };
+export const uint32: Schema = { t: 'int', min: 0, max: 4_294_967_295 };
+export const percent: Schema = { t: 'number', min: 0, max: 100 };
+export const nonEmpty: Schema = { t: 'string', check: (v) => (v === '' ? 'it may not be empty' : undefined) };
+
+/** A DNS-1123 subdomain: what Kubernetes asks of names. */
+export function checkName(value: string): string | undefined {
+  if (value.length > 253 || !/^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/.test(value)) {
+    return 'a name has lower-case letters, digits, "-" and ".", and begins and ends with a letter or digit';
+  }
+  return undefined;
+}
+
+/** A DNS label, at most 63 characters: services and namespaces become labels of host names. */
+export function checkLabelName(value: string): string | undefined {
+  if (value.length > 63 || !/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/.test(value)) {
+    return 'a name has lower-case letters, digits and "-", at most 63, and begins and ends with a letter or digit';
+  }
+  return undefined;
+}
+
+export const portName: Schema = { t: 'string', check: checkLabelName };
+
+function checkLabelKey(key: string): string | undefined {
+  const slash = key.indexOf('/');
+  const name = slash < 0 ? key : key.slice(slash + 1);
+  if (slash >= 0 && checkName(key.slice(0, slash)) !== undefined) return 'has a prefix that is no DNS name';
+  if (name.length > 63 || !/^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/.test(name)) return 'is no label name';
+  return undefined;
+}
+
+function checkLabelValue(value: string): string | undefined {
+  if (value === '') return undefined;
+  if (value.length > 63 || !/^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/.test(value)) {
+    return 'a label value has at most 63 letters, digits, "-", "_" and "."';
+  }
+  return undefined;
+}
+
+export const labels: Schema = { t: 'map', of: { t: 'string', check: checkLabelValue }, checkKey: checkLabelKey };
+export const annotations: Schema = { t: 'map', of: str, checkKey: checkLabelKey };
+
+export const selector: ObjectSchema = {
+  t: 'object',
+  fields: { matchLabels: labels },
+  unsupported: ['matchExpressions'],
+};
+
+export function labelsOf(value: unknown): Labels {
+  return Object.freeze({ ...(value as Labels | undefined) });
+}
+
+/** A host name, perhaps with a first label of `*`. */
+export function checkHost(value: string): string | undefined {
+  const bare = value.startsWith('*.') ? value.slice(2) : value;
+  return checkName(bare.toLowerCase()) === undefined ? undefined : 'it is no host name, nor "*." and a host name';
+}
+
+export function checkHeaderName(value: string): string | undefined {
+  return /^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}$/.test(value) ? undefined : 'is no header name';
+}
+
+export function checkHeaderValue(value: string): string | undefined {
+  return /[\0\r\n]/.test(value) ? 'a header value has no line breaks' : undefined;
+}
+
+export function checkRegex(value: string): string | undefined {
+  if (value.length > 1024) return 'a pattern has at most 1024 characters';
+  try {
+    RE2JS.compile(value);
+    return undefined;
+  } catch (e) {
+    return `not an RE2 pattern (${e instanceof Error ? e.message : String(e)})`;
+  }
+}
+
+export function checkIpBlock(value: string): string | undefined {
+  const [ip, bits, more] = value.split('/');
+  const v6 = ip.includes(':');
+  const good = v6 ? isIpv6(ip) : isIpv4(ip);
+  const prefix = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (v6 ? 128 : 32));
+  return good && prefix && more === undefined ? undefined : 'it is no IP address and no CIDR block';
+}
+
+export function isIpv4(ip: string): boolean {
+  const parts = ip.split('.');
+  return parts.length === 4 && parts.every((p) => /^(0|[1-9]\d{0,2})$/.test(p) && Number(p) <= 255);
+}
+
+export function isIpv6(ip: string): boolean {
+  const halves = ip.split('::');
+  if (halves.length > 2) return false;
+  let groups = 0;
+  for (const [h, half] of halves.entries()) {
+    if (half === '') continue;
+    const parts = half.split(':');
+    for (const [i, p] of parts.entries()) {
+      const last = h === halves.length - 1 && i === parts.length - 1;
+      if (last && p.includes('.')) {
+        if (!isIpv4(p)) return false;
+        groups += 2;
+      } else if (/^[0-9a-fA-F]{1,4}$/.test(p)) groups++;
+      else return false;
+    }
+  }
+  return halves.length === 2 ? groups < 8 : groups === 8;
+}

@@ -1,0 +1,319 @@
+/** Kubernetes' own kinds, and Weft's: Namespace, ServiceAccount, Service, Process, MeshDefaults. */
+import {
+  type MeshDefaultsModel,
+  type NamespaceModel,
+  type ProbeAction,
+  type ProbeModel,
+  type ProcessModel,
+  type ProcessPortModel,
+  portProtocol,
+  type ServiceAccountModel,
+  type ServiceModel,
+  type ServicePortModel,
+} from '@weft/model';
+import type { ObjectSchema, Schema } from '../schema.ts';
+import {
+  bool,
+  checkName,
+  type FieldReport,
+  isIpv4,
+  isIpv6,
+  type Kind,
+  labels,
+  labelsOf,
+  nonEmpty,
+  port,
+  portName,
+  str,
+  strings,
+} from './common.ts';
+
+const WEFT = ['weft.dev/v1alpha1'];
+const VALUE = 'WEFT-VALUE';
+
+export const namespaceKind: Kind<NamespaceModel> = {
+  kind: 'Namespace',
+  apiVersions: ['v1'],
+  spec: { t: 'object', fields: { finalizers: { t: 'any' } } },
+  specRequired: false,
+  build: (resource) => resource,
+};
+
+export const serviceAccountKind: Kind<ServiceAccountModel> = {
+  kind: 'ServiceAccount',
+  apiVersions: ['v1'],
+  spec: undefined,
+  specRequired: false,
+  build: (resource) => resource,
+};
+
+const transport: Schema = { t: 'string', enum: ['TCP', 'UDP'] };
+
+const serviceSpec: ObjectSchema = {
+  t: 'object',
+  fields: {
+    selector: labels,
+    ports: {
+      t: 'list',
+      max: 250,
+      of: {
+        t: 'object',
+        fields: { name: portName, port, targetPort: { t: 'intOrString' }, protocol: transport, appProtocol: str },
+        required: ['port'],
+        unsupported: ['nodePort'],
+      },
+    },
+    clusterIP: {
+      t: 'string',
+      check: (v) => (v === '' || v === 'None' || isIpv4(v) || isIpv6(v) ? undefined : 'it is no IP address, nor None'),
+    },
+    type: {
+      t: 'string',
+      check: (v) => (v === 'ClusterIP' ? undefined : 'only ClusterIP is supported yet'),
+    },
+    sessionAffinity: {
+      t: 'string',
+      check: (v) => (v === 'None' ? undefined : 'only None is supported yet'),
+    },
+    publishNotReadyAddresses: bool,
+  },
+  unsupported: [
+    'clusterIPs',
+    'externalIPs',
+    'externalName',
+    'externalTrafficPolicy',
+    'internalTrafficPolicy',
+    'trafficDistribution',
+    'ipFamilies',
+    'ipFamilyPolicy',
+    'loadBalancerIP',
+    'loadBalancerClass',
+    'loadBalancerSourceRanges',
+    'allocateLoadBalancerNodePorts',
+    'healthCheckNodePort',
+    'sessionAffinityConfig',
+  ],
+};
+
+export const serviceKind: Kind<ServiceModel> = {
+  kind: 'Service',
+  apiVersions: ['v1'],
+  spec: serviceSpec,
+  specRequired: true,
+  build(resource, spec, report) {
+    const ports: ServicePortModel[] = [];
+    for (const [i, p] of ((spec.ports ?? []) as Record<string, any>[]).entries()) {
+      if (!p || p.port === undefined) continue;
+      const field = `spec.ports[${i}]`;
+      const name = p.name ?? '';
+      const target = p.targetPort ?? p.port;
+      if (typeof target === 'number' && (target < 1 || target > 65535)) {
+        report(VALUE, `is ${target}, which is no port`, `${field}.targetPort`);
+      }
+      const same = ports.find((q) => q.port === p.port && q.transport === (p.protocol ?? 'TCP'));
+      if (same) report(VALUE, `the port ${p.port} is there twice`, `${field}.port`);
+      if (name !== '' && ports.some((q) => q.name === name)) {
+        report(VALUE, `the port name "${name}" is there twice`, `${field}.name`);
+      }
+      if (name === '' && spec.ports.length > 1) {
+        report(VALUE, 'a service with several ports needs a name for each', field);
+      }
+      ports.push({
+        port: p.port,
+        name,
+        targetPort: target,
+        protocol: portProtocol(p.appProtocol, name, p.port),
+        transport: p.protocol ?? 'TCP',
+        field,
+      });
+    }
+    if (ports.length === 0) report(VALUE, 'a service needs at least one port', 'spec.ports');
+    const headless = spec.clusterIP === 'None';
+    return {
+      ...resource,
+      selector: spec.selector ? labelsOf(spec.selector) : undefined,
+      ports,
+      clusterIP: headless || !spec.clusterIP ? undefined : spec.clusterIP,
+      headless,
+      publishNotReadyAddresses: spec.publishNotReadyAddresses ?? false,
+    };
+  },
+};
+
+const seconds = (min: number): Schema => ({ t: 'int', min, max: 86_400 });
+
+const probe: ObjectSchema = {
+  t: 'object',
+  fields: {
+    httpGet: {
+      t: 'object',
+      fields: { path: str, port: { t: 'intOrString' }, scheme: { t: 'string', enum: ['HTTP'] } },
+      required: ['port'],
+      unsupported: ['host', 'httpHeaders'],
+    },
+    tcpSocket: { t: 'object', fields: { port: { t: 'intOrString' } }, required: ['port'], unsupported: ['host'] },
+    exec: { t: 'object', fields: { command: { ...strings, min: 1 } as Schema }, required: ['command'] },
+    initialDelaySeconds: seconds(0),
+    periodSeconds: seconds(1),
+    timeoutSeconds: seconds(1),
+    successThreshold: { t: 'int', min: 1, max: 1000 },
+    failureThreshold: { t: 'int', min: 1, max: 100_000 },
+  },
+  oneOf: [['httpGet', 'tcpSocket', 'exec']],
+  unsupported: ['grpc', 'terminationGracePeriodSeconds'],
+};
+
+const envName: Schema = {
+  t: 'string',
+  check: (v) => (/^[^=\0]+$/.test(v) ? undefined : 'a variable name is not empty and has no "="'),
+};
+const envValue: Schema = { t: 'string', check: (v) => (v.includes('\0') ? 'it may not hold NUL' : undefined) };
+
+const processSpec: ObjectSchema = {
+  t: 'object',
+  fields: {
+    command: { t: 'list', of: str, min: 1, max: 1000 },
+    args: strings,
+    cwd: nonEmpty,
+    env: {
+      t: 'either',
+      list: {
+        t: 'list',
+        max: 1000,
+        of: {
+          t: 'object',
+          fields: { name: envName, value: envValue },
+          required: ['name'],
+          unsupported: ['valueFrom'],
+        },
+      },
+      map: { t: 'map', of: envValue, checkKey: (k) => (/^[^=\0]+$/.test(k) ? undefined : 'is no variable name') },
+    },
+    ports: {
+      t: 'list',
+      max: 250,
+      of: {
+        t: 'object',
+        fields: {
+          name: portName,
+          containerPort: port,
+          port,
+          protocol: { t: 'string', enum: ['TCP'] },
+          appProtocol: str,
+        },
+        oneOf: [['containerPort', 'port']],
+        unsupported: ['hostPort', 'hostIP'],
+      },
+    },
+    serviceAccountName: { t: 'string', check: checkName },
+    replicas: { t: 'int', min: 0, max: 1000 },
+    readinessProbe: probe,
+    restartPolicy: { t: 'string', enum: ['Always', 'OnFailure', 'Never'] },
+    runAsUser: { t: 'int', min: 0, max: 4_294_967_294 },
+  },
+  required: ['command'],
+  unsupported: ['livenessProbe', 'startupProbe', 'lifecycle', 'resources', 'terminationGracePeriodSeconds', 'template'],
+};
+
+export const processKind: Kind<ProcessModel> = {
+  kind: 'Process',
+  apiVersions: WEFT,
+  spec: processSpec,
+  specRequired: true,
+  build(resource, spec, report) {
+    const ports: ProcessPortModel[] = [];
+    for (const [i, p] of ((spec.ports ?? []) as Record<string, any>[]).entries()) {
+      if (!p) continue;
+      const field = `spec.ports[${i}]`;
+      const number: number | undefined = p.containerPort ?? p.port;
+      if (number === undefined) {
+        report('WEFT-FIELD', 'the field "containerPort" is missing', field);
+        continue;
+      }
+      if (number >= 15000 && number <= 15099) {
+        report(VALUE, `the port ${number} is the proxy's (15000 to 15099): take another`, field);
+      }
+      if (ports.some((q) => q.port === number)) report(VALUE, `the port ${number} is there twice`, field);
+      const name = p.name ?? '';
+      if (name !== '' && ports.some((q) => q.name === name)) {
+        report(VALUE, `the port name "${name}" is there twice`, `${field}.name`);
+      }
+      ports.push({ port: number, name, protocol: portProtocol(p.appProtocol, name, number), field });
+    }
+    if (spec.runAsUser === 1337) {
+      report(VALUE, 'the user 1337 is the proxy: its traffic would pass by the mesh', 'spec.runAsUser');
+    }
+    if (spec.command?.[0] === '') report(VALUE, 'the first word of the command is empty', 'spec.command[0]');
+    return {
+      ...resource,
+      command: [...(spec.command ?? []), ...(spec.args ?? [])],
+      cwd: spec.cwd,
+      env: envOf(spec.env),
+      ports,
+      serviceAccountName: spec.serviceAccountName ?? 'default',
+      replicas: spec.replicas ?? 1,
+      readinessProbe: spec.readinessProbe ? probeOf(spec.readinessProbe, ports, report) : undefined,
+      restartPolicy: spec.restartPolicy ?? 'Always',
+      runAsUser: spec.runAsUser,
+    };
+  },
+};
+
+function envOf(env: unknown): { name: string; value: string }[] {
+  if (Array.isArray(env)) {
+    return env
+      .filter((e) => e?.name !== undefined)
+      .map((e) => ({ name: e.name as string, value: (e.value ?? '') as string }));
+  }
+  return Object.entries((env ?? {}) as Record<string, string>).map(([name, value]) => ({ name, value }));
+}
+
+function probeOf(
+  p: Record<string, any>,
+  ports: readonly ProcessPortModel[],
+  report: FieldReport,
+): ProbeModel | undefined {
+  const at = 'spec.readinessProbe';
+  const resolve = (written: number | string | undefined, field: string): number => {
+    if (typeof written === 'number') {
+      if (written < 1 || written > 65535) report(VALUE, `is ${written}, which is no port`, field);
+      return written;
+    }
+    const named = ports.find((q) => q.name === written);
+    if (named) return named.port;
+    const known = ports.filter((q) => q.name !== '').map((q) => q.name);
+    report('WEFT-NO-PORT', `names the port "${written}", but the process has ${list(known)}`, field);
+    return 0;
+  };
+  let action: ProbeAction;
+  if (p.httpGet) {
+    const path = p.httpGet.path ?? '/';
+    if (!path.startsWith('/')) report(VALUE, 'a path begins with "/"', `${at}.httpGet.path`);
+    action = { type: 'http', path, port: resolve(p.httpGet.port, `${at}.httpGet.port`) };
+  } else if (p.tcpSocket) action = { type: 'tcp', port: resolve(p.tcpSocket.port, `${at}.tcpSocket.port`) };
+  else if (p.exec) action = { type: 'exec', command: p.exec.command ?? [] };
+  else {
+    report(VALUE, 'a probe needs one of httpGet, tcpSocket, exec', at);
+    return undefined;
+  }
+  return {
+    action,
+    initialDelayMs: (p.initialDelaySeconds ?? 0) * 1000,
+    periodMs: (p.periodSeconds ?? 10) * 1000,
+    timeoutMs: (p.timeoutSeconds ?? 1) * 1000,
+    successThreshold: p.successThreshold ?? 1,
+    failureThreshold: p.failureThreshold ?? 3,
+  };
+}
+
+function list(names: readonly string[]): string {
+  return names.length > 0 ? names.join(', ') : 'no port with a name';
+}
+
+export const meshDefaultsKind: Kind<MeshDefaultsModel> = {
+  kind: 'MeshDefaults',
+  apiVersions: WEFT,
+  spec: { t: 'object', fields: { timeout: { t: 'duration' } } },
+  specRequired: true,
+  build: (resource, spec) => ({ ...resource, timeoutMs: spec.timeout }),
+};

@@ -1,0 +1,180 @@
+/** Istio's DestinationRule (features: B-6, B-8). */
+import type {
+  ConnectionPoolModel,
+  DestinationRuleModel,
+  LoadBalancerName,
+  OutlierDetectionModel,
+  SubsetModel,
+  TrafficPolicyModel,
+} from '@weft/model';
+import type { ObjectSchema } from '../schema.ts';
+import { bool, checkHost, type Kind, labels, labelsOf, percent, portName, uint32 } from './common.ts';
+
+export const NETWORKING = ['networking.istio.io/v1', 'networking.istio.io/v1beta1', 'networking.istio.io/v1alpha3'];
+
+const trafficPolicy: ObjectSchema = {
+  t: 'object',
+  fields: {
+    loadBalancer: {
+      t: 'object',
+      fields: {
+        simple: {
+          t: 'string',
+          check: (v) => {
+            if (v === 'PASSTHROUGH') return 'it is not supported yet';
+            const known = ['UNSPECIFIED', 'LEAST_REQUEST', 'LEAST_CONN', 'ROUND_ROBIN', 'RANDOM'];
+            return known.includes(v) ? undefined : `it may be ${known.join(', ')}`;
+          },
+        },
+      },
+      unsupported: ['consistentHash', 'localityLbSetting', 'warmup', 'warmupDurationSecs', 'zoneAwareLbSetting'],
+    },
+    connectionPool: {
+      t: 'object',
+      fields: {
+        tcp: {
+          t: 'object',
+          fields: {
+            maxConnections: { t: 'int', min: 1, max: 4_294_967_295 },
+            connectTimeout: { t: 'duration', minMs: 1 },
+            idleTimeout: { t: 'duration', minMs: 1 },
+          },
+          unsupported: ['tcpKeepalive', 'maxConnectionDuration'],
+        },
+        http: {
+          t: 'object',
+          fields: {
+            http1MaxPendingRequests: uint32,
+            http2MaxRequests: uint32,
+            maxRequestsPerConnection: uint32,
+            maxRetries: uint32,
+            idleTimeout: { t: 'duration', minMs: 1 },
+          },
+          unsupported: ['h2UpgradePolicy', 'useClientProtocol', 'maxConcurrentStreams', 'http2KeepAlive'],
+        },
+      },
+    },
+    outlierDetection: {
+      t: 'object',
+      fields: {
+        consecutive5xxErrors: uint32,
+        consecutiveGatewayErrors: uint32,
+        interval: { t: 'duration', minMs: 1 },
+        baseEjectionTime: { t: 'duration', minMs: 1 },
+        maxEjectionPercent: { ...percent, t: 'int' } as never,
+        minHealthPercent: { ...percent, t: 'int' } as never,
+        splitExternalLocalOriginErrors: bool,
+        consecutiveLocalOriginFailures: uint32,
+      },
+      unsupported: ['consecutiveErrors', 'outlierDetectionHttpErrorCodes'],
+    },
+    tls: {
+      t: 'object',
+      fields: {
+        mode: {
+          t: 'string',
+          check: (v) => {
+            if (v === 'SIMPLE' || v === 'MUTUAL')
+              return 'TLS by the client proxy to outside servers is not supported yet';
+            return v === 'DISABLE' || v === 'ISTIO_MUTUAL' ? undefined : 'it may be DISABLE or ISTIO_MUTUAL';
+          },
+        },
+      },
+      required: ['mode'],
+      unsupported: [
+        'clientCertificate',
+        'privateKey',
+        'caCertificates',
+        'credentialName',
+        'subjectAltNames',
+        'sni',
+        'insecureSkipVerify',
+        'caCrl',
+      ],
+    },
+  },
+  unsupported: ['portLevelSettings', 'tunnel', 'proxyProtocol', 'retryBudget'],
+};
+
+export const destinationRuleKind: Kind<DestinationRuleModel> = {
+  kind: 'DestinationRule',
+  apiVersions: NETWORKING,
+  spec: {
+    t: 'object',
+    fields: {
+      host: { t: 'string', check: (v) => (v === '*' ? undefined : checkHost(v)) },
+      trafficPolicy,
+      subsets: {
+        t: 'list',
+        max: 1000,
+        of: { t: 'object', fields: { name: portName, labels, trafficPolicy }, required: ['name'] },
+      },
+    },
+    required: ['host'],
+    unsupported: ['exportTo', 'workloadSelector'],
+  },
+  specRequired: true,
+  build(resource, spec, report) {
+    const subsets: SubsetModel[] = [];
+    for (const [i, s] of ((spec.subsets ?? []) as Record<string, any>[]).entries()) {
+      if (!s?.name) continue;
+      const field = `spec.subsets[${i}]`;
+      if (subsets.some((x) => x.name === s.name)) {
+        report('WEFT-VALUE', `the subset "${s.name}" is there twice`, `${field}.name`);
+      }
+      subsets.push({
+        field,
+        name: s.name,
+        labels: labelsOf(s.labels),
+        trafficPolicy: policyOf(s.trafficPolicy, `${field}.trafficPolicy`),
+      });
+    }
+    return {
+      ...resource,
+      host: spec.host ?? '',
+      trafficPolicy: policyOf(spec.trafficPolicy, 'spec.trafficPolicy'),
+      subsets,
+    };
+  },
+};
+
+function policyOf(p: Record<string, any> | undefined, field: string): TrafficPolicyModel | undefined {
+  if (!p) return undefined;
+  const simple = p.loadBalancer?.simple;
+  let loadBalancer: LoadBalancerName | undefined;
+  // LEAST_CONN is the old name of LEAST_REQUEST
+  if (simple === 'LEAST_CONN' || simple === 'LEAST_REQUEST') loadBalancer = 'LEAST_REQUEST';
+  else if (simple === 'ROUND_ROBIN' || simple === 'RANDOM') loadBalancer = simple;
+  return {
+    field,
+    loadBalancer,
+    connectionPool: p.connectionPool ? poolOf(p.connectionPool) : undefined,
+    outlierDetection: p.outlierDetection ? outlierOf(p.outlierDetection) : undefined,
+    tlsMode: p.tls?.mode,
+  };
+}
+
+function poolOf(p: Record<string, any>): ConnectionPoolModel {
+  return {
+    maxConnections: p.tcp?.maxConnections,
+    connectTimeoutMs: p.tcp?.connectTimeout,
+    maxPendingRequests: p.http?.http1MaxPendingRequests,
+    maxRequests: p.http?.http2MaxRequests,
+    maxRequestsPerConnection: p.http?.maxRequestsPerConnection,
+    maxRetries: p.http?.maxRetries,
+    idleTimeoutMs: p.http?.idleTimeout ?? p.tcp?.idleTimeout,
+  };
+}
+
+function outlierOf(o: Record<string, any>): OutlierDetectionModel {
+  return {
+    consecutive5xxErrors: o.consecutive5xxErrors,
+    consecutiveGatewayErrors: o.consecutiveGatewayErrors,
+    intervalMs: o.interval,
+    baseEjectionTimeMs: o.baseEjectionTime,
+    maxEjectionPercent: o.maxEjectionPercent,
+    minHealthPercent: o.minHealthPercent,
+    splitExternalLocalOriginErrors: o.splitExternalLocalOriginErrors ?? false,
+    consecutiveLocalOriginFailures: o.consecutiveLocalOriginFailures,
+  };
+}

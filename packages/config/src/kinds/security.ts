@@ -1,0 +1,253 @@
+/** Istio's security kinds: PeerAuthentication, AuthorizationPolicy (features: B-3, B-4). */
+import type { AuthorizationPolicyModel, MtlsModeName, PeerAuthenticationModel } from '@weft/model';
+import type { ObjectSchema, Schema } from '../schema.ts';
+import { checkIpBlock, type Kind, labelsOf, selector } from './common.ts';
+
+const VERSIONS = ['security.istio.io/v1', 'security.istio.io/v1beta1'];
+const mtls: ObjectSchema = {
+  t: 'object',
+  fields: { mode: { t: 'string', enum: ['UNSET', 'DISABLE', 'PERMISSIVE', 'STRICT'] } },
+};
+
+export const peerAuthenticationKind: Kind<PeerAuthenticationModel> = {
+  kind: 'PeerAuthentication',
+  apiVersions: VERSIONS,
+  spec: {
+    t: 'object',
+    fields: {
+      selector,
+      mtls,
+      portLevelMtls: {
+        t: 'map',
+        of: mtls,
+        checkKey: (k) => (/^[1-9]\d{0,4}$/.test(k) && Number(k) <= 65535 ? undefined : 'is no port number'),
+      },
+    },
+  },
+  specRequired: false,
+  build(resource, spec, report) {
+    const chosen = spec.selector?.matchLabels;
+    const ports = Object.entries((spec.portLevelMtls ?? {}) as Record<string, { mode?: MtlsModeName } | undefined>);
+    if (ports.length > 0 && (!chosen || Object.keys(chosen).length === 0)) {
+      report('WEFT-VALUE', 'portLevelMtls needs a selector: ports belong to workloads', 'spec.portLevelMtls');
+    }
+    return {
+      ...resource,
+      selector: chosen ? labelsOf(chosen) : undefined,
+      mode: spec.mtls?.mode ?? 'UNSET',
+      portLevel: new Map(ports.map(([port, m]) => [Number(port), m?.mode ?? 'UNSET'])),
+    };
+  },
+};
+
+/** Exact, `prefix*`, `*suffix` or `*`. A `*` elsewhere would be compared as a character: refused, it is never meant. */
+function checkPattern(v: string): string | undefined {
+  if (v === '') return 'it may not be empty';
+  const inner = v === '*' ? '' : v.replace(/^\*|\*$/, '');
+  return inner.includes('*') ? 'a "*" may stand first or last, once' : undefined;
+}
+
+const patterns: Schema = { t: 'list', max: 1000, of: { t: 'string', check: checkPattern } };
+const principals: Schema = {
+  t: 'list',
+  max: 1000,
+  of: {
+    t: 'string',
+    check: (v) =>
+      v.startsWith('spiffe://')
+        ? 'principals are written without "spiffe://": cluster.local/ns/NS/sa/SA'
+        : checkPattern(v),
+  },
+};
+const paths: Schema = {
+  t: 'list',
+  max: 1000,
+  of: {
+    t: 'string',
+    check: (v) => (v.includes('{') ? 'path templates are not supported yet' : checkPattern(v)),
+  },
+};
+const ipBlocks: Schema = { t: 'list', max: 1000, of: { t: 'string', check: checkIpBlock } };
+const serviceAccounts: Schema = {
+  t: 'list',
+  max: 1000,
+  of: {
+    t: 'string',
+    check: (v) => (/^([-a-z0-9.]+\/)?[-a-z0-9.]+$/.test(v) ? undefined : 'write "namespace/name" or "name"'),
+  },
+};
+const ports: Schema = {
+  t: 'list',
+  max: 1000,
+  of: {
+    t: 'string',
+    check: (v) => (/^[1-9]\d{0,4}$/.test(v) && Number(v) <= 65535 ? undefined : 'it is no port number'),
+  },
+};
+
+const CONDITION_KEYS = [
+  'source.ip',
+  'source.namespace',
+  'source.principal',
+  'destination.ip',
+  'destination.port',
+  'connection.sni',
+];
+
+function checkConditionKey(v: string): string | undefined {
+  if (CONDITION_KEYS.includes(v) || /^request\.headers\[[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}\]$/.test(v))
+    return undefined;
+  if (v.startsWith('request.auth.') || v === 'remote.ip') return 'this key is not supported yet';
+  return `there is no such key: request.headers[NAME], ${CONDITION_KEYS.join(', ')}`;
+}
+
+const SOURCE_LISTS = [
+  'principals',
+  'notPrincipals',
+  'namespaces',
+  'notNamespaces',
+  'ipBlocks',
+  'notIpBlocks',
+  'serviceAccounts',
+  'notServiceAccounts',
+  'trustDomains',
+  'notTrustDomains',
+] as const;
+const OPERATION_LISTS = [
+  'hosts',
+  'notHosts',
+  'ports',
+  'notPorts',
+  'methods',
+  'notMethods',
+  'paths',
+  'notPaths',
+] as const;
+
+const rule: ObjectSchema = {
+  t: 'object',
+  fields: {
+    from: {
+      t: 'list',
+      min: 1,
+      max: 512,
+      of: {
+        t: 'object',
+        required: ['source'],
+        fields: {
+          source: {
+            t: 'object',
+            fields: {
+              principals,
+              notPrincipals: principals,
+              namespaces: patterns,
+              notNamespaces: patterns,
+              ipBlocks,
+              notIpBlocks: ipBlocks,
+              serviceAccounts,
+              notServiceAccounts: serviceAccounts,
+              trustDomains: patterns,
+              notTrustDomains: patterns,
+            },
+            unsupported: ['requestPrincipals', 'notRequestPrincipals', 'remoteIpBlocks', 'notRemoteIpBlocks'],
+          },
+        },
+      },
+    },
+    to: {
+      t: 'list',
+      min: 1,
+      max: 512,
+      of: {
+        t: 'object',
+        required: ['operation'],
+        fields: {
+          operation: {
+            t: 'object',
+            fields: {
+              hosts: patterns,
+              notHosts: patterns,
+              ports,
+              notPorts: ports,
+              methods: patterns,
+              notMethods: patterns,
+              paths,
+              notPaths: paths,
+            },
+          },
+        },
+      },
+    },
+    when: {
+      t: 'list',
+      min: 1,
+      max: 512,
+      of: {
+        t: 'object',
+        required: ['key'],
+        fields: { key: { t: 'string', check: checkConditionKey }, values: patterns, notValues: patterns },
+      },
+    },
+  },
+};
+
+export const authorizationPolicyKind: Kind<AuthorizationPolicyModel> = {
+  kind: 'AuthorizationPolicy',
+  apiVersions: VERSIONS,
+  spec: {
+    t: 'object',
+    fields: {
+      selector,
+      action: {
+        t: 'string',
+        check: (v) => {
+          if (v === 'CUSTOM') return 'external authorization is not supported yet';
+          return ['ALLOW', 'DENY', 'AUDIT'].includes(v) ? undefined : 'it may be ALLOW, DENY or AUDIT';
+        },
+      },
+      rules: { t: 'list', of: rule, max: 512 },
+    },
+    unsupported: ['targetRef', 'targetRefs', 'provider'],
+  },
+  specRequired: false,
+  build(resource, spec, report) {
+    const action = spec.action ?? 'ALLOW';
+    const rules = (spec.rules ?? []) as (Record<string, any> | undefined)[];
+    if (action === 'DENY' && rules.length === 0) {
+      report('WEFT-VALUE', 'a DENY policy without rules matches nothing: say what it denies', 'spec.rules');
+    }
+    const dryRun = resource.annotations['istio.io/dry-run'] === 'true';
+    return {
+      ...resource,
+      selector: spec.selector?.matchLabels ? labelsOf(spec.selector.matchLabels) : undefined,
+      action,
+      dryRun,
+      rules: rules.map((r, i) => {
+        const field = `spec.rules[${i}]`;
+        const from = ((r?.from ?? []) as Record<string, any>[]).map((f, j) => {
+          const s = (f?.source ?? {}) as Record<string, string[]>;
+          const at = `${field}.from[${j}].source`;
+          if (SOURCE_LISTS.every((k) => !s[k]?.length)) report('WEFT-VALUE', 'an empty source says nothing', at);
+          if (s.serviceAccounts && (s.principals || s.namespaces)) {
+            report('WEFT-VALUE', 'serviceAccounts may not stand with principals or namespaces', at);
+          }
+          return Object.fromEntries(SOURCE_LISTS.map((k) => [k, s[k] ?? []])) as any;
+        });
+        const to = ((r?.to ?? []) as Record<string, any>[]).map((t, j) => {
+          const o = (t?.operation ?? {}) as Record<string, string[]>;
+          if (OPERATION_LISTS.every((k) => !o[k]?.length)) {
+            report('WEFT-VALUE', 'an empty operation says nothing', `${field}.to[${j}].operation`);
+          }
+          return Object.fromEntries(OPERATION_LISTS.map((k) => [k, o[k] ?? []])) as any;
+        });
+        const when = ((r?.when ?? []) as Record<string, any>[]).map((w, j) => {
+          if (!w?.values?.length && !w?.notValues?.length) {
+            report('WEFT-VALUE', 'a condition needs values or notValues', `${field}.when[${j}]`);
+          }
+          return { key: w?.key ?? '', values: w?.values ?? [], notValues: w?.notValues ?? [] };
+        });
+        return { field, from, to, when };
+      }),
+    };
+  },
+};

@@ -1,0 +1,401 @@
+/** Istio's VirtualService on the mesh (features: B-5, B-7, B-9). */
+import type {
+  DestinationModel,
+  FaultModel,
+  HeaderOperationsModel,
+  HttpMatchModel,
+  HttpRouteModel,
+  KeyMatchModel,
+  RetriesModel,
+  StringMatchModel,
+  TcpRouteModel,
+  VirtualServiceModel,
+} from '@weft/model';
+import type { ObjectSchema, Schema } from '../schema.ts';
+import {
+  bool,
+  checkHeaderName,
+  checkHeaderValue,
+  checkHost,
+  checkRegex,
+  type FieldReport,
+  type Kind,
+  labels,
+  labelsOf,
+  percent,
+  port,
+  portName,
+  str,
+} from './common.ts';
+import { NETWORKING } from './networking.ts';
+
+type Plain = Record<string, any>;
+
+const stringMatch: ObjectSchema = {
+  t: 'object',
+  fields: { exact: str, prefix: str, regex: { t: 'string', check: checkRegex } },
+  oneOf: [['exact', 'prefix', 'regex']],
+};
+const headerMatch: Schema = { t: 'map', of: stringMatch, checkKey: checkHeaderName };
+const meshOnly: Schema = {
+  t: 'list',
+  of: { t: 'string', check: (v) => (v === 'mesh' ? undefined : 'gateways are not supported yet, only "mesh"') },
+};
+const sources = { sourceLabels: labels, sourceNamespace: str, gateways: meshOnly, port };
+
+const headerPairs: Schema = {
+  t: 'map',
+  of: { t: 'string', check: checkHeaderValue },
+  checkKey: checkHeaderName,
+};
+const headerList: Schema = {
+  t: 'list',
+  of: { t: 'string', check: (v) => (checkHeaderName(v) ? 'it is no header name' : undefined) },
+};
+const headerSide: ObjectSchema = { t: 'object', fields: { set: headerPairs, add: headerPairs, remove: headerList } };
+const headers: ObjectSchema = { t: 'object', fields: { request: headerSide, response: headerSide } };
+
+const destination: ObjectSchema = {
+  t: 'object',
+  fields: {
+    host: { t: 'string', check: (v) => (v.includes('*') ? 'a destination is one host' : checkHost(v)) },
+    subset: portName,
+    port: { t: 'object', fields: { number: port }, required: ['number'] },
+  },
+  required: ['host'],
+};
+const weight: Schema = { t: 'int', min: 0, max: 1_000_000 };
+const percentage: ObjectSchema = { t: 'object', fields: { value: percent } };
+
+/** gRPC's status names and numbers (grpc/grpc, doc/statuscodes.md). */
+const GRPC_STATUS = new Map(
+  [
+    'OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED',
+    'RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS',
+    'UNAUTHENTICATED',
+  ]
+    .join(' ')
+    .split(' ')
+    .map((name, i) => [name, i] as const),
+);
+
+const RETRY_ON = new Set([
+  '5xx',
+  'gateway-error',
+  'reset',
+  'reset-before-request',
+  'connect-failure',
+  'refused-stream',
+  'retriable-4xx',
+  'retriable-status-codes',
+  'cancelled',
+  'deadline-exceeded',
+  'internal',
+  'resource-exhausted',
+  'unavailable',
+]);
+
+const httpRoute: ObjectSchema = {
+  t: 'object',
+  fields: {
+    name: str,
+    match: {
+      t: 'list',
+      max: 1000,
+      of: {
+        t: 'object',
+        fields: {
+          name: str,
+          uri: stringMatch,
+          method: stringMatch,
+          authority: stringMatch,
+          scheme: stringMatch,
+          headers: headerMatch,
+          withoutHeaders: headerMatch,
+          queryParams: { t: 'map', of: stringMatch },
+          ignoreUriCase: bool,
+          ...sources,
+        },
+        unsupported: ['statPrefix'],
+      },
+    },
+    route: {
+      t: 'list',
+      max: 1000,
+      of: { t: 'object', fields: { destination, weight, headers }, required: ['destination'] },
+    },
+    redirect: {
+      t: 'object',
+      fields: {
+        uri: str,
+        authority: str,
+        scheme: { t: 'string', enum: ['http', 'https'] },
+        port,
+        redirectCode: { t: 'int', min: 300, max: 399 },
+      },
+      unsupported: ['prefixRewrite', 'derivePort', 'uriRegexRewrite'],
+    },
+    directResponse: {
+      t: 'object',
+      fields: {
+        status: { t: 'int', min: 200, max: 599 },
+        body: { t: 'object', fields: { string: str }, unsupported: ['bytes'] },
+      },
+      required: ['status'],
+    },
+    rewrite: { t: 'object', fields: { uri: str, authority: str }, unsupported: ['uriRegexRewrite'] },
+    timeout: { t: 'duration' },
+    retries: {
+      t: 'object',
+      fields: {
+        attempts: { t: 'int', min: 0, max: 100 },
+        perTryTimeout: { t: 'duration', minMs: 1 },
+        retryOn: str,
+        retryIgnorePreviousHosts: bool,
+        backoff: { t: 'duration', minMs: 1 },
+      },
+      required: ['attempts'],
+      unsupported: ['retryRemoteLocalities'],
+    },
+    fault: {
+      t: 'object',
+      fields: {
+        delay: {
+          t: 'object',
+          fields: { percentage, fixedDelay: { t: 'duration', minMs: 1 } },
+          required: ['fixedDelay'],
+          unsupported: ['percent', 'exponentialDelay'],
+        },
+        abort: {
+          t: 'object',
+          fields: {
+            percentage,
+            httpStatus: { t: 'int', min: 200, max: 599 },
+            grpcStatus: {
+              t: 'string',
+              check: (v) =>
+                GRPC_STATUS.has(v) ? undefined : `there is no such status: ${[...GRPC_STATUS.keys()].join(', ')}`,
+            },
+          },
+          oneOf: [['httpStatus', 'grpcStatus']],
+          unsupported: ['percent', 'http2Error'],
+        },
+      },
+    },
+    headers,
+  },
+  unsupported: ['delegate', 'mirror', 'mirrors', 'mirrorPercentage', 'mirrorPercent', 'mirror_percent', 'corsPolicy'],
+};
+
+const tcpRoute: ObjectSchema = {
+  t: 'object',
+  fields: {
+    match: {
+      t: 'list',
+      max: 1000,
+      of: { t: 'object', fields: sources, unsupported: ['destinationSubnets', 'sourceSubnet'] },
+    },
+    route: {
+      t: 'list',
+      min: 1,
+      max: 1000,
+      of: { t: 'object', fields: { destination, weight }, required: ['destination'] },
+    },
+  },
+  required: ['route'],
+};
+
+export const virtualServiceKind: Kind<VirtualServiceModel> = {
+  kind: 'VirtualService',
+  apiVersions: NETWORKING,
+  spec: {
+    t: 'object',
+    fields: {
+      hosts: {
+        t: 'list',
+        min: 1,
+        max: 1000,
+        of: { t: 'string', check: (v) => (v === '*' ? '"*" is for gateways only: name the services' : checkHost(v)) },
+      },
+      gateways: meshOnly,
+      http: { t: 'list', max: 1000, of: httpRoute },
+      tcp: { t: 'list', max: 1000, of: tcpRoute },
+    },
+    required: ['hosts'],
+    unsupported: ['tls', 'exportTo'],
+  },
+  specRequired: true,
+  build(resource, spec, report) {
+    const http = ((spec.http ?? []) as Plain[]).map((r, i) => buildHttp(r ?? {}, `spec.http[${i}]`, report));
+    const tcp = ((spec.tcp ?? []) as Plain[]).map((r, i) => buildTcp(r ?? {}, `spec.tcp[${i}]`, report));
+    if (http.length === 0 && tcp.length === 0) {
+      report('WEFT-VALUE', 'a VirtualService needs at least one entry in http or tcp', 'spec');
+    }
+    const all = http.findIndex((r) => r.match.length === 0);
+    if (all >= 0 && all < http.length - 1) {
+      const message = `is never reached: spec.http[${all}] before it has no match and takes every request`;
+      report('WEFT-UNREACHABLE', message, `spec.http[${all + 1}]`, 'warning');
+    }
+    return { ...resource, hosts: spec.hosts ?? [], http, tcp };
+  },
+};
+
+function buildHttp(r: Plain, field: string, report: FieldReport): HttpRouteModel {
+  const actions = ['route', 'redirect', 'directResponse'].filter((a) => (a === 'route' ? r.route?.length : r[a]));
+  if (actions.length !== 1) {
+    report(
+      'WEFT-VALUE',
+      `needs exactly one of route, redirect, directResponse; it has ${actions.join(', ') || 'none'}`,
+      field,
+    );
+  }
+  if (r.rewrite && r.redirect) report('WEFT-VALUE', 'rewrite may not stand with redirect', `${field}.rewrite`);
+  return {
+    field,
+    name: r.name ?? '',
+    match: ((r.match ?? []) as Plain[]).map((m, i) => matchOf(m ?? {}, `${field}.match[${i}]`)),
+    route: destinationsOf(r.route, field, report),
+    redirect: r.redirect
+      ? {
+          uri: r.redirect.uri ?? '',
+          authority: r.redirect.authority ?? '',
+          scheme: r.redirect.scheme ?? '',
+          port: r.redirect.port ?? 0,
+          code: r.redirect.redirectCode ?? 301,
+        }
+      : undefined,
+    directResponse: r.directResponse
+      ? { status: r.directResponse.status ?? 200, body: r.directResponse.body?.string ?? '' }
+      : undefined,
+    rewrite: r.rewrite ? { uri: r.rewrite.uri ?? '', authority: r.rewrite.authority ?? '' } : undefined,
+    timeoutMs: r.timeout,
+    retries: r.retries ? retriesOf(r.retries, `${field}.retries`, report) : undefined,
+    fault: r.fault ? faultOf(r.fault, `${field}.fault`, report) : undefined,
+    headers: headersOf(r.headers),
+  };
+}
+
+function buildTcp(r: Plain, field: string, report: FieldReport): TcpRouteModel {
+  return {
+    field,
+    match: ((r.match ?? []) as (Plain | undefined)[]).map((m) => ({
+      port: m?.port ?? 0,
+      sourceLabels: labelsOf(m?.sourceLabels),
+      sourceNamespace: m?.sourceNamespace ?? '',
+    })),
+    route: destinationsOf(r.route, field, report),
+  };
+}
+
+function destinationsOf(route: Plain[] | undefined, field: string, report: FieldReport): DestinationModel[] {
+  const list = (route ?? []).map((d, i) => ({
+    field: `${field}.route[${i}]`,
+    host: d?.destination?.host ?? '',
+    subset: d?.destination?.subset ?? '',
+    port: d?.destination?.port?.number ?? 0,
+    // One destination takes all, whatever its weight says
+    weight: route?.length === 1 ? 100 : (d?.weight ?? 0),
+    headers: headersOf(d?.headers),
+  }));
+  const sum = list.reduce((n, d) => n + d.weight, 0);
+  if (list.length > 0 && sum === 0)
+    report('WEFT-VALUE', 'the weights add up to 0: nothing would be routed', `${field}.route`);
+  if (sum > 4_294_967_295) report('WEFT-VALUE', 'the weights add up to more than 4294967295', `${field}.route`);
+  return list;
+}
+
+function matchOf(m: Plain, field: string): HttpMatchModel {
+  return {
+    field,
+    uri: stringOf(m.uri),
+    method: stringOf(m.method),
+    authority: stringOf(m.authority),
+    scheme: stringOf(m.scheme),
+    headers: keysOf(m.headers, true),
+    withoutHeaders: keysOf(m.withoutHeaders, true),
+    queryParams: keysOf(m.queryParams, false),
+    ignoreUriCase: m.ignoreUriCase ?? false,
+    port: m.port ?? 0,
+    sourceLabels: labelsOf(m.sourceLabels),
+    sourceNamespace: m.sourceNamespace ?? '',
+  };
+}
+
+function stringOf(m: Plain | undefined): StringMatchModel | undefined {
+  if (!m) return undefined;
+  for (const type of ['exact', 'prefix', 'regex'] as const) {
+    if (m[type] !== undefined) return { type, value: m[type] };
+  }
+  return { type: 'present' };
+}
+
+function keysOf(map: Plain | undefined, lower: boolean): KeyMatchModel[] {
+  return Object.entries(map ?? {}).map(([name, m]) => ({
+    name: lower ? name.toLowerCase() : name,
+    value: stringOf(m) ?? { type: 'present' },
+  }));
+}
+
+function retriesOf(r: Plain, field: string, report: FieldReport): RetriesModel {
+  const retryOn: string[] = [];
+  const statusCodes: number[] = [];
+  for (const word of ((r.retryOn ?? '') as string).split(',').map((w) => w.trim())) {
+    if (word === '') continue;
+    if (/^[1-5]\d\d$/.test(word)) statusCodes.push(Number(word));
+    else if (RETRY_ON.has(word)) retryOn.push(word);
+    else {
+      const known = [...RETRY_ON].join(', ');
+      report(
+        'WEFT-VALUE',
+        `there is no condition "${word.slice(0, 80)}" here: ${known}, or a status code`,
+        `${field}.retryOn`,
+      );
+    }
+  }
+  if (statusCodes.length > 0 && !retryOn.includes('retriable-status-codes')) retryOn.push('retriable-status-codes');
+  return {
+    attempts: r.attempts ?? 0,
+    perTryTimeoutMs: r.perTryTimeout ?? 0,
+    retryOn,
+    statusCodes,
+    backoffMs: r.backoff ?? 0,
+    ignorePreviousHosts: r.retryIgnorePreviousHosts ?? true,
+  };
+}
+
+function faultOf(f: Plain, field: string, report: FieldReport): FaultModel {
+  if (!f.delay && !f.abort) report('WEFT-VALUE', 'a fault needs delay or abort', field);
+  if (f.abort && f.abort.httpStatus === undefined && f.abort.grpcStatus === undefined) {
+    report('WEFT-FIELD', 'an abort needs httpStatus or grpcStatus', `${field}.abort`);
+  }
+  for (const kind of ['delay', 'abort']) {
+    if (f[kind] && f[kind].percentage?.value === undefined) {
+      report('WEFT-NO-EFFECT', 'without percentage.value no request is touched', `${field}.${kind}`, 'warning');
+    }
+  }
+  return {
+    delay: f.delay ? { percent: f.delay.percentage?.value ?? 0, delayMs: f.delay.fixedDelay ?? 0 } : undefined,
+    abort: f.abort
+      ? {
+          percent: f.abort.percentage?.value ?? 0,
+          httpStatus: f.abort.httpStatus ?? 0,
+          grpcStatus: GRPC_STATUS.get(f.abort.grpcStatus) ?? 0,
+        }
+      : undefined,
+  };
+}
+
+function headersOf(h: Plain | undefined): HeaderOperationsModel | undefined {
+  if (!h) return undefined;
+  const pairs = (map: Plain | undefined) =>
+    Object.entries(map ?? {}).map(([name, value]) => [name.toLowerCase(), String(value ?? '')] as const);
+  const names = (list: string[] | undefined) => (list ?? []).map((n) => String(n).toLowerCase());
+  return {
+    requestSet: pairs(h.request?.set),
+    requestAdd: pairs(h.request?.add),
+    requestRemove: names(h.request?.remove),
+    responseSet: pairs(h.response?.set),
+    responseAdd: pairs(h.response?.add),
+    responseRemove: names(h.response?.remove),
+  };
+}

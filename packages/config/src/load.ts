@@ -1,0 +1,250 @@
+/** Files → model. Reads every document, reports every problem, and gives a model only where there is no error. */
+import type { Position } from '@weft/base';
+import { type Labels, type Model, type Resource, refOf } from '@weft/model';
+import { analyze } from './analysis.ts';
+import { annotations, checkLabelName, checkName, type Kind, labels, labelsOf } from './kinds/common.ts';
+import { meshDefaultsKind, namespaceKind, processKind, serviceAccountKind, serviceKind } from './kinds/core.ts';
+import { destinationRuleKind } from './kinds/networking.ts';
+import { authorizationPolicyKind, peerAuthenticationKind } from './kinds/security.ts';
+import { virtualServiceKind } from './kinds/virtual-service.ts';
+import { nearest, type Problem, Problems } from './problems.ts';
+import { type ObjectSchema, type Report, readSchema } from './schema.ts';
+import { readYaml, type Tree } from './yaml.ts';
+
+export interface SourceFile {
+  /** As it is to be shown in messages. */
+  readonly path: string;
+  readonly text: string;
+}
+
+export interface LoadOptions {
+  readonly domain?: string; // default cluster.local
+  readonly rootNamespace?: string; // default istio-system
+}
+
+export interface LoadResult {
+  /** Absent where there is an error. */
+  readonly model?: Model;
+  readonly problems: Problem[];
+}
+
+const KINDS: ReadonlyMap<string, Kind<Resource>> = new Map(
+  (
+    [
+      namespaceKind,
+      serviceAccountKind,
+      serviceKind,
+      processKind,
+      meshDefaultsKind,
+      virtualServiceKind,
+      destinationRuleKind,
+      peerAuthenticationKind,
+      authorizationPolicyKind,
+    ] as Kind<Resource>[]
+  ).map((k) => [k.kind, k]),
+);
+
+/** Every kind that is read, e.g. for help texts. */
+export const SUPPORTED_KINDS: readonly string[] = [...KINDS.keys()];
+
+/** Pure: the same files give the same result. Files are taken in the order given; first means first in that order. */
+export function loadFiles(files: readonly SourceFile[], options: LoadOptions = {}): LoadResult {
+  const loader = new Loader(options);
+  for (const file of files) loader.file(file);
+  return loader.finish();
+}
+
+const any = { t: 'any' } as const;
+const METADATA: ObjectSchema = {
+  t: 'object',
+  fields: {
+    name: { t: 'string', check: checkName },
+    namespace: { t: 'string', check: checkLabelName },
+    labels,
+    annotations,
+    creationTimestamp: any,
+    deletionTimestamp: any,
+    deletionGracePeriodSeconds: any,
+    finalizers: any,
+    generation: any,
+    managedFields: any,
+    ownerReferences: any,
+    resourceVersion: any,
+    selfLink: any,
+    uid: any,
+  },
+  required: ['name'],
+  unsupported: ['generateName'],
+};
+
+class Loader {
+  readonly #problems = new Problems();
+  readonly #positions = new Map<string, Position>();
+  readonly #resources = new Map<string, Resource>();
+  /** Named, but not readable: what refers to them is not blamed for it. */
+  readonly #broken = new Set<string>();
+  readonly #domain: string;
+  readonly #rootNamespace: string;
+
+  constructor(options: LoadOptions) {
+    this.#domain = options.domain ?? 'cluster.local';
+    this.#rootNamespace = options.rootNamespace ?? 'istio-system';
+  }
+
+  file(file: SourceFile): void {
+    const { documents, errors } = readYaml(file.text);
+    for (const e of errors) {
+      const place = { file: file.path, line: e.line, field: '', resource: '', namespace: '' };
+      this.#problems.add({ severity: 'error', code: 'WEFT-YAML', message: e.message, ...place });
+    }
+    // What cannot be parsed may hold what others refer to.
+    if (errors.length > 0) this.#broken.add('*');
+    for (const tree of documents) this.#document(file.path, tree);
+  }
+
+  finish(): LoadResult {
+    const of = <T extends Resource>(kind: string) =>
+      Object.freeze([...this.#resources.values()].filter((r) => r.kind === kind)) as readonly T[];
+    const model: Model = {
+      namespaces: of('Namespace'),
+      serviceAccounts: of('ServiceAccount'),
+      services: of('Service'),
+      processes: of('Process'),
+      virtualServices: of('VirtualService'),
+      destinationRules: of('DestinationRule'),
+      peerAuthentications: of('PeerAuthentication'),
+      authorizationPolicies: of('AuthorizationPolicy'),
+      meshDefaults: of('MeshDefaults'),
+      positions: this.#positions,
+      rootNamespace: this.#rootNamespace,
+      domain: this.#domain,
+    };
+    if (!this.#broken.has('*')) {
+      analyze(model, this.#broken, (resource, code, message, field, severity) =>
+        this.#report(resource, code, message, field, severity),
+      );
+    }
+    const problems = this.#problems.list;
+    return this.#problems.errors > 0 ? { problems } : { model: Object.freeze(model), problems };
+  }
+
+  #report(
+    r: Resource,
+    code: string,
+    message: string,
+    field: string,
+    severity: 'error' | 'warning' = 'error',
+    line = 0,
+  ) {
+    const at = line || this.#lineOf(r, field);
+    this.#problems.add({
+      severity,
+      code,
+      message,
+      resource: `${r.kind}/${r.name}`,
+      namespace: r.namespace,
+      file: r.source.file,
+      line: at,
+      field,
+    });
+  }
+
+  #lineOf(r: Resource, field: string): number {
+    for (let path = field; path !== ''; ) {
+      const at = this.#positions.get(refOf(r, path));
+      if (at) return at.line;
+      path = path.slice(0, Math.max(path.lastIndexOf('.'), path.lastIndexOf('['), 0));
+    }
+    return r.source.line;
+  }
+
+  #document(file: string, tree: Tree): undefined {
+    const none = { resource: '', namespace: '', field: '' };
+    const fail = (code: string, message: string, line: number, field = ''): undefined => {
+      this.#broken.add('*');
+      this.#problems.add({ severity: 'error', code, message, ...none, file, line, field });
+      return undefined;
+    };
+    if (tree.kind !== 'map')
+      return fail('WEFT-KIND', 'a document must be a mapping with apiVersion and kind', tree.line);
+    const apiVersion = scalar(tree, 'apiVersion');
+    const kindName = scalar(tree, 'kind');
+    const served = [...KINDS.values()].map((k) => `${k.kind} (${k.apiVersions.join(', ')})`).join('; ');
+    if (apiVersion === undefined || kindName === undefined) {
+      return fail('WEFT-KIND', 'a document needs apiVersion and kind, both strings', tree.line);
+    }
+    const kind = KINDS.get(kindName);
+    const kindLine = tree.entries.get('kind')?.line ?? tree.line;
+    const versionLine = tree.entries.get('apiVersion')?.line ?? tree.line;
+    if (!kind) {
+      const near = nearest(kindName, SUPPORTED_KINDS);
+      const hint = near.length > 0 ? ` Did you mean ${near.join(', ')}?` : '';
+      const shown = `${kindName.slice(0, 80)} (${apiVersion.slice(0, 80)})`;
+      return fail('WEFT-KIND', `the kind ${shown} is not supported.${hint} Supported: ${served}`, kindLine, 'kind');
+    }
+    if (!kind.apiVersions.includes(apiVersion)) {
+      const message = `${kindName} is not served in "${apiVersion.slice(0, 80)}", only in ${kind.apiVersions.join(', ')}`;
+      return fail('WEFT-KIND', message, versionLine, 'apiVersion');
+    }
+    this.#resource(file, tree, kind);
+    return undefined;
+  }
+
+  #resource(file: string, tree: Extract<Tree, { kind: 'map' }>, kind: Kind<Resource>): void {
+    const before = this.#problems.errors;
+    const metaTree = tree.entries.get('metadata')?.value;
+    const name = (metaTree?.kind === 'map' && scalar(metaTree, 'name')) || '';
+    const clusterWide = kind.kind === 'Namespace';
+    const namespace = clusterWide ? '' : (metaTree?.kind === 'map' && scalar(metaTree, 'namespace')) || 'default';
+    const source: Position = Object.freeze({ file, line: tree.line });
+    let resource: Resource = { kind: kind.kind, name, namespace, labels: {}, annotations: {}, source };
+    const report: Report = (code, message, field, line) => this.#report(resource, code, message, field, 'error', line);
+
+    const fields: ObjectSchema['fields'] = kind.spec
+      ? { apiVersion: any, kind: any, metadata: METADATA, spec: kind.spec, status: any }
+      : { apiVersion: any, kind: any, metadata: METADATA };
+    const unsupported = kind.spec ? [] : ['secrets', 'imagePullSecrets', 'automountServiceAccountToken'];
+    const required = kind.specRequired ? ['metadata', 'spec'] : ['metadata'];
+    const read = readSchema({ t: 'object', fields, required, unsupported }, tree, '', report) as Record<string, any>;
+    const meta = (read.metadata ?? {}) as { labels?: Labels; annotations?: Labels };
+    if (kind.kind === 'Service' || clusterWide) {
+      const wrong = name ? checkLabelName(name) : undefined;
+      if (wrong) report('WEFT-VALUE', `is "${name.slice(0, 80)}": ${wrong}`, 'metadata.name', 0);
+    }
+    resource = { ...resource, labels: labelsOf(meta.labels), annotations: labelsOf(meta.annotations) };
+
+    const id = refOf(resource);
+    const other = this.#resources.get(id);
+    if (other) {
+      const where = `${other.source.file}:${other.source.line}`;
+      const shown = namespace ? `in namespace ${namespace} ` : '';
+      report('WEFT-DUPLICATE', `${kind.kind} ${name} ${shown}is already at ${where}`, 'metadata.name', 0);
+      return;
+    }
+    this.#place(resource, tree, '');
+    const built = kind.build(resource, read.spec ?? {}, (code, message, field, severity) =>
+      this.#report(resource, code, message, field, severity),
+    );
+    if (this.#problems.errors > before) this.#broken.add(id);
+    this.#resources.set(id, Object.freeze(built));
+  }
+
+  #place(resource: Resource, tree: Tree, path: string): void {
+    const note = (field: string, line: number, value: Tree) => {
+      if (field.startsWith('spec')) {
+        this.#positions.set(refOf(resource, field), { file: resource.source.file, line, field });
+      }
+      if (path !== '' || field === 'spec') this.#place(resource, value, field);
+    };
+    if (tree.kind === 'map') {
+      for (const [key, entry] of tree.entries) note(path ? `${path}.${key}` : key, entry.line, entry.value);
+    } else if (tree.kind === 'list') {
+      for (const [i, item] of tree.items.entries()) note(`${path}[${i}]`, item.line, item);
+    }
+  }
+}
+
+function scalar(tree: Extract<Tree, { kind: 'map' }>, key: string): string | undefined {
+  const value = tree.entries.get(key)?.value;
+  return value?.kind === 'scalar' && typeof value.value === 'string' ? value.value : undefined;
+}

@@ -95,7 +95,12 @@ const post: Head = [':method', 'POST', ':scheme', 'http', ':authority', 'a.test'
 const connect: Head = [':method', 'CONNECT', ':authority', 'a.test:80'];
 
 function pair(
-  options: { cut?: (size: number) => number; server?: Partial<Http2Options>; client?: Partial<Http2Options> } = {},
+  options: {
+    cut?: (size: number) => number;
+    limits?: Http2Options['limits'];
+    server?: Partial<Http2Options>;
+    client?: Partial<Http2Options>;
+  } = {},
 ) {
   const wire = new Wire();
   const cut = options.cut ?? ((size: number) => size);
@@ -107,6 +112,7 @@ function pair(
   const server = new Http2Connection({
     role: 'server',
     output: toClient,
+    limits: options.limits,
     counters,
     onStream: (stream, head, end) => {
       const record = new Record();
@@ -533,6 +539,20 @@ test('floods end the connection, each with its counter', () => {
   assert.ok(t.counted.includes('http2_control_queue'));
 });
 
+test('frames on the way to streams we gave up are no flood', () => {
+  const t = pair({ limits: { resetBurst: 100_000 } });
+  for (let i = 0; i < 12_000; i++) {
+    const stream = t.client.request(get, true, new Record());
+    t.wire.run();
+    t.got[i].stream.sendHead([':status', '200'], false);
+    t.got[i].stream.sendData(Buffer.alloc(10), true);
+    stream.reset('internal');
+    t.wire.run();
+  }
+  assert.equal(t.client.availableStreams, 200);
+  assert.equal(t.counted.includes('http2_connection_error'), false);
+});
+
 test('above the stream limit: REFUSED_STREAM', () => {
   const t = raw({ limits: { maxConcurrentStreams: 2 } });
   t.feed(frame(1, 4, 1, getBlock), frame(1, 4, 3, getBlock), frame(1, 4, 5, getBlock));
@@ -587,7 +607,10 @@ function bridge(make: (output: Output) => Http2Connection): Duplex {
   });
   connection = make({
     // Later: Node's HTTP/2 does not bear to be read into while it writes.
-    write: (bytes) => (setImmediate(() => duplex.push(Buffer.from(bytes))), true),
+    write: (bytes) => {
+      setImmediate(() => duplex.push(Buffer.from(bytes)));
+      return true;
+    },
     end: () => void setImmediate(() => duplex.push(null)),
     destroy: () => void duplex.destroy(),
     pauseReading() {},

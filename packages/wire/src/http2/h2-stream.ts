@@ -42,6 +42,8 @@ export class H2Stream implements Stream {
   remoteEnded = false;
   headReceived: boolean;
   isHead = false;
+  /** Interim responses so far. */
+  interims = 0;
   isConnect = false;
   /** Announced body bytes still to come; -1: not announced. */
   bodyLeft = -1;

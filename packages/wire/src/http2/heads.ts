@@ -4,6 +4,9 @@ import { kind } from './hpack-tables.ts';
 
 /** Turns decoded fields into heads and refuses what RFC 9113 8 calls malformed. */
 
+/** Interim responses one request may get. */
+export const mostInterims = 32;
+
 /** What is known of a checked head besides its fields. */
 export interface HeadFacts {
   /** Why the message is malformed; '' when it is not. */

@@ -1,11 +1,11 @@
 import type { Http2Connection } from './connection.ts';
 import { http2Counter, TokenBucket } from './floods.ts';
 import type { FrameSink } from './frames.ts';
-import { defaultWindow, flag, frame, frameHeaderBytes, h2Error, maxWindow, resetOfError, setting } from './frames.ts';
+import { defaultWindow, flag, frame, frameHeaderBytes, h2Error, maxWindow, resetOfError } from './frames.ts';
 import { H2Stream } from './h2-stream.ts';
-import { newFacts, requestHead, responseHead, trailerFields } from './heads.ts';
+import { mostInterims, newFacts, requestHead, responseHead, trailerFields } from './heads.ts';
 import { decoded, HpackDecoder } from './hpack-decoder.ts';
-import { settingError } from './settings.ts';
+import { applySetting, settingError } from './settings.ts';
 
 const nobody = { onHead() {}, onData() {}, onTrailers() {}, onReset() {}, onDrain() {} };
 
@@ -141,7 +141,8 @@ export class Receiver implements FrameSink {
     const stream = c.streams.get(id);
     if (stream === undefined || stream.remoteEnded) {
       if (this.#idle(id)) return c.fail(h2Error.protocol, 'DATA on a stream that was never opened');
-      if (stream === undefined && (c.wasResetByUs(id) || id > c.acceptedUpTo)) return c.glitch();
+      // On its way when we reset the stream: legal, and the windows bound it.
+      if (stream === undefined && (c.wasResetByUs(id) || id > c.acceptedUpTo)) return true;
       return c.streamError(id, h2Error.streamClosed, stream, 'DATA after the end');
     }
     if (!stream.headReceived) return c.streamError(id, h2Error.protocol, stream, 'DATA before the head');
@@ -220,7 +221,8 @@ export class Receiver implements FrameSink {
       return trailers ? this.#trailers(stream, last, tooLarge) : this.#response(stream, last, tooLarge);
     }
     if (!this.#idle(id)) {
-      if (c.wasResetByUs(id) || id > c.acceptedUpTo || !c.isServer) return c.glitch();
+      if (!c.isServer) return true; // the answer to a request we gave up
+      if (c.wasResetByUs(id) || id > c.acceptedUpTo) return c.glitch();
       return c.fail(h2Error.streamClosed, 'HEADERS on a closed stream');
     }
     if (!c.isServer || (id & 1) === 0)
@@ -279,8 +281,11 @@ export class Receiver implements FrameSink {
       return c.streamError(stream.id, h2Error.protocol, stream, facts.problem);
     }
     if (interim) {
+      if (++stream.interims > mostInterims) {
+        return c.streamError(stream.id, h2Error.enhanceYourCalm, stream, 'too many interim responses');
+      }
       stream.handler.onInterim?.(stream, head);
-      return c.glitch();
+      return true;
     }
     stream.headReceived = true;
     const tunnel = stream.isConnect && facts.status < 300;
@@ -373,7 +378,7 @@ export class Receiver implements FrameSink {
       const error = settingError(key, value, c.isServer, c.peerSettings.get(key));
       if (error !== 0) return c.fail(error, `setting ${key} may not be ${value}`);
       if (c.peerSettings.size < 64 || c.peerSettings.has(key)) c.peerSettings.set(key, value);
-      if (!this.#apply(key, value)) return c.fail(h2Error.flowControl, 'a stream’s window overflows');
+      if (!applySetting(c, key, value)) return c.fail(h2Error.flowControl, 'a stream’s window overflows');
     }
     const first = !c.ready;
     c.ready = true;
@@ -383,27 +388,6 @@ export class Receiver implements FrameSink {
     c.sender.schedule();
     c.options.onSettings?.(c.peerSettings);
     return first || c.glitch();
-  }
-
-  #apply(key: number, value: number): boolean {
-    const c = this.#c;
-    if (key === setting.headerTableSize) {
-      c.sender.encoder.resize(value);
-    } else if (key === setting.maxConcurrentStreams) {
-      c.peerMaxStreams = value;
-    } else if (key === setting.maxFrameSize) {
-      // Larger frames gain nothing and make the turns among streams longer.
-      c.sender.maxFrame = Math.min(value, 16_384);
-    } else if (key === setting.initialWindowSize) {
-      const change = value - c.sender.initialWindow;
-      c.sender.initialWindow = value;
-      for (const stream of c.streams.values()) {
-        stream.sendWindow += change;
-        if (stream.sendWindow > maxWindow) return false;
-        c.sender.enqueue(stream);
-      }
-    }
-    return true;
   }
 
   #ping(flags: number, id: number, buf: Buffer, start: number, end: number): boolean {

@@ -1,4 +1,5 @@
 import type { WireLimits } from '../stream.ts';
+import type { Http2Connection } from './connection.ts';
 import { defaultFrameBytes, defaultWindow, frame, h2Error, maxWindow, setting } from './frames.ts';
 import type { Sender } from './sender.ts';
 
@@ -47,4 +48,25 @@ export function settingError(id: number, value: number, isServer: boolean, previ
     default:
       return 0;
   }
+}
+
+/** Puts a setting of the peer's into force. False: a stream's window overflows by it (RFC 9113 6.9.2). */
+export function applySetting(c: Http2Connection, id: number, value: number): boolean {
+  if (id === setting.headerTableSize) {
+    c.sender.encoder.resize(value);
+  } else if (id === setting.maxConcurrentStreams) {
+    c.peerMaxStreams = value;
+  } else if (id === setting.maxFrameSize) {
+    // Larger frames gain nothing and make the turns among streams longer.
+    c.sender.maxFrame = Math.min(value, defaultFrameBytes);
+  } else if (id === setting.initialWindowSize) {
+    const change = value - c.sender.initialWindow;
+    c.sender.initialWindow = value;
+    for (const stream of c.streams.values()) {
+      stream.sendWindow += change;
+      if (stream.sendWindow > maxWindow) return false;
+      c.sender.enqueue(stream);
+    }
+  }
+  return true;
 }

@@ -1,1 +1,5 @@
-export {};
+/** The data plane: a sidecar's proxy. */
+export * from './bootstrap.ts';
+export { DataPlane, type DataPlaneOptions } from './data-plane.ts';
+export * from './observe/types.ts';
+export type * from './state.ts';

@@ -1,0 +1,218 @@
+/** The data path of one sidecar, put together: listeners, links, pools. It knows nothing of where plans come from. */
+import type { Server, Socket } from 'node:net';
+import { createServer } from 'node:net';
+import { performance } from 'node:perf_hooks';
+import { randomBytes } from 'node:crypto';
+import { type Logger, type Random, systemRandom, WeftError } from '@weft/base';
+import { type Snapshot, sweep } from '@weft/engine';
+import type { Identity } from '@weft/identity';
+import { IdSource } from '@weft/telemetry';
+import type { Bind } from './bootstrap.ts';
+import { Core } from './core.ts';
+import { linkStream } from './inbound/links.ts';
+import { InboundListener } from './inbound/listener.ts';
+import { Links } from './link/client.ts';
+import { LinkServer } from './link/server.ts';
+import { type Connector, plainConnector } from './net/dial.ts';
+import { onSocketError } from './net/socket-output.ts';
+import { Ticker, TimerWheel } from './net/timers.ts';
+import type { Observer } from './observe/types.ts';
+import { OutboundListener } from './outbound/listener.ts';
+import { Upstreams } from './upstream/upstreams.ts';
+
+export interface DataPlaneOptions {
+  address: string;
+  capture: 'transparent' | 'explicit';
+  bind: { outbound: Bind; inbound?: Bind; mesh: Bind };
+  proxySecret?: string;
+  observer: Observer;
+  logger: Logger;
+  random?: Random;
+  connector?: Connector;
+  originalDestination?: (socket: Socket) => { host: string; port: number } | undefined;
+  sampling?: number;
+}
+
+export class DataPlane {
+  readonly core: Core;
+  readonly outbound: OutboundListener;
+  readonly inbound: InboundListener;
+  #options: DataPlaneOptions;
+  #mesh: LinkServer | undefined;
+  #captured: Server | undefined;
+  #workload = new Map<number, Server>();
+  #identity: Identity | undefined;
+  #bound = false;
+
+  constructor(options: DataPlaneOptions) {
+    this.#options = options;
+    const { logger } = options;
+    const report = (error: unknown): void => {
+      logger.error({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) }, 'internal error');
+      options.observer.count('internal_error');
+    };
+    onSocketError(report);
+    const timers = new TimerWheel(report);
+    const ticker = new Ticker(report);
+    const connector = options.connector ?? plainConnector;
+    const nowMs = (): number => performance.now();
+    const wallMs = (): number => Date.now();
+    this.core = new Core({
+      address: options.address,
+      explicit: options.capture === 'explicit',
+      logger,
+      observer: options.observer,
+      random: options.random ?? systemRandom,
+      ids: new IdSource((n) => randomBytes(n)),
+      timers,
+      ticker,
+      connector,
+      nowMs,
+      wallMs,
+      sampling: options.sampling ?? 0.01,
+    });
+    const { counters } = this.core;
+    this.core.upstreams = new Upstreams({ connector, timers, ticker, counters, nowMs });
+    this.core.links = new Links({
+      connector,
+      timers,
+      ticker,
+      counters,
+      nowMs,
+      wallMs,
+      logger,
+      identity: () => this.#identity,
+    });
+    this.outbound = new OutboundListener(this.core, {
+      bind: options.bind.outbound,
+      explicit: options.capture === 'explicit',
+      secret: options.proxySecret,
+      originalDestination: options.originalDestination ?? (() => undefined),
+    });
+    this.inbound = new InboundListener(this.core, this.outbound.sessions);
+    ticker.add({ tick: (now) => this.core.snapshot && sweep(this.core.snapshot, now) });
+  }
+
+  /** First and every later identity. Links made with the old one are replaced. */
+  setIdentity(identity: Identity): void {
+    this.#identity = identity;
+    this.inbound.rotate(identity);
+    if (this.#mesh) this.#mesh.rotate(identity);
+    else {
+      const { core } = this;
+      this.#mesh = new LinkServer(identity, {
+        ticker: core.ticker,
+        counters: core.counters,
+        nowMs: core.nowMs,
+        wallMs: core.wallMs,
+        logger: core.logger,
+        onStream: (peer, stream, head, end) => linkStream(core, this.outbound.sessions, peer, stream, head, end),
+      });
+    }
+    this.core.links.rotate();
+  }
+
+  apply(snapshot: Snapshot, epoch: bigint): void {
+    this.core.apply(snapshot, epoch);
+    if (this.#bound) this.#workloadPorts(snapshot);
+  }
+
+  /** Binds everything. Needs an identity. Rejects with `proxy.listen`, naming the address. */
+  async listen(): Promise<void> {
+    const { bind, capture, originalDestination } = this.#options;
+    if (!this.#mesh) throw new WeftError('proxy.identity', 'the proxy has no identity yet: it cannot listen for mesh links');
+    await listen(this.outbound.server, bind.outbound);
+    await listen(this.#mesh.server, bind.mesh);
+    if (capture === 'transparent' && bind.inbound && originalDestination) {
+      this.#captured = this.inbound.captured(originalDestination);
+      await listen(this.#captured, bind.inbound);
+    }
+    this.#bound = true;
+    if (this.core.snapshot) this.#workloadPorts(this.core.snapshot);
+  }
+
+  /** Explicit capture: the workload's ports are served here, the application listens elsewhere. */
+  #workloadPorts(snapshot: Snapshot): void {
+    if (this.#options.capture !== 'explicit') return;
+    const { address } = this.#options;
+    for (const [port, server] of this.#workload) {
+      if (snapshot.inbound.has(port)) continue;
+      server.close();
+      this.#workload.delete(port);
+    }
+    for (const inbound of snapshot.inbound.values()) {
+      const { port, dialAddress, dialPort } = inbound;
+      if (port === 0 || this.#workload.has(port) || dialPort === 0) continue;
+      if ((dialAddress === '' || dialAddress === address) && dialPort === port) continue;
+      const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+        socket.on('error', () => {});
+        this.inbound.accept(socket, port);
+      });
+      server.on('error', (error: Error) => {
+        this.core.logger.error({ address, port, error: error.message }, 'cannot serve a port of the workload');
+        this.#workload.delete(port);
+      });
+      this.#workload.set(port, server);
+      server.listen(port, address);
+    }
+  }
+
+  counts(): { downstream: number; links: number; linkStreams: number; upstream: number } {
+    const links = this.core.links.counts();
+    return {
+      downstream: this.outbound.served.size + this.inbound.served.size + this.outbound.sessions.size,
+      links: links.links + (this.#mesh?.open ?? 0),
+      linkStreams: links.streams + (this.#mesh?.streams ?? 0),
+      upstream: this.core.upstreams.open,
+    };
+  }
+
+  /** Takes nothing new, finishes what runs, and closes the rest at the deadline. Resolves when all is closed. */
+  async drain(deadlineMs: number): Promise<void> {
+    const { core } = this;
+    core.draining = true;
+    const end = performance.now() + deadlineMs;
+    this.#captured?.close();
+    for (const server of this.#workload.values()) server.close();
+    this.#mesh?.server.close();
+    this.#mesh?.drain();
+    this.inbound.served.drain();
+    // The application may still need its way out while it finishes its own requests.
+    while (performance.now() < end && (this.#running() || this.outbound.served.exchanges > 0)) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    this.close();
+  }
+
+  #running(): boolean {
+    return (this.#mesh?.streams ?? 0) + this.inbound.served.exchanges + this.outbound.sessions.size > 0;
+  }
+
+  /** Closes everything now. */
+  close(): void {
+    this.outbound.server.close();
+    this.#captured?.close();
+    for (const server of this.#workload.values()) server.close();
+    for (const session of [...this.outbound.sessions]) session.destroy('shutting down');
+    this.outbound.served.drain();
+    this.inbound.served.drain();
+    this.#mesh?.destroy();
+    this.core.links.destroy();
+    this.core.upstreams.close();
+    this.core.ticker.close();
+    this.core.timers.close();
+  }
+}
+
+function listen(server: Server, bind: Bind): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const failed = (error: Error): void =>
+      reject(new WeftError('proxy.listen', `cannot listen on ${bind.host}:${bind.port}: ${error.message}`, { cause: error }));
+    server.once('error', failed);
+    server.listen({ host: bind.host, port: bind.port, backlog: 4096 }, () => {
+      server.off('error', failed);
+      server.on('error', () => {});
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,46 @@
+/** Puts an HTTP server codec on a pipe. */
+import { Http1Server, Http2Connection, type Connection, type OnStream } from '@weft/wire';
+import type { Core } from '../core.ts';
+import { CodecSink, type HoldSink, type Pipe } from '../net/pipe.ts';
+
+/** Connections that a proxy serves, for drains and counts. */
+export class Served {
+  #open = new Set<Connection>();
+  get size(): number {
+    return this.#open.size;
+  }
+  get exchanges(): number {
+    let n = 0;
+    for (const c of this.#open) n += c.open;
+    return n;
+  }
+  add(connection: Connection): void {
+    this.#open.add(connection);
+  }
+  delete(connection: Connection): void {
+    this.#open.delete(connection);
+  }
+  drain(): void {
+    for (const c of [...this.#open]) c.drain();
+  }
+}
+
+export function serveHttp(
+  core: Core,
+  served: Served,
+  kind: 'http1' | 'http2',
+  pipe: Pipe,
+  hold: HoldSink | undefined,
+  onStream: OnStream,
+): void {
+  const common = { output: pipe, onStream, counters: core.counters, nowMs: core.nowMs };
+  const connection: Connection =
+    kind === 'http1'
+      ? new Http1Server({ ...common, scheme: 'http' })
+      : new Http2Connection({ ...common, role: 'server', enableConnectProtocol: true });
+  served.add(connection);
+  const sink = new CodecSink(connection, core.ticker, () => served.delete(connection));
+  if (hold) hold.release(pipe, sink);
+  else pipe.sink = sink;
+  if (core.draining) connection.drain();
+}

@@ -1,0 +1,91 @@
+/** What arrives on a mesh link: request streams that name a port by header, and CONNECT tunnels that name it by authority. */
+import { authenticate, canonicalAuthority, findInbound, type Snapshot } from '@weft/engine';
+import type { Inbound } from '@weft/plan';
+import type { Head, Stream, StreamHandler } from '@weft/wire';
+import type { Core } from '../core.ts';
+import { field } from '../http/headers.ts';
+import type { LinkPeer } from '../link/server.ts';
+import { isProxyPort, PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
+import { HoldSink } from '../net/pipe.ts';
+import { StreamPipe } from '../net/stream-pipe.ts';
+import { answer } from '../outbound/listener.ts';
+import { inboundTcp } from '../tcp/inbound.ts';
+import type { TcpSession } from '../tcp/session.ts';
+import { InboundExchange } from './exchange.ts';
+
+export function linkStream(
+  core: Core,
+  sessions: Set<TcpSession>,
+  peer: LinkPeer,
+  stream: Stream,
+  head: Head,
+  end: boolean,
+): StreamHandler {
+  const { snapshot } = core;
+  if (!snapshot) return answer(stream, 503, 'no plan yet');
+  const tunnel = field(head, ':method') === 'CONNECT' && field(head, ':protocol') === undefined;
+  const port = tunnel ? tunnelPort(core, snapshot, field(head, ':authority') ?? '') : headerPort(peer, head);
+  const inbound = port > 0 && !isProxyPort(port) ? declared(snapshot, port) : undefined;
+  if (!inbound) {
+    core.observer.count('inbound_port_refused');
+    return answer(stream, 403, 'not a port of this workload');
+  }
+  if (!tunnel) {
+    const via = { peer, remoteAddress: peer.remoteAddress, remotePort: peer.remotePort, httpVersion: 'HTTP/2' };
+    return new InboundExchange(core, snapshot, stream, head, end, via, inbound, port).begin();
+  }
+  if (!authenticate(inbound, { mtls: true })) {
+    core.observer.count('inbound_mtls_refused');
+    return answer(stream, 403, 'mTLS is disabled on this port');
+  }
+  const pipe = new StreamPipe(stream, peer.remoteAddress, peer.remotePort);
+  const hold = new HoldSink();
+  pipe.sink = hold;
+  if (end) hold.ended();
+  inboundTcp({
+    core,
+    snapshot,
+    inbound,
+    port,
+    peer,
+    source: peer.source(peer.weft ? field(head, SOURCE_HEADER) : undefined),
+    remoteAddress: peer.remoteAddress,
+    remotePort: peer.remotePort,
+    sni: '',
+    sessions,
+    accept: () => {
+      stream.sendHead([':status', '200'], false);
+      return { pipe, hold };
+    },
+    refuse: (denied) => {
+      if (hold.lost !== undefined) return;
+      stream.handler = answer(stream, denied ? 403 : 503, denied ? 'RBAC: access denied' : 'connection failure');
+    },
+  });
+  return pipe;
+}
+
+/** A port that the plan names, not the entry for all others. */
+function declared(snapshot: Snapshot, port: number): Inbound | undefined {
+  const inbound = findInbound(snapshot, port);
+  return inbound?.port === port ? inbound : undefined;
+}
+
+function headerPort(peer: LinkPeer, head: Head): number {
+  const text = peer.weft ? field(head, PORT_HEADER) : undefined;
+  return text !== undefined && /^[1-9][0-9]{0,4}$/.test(text) ? Number(text) : 0;
+}
+
+/** The authority must be this workload's address, or a service that it backs. */
+function tunnelPort(core: Core, snapshot: Snapshot, authority: string): number {
+  const parsed = canonicalAuthority(authority);
+  if (!parsed || parsed.port === 0) return 0;
+  const host = parsed.host.replace(/^\[|\]$/g, '');
+  if (host === core.options.address || host === snapshot.self?.address) return parsed.port;
+  if (!snapshot.self?.services.includes(host)) return 0;
+  // A service's own port leads to the workload port that backs it.
+  for (const inbound of snapshot.inbound.values()) {
+    if (inbound.serviceHost === host && inbound.servicePort === parsed.port) return inbound.port;
+  }
+  return parsed.port;
+}

@@ -1,0 +1,236 @@
+/**
+ * Inbound connections that do not come by a mesh link: captured ones on 15006 (transparent), or the workload's own
+ * address and port (explicit). TLS with a mesh ALPN is ended here, other TLS is the application's, the rest is plaintext.
+ */
+import { createServer, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from 'node:tls';
+import { authenticatePort, findInbound, type Snapshot } from '@weft/engine';
+import { type Identity, serverTlsOptions } from '@weft/identity';
+import { type Inbound, Protocol } from '@weft/plan';
+import { parseClientHello } from '@weft/wire';
+import type { Core } from '../core.ts';
+import { Served, serveHttp } from '../http/serve.ts';
+import { type LinkPeer, peerOf } from '../link/server.ts';
+import { isProxyPort } from '../link/settings.ts';
+import { Detector, serverFirst } from '../net/detect.ts';
+import { HoldSink } from '../net/pipe.ts';
+import { plainAddress, SocketPipe } from '../net/socket-output.ts';
+import { inboundTcp } from '../tcp/inbound.ts';
+import type { TcpSession } from '../tcp/session.ts';
+import { InboundExchange } from './exchange.ts';
+
+const MESH_ALPN = ['istio-http/1.1', 'istio-h2', 'istio', 'istio-peer-exchange', 'h2-mesh'];
+
+export function isMeshAlpn(alpn: readonly string[]): boolean {
+  return alpn.some((a) => a === 'h2-mesh' || a === 'istio' || a.startsWith('istio-'));
+}
+
+export class InboundListener {
+  readonly served = new Served();
+  readonly #core: Core;
+  readonly #sessions: Set<TcpSession>;
+  #tls: TlsServer | undefined;
+  #identity: Identity | undefined;
+  /** Ports of raw sockets that the TLS server has, by the peer's address and port. */
+  #handed = new Map<string, number>();
+
+  constructor(core: Core, sessions: Set<TcpSession>) {
+    this.#core = core;
+    this.#sessions = sessions;
+  }
+
+  rotate(identity: Identity): void {
+    this.#identity = identity;
+    const options = { ...serverTlsOptions(identity), ALPNProtocols: MESH_ALPN };
+    if (this.#tls) {
+      this.#tls.setSecureContext(options);
+      return;
+    }
+    const tls = createTlsServer({ ...options, allowHalfOpen: true }, (socket) => this.#secure(socket));
+    tls.on('tlsClientError', (_error: Error, socket: TLSSocket) => {
+      this.#core.observer.count('inbound_tls_refused');
+      socket.on('error', () => {});
+      socket.destroy();
+    });
+    this.#tls = tls;
+  }
+
+  /** 15006. */
+  captured(originalDestination: (socket: Socket) => { host: string; port: number } | undefined): Server {
+    const server: Server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+      socket.on('error', () => {});
+      const target = originalDestination(socket);
+      // The proxy's own ports are not reached through capture, 15006 itself would come back for ever.
+      if (!target || isProxyPort(target.port)) {
+        this.#core.observer.count('inbound_loop_refused');
+        socket.resetAndDestroy();
+        return;
+      }
+      this.accept(socket, target.port);
+    });
+    return server;
+  }
+
+  /** A connection to the workload's `port`. */
+  accept(socket: Socket, port: number): void {
+    const core = this.#core;
+    const snapshot = core.snapshot;
+    if (!snapshot) {
+      socket.resetAndDestroy();
+      return;
+    }
+    const pipe = new SocketPipe(socket);
+    const inbound = findInbound(snapshot, port);
+    const strict = !authenticatePort(snapshot, port, { mtls: false });
+    if (!strict && (inbound?.protocol === Protocol.TCP || serverFirst(port)) && inbound?.protocol !== Protocol.HTTP) {
+      // May be a server-first protocol: nothing to wait for. Mesh TLS on such a port comes by 15008.
+      this.#opaque(pipe, undefined, port, undefined, '');
+      return;
+    }
+    new Detector(pipe, core.timers, (kind, hold) => {
+      if (kind === 'tls') {
+        const hello = parseClientHello(Buffer.concat(hold.chunks));
+        if (hello === 'more') return this.#waitHello(pipe, hold, port, strict);
+        this.#tlsOrOpaque(pipe, hold, port, strict, typeof hello === 'object' ? hello : undefined);
+        return;
+      }
+      if (strict) return this.#refuse(pipe, port);
+      if (kind === 'tcp' || inbound?.protocol === Protocol.TLS) this.#opaque(pipe, hold, port, undefined, '');
+      else this.#http(pipe, hold, port, undefined, kind);
+    });
+  }
+
+  /** A ClientHello in several segments. */
+  #waitHello(pipe: SocketPipe, held: HoldSink, port: number, strict: boolean): void {
+    const hold = new HoldSink();
+    hold.chunks = held.chunks;
+    let decided = false;
+    const add = hold.bytes.bind(hold);
+    hold.bytes = (chunk) => {
+      add(chunk);
+      if (decided) return;
+      const all = Buffer.concat(hold.chunks);
+      hold.chunks = [all];
+      const hello = parseClientHello(all);
+      if (hello === 'more' && all.length < 32 * 1024) return;
+      decided = true;
+      this.#tlsOrOpaque(pipe, hold, port, strict, typeof hello === 'object' ? hello : undefined);
+    };
+    pipe.sink = hold;
+  }
+
+  #tlsOrOpaque(
+    pipe: SocketPipe,
+    hold: HoldSink,
+    port: number,
+    strict: boolean,
+    hello: { sni?: string; alpn: string[] } | undefined,
+  ): void {
+    if (hello && this.#tls && isMeshAlpn(hello.alpn)) {
+      const key = `${pipe.remoteAddress}|${pipe.remotePort}`;
+      const socket = pipe.release();
+      this.#handed.set(key, port);
+      socket.once('close', () => this.#handed.delete(key));
+      for (let i = hold.chunks.length - 1; i >= 0; i--) socket.unshift(hold.chunks[i]);
+      this.#tls.emit('connection', socket);
+      return;
+    }
+    if (strict) return this.#refuse(pipe, port);
+    this.#opaque(pipe, hold, port, undefined, hello?.sni ?? '');
+  }
+
+  #secure(socket: TLSSocket): void {
+    const core = this.#core;
+    const identity = this.#identity;
+    const key = `${plainAddress(socket.remoteAddress ?? '')}|${socket.remotePort}`;
+    const port = this.#handed.get(key);
+    const judged = identity && peerOf(socket, identity, core.counters, core.logger);
+    if (!judged || port === undefined) {
+      socket.on('error', () => {});
+      socket.destroy();
+      return;
+    }
+    const pipe = new SocketPipe(socket);
+    new Detector(pipe, core.timers, (kind, hold) => {
+      if (kind === 'http1' || kind === 'http2') this.#http(pipe, hold, port, judged.peer, kind);
+      else this.#opaque(pipe, hold, port, judged.peer, '');
+    });
+  }
+
+  #refuse(pipe: SocketPipe, port: number): void {
+    this.#core.observer.count('inbound_plaintext_refused');
+    this.#core.logger.info({ remote: pipe.remoteAddress, port }, 'plaintext refused: this port is STRICT');
+    pipe.abort();
+  }
+
+  #http(
+    pipe: SocketPipe,
+    hold: HoldSink,
+    port: number,
+    peer: LinkPeer | undefined,
+    kind: 'http1' | 'http2',
+  ): void {
+    const core = this.#core;
+    const via = {
+      peer,
+      remoteAddress: pipe.remoteAddress,
+      remotePort: pipe.remotePort,
+      httpVersion: kind === 'http1' ? 'HTTP/1.1' : 'HTTP/2',
+    };
+    serveHttp(core, this.served, kind, pipe, hold, (stream, head, end) => {
+      const snapshot = core.snapshot as Snapshot;
+      const inbound = findInbound(snapshot, port) ?? undeclared(port);
+      return new InboundExchange(core, snapshot, stream, head, end, via, inbound, port).begin();
+    });
+  }
+
+  #opaque(pipe: SocketPipe, hold: HoldSink | undefined, port: number, peer: LinkPeer | undefined, sni: string): void {
+    const core = this.#core;
+    const snapshot = core.snapshot as Snapshot;
+    let held = hold;
+    if (!held) {
+      held = new HoldSink();
+      pipe.sink = held;
+    }
+    const kept = held;
+    pipe.pauseReading();
+    inboundTcp({
+      core,
+      snapshot,
+      inbound: findInbound(snapshot, port) ?? undeclared(port),
+      port,
+      peer,
+      source: peer?.source(undefined),
+      remoteAddress: pipe.remoteAddress,
+      remotePort: pipe.remotePort,
+      sni,
+      sessions: this.#sessions,
+      accept: () => ({ pipe, hold: kept }),
+      refuse: () => pipe.abort(),
+    });
+  }
+}
+
+const undeclaredPorts = new Map<number, Inbound>();
+
+/** A port that the plan does not know: the workload's own address, detected protocol. */
+function undeclared(port: number): Inbound {
+  let inbound = undeclaredPorts.get(port);
+  if (!inbound) {
+    inbound = {
+      $typeName: 'weft.plan.v1.Inbound',
+      port,
+      protocol: Protocol.UNSPECIFIED,
+      mtls: 0,
+      mtlsRef: '',
+      serviceHost: '',
+      serviceName: '',
+      serviceNamespace: '',
+      servicePort: 0,
+      dialAddress: '',
+      dialPort: 0,
+    } as Inbound;
+    undeclaredPorts.set(port, inbound);
+  }
+  return inbound;
+}

@@ -48,7 +48,14 @@ export function runAsArgv(runAs: RunAs | undefined, options: { setpriv: boolean 
       `an application may not run as uid ${PROXY_UID}: that is the proxy's, whose traffic is not captured`,
     );
   }
-  if (!options.setpriv) return [];
+  if (!options.setpriv) {
+    if (runAs)
+      throw new WeftError(
+        'missing-tool',
+        'setpriv is not installed, so the application would run as root: install util-linux',
+      );
+    return [];
+  }
   const argv = ['setpriv', '--pdeathsig', 'KILL'];
   if (runAs) argv.push('--reuid', String(runAs.uid), '--regid', String(runAs.gid), '--clear-groups');
   if (runAs && runAs.uid !== 0) argv.push('--no-new-privs');

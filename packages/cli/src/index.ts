@@ -1,1 +1,3 @@
-export {};
+export { bringUp, type UpOptions } from './mesh.ts';
+export { buildProgram } from './program.ts';
+export { column, table } from './table.ts';

@@ -1,0 +1,23 @@
+import { WeftError } from '@weft/base';
+import { type Command, Option } from 'commander';
+import { example } from '../common.ts';
+
+/** `weft proxy`: the data plane's process. */
+export function addProxy(program: Command): void {
+  example(
+    program
+      .command('proxy')
+      .description('run a proxy; WEFT_BOOTSTRAP names its bootstrap file ("weft up" starts these)')
+      .addOption(new Option('--mode <mode>', 'what it serves').choices(['sidecar']).default('sidecar'))
+      .action(async () => {
+        if (!process.env.WEFT_BOOTSTRAP)
+          throw new WeftError(
+            'bootstrap',
+            'WEFT_BOOTSTRAP is not set: it names the JSON file that tells the proxy who it is',
+          );
+        const { main } = await import('@weft/proxy');
+        await main();
+      }),
+    'WEFT_BOOTSTRAP=/run/weft/shop.cart-0/bootstrap.json weft proxy --mode sidecar',
+  );
+}

@@ -1,0 +1,50 @@
+import type { InstanceStatus } from '@weft/host';
+import type { Command } from 'commander';
+import {
+  ask,
+  chooseMesh,
+  example,
+  type MeshOption,
+  meshOption,
+  type OutputOption,
+  outputOption,
+  print,
+  printJson,
+} from '../common.ts';
+import { statusTable } from './up.ts';
+
+/** `weft ps`: what runs. */
+export function addPs(program: Command): void {
+  example(
+    program
+      .command('ps')
+      .description('list the instances of a mesh')
+      .addOption(meshOption())
+      .addOption(outputOption())
+      .action(ps),
+    'weft ps',
+    'weft ps -o json',
+  );
+}
+
+async function ps(options: MeshOption & OutputOption): Promise<void> {
+  const mesh = chooseMesh(options.mesh);
+  const answer = await ask<{ capture: string; pid: number; controlPid?: number; instances: InstanceStatus[] }>(
+    mesh,
+    'GET',
+    '/ps',
+  );
+  if (options.output === 'json') {
+    printJson(answer);
+    return;
+  }
+  print(
+    `mesh ${mesh}, ${answer.capture} capture, supervisor ${answer.pid}, control plane ${answer.controlPid ?? 'down'}\n`,
+  );
+  print(statusTable(answer.instances));
+  for (const i of answer.instances) {
+    // Somebody asked for a proxy by a label, and the instance that runs is from before that.
+    if (!i.injected) print(`\n${i.name}: not injected (${i.injectedReason})`);
+    else if (i.proxyPid === undefined && i.state !== 'completed') print(`\n${i.name}: its proxy is down`);
+  }
+}

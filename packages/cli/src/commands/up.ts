@@ -1,0 +1,102 @@
+import { constants } from 'node:os';
+import { type Command, Option } from 'commander';
+import { example, print } from '../common.ts';
+import { bringUp, onSignals } from '../mesh.ts';
+import { age, table } from '../table.ts';
+
+/** `weft up`: a mesh on this machine, until it is told to stop. */
+export function addUp(program: Command): void {
+  example(
+    program
+      .command('up')
+      .description('start the processes of the files as a mesh and keep it running until Ctrl-C')
+      .requiredOption('-f, --files <path...>', 'folders or files with the configuration')
+      .addOption(
+        new Option('--mesh <name>', 'a name, so that several run side by side').env('WEFT_MESH').default('default'),
+      )
+      .addOption(
+        new Option('--capture <mode>', 'how traffic is captured')
+          .choices(['auto', 'transparent', 'explicit'])
+          .default('auto'),
+      )
+      .option('-q, --quiet', 'no output of the applications ("weft logs" has it)')
+      .action(up),
+    'weft up -f examples/shop/mesh',
+  );
+}
+
+async function up(options: {
+  files: string[];
+  mesh: string;
+  capture: 'auto' | 'transparent' | 'explicit';
+  quiet?: boolean;
+}): Promise<void> {
+  const started = performance.now();
+  const { host } = await bringUp({
+    mesh: options.mesh,
+    files: options.files,
+    capture: options.capture,
+    say: (name, line) => {
+      if (name === 'weft' || !options.quiet) print(`[${name}] ${line}`);
+    },
+  });
+  let end!: (signal?: NodeJS.Signals) => void;
+  const ended = new Promise<NodeJS.Signals | undefined>((resolve) => {
+    end = resolve;
+  });
+  // Before anything is made: a signal during the start cleans up too.
+  onSignals((signal) => {
+    end(signal);
+    void host.stop();
+  });
+  host.onDown(() => end());
+  const start = host.start().then(
+    () => undefined,
+    (error: Error) => error,
+  );
+  const first = await Promise.race([start, ended.then(() => 'signal' as const)]);
+  if (first instanceof Error) throw first;
+  if (first !== 'signal') {
+    void host.whenReady().then((late) => {
+      if (late.length > 0) print(`[weft] not ready yet: ${late.join(', ')} ("weft ps" and "weft logs NAME" tell more)`);
+      else
+        print(
+          `[weft] mesh "${options.mesh}" is ready after ${age(performance.now() - started)}\n${statusTable(host.status())}`,
+        );
+    });
+  }
+  const signal = await ended;
+  print('[weft] stopping');
+  await host.stop();
+  await start;
+  print('[weft] stopped, nothing is left behind');
+  // By the exit code shells give for a signal: 130 after Ctrl-C is not a failure of ours, 0 is for `weft down`.
+  process.exit(signal ? 128 + constants.signals[signal] : 0);
+}
+
+export function statusTable(
+  instances: readonly {
+    name: string;
+    namespace: string;
+    state: string;
+    address: string;
+    pid?: number | undefined;
+    proxyPid?: number | undefined;
+    restarts: number;
+    injected: boolean;
+    proxyRestarts: number;
+  }[],
+): string {
+  return table(
+    ['NAME', 'NAMESPACE', 'STATE', 'ADDRESS', 'PID', 'PROXY', 'RESTARTS'],
+    instances.map((i) => [
+      i.name,
+      i.namespace,
+      i.state,
+      i.address,
+      i.pid,
+      i.injected ? (i.proxyPid ?? 'down') : 'none',
+      i.restarts,
+    ]),
+  );
+}

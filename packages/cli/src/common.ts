@@ -1,0 +1,78 @@
+/** Options and look-ups that commands share. */
+
+import { WeftError } from '@weft/base';
+import { localRequest, meshPaths, runningMesh, runningMeshes } from '@weft/host';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+
+export interface MeshOption {
+  mesh?: string;
+}
+export interface OutputOption {
+  output: 'table' | 'json';
+}
+
+export function meshOption(): Option {
+  return new Option('--mesh <name>', 'the mesh; may be left out where one runs').env('WEFT_MESH');
+}
+
+export function outputOption(): Option {
+  return new Option('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table');
+}
+
+export function wholeNumber(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('a whole number is needed.');
+  return Number(text);
+}
+
+/** An example under the command's help. */
+export function example(command: Command, ...lines: string[]): Command {
+  return command.addHelpText(
+    'after',
+    `\nExample${lines.length > 1 ? 's' : ''}:\n${lines.map((l) => `  ${l}`).join('\n')}`,
+  );
+}
+
+/** The name of the mesh meant: the given one if it runs, else the only one that runs. */
+export function chooseMesh(given: string | undefined): string {
+  if (given !== undefined) {
+    if (!runningMesh(given)) throw new WeftError('no-mesh', `mesh "${given}" is not running here; ${others()}`);
+    return given;
+  }
+  const running = runningMeshes();
+  if (running.length === 1) return running[0]!;
+  throw new WeftError(
+    'no-mesh',
+    running.length === 0
+      ? 'no mesh is running here: start one with "weft up -f DIR"'
+      : `several meshes run, say --mesh with one of ${running.join(', ')}`,
+  );
+}
+
+function others(): string {
+  const running = runningMeshes();
+  return running.length === 0 ? 'none is: start it with "weft up -f DIR"' : `running: ${running.join(', ')}`;
+}
+
+/** Calls the supervisor of a mesh. */
+export function ask<T = unknown>(
+  mesh: string,
+  method: string,
+  path: string,
+  body?: unknown,
+  timeoutMs?: number,
+): Promise<T> {
+  return localRequest<T>(meshPaths(mesh).socket, method, path, body, timeoutMs);
+}
+
+/** Calls the control plane of a mesh. */
+export function askControl<T = unknown>(mesh: string, method: string, path: string): Promise<T> {
+  return localRequest<T>(meshPaths(mesh).controlSocket, method, path);
+}
+
+export function print(text: string): void {
+  process.stdout.write(text + '\n');
+}
+
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, null, 2));
+}

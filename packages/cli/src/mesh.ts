@@ -1,0 +1,187 @@
+/** From files to a running mesh: what `weft up` and `weft demo` share. */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { formatPosition, WeftError } from '@weft/base';
+import { transparentUnavailable } from '@weft/capture';
+import { loadFiles } from '@weft/config';
+import { MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
+import { injected, type Model } from '@weft/model';
+
+export interface UpOptions {
+  mesh: string;
+  files: readonly string[];
+  capture: 'auto' | 'transparent' | 'explicit';
+  say(name: string, line: string): void;
+  onChange?(): void;
+  controlExtra?: Readonly<Record<string, unknown>>;
+}
+
+/** YAML files of the given files and folders (folders: their own, not their sub-folders'), absolute and sorted. */
+export function findFiles(given: readonly string[]): string[] {
+  const found: string[] = [];
+  for (const g of given) {
+    const full = path.resolve(g);
+    let stat: ReturnType<typeof statSync>;
+    try {
+      stat = statSync(full);
+    } catch {
+      throw new WeftError('no-file', `${g} does not exist`);
+    }
+    if (!stat.isDirectory()) {
+      found.push(full);
+      continue;
+    }
+    const inside = readdirSync(full)
+      .filter((n) => /\.(ya?ml|json)$/.test(n))
+      .sort();
+    if (inside.length === 0) throw new WeftError('no-file', `${g} holds no .yaml, .yml or .json file`);
+    found.push(...inside.map((n) => path.join(full, n)));
+  }
+  return [...new Set(found)];
+}
+
+/** One line of a problem: `file:line: severity: message (field)`. */
+export function formatProblem(p: {
+  severity: string;
+  message: string;
+  file?: string;
+  line?: number;
+  field?: string;
+}): string {
+  const place = p.file
+    ? formatPosition({
+        file: path.relative(process.cwd(), p.file) || p.file,
+        line: p.line ?? 1,
+        ...(p.field ? { field: p.field } : {}),
+      })
+    : '';
+  return `${place ? `${place}: ` : ''}${p.severity}: ${p.message}`;
+}
+
+/** The model of files, or an error that lists every problem. Warnings go to `warn`. */
+export function loadModel(files: readonly string[], warn: (line: string) => void): Model {
+  const { model, problems } = loadFiles(files.map((f) => ({ path: f, text: readFileSync(f, 'utf8') })));
+  const errors = problems.filter((p) => p.severity === 'error');
+  for (const p of problems) if (p.severity !== 'error') warn(formatProblem(p));
+  if (errors.length > 0 || !model)
+    throw new WeftError(
+      'config',
+      `the configuration is refused:\n${errors.map((p) => `  ${formatProblem(p)}`).join('\n')}`,
+    );
+  return model;
+}
+
+export function processSpecs(model: Model): ProcessSpec[] {
+  return model.processes.map((p) => {
+    const decision = injected(model, p);
+    return {
+      name: p.name,
+      namespace: p.namespace,
+      serviceAccount: p.serviceAccountName,
+      labels: p.labels,
+      command: p.command,
+      cwd: path.resolve(path.dirname(p.source.file), p.cwd ?? '.'),
+      env: p.env,
+      ports: p.ports.map((x) => ({ number: x.port, name: x.name, protocol: x.protocol })),
+      replicas: p.replicas,
+      readiness: p.readinessProbe,
+      restartPolicy: p.restartPolicy,
+      runAsUser: p.runAsUser,
+      injected: decision.injected,
+      injectedReason: decision.reason,
+    };
+  });
+}
+
+function serviceSpecs(model: Model): ServiceSpec[] {
+  return model.services.map((s) => ({ name: s.name, namespace: s.namespace, ports: s.ports.map((p) => p.port) }));
+}
+
+/** A service that selects what no process is would answer nothing but errors. */
+function checkServices(model: Model): void {
+  for (const s of model.services) {
+    const selector = Object.entries(s.selector ?? {});
+    if (selector.length === 0) continue;
+    const provided = model.processes.some(
+      (p) => p.namespace === s.namespace && selector.every(([k, v]) => p.labels[k] === v),
+    );
+    if (!provided) {
+      const wanted = selector.map(([k, v]) => `${k}=${v}`).join(',');
+      throw new WeftError(
+        'no-provider',
+        `nobody provides service ${s.name}: no Process in namespace ${s.namespace} has the labels ${wanted}`,
+        { position: s.source },
+      );
+    }
+  }
+}
+
+/** Which capture is used, and a sentence that says so and why. */
+export function chooseCapture(wanted: UpOptions['capture']): { capture: 'transparent' | 'explicit'; why: string } {
+  const unavailable = transparentUnavailable();
+  if (wanted === 'transparent' && unavailable) throw new WeftError('capture', `${unavailable}: use --capture explicit`);
+  if (wanted !== 'explicit' && !unavailable) {
+    return {
+      capture: 'transparent',
+      why: 'capture: transparent (each workload in a network namespace of its own; nothing goes around its proxy)',
+    };
+  }
+  const reason = wanted === 'explicit' ? 'asked for' : unavailable;
+  return {
+    capture: 'explicit',
+    why: `capture: explicit (${reason}); not enforced here: direct calls to an application's own socket, and applications that ignore HTTP_PROXY`,
+  };
+}
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+
+/** How this program starts itself as another of its processes. */
+function selfCommand(flags: readonly string[], ...args: string[]): string[] {
+  return [process.execPath, ...flags, '--disable-warning=ExperimentalWarning', path.join(here, 'main.ts'), ...args];
+}
+
+/** Loads, checks and starts a mesh; throws after cleaning up. */
+export async function bringUp(
+  options: UpOptions,
+): Promise<{ host: MeshHost; model: Model; capture: 'transparent' | 'explicit' }> {
+  const files = findFiles(options.files);
+  const model = loadModel(files, (line) => options.say('weft', line));
+  checkServices(model);
+  if (model.processes.length === 0)
+    options.say('weft', 'warning: the files hold no Process, so nothing is started; "weft run" adds one');
+  const { capture, why } = chooseCapture(options.capture);
+  options.say('weft', why);
+  createRequire(import.meta.url).resolve('@weft/control'); // A broken installation is said before anything is made.
+  const hostOptions: MeshHostOptions = {
+    mesh: options.mesh,
+    capture,
+    processes: processSpecs(model),
+    services: serviceSpecs(model),
+    files,
+    controlCommand: selfCommand([], 'control-plane'),
+    proxyCommand: selfCommand(['--max-semi-space-size=4'], 'proxy', '--mode', 'sidecar'),
+    reload: async () => processSpecs(loadModel(files, (line) => options.say('weft', line))),
+    say: options.say,
+    ...(options.onChange ? { onChange: options.onChange } : {}),
+    ...(options.controlExtra ? { controlExtra: options.controlExtra } : {}),
+  };
+  const host = new MeshHost(hostOptions);
+  return { host, model, capture };
+}
+
+/** Calls `stop` once at the first signal; a second signal does not cut the clean-up short. Returns how to stop listening. */
+export function onSignals(stop: (signal: NodeJS.Signals) => void): () => void {
+  const names = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  let called = false;
+  const handler = (signal: NodeJS.Signals) => {
+    if (called) return;
+    called = true;
+    stop(signal);
+  };
+  for (const n of names) process.on(n, handler);
+  return () => {
+    for (const n of names) process.off(n, handler);
+  };
+}

@@ -134,7 +134,12 @@ export function controlPlaneId(trustDomain: string): string {
  * Options for connecting to the control plane: nothing but its own id, signed by `rootPem`, is accepted. Without an
  * identity (before the first certificate) no certificate is shown; then only `Sign` with a token is answered.
  */
-export function controlTlsOptions(options: { rootPem: string; trustDomain: string; identity?: Identity; clock?: Clock }) {
+export function controlTlsOptions(options: {
+  rootPem: string;
+  trustDomain: string;
+  identity?: Identity;
+  clock?: Clock;
+}) {
   const { rootPem, trustDomain, identity, clock } = options;
   const bundle = new TrustBundle(new Map([[trustDomain, rootPem]]));
   const expected = new Set([controlPlaneId(trustDomain)]);

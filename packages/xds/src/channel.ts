@@ -20,7 +20,8 @@ export function createChannel(options: { host: string; port: number; tls?: Secur
   const baseUrl = `${options.tls ? 'https' : 'http'}://${host}:${options.port}`;
   const sessionManager = new Http2SessionManager(
     baseUrl,
-    { pingIntervalMs: 5000, pingTimeoutMs: 5000, pingIdleConnection: true },
+    // Idle connections are not pinged: the library would then ping a destroyed one too, which throws from a timer.
+    { pingIntervalMs: 5000, pingTimeoutMs: 5000 },
     options.tls,
   );
   const transport = createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: MAX_RESPONSE_BYTES });

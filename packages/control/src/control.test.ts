@@ -1,0 +1,315 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { request as httpRequest } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { create, fromBinary } from '@bufbuild/protobuf';
+import { createClient } from '@connectrpc/connect';
+import { silentLogger } from '@weft/base';
+import { assembleIdentity, controlTlsOptions, createKeyAndCsr, type Identity } from '@weft/identity';
+import {
+  CertificateService,
+  ENDPOINTS_TYPE,
+  PART_TYPE,
+  PartSchema,
+  REFERENCES_TYPE,
+  ReferencesSchema,
+  Reporter,
+  TelemetryReportSchema,
+  TelemetryService,
+} from '@weft/plan';
+import { AdsClient, type Change, createChannel } from '@weft/xds';
+import type { ControlConfig } from './config.ts';
+import { type ControlPlane, startControlPlane } from './start.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'weft-control-'));
+const file = join(dir, 'mesh.yaml');
+const service = (name: string) => `---
+apiVersion: v1
+kind: Service
+metadata: {name: ${name}, namespace: shop}
+spec: {selector: {app: ${name}}, ports: [{name: http, port: 8080}]}
+`;
+const namespace = `---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+`;
+const account = (app: string) => `---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: ${app}, namespace: shop}
+`;
+const worker = (app: string, version: string) => `---
+apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata: {name: ${app}-${version}, namespace: shop, labels: {app: ${app}, version: ${version}}}
+spec: {command: ["true"], serviceAccountName: ${app}, ports: [{name: http, port: 8080}]}
+`;
+const weights = (v1: number, v2: number) => `---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: payment, namespace: shop}
+spec: {host: payment, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: payment, namespace: shop}
+spec:
+  hosts: [payment]
+  http:
+  - route:
+    - {destination: {host: payment, subset: v1}, weight: ${v1}}
+    - {destination: {host: payment, subset: v2}, weight: ${v2}}
+`;
+const workloads = [worker('cart', 'v1'), worker('payment', 'v1'), worker('payment', 'v2')].join('');
+const base = [namespace, account('cart'), account('payment'), service('cart'), service('payment'), workloads].join('');
+const mesh = (v1: number, v2: number) => base + weights(v1, v2);
+writeFileSync(file, mesh(95, 5));
+
+const config: ControlConfig = {
+  mesh: 'test',
+  stateDir: join(dir, 'state'),
+  files: [file],
+  listen: { xds: { host: '127.0.0.1', port: 0 }, metrics: { host: '127.0.0.1', port: 0 } },
+  socket: join(dir, 'api.sock'),
+  capture: 'transparent',
+};
+let control: ControlPlane = await startControlPlane(config, silentLogger);
+const clients: AdsClient[] = [];
+after(async () => {
+  for (const client of clients) client.stop();
+  await control.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+function api<T = Record<string, unknown>>(
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<{ status: number; body: T }> {
+  return new Promise((resolve, reject) => {
+    const request = httpRequest({ socketPath: config.socket, method, path, agent: false }, async (response) => {
+      let text = '';
+      for await (const chunk of response) text += chunk;
+      resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) });
+    });
+    request.on('error', reject);
+    request.end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
+
+async function until(condition: () => boolean | Promise<boolean>, withinMs = 10_000): Promise<number> {
+  const start = Date.now();
+  while (!(await condition())) {
+    assert.ok(Date.now() - start < withinMs, `the awaited state was not reached within ${withinMs} ms`);
+    await new Promise((r) => setTimeout(r, 5));
+  }
+  return Date.now() - start;
+}
+
+const instance = (app: string, n: number, version = 'v1') => ({
+  workload: `${app}-${version}`,
+  namespace: 'shop',
+  serviceAccount: app,
+  labels: { app, version },
+  address: `10.9.0.${n}`,
+  ports: [{ number: 8080, name: 'http' }],
+  ready: true,
+});
+
+async function enroll(name: string): Promise<{ identity: Identity; rootPem: string; token: string }> {
+  const { body } = await api<{ token: string; rootPem: string; trustDomain: string }>('POST', '/v1/tokens', {
+    instance: name,
+  });
+  return { identity: await sign(body.rootPem, body.token), rootPem: body.rootPem, token: body.token };
+}
+
+function channel(rootPem: string, identity?: Identity) {
+  return createChannel({
+    host: '127.0.0.1',
+    port: control.ports.xds,
+    tls: controlTlsOptions({ rootPem, trustDomain: 'cluster.local', identity }),
+  });
+}
+
+async function sign(rootPem: string, token: string, identity?: Identity): Promise<Identity> {
+  const { keyPem, csrPem } = await createKeyAndCsr();
+  const c = channel(rootPem, identity);
+  try {
+    const response = await createClient(CertificateService, c.transport).sign({ csrPem, token });
+    return assembleIdentity({ keyPem, chainPem: response.chainPem, rootPem: response.rootPem });
+  } finally {
+    c.close();
+  }
+}
+
+function proxy(id: string, identity: Identity, rootPem: string, refuse: { why: string } = { why: '' }) {
+  const held = new Map<string, Uint8Array>();
+  const changes: { type: string; change: Change }[] = [];
+  const details: string[] = [];
+  const client = new AdsClient({
+    connect: () => channel(rootPem, identity),
+    node: { id, cluster: '' },
+    types: [REFERENCES_TYPE, PART_TYPE, ENDPOINTS_TYPE],
+    onUpdate(type, change) {
+      if (refuse.why && type === PART_TYPE) throw new Error(refuse.why);
+      changes.push({ type, change });
+      for (const u of change.updated) held.set(u.name, u.bytes);
+      for (const name of change.removed) held.delete(name);
+    },
+    onState: (_state, detail) => detail && details.push(detail),
+  });
+  clients.push(client);
+  client.start();
+  const split = () => {
+    const bytes = held.get('service/payment.shop.svc.cluster.local');
+    const part = bytes && fromBinary(PartSchema, bytes);
+    return part?.kind.case === 'service'
+      ? part.kind.value.ports[0]?.http[0]?.clusters.map((c) => c.weight).join('/')
+      : undefined;
+  };
+  const epoch = () => {
+    const bytes = held.get('references');
+    return bytes ? Number(fromBinary(ReferencesSchema, bytes).epoch) : 0;
+  };
+  return { client, held, changes, details, split, epoch };
+}
+
+async function statusOf(name: string) {
+  const { body } = await api<{ proxies: { instance: string; status: string; epoch: number; error: string }[] }>(
+    'GET',
+    '/v1/status',
+  );
+  return body.proxies.find((p) => p.instance === name);
+}
+
+test('token → certificate → plan → edit → epoch → NACK → restart', async () => {
+  assert.equal(statSync(config.socket).mode & 0o777, 0o600);
+  assert.equal((await api('PUT', '/v1/instances/cart-0', { ...instance('cart', 1) })).status, 200);
+  await api('PUT', '/v1/instances/payment-v1-0', instance('payment', 2));
+  assert.equal((await api('PUT', '/v1/instances/bad', { workload: 'x' })).status, 400);
+
+  const { identity, rootPem, token } = await enroll('cart-0');
+  assert.equal(identity.spiffeId, 'spiffe://cluster.local/ns/shop/sa/cart');
+  await assert.rejects(sign(rootPem, token), /used or too old/);
+  const renewed = await sign(rootPem, '', identity);
+  assert.equal(renewed.spiffeId, identity.spiffeId);
+  await assert.rejects(sign(rootPem, ''), /unauthenticated/);
+
+  assert.equal((await statusOf('cart-0'))?.status, 'DISCONNECTED');
+  const refuse = { why: '' };
+  const cart = proxy('cart-0', identity, rootPem, refuse);
+  await until(() => cart.held.has('endpoints/payment.shop.svc.cluster.local:8080'));
+  assert.deepEqual([cart.split(), cart.epoch()], ['95/5', 1]);
+  assert.ok(cart.held.has('self') && cart.held.has('inbound/8080'));
+  await until(async () => (await statusOf('cart-0'))?.status === 'SYNCED');
+
+  // An edit is on the proxy within a second, and brings only what it changed.
+  const before = cart.changes.length;
+  writeFileSync(file, mesh(50, 50));
+  const tookMs = await until(() => cart.split() === '50/50');
+  assert.ok(tookMs < 1000, `${tookMs} ms`);
+  const parts = cart.changes.slice(before).filter((c) => c.type === PART_TYPE);
+  assert.deepEqual(
+    parts.flatMap((c) => c.change.updated.map((u) => u.name)),
+    ['service/payment.shop.svc.cluster.local'],
+  );
+  await until(async () => (await statusOf('cart-0'))?.epoch === 2);
+
+  // Endpoints travel alone, and a drain has arrived when it is answered.
+  const drained = await api<{ settled: boolean }>('POST', '/v1/drain/payment-v1-0');
+  assert.deepEqual(drained.body, { settled: true });
+  assert.equal(cart.changes.at(-1)?.type, ENDPOINTS_TYPE);
+  assert.equal(cart.epoch(), 2);
+
+  // A broken file changes nothing but the list of problems.
+  const count = cart.changes.length;
+  writeFileSync(file, mesh(10, 90).replace('host: payment, subset: v2', 'host: nowhere'));
+  await until(async () => (await api<{ refused: boolean }>('GET', '/v1/problems')).body.refused);
+  const { body } = await api<{ epoch: number; problems: { file: string; line: number }[] }>('GET', '/v1/problems');
+  assert.equal(body.epoch, 2);
+  assert.ok(body.problems.some((p) => p.file === file && p.line > 0));
+  assert.equal(cart.changes.length, count);
+
+  // A refused plan is an error with its reason; the next good one heals it.
+  refuse.why = 'cannot listen on 8080';
+  writeFileSync(file, mesh(20, 80));
+  await until(async () => (await statusOf('cart-0'))?.status === 'ERROR');
+  const status = await statusOf('cart-0');
+  assert.deepEqual([status?.error, status?.epoch], ['cannot listen on 8080', 2]);
+  refuse.why = '';
+  writeFileSync(file, mesh(30, 70));
+  await until(async () => (await statusOf('cart-0'))?.status === 'SYNCED');
+  assert.deepEqual([cart.split(), cart.epoch()], ['30/70', 4]);
+
+  // It comes back with the same epoch, addresses, root and instances, also when the files broke meanwhile.
+  const vips = (await api('GET', '/v1/vips')).body;
+  assert.match(JSON.stringify(vips), /"payment.shop.svc.cluster.local":\["240\.240\./);
+  const port = control.ports.xds;
+  await control.close();
+  await until(async () => cart.client.state !== 'connected');
+  writeFileSync(file, 'kind: [');
+  const seen = cart.changes.length;
+  control = await startControlPlane({ ...config, listen: { xds: { host: '127.0.0.1', port } } }, silentLogger);
+  const backMs = await until(async () => (await statusOf('cart-0'))?.status === 'SYNCED');
+  assert.ok(backMs < 5000, `${backMs} ms`);
+  assert.deepEqual((await api('GET', '/v1/vips')).body, vips);
+  assert.deepEqual((await api<{ epoch: number; refused: boolean }>('GET', '/v1/epoch')).body.epoch, 4);
+  for (const c of cart.changes.slice(seen)) assert.deepEqual(c.change.updated, []);
+  writeFileSync(file, mesh(30, 70));
+  await until(async () => !(await api<{ refused: boolean }>('GET', '/v1/problems')).body.refused);
+});
+
+test("another identity's plan and reports are refused, and nothing but Sign answers without a certificate", async () => {
+  await api('PUT', '/v1/instances/payment-v1-1', instance('payment', 3));
+  const { identity, rootPem } = await enroll('payment-v1-1');
+  const thief = proxy('cart-0', identity, rootPem);
+  await until(() => thief.details.some((d) => /may not have the plan of cart-0/.test(d)));
+  thief.client.stop();
+  assert.equal(thief.held.size, 0);
+  const nobody = channel(rootPem);
+  await assert.rejects(
+    createClient(TelemetryService, nobody.transport).push({ instance: 'cart-0' }),
+    /verified certificate/,
+  );
+  nobody.close();
+
+  const own = channel(rootPem, identity);
+  const telemetry = createClient(TelemetryService, own.transport);
+  await assert.rejects(telemetry.push({ instance: 'cart-0', sequence: 1n }), /may not report/);
+  const edge = {
+    sourceWorkload: 'somebody',
+    destinationService: 'cart.shop.svc.cluster.local',
+    destinationVersion: 'v1',
+    responseCode: 200,
+    grpcStatus: -1,
+    mtls: true,
+  };
+  const report = create(TelemetryReportSchema, {
+    instance: 'payment-v1-1',
+    sequence: 1n,
+    startMs: 7n,
+    edges: [
+      { ...edge, reporter: Reporter.SOURCE, requests: 5n, buckets: [3, 5] },
+      { ...edge, reporter: Reporter.DESTINATION, requests: 9n },
+    ],
+  });
+  await telemetry.push(report);
+  await telemetry.push(report); // its answer was lost: not counted again
+  own.close();
+  const { body } = await api<{ edges: { source: string; destination: string; requests: number }[] }>(
+    'GET',
+    '/v1/edges?window=all',
+  );
+  assert.deepEqual(
+    body.edges.map((e) => [e.source, e.destination, e.requests]),
+    [['payment-v1', 'cart.shop.svc.cluster.local', 5]],
+  );
+});
+
+test('a second control plane on the same socket is refused', async () => {
+  const second = { ...config, stateDir: join(dir, 'state2') };
+  await assert.rejects(startControlPlane(second, silentLogger), { code: 'control/already-running' });
+});

@@ -1,4 +1,6 @@
-/** What the resolver needs of a DNS codec; `@weft/wire` has it. */
+import type { DnsAnswer } from '@weft/wire';
+
+/** What the resolver needs of a DNS codec: `{ parseQuery, encodeResponse }` of `@weft/wire`. */
 
 export interface DnsQuestion {
   /** As it stands in the message, labels joined by dots. */
@@ -7,20 +9,11 @@ export interface DnsQuestion {
   readonly type: number;
 }
 
-export interface DnsAnswer {
-  name: string;
-  type: number;
-  /** Seconds. */
-  ttl: number;
-  /** RDATA: 4 bytes for A, 16 for AAAA. */
-  data: Uint8Array;
-}
-
 export interface DnsCodec<Q extends DnsQuestion = DnsQuestion> {
   /** Anything but an object: not a query with one question. Must not throw. */
   parseQuery(message: Uint8Array): Q | string | undefined;
-  /** `truncated` sets TC, so that the client asks again by TCP. */
-  encodeResponse(query: Q, response: { rcode: number; answers: DnsAnswer[]; truncated?: boolean }): Uint8Array;
+  /** Over UDP an answer that is too long for the client is cut, with TC set. */
+  encodeResponse(query: Q, response: { rcode: number; answers: DnsAnswer[] }, transport: 'udp' | 'tcp'): Uint8Array;
 }
 
 export const rcode = { ok: 0, format: 1, serverFailure: 2, noSuchName: 3, notImplemented: 4, refused: 5 } as const;
@@ -61,24 +54,4 @@ export function answers(query: Uint8Array, answer: Uint8Array): boolean {
 
 function lower(byte: number): number {
   return byte >= 65 && byte <= 90 ? byte + 32 : byte;
-}
-
-/** IPv4 or IPv6 address as RDATA; undefined for anything else. */
-export function addressBytes(address: string): Uint8Array | undefined {
-  if (!address.includes(':')) {
-    const parts = address.split('.').map(Number);
-    return parts.length === 4 && parts.every((p) => Number.isInteger(p) && p >= 0 && p < 256)
-      ? Uint8Array.from(parts)
-      : undefined;
-  }
-  const halves = address.split('::');
-  if (halves.length > 2) return undefined;
-  const groups = (half: string): number[] => (half === '' ? [] : half.split(':').map((g) => Number.parseInt(g, 16)));
-  const head = groups(halves[0]);
-  const tail = halves.length === 2 ? groups(halves[1]) : [];
-  const missing = 8 - head.length - tail.length;
-  if (halves.length === 2 ? missing < 0 : missing !== 0) return undefined;
-  const all = [...head, ...new Array<number>(missing).fill(0), ...tail];
-  if (all.some((g) => !(g >= 0 && g <= 0xffff))) return undefined;
-  return Uint8Array.from(all.flatMap((g) => [g >> 8, g & 255]));
 }

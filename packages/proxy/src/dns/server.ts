@@ -1,7 +1,8 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, createServer, isIP, type Server, type Socket } from 'node:net';
 import { type Clock, type Logger, systemClock, WeftError } from '@weft/base';
-import { addressBytes, type DnsAnswer, type DnsCodec, type DnsQuestion, formatError, rcode } from './codec.ts';
+import type { DnsAnswer } from '@weft/wire';
+import { type DnsCodec, type DnsQuestion, formatError, rcode } from './codec.ts';
 import { Forwarder, type Upstream } from './forward.ts';
 
 export interface DnsServerOptions<Q extends DnsQuestion = DnsQuestion> {
@@ -23,8 +24,6 @@ export interface DnsServerOptions<Q extends DnsQuestion = DnsQuestion> {
 export interface DnsLimits {
   /** A query longer than this is not read. */
   queryBytes: number;
-  /** Answers to UDP are cut to this many bytes, with TC set. */
-  udpAnswerBytes: number;
   tcpConnections: number;
   tcpIdleMs: number;
   /** Questions of one TCP connection that are answered at the same time; past it, reading pauses. */
@@ -36,7 +35,6 @@ export interface DnsLimits {
 
 export const defaultDnsLimits: Readonly<DnsLimits> = Object.freeze({
   queryBytes: 4096,
-  udpAnswerBytes: 512,
   tcpConnections: 128,
   tcpIdleMs: 10_000,
   tcpPipelined: 16,
@@ -163,14 +161,14 @@ function answerer<Q extends DnsQuestion>(
       }
       const name = query.name.toLowerCase().replace(/\.$/, '');
       const found = resolve(name);
-      if (found) return encode(codec, query, found.addresses, overTcp, limits);
+      if (found) return encode(codec, query, found.addresses, overTcp);
       if (name === domain || name.endsWith(suffix) || name.endsWith('.svc')) {
-        return codec.encodeResponse(query, { rcode: rcode.noSuchName, answers: [] });
+        return codec.encodeResponse(query, { rcode: rcode.noSuchName, answers: [] }, overTcp ? 'tcp' : 'udp');
       }
       const answer = await forwarder.ask(message, overTcp);
       if (answer) return answer;
       if (upstreams.length === 0) count('dns_no_upstream');
-      return codec.encodeResponse(query, { rcode: rcode.serverFailure, answers: [] });
+      return codec.encodeResponse(query, { rcode: rcode.serverFailure, answers: [] }, overTcp ? 'tcp' : 'udp');
     } catch (error) {
       logger.error({ error: String(error) }, 'dns: cannot answer');
       return undefined;
@@ -183,21 +181,15 @@ function encode<Q extends DnsQuestion>(
   query: Q,
   addresses: readonly string[],
   overTcp: boolean,
-  limits: DnsLimits,
 ): Uint8Array {
-  const size = query.type === typeA ? 4 : query.type === typeAaaa ? 16 : 0;
   const answers: DnsAnswer[] = [];
+  const family = query.type === typeA ? 4 : query.type === typeAaaa ? 6 : -1;
   // A name of ours with no address of the type asked for exists all the same: NOERROR without answers.
-  for (const address of size === 0 ? [] : addresses) {
-    const data = addressBytes(address);
-    if (data?.length === size) answers.push({ name: query.name, type: query.type, ttl, data });
+  for (const address of addresses) {
+    if (isIP(address) !== family) continue;
+    answers.push({ name: query.name, type: family === 4 ? typeA : typeAaaa, ttl, data: address });
   }
-  // Names count in full: not every codec compresses them. 12 bytes of header, 5 + name of question, 12 + name of answer.
-  const room = (overTcp ? 65_535 : limits.udpAnswerBytes) - 12 - query.name.length - 6;
-  const most = Math.max(0, Math.floor(room / (query.name.length + 12 + size)));
-  const truncated = answers.length > most;
-  if (truncated) answers.length = most;
-  return codec.encodeResponse(query, { rcode: rcode.ok, answers, truncated });
+  return codec.encodeResponse(query, { rcode: rcode.ok, answers }, overTcp ? 'tcp' : 'udp');
 }
 
 function serveTcp(

@@ -85,7 +85,7 @@ export async function startControlPlane(
     if (metrics) closers.push(() => metrics.close());
     const api = await startApi({ socket: config.socket, mesh, pusher, tokens, collector, authority, logger });
     closers.push(() => api.close());
-    logger.info({ mesh: config.mesh, epoch: mesh.epoch, port: rpc.port }, 'control plane ready');
+    logger.info({ epoch: mesh.epoch, port: rpc.port }, 'control plane ready');
     return { ports: { xds: rpc.port, metrics: metrics?.port }, close };
   } catch (error) {
     await close();

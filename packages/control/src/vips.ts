@@ -2,7 +2,7 @@
 import { WeftError } from '@weft/base';
 import { type Model, type ServiceModel, serviceHost } from '@weft/model';
 
-/** Reserved for documentation by nobody, routed by nobody: class E. In explicit mode loopback, where anyone may bind. */
+/** Class E is routed by nobody, so that it meets no real address. In explicit mode loopback, which anyone may bind. */
 const PREFIX = { transparent: '240.240', explicit: '127.65' } as const;
 const HOSTS = 256 * 254; // third number 0–255, fourth 1–254
 

@@ -1,15 +1,15 @@
 /** Secret files: written whole or not at all, and readable by their owner alone. */
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { WeftError } from '@weft/base';
 
 /** Writes beside the target and renames over it, so that a reader or a crash sees the old or the new text, never half. */
 export function writeFileAtomic(path: string, text: string, mode: number): void {
-  const temporary = `${path}.${process.pid}.tmp`;
+  const temporary = `${path}.tmp`;
   rmSync(temporary, { force: true });
   const fd = openSync(temporary, 'wx', mode);
   try {
-    writeSync(fd, text);
+    writeFileSync(fd, text);
     fsyncSync(fd);
   } finally {
     closeSync(fd);

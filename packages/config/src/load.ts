@@ -2,7 +2,7 @@
 import type { Position } from '@weft/base';
 import { type Labels, type Model, type Resource, refOf } from '@weft/model';
 import { analyze } from './analysis.ts';
-import { annotations, checkLabelName, checkName, type Kind, labels, labelsOf } from './kinds/common.ts';
+import { annotations, checkLabelName, checkName, type Kind, labels, labelsOf, type Plain } from './kinds/common.ts';
 import { meshDefaultsKind, namespaceKind, processKind, serviceAccountKind, serviceKind } from './kinds/core.ts';
 import { destinationRuleKind } from './kinds/networking.ts';
 import { authorizationPolicyKind, peerAuthenticationKind } from './kinds/security.ts';
@@ -205,7 +205,7 @@ class Loader {
       : { apiVersion: any, kind: any, metadata: METADATA };
     const unsupported = kind.spec ? [] : ['secrets', 'imagePullSecrets', 'automountServiceAccountToken'];
     const required = kind.specRequired ? ['metadata', 'spec'] : ['metadata'];
-    const read = readSchema({ t: 'object', fields, required, unsupported }, tree, '', report) as Record<string, any>;
+    const read = readSchema({ t: 'object', fields, required, unsupported }, tree, '', report) as Plain;
     const meta = (read.metadata ?? {}) as { labels?: Labels; annotations?: Labels };
     if (kind.kind === 'Service' || clusterWide) {
       const wrong = name ? checkLabelName(name) : undefined;

@@ -3,6 +3,10 @@ import type { Labels, Resource } from '@weft/model';
 import { RE2JS } from 're2js';
 import type { ObjectSchema, Schema } from '../schema.ts';
 
+/** What a schema has checked: plain data, of the shape that the schema says. */
+// biome-ignore lint/suspicious/noExplicitAny: its type is the schema's, which TypeScript does not see
+export type Plain = Record<string, any>;
+
 /** Reports a problem of the resource at a field. */
 export type FieldReport = (code: string, message: string, field: string, severity?: 'error' | 'warning') => void;
 
@@ -12,7 +16,7 @@ export interface Kind<T extends Resource> {
   readonly spec: ObjectSchema | undefined;
   readonly specRequired: boolean;
   /** The checked `spec`, as plain data; undefined members where something was wrong (and was reported). */
-  build(resource: Resource, spec: Record<string, any>, report: FieldReport): T;
+  build(resource: Resource, spec: Plain, report: FieldReport): T;
 }
 
 export const str: Schema = { t: 'string' };

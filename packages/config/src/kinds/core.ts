@@ -22,6 +22,7 @@ import {
   labels,
   labelsOf,
   nonEmpty,
+  type Plain,
   port,
   portName,
   str,
@@ -102,7 +103,7 @@ export const serviceKind: Kind<ServiceModel> = {
   specRequired: true,
   build(resource, spec, report) {
     const ports: ServicePortModel[] = [];
-    for (const [i, p] of ((spec.ports ?? []) as Record<string, any>[]).entries()) {
+    for (const [i, p] of ((spec.ports ?? []) as Plain[]).entries()) {
       if (!p || p.port === undefined) continue;
       const field = `spec.ports[${i}]`;
       const name = p.name ?? '';
@@ -222,7 +223,7 @@ export const processKind: Kind<ProcessModel> = {
   specRequired: true,
   build(resource, spec, report) {
     const ports: ProcessPortModel[] = [];
-    for (const [i, p] of ((spec.ports ?? []) as Record<string, any>[]).entries()) {
+    for (const [i, p] of ((spec.ports ?? []) as Plain[]).entries()) {
       if (!p) continue;
       const field = `spec.ports[${i}]`;
       const number: number | undefined = p.containerPort ?? p.port;
@@ -268,11 +269,7 @@ function envOf(env: unknown): { name: string; value: string }[] {
   return Object.entries((env ?? {}) as Record<string, string>).map(([name, value]) => ({ name, value }));
 }
 
-function probeOf(
-  p: Record<string, any>,
-  ports: readonly ProcessPortModel[],
-  report: FieldReport,
-): ProbeModel | undefined {
+function probeOf(p: Plain, ports: readonly ProcessPortModel[], report: FieldReport): ProbeModel | undefined {
   const at = 'spec.readinessProbe';
   const resolve = (written: number | string | undefined, field: string): number => {
     if (typeof written === 'number') {

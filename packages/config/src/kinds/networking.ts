@@ -8,7 +8,7 @@ import type {
   TrafficPolicyModel,
 } from '@weft/model';
 import type { ObjectSchema } from '../schema.ts';
-import { bool, checkHost, type Kind, labels, labelsOf, percent, portName, uint32 } from './common.ts';
+import { bool, checkHost, type Kind, labels, labelsOf, type Plain, percent, portName, uint32 } from './common.ts';
 
 export const NETWORKING = ['networking.istio.io/v1', 'networking.istio.io/v1beta1', 'networking.istio.io/v1alpha3'];
 
@@ -116,7 +116,7 @@ export const destinationRuleKind: Kind<DestinationRuleModel> = {
   specRequired: true,
   build(resource, spec, report) {
     const subsets: SubsetModel[] = [];
-    for (const [i, s] of ((spec.subsets ?? []) as Record<string, any>[]).entries()) {
+    for (const [i, s] of ((spec.subsets ?? []) as Plain[]).entries()) {
       if (!s?.name) continue;
       const field = `spec.subsets[${i}]`;
       if (subsets.some((x) => x.name === s.name)) {
@@ -138,7 +138,7 @@ export const destinationRuleKind: Kind<DestinationRuleModel> = {
   },
 };
 
-function policyOf(p: Record<string, any> | undefined, field: string): TrafficPolicyModel | undefined {
+function policyOf(p: Plain | undefined, field: string): TrafficPolicyModel | undefined {
   if (!p) return undefined;
   const simple = p.loadBalancer?.simple;
   let loadBalancer: LoadBalancerName | undefined;
@@ -154,7 +154,7 @@ function policyOf(p: Record<string, any> | undefined, field: string): TrafficPol
   };
 }
 
-function poolOf(p: Record<string, any>): ConnectionPoolModel {
+function poolOf(p: Plain): ConnectionPoolModel {
   return {
     maxConnections: p.tcp?.maxConnections,
     connectTimeoutMs: p.tcp?.connectTimeout,
@@ -166,7 +166,7 @@ function poolOf(p: Record<string, any>): ConnectionPoolModel {
   };
 }
 
-function outlierOf(o: Record<string, any>): OutlierDetectionModel {
+function outlierOf(o: Plain): OutlierDetectionModel {
   return {
     consecutive5xxErrors: o.consecutive5xxErrors,
     consecutiveGatewayErrors: o.consecutiveGatewayErrors,

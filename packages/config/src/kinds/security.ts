@@ -1,7 +1,7 @@
 /** Istio's security kinds: PeerAuthentication, AuthorizationPolicy (features: B-3, B-4). */
 import type { AuthorizationPolicyModel, MtlsModeName, PeerAuthenticationModel } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
-import { checkIpBlock, type Kind, labelsOf, selector } from './common.ts';
+import { checkIpBlock, type Kind, labelsOf, type Plain, selector } from './common.ts';
 
 const VERSIONS = ['security.istio.io/v1', 'security.istio.io/v1beta1'];
 const mtls: ObjectSchema = {
@@ -212,7 +212,7 @@ export const authorizationPolicyKind: Kind<AuthorizationPolicyModel> = {
   specRequired: false,
   build(resource, spec, report) {
     const action = spec.action ?? 'ALLOW';
-    const rules = (spec.rules ?? []) as (Record<string, any> | undefined)[];
+    const rules = (spec.rules ?? []) as (Plain | undefined)[];
     if (action === 'DENY' && rules.length === 0) {
       report('WEFT-VALUE', 'a DENY policy without rules matches nothing: say what it denies', 'spec.rules');
     }
@@ -224,23 +224,23 @@ export const authorizationPolicyKind: Kind<AuthorizationPolicyModel> = {
       dryRun,
       rules: rules.map((r, i) => {
         const field = `spec.rules[${i}]`;
-        const from = ((r?.from ?? []) as Record<string, any>[]).map((f, j) => {
+        const from = ((r?.from ?? []) as Plain[]).map((f, j) => {
           const s = (f?.source ?? {}) as Record<string, string[]>;
           const at = `${field}.from[${j}].source`;
           if (SOURCE_LISTS.every((k) => !s[k]?.length)) report('WEFT-VALUE', 'an empty source says nothing', at);
           if (s.serviceAccounts && (s.principals || s.namespaces)) {
             report('WEFT-VALUE', 'serviceAccounts may not stand with principals or namespaces', at);
           }
-          return Object.fromEntries(SOURCE_LISTS.map((k) => [k, s[k] ?? []])) as any;
+          return Object.fromEntries(SOURCE_LISTS.map((k) => [k, s[k] ?? []])) as never;
         });
-        const to = ((r?.to ?? []) as Record<string, any>[]).map((t, j) => {
+        const to = ((r?.to ?? []) as Plain[]).map((t, j) => {
           const o = (t?.operation ?? {}) as Record<string, string[]>;
           if (OPERATION_LISTS.every((k) => !o[k]?.length)) {
             report('WEFT-VALUE', 'an empty operation says nothing', `${field}.to[${j}].operation`);
           }
-          return Object.fromEntries(OPERATION_LISTS.map((k) => [k, o[k] ?? []])) as any;
+          return Object.fromEntries(OPERATION_LISTS.map((k) => [k, o[k] ?? []])) as never;
         });
-        const when = ((r?.when ?? []) as Record<string, any>[]).map((w, j) => {
+        const when = ((r?.when ?? []) as Plain[]).map((w, j) => {
           if (!w?.values?.length && !w?.notValues?.length) {
             report('WEFT-VALUE', 'a condition needs values or notValues', `${field}.when[${j}]`);
           }

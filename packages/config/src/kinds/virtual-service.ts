@@ -22,14 +22,13 @@ import {
   type Kind,
   labels,
   labelsOf,
+  type Plain,
   percent,
   port,
   portName,
   str,
 } from './common.ts';
 import { NETWORKING } from './networking.ts';
-
-type Plain = Record<string, any>;
 
 const stringMatch: ObjectSchema = {
   t: 'object',

@@ -1,0 +1,163 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { loadFiles } from './index.ts';
+import { parseDuration } from './schema.ts';
+import { readYaml } from './yaml.ts';
+
+const service = (name: string, ns = 'shop', ports = '[{port: 80}]') =>
+  `---\napiVersion: v1\nkind: Service\nmetadata: {name: ${name}, namespace: ${ns}}\nspec: {selector: {app: ${name}}, ports: ${ports}}\n` +
+  `---\napiVersion: weft.dev/v1alpha1\nkind: Process\nmetadata: {name: ${name}, namespace: ${ns}, labels: {app: ${name}, version: v1}}\nspec: {command: [run]}\n`;
+const vs = (spec: string, name = 'a') =>
+  `apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: ${name}, namespace: shop}\nspec: ${spec}\n`;
+const load = (...texts: string[]) => loadFiles(texts.map((text, i) => ({ path: `f${i}.yaml`, text })));
+const to = 'route: [{destination: {host: a}}]';
+
+test('every mistake is refused with its code and field', () => {
+  const two = '[{port: 80, name: http}, {port: 81, name: http-b}]';
+  const doc = (kind: string, spec: string, api: string) =>
+    `apiVersion: ${api}\nkind: ${kind}\nmetadata: {name: x, namespace: shop}\nspec: ${spec}\n`;
+  const table: [string, string, string, RegExp][] = [
+    [vs(`{hosts: [a], http: [{rout: []}]}`), 'WEFT-FIELD', 'spec.http[0].rout', /did you mean route/],
+    [
+      vs(`{hosts: [a], http: [{${to}, mirror: {host: a}}]}`),
+      'WEFT-UNSUPPORTED',
+      'spec.http[0].mirror',
+      /not supported yet/,
+    ],
+    [vs(`{hosts: [b], http: [{${to}}]}`), 'WEFT-NO-SERVICE', 'spec.hosts[0]', /a\.shop\.svc\.cluster\.local/],
+    [
+      vs(`{hosts: [a], http: [{route: [{destination: {host: a, subset: v9}}]}]}`),
+      'WEFT-NO-SUBSET',
+      'spec.http[0].route[0].destination.subset',
+      /v9/,
+    ],
+    [
+      vs(`{hosts: [a], http: [{route: [{destination: {host: a, port: {number: 9}}}]}]}`),
+      'WEFT-NO-PORT',
+      'spec.http[0].route[0].destination.port.number',
+      /it has 80/,
+    ],
+    [vs(`{hosts: [a], http: [{${to}, timeout: 5}]}`), 'WEFT-VALUE', 'spec.http[0].timeout', /duration/],
+    [
+      vs(`{hosts: [a], http: [{route: [{destination: {host: a}, weight: 0}, {destination: {host: a}}]}]}`),
+      'WEFT-VALUE',
+      'spec.http[0].route',
+      /add up to 0/,
+    ],
+    [
+      vs(`{hosts: [a], http: [{${to}, fault: {abort: {percentage: {value: 101}, httpStatus: 503}}}]}`),
+      'WEFT-VALUE',
+      'spec.http[0].fault.abort.percentage.value',
+      /the most is 100/,
+    ],
+    [
+      vs(`{hosts: [a], http: [{${to}, fault: {delay: {percentage: {value: 1}}}}]}`),
+      'WEFT-FIELD',
+      'spec.http[0].fault.delay.fixedDelay',
+      /missing/,
+    ],
+    [vs(`{hosts: [a], http: [{${to}, fault: {}}]}`), 'WEFT-VALUE', 'spec.http[0].fault', /delay or abort/],
+    [vs(`{hosts: [a], gateways: [gw], http: [{${to}}]}`), 'WEFT-VALUE', 'spec.gateways[0]', /gateways/],
+    [
+      vs(`{hosts: [a], http: [{match: [{uri: {regex: "(?=x)"}}], ${to}}]}`),
+      'WEFT-VALUE',
+      'spec.http[0].match[0].uri.regex',
+      /RE2/,
+    ],
+    [
+      `${vs(`{hosts: [a], http: [{${to}}]}`)}---\n${vs(`{hosts: [a], http: [{${to}}]}`, 'b')}`,
+      'WEFT-HOST-CONFLICT',
+      'spec.hosts[0]',
+      /shop\/a/,
+    ],
+    [
+      service('m', 'shop', two) + `---\n${vs('{hosts: [m], http: [{route: [{destination: {host: m}}]}]}')}`,
+      'WEFT-NO-PORT',
+      'spec.http[0].route[0].destination',
+      /port\.number/,
+    ],
+    [
+      doc('DestinationRule', '{host: a, subsets: [{name: v1, labels: {version: 1.4}}]}', 'networking.istio.io/v1'),
+      'WEFT-VALUE',
+      'spec.subsets[0].labels.version',
+      /quotes/,
+    ],
+    [
+      doc('PeerAuthentication', '{mtls: {mode: STRICT}}', 'security.istio.io/v1') +
+        '---\n' +
+        doc('DestinationRule', '{host: a, trafficPolicy: {tls: {mode: DISABLE}}}', 'networking.istio.io/v1'),
+      'WEFT-MTLS-CONFLICT',
+      'spec.trafficPolicy.tls.mode',
+      /STRICT/,
+    ],
+    [doc('AuthorizationPolicy', '{action: DENY}', 'security.istio.io/v1'), 'WEFT-VALUE', 'spec.rules', /DENY/],
+    [
+      doc('Service', '{selector: {app: nobody}, ports: [{port: 80}]}', 'v1'),
+      'WEFT-NO-PROVIDER',
+      'spec.selector',
+      /app: nobody/,
+    ],
+    [doc('Process', '{command: [x], runAsUser: 1337}', 'weft.dev/v1alpha1'), 'WEFT-VALUE', 'spec.runAsUser', /1337/],
+    [doc('Deployment', '{}', 'apps/v1'), 'WEFT-KIND', 'kind', /Process/],
+    [doc('VirtualService', '{}', 'networking.istio.io/v2'), 'WEFT-KIND', 'apiVersion', /v1beta1/],
+    ['a: 1\na: 2\n', 'WEFT-YAML', '', /twice/],
+  ];
+  for (const [text, code, field, message] of table) {
+    const r = load(service('a'), text);
+    assert.equal(r.model, undefined, text);
+    const hit = r.problems.find((p) => p.code === code && p.field === field && message.test(p.message));
+    assert.ok(hit, `${text}\n${JSON.stringify(r.problems, null, 1)}`);
+    assert.equal(hit.file, 'f1.yaml');
+  }
+});
+
+test('all problems at once, each on its own line', () => {
+  const text =
+    'apiVersion: v1\nkind: Service\nmetadata:\n  name: s\nspec:\n  prots: []\n  ports:\n    - port: 0\n    - port: 80\n      nodePort: 3\n';
+  const got = load(text).problems.map((p) => [p.line, p.field]);
+  for (const want of [
+    [6, 'spec.prots'],
+    [8, 'spec.ports[0].port'],
+    [10, 'spec.ports[1].nodePort'],
+  ]) {
+    assert.ok(
+      got.some((g) => g[0] === want[0] && g[1] === want[1]),
+      JSON.stringify(got),
+    );
+  }
+});
+
+test('bombs and endless texts end in a problem, soon', () => {
+  let laughs = 'a0: &a0 [x]\n';
+  for (let i = 1; i < 30; i++)
+    laughs += `a${i}: &a${i} [${Array(9)
+      .fill(`*a${i - 1}`)
+      .join(',')}]\n`;
+  const started = performance.now();
+  for (const text of [
+    laughs,
+    '['.repeat(200_000),
+    'x: &x [*x]',
+    `${'- '.repeat(5000)}x`,
+    'x'.repeat(11 * 1024 * 1024),
+    'a: *none',
+  ]) {
+    assert.ok(readYaml(text).errors.length > 0, text.slice(0, 40));
+  }
+  assert.ok(performance.now() - started < 5000);
+});
+
+test('durations as Go writes them', () => {
+  const table: [string, number | undefined][] = [
+    ['5s', 5000],
+    ['100ms', 100],
+    ['1m30s', 90_000],
+    ['1.5s', 1500],
+    ['0', 0],
+    ['1us', 1],
+    ['5', undefined],
+    ['-1s', undefined],
+    ['900h', undefined],
+  ];
+  for (const [text, ms] of table) assert.equal(parseDuration(text), ms, text);
+});

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  compileAuthorization,
+  hostCovers,
+  injected,
+  type Model,
+  mtlsFor,
+  type PeerAuthenticationModel,
+  portProtocol,
+  RefTable,
+  resolveHost,
+} from './index.ts';
+
+const source = { file: 'a.yaml', line: 1 };
+const meta = (kind: string, name: string, namespace: string) => ({
+  kind,
+  name,
+  namespace,
+  labels: {},
+  annotations: {},
+  source,
+});
+const empty: Model = {
+  namespaces: [],
+  serviceAccounts: [],
+  services: [],
+  processes: [],
+  virtualServices: [],
+  destinationRules: [],
+  peerAuthentications: [],
+  authorizationPolicies: [],
+  meshDefaults: [],
+  positions: new Map(),
+  rootNamespace: 'istio-system',
+  domain: 'cluster.local',
+};
+
+test('PeerAuthentication: port over workload over namespace over mesh; UNSET inherits', () => {
+  const pa = (name: string, ns: string, rest: Partial<PeerAuthenticationModel>): PeerAuthenticationModel => ({
+    ...meta('PeerAuthentication', name, ns),
+    selector: undefined,
+    mode: 'UNSET',
+    portLevel: new Map(),
+    ...rest,
+  });
+  const model: Model = {
+    ...empty,
+    peerAuthentications: [
+      pa('mesh', 'istio-system', { mode: 'STRICT' }),
+      pa('own', 'shop', { selector: { app: 'a' }, portLevel: new Map([[81, 'DISABLE']]) }),
+      pa('late', 'shop', { selector: { app: 'a' }, mode: 'DISABLE' }),
+      pa('ns', 'shop', { mode: 'PERMISSIVE' }),
+    ],
+  };
+  const at = (ns: string, app: string, port: number) => {
+    const d = mtlsFor(model, { namespace: ns, labels: { app } }, port);
+    return `${d.mode} ${d.policy?.name}`;
+  };
+  assert.equal(at('shop', 'a', 81), 'DISABLE own');
+  assert.equal(at('shop', 'a', 80), 'PERMISSIVE ns');
+  assert.equal(at('other', 'a', 80), 'STRICT mesh');
+  assert.equal(mtlsFor(empty, { namespace: 'x', labels: {} }, 1).mode, 'PERMISSIVE');
+});
+
+test('AuthorizationPolicy: root, namespace and selector', () => {
+  const az = (name: string, ns: string, selector: Record<string, string> | undefined) => ({
+    ...meta('AuthorizationPolicy', name, ns),
+    selector,
+    action: 'ALLOW' as const,
+    rules: [],
+    dryRun: false,
+  });
+  const model: Model = {
+    ...empty,
+    authorizationPolicies: [
+      az('root', 'istio-system', undefined),
+      az('mine', 'shop', { app: 'a' }),
+      az('other', 'b', undefined),
+    ],
+  };
+  const names = (app: string) =>
+    compileAuthorization(model, { namespace: 'shop', labels: { app } }, new RefTable(model)).policies.map(
+      (p) => p.name,
+    );
+  assert.deepEqual(names('a'), ['root', 'mine']);
+  assert.deepEqual(names('b'), ['root']);
+});
+
+test('injection', () => {
+  const decide = (ns: Record<string, string>, wl: Record<string, string>) =>
+    injected(
+      { ...empty, namespaces: [{ ...meta('Namespace', 'shop', ''), labels: ns }] },
+      { namespace: 'shop', labels: wl, annotations: {} },
+    ).injected;
+  assert.equal(decide({}, {}), true);
+  assert.equal(decide({ 'istio-injection': 'disabled', 'istio.io/rev': 'x' }, {}), false);
+  assert.equal(decide({ 'istio-injection': 'enabled' }, { 'sidecar.istio.io/inject': 'false' }), false);
+  assert.equal(decide({ 'linkerd.io/inject': 'disabled' }, {}), false);
+  assert.equal(decide({ 'linkerd.io/inject': 'disabled' }, { 'linkerd.io/inject': 'enabled' }), true);
+});
+
+test('hosts and protocols', () => {
+  assert.equal(resolveHost('Payment', 'shop', 'cluster.local'), 'payment.shop.svc.cluster.local');
+  assert.equal(resolveHost('a.b.', 'shop', 'cluster.local'), 'a.b');
+  assert.ok(hostCovers('*.b.c', 'a.b.c') && !hostCovers('*.b.c', 'b.c'));
+  assert.equal(portProtocol(undefined, 'grpc-api', 1), 'grpc');
+  assert.equal(portProtocol('http', 'tcp', 1), 'http');
+  assert.equal(portProtocol(undefined, '', 3306), 'tcp');
+  assert.equal(portProtocol(undefined, 'web', 80), 'detect');
+});

@@ -1,0 +1,152 @@
+/**
+ * The plan as parts, as it came from the control plane, compiled on each change and kept on disk, so that a restarted
+ * proxy serves while the control plane is away. A change that cannot be compiled changes nothing (NACK).
+ */
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fromBinary } from '@bufbuild/protobuf';
+import type { Logger } from '@weft/base';
+import { buildSnapshot, type Snapshot } from '@weft/engine';
+import {
+  type Endpoints,
+  ENDPOINTS_TYPE,
+  EndpointsSchema,
+  type Part,
+  PART_TYPE,
+  PartSchema,
+  type References,
+  REFERENCES_TYPE,
+  ReferencesSchema,
+} from '@weft/plan';
+import type { Change } from '@weft/xds';
+
+export const PLAN_TYPES = [REFERENCES_TYPE, PART_TYPE, ENDPOINTS_TYPE] as const;
+const SAVE_DELAY_MS = 200;
+const FILE = 'plan.json';
+
+export interface PlanStoreOptions {
+  /** Undefined: memory only. */
+  dir: string | undefined;
+  logger: Logger;
+  onApplied(snapshot: Snapshot, epoch: bigint): void;
+  onReferences?(references: References): void;
+}
+
+interface Stored {
+  epoch: string;
+  resources: { type: string; name: string; version: string; bytes: string }[];
+}
+
+export class PlanStore {
+  parts: Map<string, Part> = new Map();
+  endpoints: Map<string, Endpoints> = new Map();
+  references: References | undefined;
+  snapshot: Snapshot | undefined;
+  epoch = 0n;
+  #options: PlanStoreOptions;
+  /** type → name → version and bytes, for the disk. */
+  #held = new Map<string, Map<string, { version: string; bytes: Uint8Array }>>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: PlanStoreOptions) {
+    this.#options = options;
+    for (const type of PLAN_TYPES) this.#held.set(type, new Map());
+  }
+
+  /** Applies a change whole, or throws and keeps all as it was. */
+  update(type: string, change: Change): void {
+    if (type === PART_TYPE) {
+      const parts = new Map(this.parts);
+      for (const { name, bytes } of change.updated) parts.set(name, fromBinary(PartSchema, bytes));
+      for (const name of change.removed) parts.delete(name);
+      const snapshot = buildSnapshot(parts.values(), this.endpoints.values(), this.snapshot);
+      this.parts = parts;
+      this.snapshot = snapshot;
+      if (/^[0-9]{1,18}$/.test(change.label)) this.epoch = BigInt(change.label);
+      this.#applied();
+    } else if (type === ENDPOINTS_TYPE) {
+      const endpoints = new Map(this.endpoints);
+      for (const { name, bytes } of change.updated) endpoints.set(name, fromBinary(EndpointsSchema, bytes));
+      for (const name of change.removed) endpoints.delete(name);
+      const snapshot = buildSnapshot(this.parts.values(), endpoints.values(), this.snapshot);
+      this.endpoints = endpoints;
+      this.snapshot = snapshot;
+      this.#applied();
+    } else if (type === REFERENCES_TYPE) {
+      for (const { bytes } of change.updated) {
+        this.references = fromBinary(ReferencesSchema, bytes);
+        this.epoch = this.references.epoch || this.epoch;
+        this.#options.onReferences?.(this.references);
+      }
+      if (this.snapshot) this.#applied();
+    } else return;
+    const held = this.#held.get(type)!;
+    for (const { name, version, bytes } of change.updated) held.set(name, { version, bytes });
+    for (const name of change.removed) held.delete(name);
+    this.#saveSoon();
+  }
+
+  /** True where there is a plan that says who this workload is. */
+  get complete(): boolean {
+    return this.snapshot?.self !== undefined;
+  }
+
+  /** Loads what an earlier process kept. Returns the versions, for the ADS client; empty where there is nothing usable. */
+  load(instance: string): Map<string, Map<string, string>> {
+    const versions = new Map<string, Map<string, string>>();
+    const { dir, logger } = this.#options;
+    if (!dir) return versions;
+    try {
+      const stored = JSON.parse(readFileSync(join(dir, FILE), 'utf8')) as Stored;
+      const changes = new Map<string, Change>();
+      for (const type of PLAN_TYPES) changes.set(type, { updated: [], removed: [], label: stored.epoch });
+      for (const r of stored.resources) {
+        changes.get(r.type)?.updated.push({ name: r.name, version: r.version, bytes: Buffer.from(r.bytes, 'base64') });
+      }
+      const self = changes.get(PART_TYPE)!.updated.find((u) => u.name === 'self');
+      const kind = self && fromBinary(PartSchema, self.bytes).kind;
+      if (kind?.case !== 'self' || kind.value.instance !== instance) return versions;
+      for (const [type, change] of changes) {
+        this.update(type, change);
+        versions.set(type, new Map(change.updated.map((u) => [u.name, u.version])));
+      }
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'ENOENT') logger.warn({ error: String(error) }, 'stored plan is not used');
+      return new Map();
+    }
+    return versions;
+  }
+
+  #applied(): void {
+    if (this.snapshot?.self) this.#options.onApplied(this.snapshot, this.epoch);
+  }
+
+  #saveSoon(): void {
+    if (!this.#options.dir || this.#timer) return;
+    this.#timer = setTimeout(() => this.save(), SAVE_DELAY_MS);
+    this.#timer.unref();
+  }
+
+  /** Writes the plan to disk: whole, or the old one stays. */
+  save(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const { dir, logger } = this.#options;
+    if (!dir || !this.complete) return;
+    const stored: Stored = { epoch: String(this.epoch), resources: [] };
+    for (const [type, held] of this.#held) {
+      for (const [name, { version, bytes }] of held) {
+        stored.resources.push({ type, name, version, bytes: Buffer.from(bytes).toString('base64') });
+      }
+    }
+    try {
+      mkdirSync(dir, { recursive: true, mode: 0o700 });
+      const path = join(dir, FILE);
+      writeFileSync(`${path}.new`, JSON.stringify(stored), { mode: 0o600 });
+      renameSync(`${path}.new`, path);
+    } catch (error) {
+      logger.warn({ error: String(error) }, 'the plan could not be kept on disk');
+    }
+  }
+}
+

@@ -1,8 +1,8 @@
 /** A mesh on this machine: control plane, proxies and applications as children, any of which may die alone. */
 
-import { accessSync, constants, existsSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync, writeFileSync } from 'node:fs';
 import type http from 'node:http';
-import { isAbsolute, join, resolve } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { systemClock, WeftError } from '@weft/base';
 import { loopbackAddress, MeshNetwork, PROXY_UID, type RunAs } from '@weft/capture';
 import { createAuthority } from '@weft/identity';
@@ -460,7 +460,7 @@ function executable(path: string): boolean {
   }
 }
 
-function onPath(program: string, path = process.env.PATH ?? ''): boolean {
+function onPath(program: string, path = applicationPath(process.env.PATH ?? '')): boolean {
   return path.split(':').some((d) => executable(join(d || '.', program)));
 }
 
@@ -474,10 +474,30 @@ function applicationUser(): RunAs | undefined {
     : NOBODY;
 }
 
+/** As root, PATH without the folders that an ordinary user cannot enter (root's own), where a program would be found and refused. */
+function applicationPath(path: string): string {
+  if (process.getuid?.() !== 0) return path;
+  const enterable = (folder: string): boolean => {
+    for (let d = resolve(folder); ; d = dirname(d)) {
+      try {
+        if ((statSync(d).mode & 0o001) === 0) return false;
+      } catch {
+        return false;
+      }
+      if (d === '/') return true;
+    }
+  };
+  return path
+    .split(':')
+    .filter((d) => d !== '' && enterable(d))
+    .join(':');
+}
+
 function ownEnvironment(run: string): Record<string, string> {
   const env: Record<string, string> = {};
   for (const [k, v] of Object.entries(process.env)) if (v !== undefined && !k.startsWith('WEFT_')) env[k] = v;
   env.WEFT_RUN = run;
+  if (env.PATH) env.PATH = applicationPath(env.PATH);
   return env;
 }
 

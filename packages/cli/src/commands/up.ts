@@ -45,11 +45,16 @@ async function up(options: {
     end = resolve;
   });
   // Before anything is made: a signal during the start cleans up too.
+  let stopping = false;
   onSignals((signal) => {
+    stopping = true;
     end(signal);
     void host.stop();
   });
-  host.onDown(() => end());
+  host.onDown(() => {
+    stopping = true;
+    end();
+  });
   const start = host.start().then(
     () => undefined,
     (error: Error) => error,
@@ -58,6 +63,7 @@ async function up(options: {
   if (first instanceof Error) throw first;
   if (first !== 'signal') {
     void host.whenReady().then((late) => {
+      if (stopping) return;
       if (late.length > 0) print(`[weft] not ready yet: ${late.join(', ')} ("weft ps" and "weft logs NAME" tell more)`);
       else
         print(

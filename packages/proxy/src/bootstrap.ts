@@ -43,6 +43,8 @@ export interface Bootstrap {
   /** Password that explicit-mode clients send in Proxy-Authorization (user name is free). */
   proxySecret?: string;
   probes?: Record<string, ProbeSpec>;
+  /** Where DNS questions that are not about the mesh go; empty: SERVFAIL at once. */
+  dnsUpstreams?: { host: string; port: number }[];
   uid?: number;
   gid?: number;
   logLevel?: string;
@@ -59,20 +61,34 @@ export function readBootstrap(path: string): Bootstrap {
   try {
     value = JSON.parse(readFileSync(path, 'utf8'));
   } catch (cause) {
-    throw new WeftError('bootstrap.unreadable', `${path}: cannot read the proxy's bootstrap: ${String(cause)}`, { cause });
+    throw new WeftError('bootstrap.unreadable', `${path}: cannot read the proxy's bootstrap: ${String(cause)}`, {
+      cause,
+    });
   }
   if (typeof value !== 'object' || value === null) throw invalid(path, '', 'must be an object');
   const b = value as Record<string, unknown>;
-  for (const name of ['mesh', 'instance', 'trustDomain', 'rootPem', 'controlAddress', 'identityDir', 'snapshotDir', 'address']) {
+  for (const name of [
+    'mesh',
+    'instance',
+    'trustDomain',
+    'rootPem',
+    'controlAddress',
+    'identityDir',
+    'snapshotDir',
+    'address',
+  ]) {
     if (typeof b[name] !== 'string' || b[name] === '') throw invalid(path, name, 'must be a string that is not empty');
   }
-  if (b.capture !== 'transparent' && b.capture !== 'explicit') throw invalid(path, 'capture', 'must be transparent or explicit');
+  if (b.capture !== 'transparent' && b.capture !== 'explicit')
+    throw invalid(path, 'capture', 'must be transparent or explicit');
   const bind = b.bind as Record<string, unknown> | undefined;
   if (typeof bind !== 'object' || bind === null) throw invalid(path, 'bind', 'must be an object');
   for (const name of ['outbound', 'mesh']) checkBind(path, `bind.${name}`, bind[name], true);
-  for (const name of ['inbound', 'admin', 'probes', 'health', 'metrics', 'dns']) checkBind(path, `bind.${name}`, bind[name], false);
+  for (const name of ['inbound', 'admin', 'probes', 'health', 'metrics', 'dns'])
+    checkBind(path, `bind.${name}`, bind[name], false);
   for (const name of ['uid', 'gid']) {
-    if (b[name] !== undefined && !(Number.isInteger(b[name]) && (b[name] as number) > 0)) throw invalid(path, name, 'must be a positive number');
+    if (b[name] !== undefined && !(Number.isInteger(b[name]) && (b[name] as number) > 0))
+      throw invalid(path, name, 'must be a positive number');
   }
   return value as Bootstrap;
 }

@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
 import net from 'node:net';
-import tls from 'node:tls';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import tls from 'node:tls';
 import { create } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { buildSnapshot } from '@weft/engine';
-import { assembleIdentity, type Authority, createAuthority, createKeyAndCsr, type Identity } from '@weft/identity';
+import { type Authority, assembleIdentity, createAuthority, createKeyAndCsr, type Identity } from '@weft/identity';
 import {
   AuthorizationAction,
   EndpointsSchema,
@@ -261,7 +261,13 @@ interface Answer {
 }
 function request(
   path: string,
-  options: { method?: string; headers?: Record<string, string>; body?: string | Buffer; port?: number; agent?: http.Agent } = {},
+  options: {
+    method?: string;
+    headers?: Record<string, string>;
+    body?: string | Buffer;
+    port?: number;
+    agent?: http.Agent;
+  } = {},
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const req = http.request(
@@ -308,11 +314,16 @@ function tunnel(port: number): Promise<net.Socket> {
 }
 
 test('a request crosses the mesh: identity, ids, stripped mesh headers, records on both sides', async () => {
-  const a = await request('/hello', { headers: { 'x-weft-source': 'w=forged', 'x-forwarded-client-cert': 'URI=forged' } });
+  const a = await request('/hello', {
+    headers: { 'x-weft-source': 'w=forged', 'x-forwarded-client-cert': 'URI=forged' },
+  });
   assert.equal(a.status, 200);
   assert.equal(a.headers['x-app'], 'pay');
   const seen = JSON.parse(a.body) as Record<string, string>;
-  assert.match(seen['x-forwarded-client-cert'], /^By=spiffe:\/\/cluster.local\/ns\/shop\/sa\/pay;Hash=[0-9a-f]{64};Subject="";URI=spiffe:\/\/cluster.local\/ns\/shop\/sa\/front$/);
+  assert.match(
+    seen['x-forwarded-client-cert'],
+    /^By=spiffe:\/\/cluster.local\/ns\/shop\/sa\/pay;Hash=[0-9a-f]{64};Subject="";URI=spiffe:\/\/cluster.local\/ns\/shop\/sa\/front$/,
+  );
   assert.equal(seen['x-weft-source'], undefined);
   assert.equal(seen['x-weft-port'], undefined);
   assert.equal(seen['proxy-authorization'], undefined);
@@ -360,7 +371,10 @@ test('timeout: 504 with UT after the route time, fault: FI without reaching the 
   assert.equal(b.status, 503);
   assert.equal(b.body, 'fault filter abort');
   assert.equal(frontSeen.records.at(-1)!.flags, 'FI');
-  assert.equal(paySeen.records.some((r) => r.path === '/faulted'), false);
+  assert.equal(
+    paySeen.records.some((r) => r.path === '/faulted'),
+    false,
+  );
 });
 
 test('an application that resets: GET is tried again, POST is not', async () => {
@@ -391,7 +405,12 @@ test('gRPC by h2c prior knowledge: trailers pass, status is recorded; local erro
   const client = http2.connect('http://pay', { createConnection: () => socket });
   const call = (path: string) =>
     new Promise<Record<string, unknown>>((resolve, reject) => {
-      const s = client.request({ ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' });
+      const s = client.request({
+        ':method': 'POST',
+        ':path': path,
+        'content-type': 'application/grpc',
+        te: 'trailers',
+      });
       let body = '';
       let head: http2.IncomingHttpHeaders = {};
       let trailers: http2.IncomingHttpHeaders = {};

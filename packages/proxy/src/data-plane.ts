@@ -1,8 +1,9 @@
 /** The data path of one sidecar, put together: listeners, links, pools. It knows nothing of where plans come from. */
+
+import { randomBytes } from 'node:crypto';
 import type { Server, Socket } from 'node:net';
 import { createServer } from 'node:net';
 import { performance } from 'node:perf_hooks';
-import { randomBytes } from 'node:crypto';
 import { type Logger, type Random, systemRandom, WeftError } from '@weft/base';
 import { type Snapshot, sweep } from '@weft/engine';
 import type { Identity } from '@weft/identity';
@@ -48,7 +49,10 @@ export class DataPlane {
     this.#options = options;
     const { logger } = options;
     const report = (error: unknown): void => {
-      logger.error({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) }, 'internal error');
+      logger.error(
+        { error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
+        'internal error',
+      );
       options.observer.count('internal_error');
     };
     onSocketError(report);
@@ -120,7 +124,8 @@ export class DataPlane {
   /** Binds everything. Needs an identity. Rejects with `proxy.listen`, naming the address. */
   async listen(): Promise<void> {
     const { bind, capture, originalDestination } = this.#options;
-    if (!this.#mesh) throw new WeftError('proxy.identity', 'the proxy has no identity yet: it cannot listen for mesh links');
+    if (!this.#mesh)
+      throw new WeftError('proxy.identity', 'the proxy has no identity yet: it cannot listen for mesh links');
     await listen(this.outbound.server, bind.outbound);
     await listen(this.#mesh.server, bind.mesh);
     if (capture === 'transparent' && bind.inbound && originalDestination) {
@@ -207,7 +212,9 @@ export class DataPlane {
 function listen(server: Server, bind: Bind): Promise<void> {
   return new Promise((resolve, reject) => {
     const failed = (error: Error): void =>
-      reject(new WeftError('proxy.listen', `cannot listen on ${bind.host}:${bind.port}: ${error.message}`, { cause: error }));
+      reject(
+        new WeftError('proxy.listen', `cannot listen on ${bind.host}:${bind.port}: ${error.message}`, { cause: error }),
+      );
     server.once('error', failed);
     server.listen({ host: bind.host, port: bind.port, backlog: 4096 }, () => {
       server.off('error', failed);

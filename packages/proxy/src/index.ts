@@ -1,5 +1,6 @@
 /** The data plane: a sidecar's proxy. */
 export * from './bootstrap.ts';
 export { DataPlane, type DataPlaneOptions } from './data-plane.ts';
+export { main } from './main.ts';
 export * from './observe/types.ts';
 export type * from './state.ts';

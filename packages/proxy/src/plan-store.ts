@@ -8,14 +8,14 @@ import { fromBinary } from '@bufbuild/protobuf';
 import type { Logger } from '@weft/base';
 import { buildSnapshot, type Snapshot } from '@weft/engine';
 import {
-  type Endpoints,
   ENDPOINTS_TYPE,
+  type Endpoints,
   EndpointsSchema,
-  type Part,
   PART_TYPE,
+  type Part,
   PartSchema,
-  type References,
   REFERENCES_TYPE,
+  type References,
   ReferencesSchema,
 } from '@weft/plan';
 import type { Change } from '@weft/xds';
@@ -111,7 +111,8 @@ export class PlanStore {
         versions.set(type, new Map(change.updated.map((u) => [u.name, u.version])));
       }
     } catch (error) {
-      if ((error as { code?: string }).code !== 'ENOENT') logger.warn({ error: String(error) }, 'stored plan is not used');
+      if ((error as { code?: string }).code !== 'ENOENT')
+        logger.warn({ error: String(error) }, 'stored plan is not used');
       return new Map();
     }
     return versions;
@@ -149,4 +150,3 @@ export class PlanStore {
     }
   }
 }
-

@@ -4,8 +4,8 @@
  * back-pressure each way; up to 64 KiB of the request are kept for a retry until the response begins.
  */
 import {
-  applyHeaderOps,
   type AttemptOutcome,
+  applyHeaderOps,
   type CompiledRetry,
   type HeaderOps,
   httpToGrpcStatus,
@@ -93,7 +93,12 @@ export abstract class Exchange implements StreamHandler, TimerOwner {
   /** The head to send on this lane. Not kept by the exchange. */
   protected abstract requestHead(attempt: Attempt, lane: Lane): Head;
   /** An attempt is over: status 0 where no response came. Called once per attempt that had an endpoint. */
-  protected abstract attemptOver(attempt: Attempt, status: number, grpc: number, local?: 'connect' | 'reset' | 'timeout'): void;
+  protected abstract attemptOver(
+    attempt: Attempt,
+    status: number,
+    grpc: number,
+    local?: 'connect' | 'reset' | 'timeout',
+  ): void;
   /** The response failed before its head and there is no further attempt. Answers. */
   protected abstract failed(reason: string, flag: string, refused: boolean): void;
 
@@ -219,7 +224,10 @@ export abstract class Exchange implements StreamHandler, TimerOwner {
       this.attemptOver(attempt, 0, -1);
       this.addFlag('UO');
       this.details = 'overflow';
-      this.reply(503, 'upstream connect error or disconnect/reset before headers. reset reason: overflow', ['x-envoy-overloaded', 'true']);
+      this.reply(503, 'upstream connect error or disconnect/reset before headers. reset reason: overflow', [
+        'x-envoy-overloaded',
+        'true',
+      ]);
       return;
     }
     this.attemptOver(attempt, 0, -1, 'connect');

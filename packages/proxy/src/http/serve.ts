@@ -1,5 +1,5 @@
 /** Puts an HTTP server codec on a pipe. */
-import { Http1Server, Http2Connection, type Connection, type OnStream } from '@weft/wire';
+import { type Connection, Http1Server, Http2Connection, type OnStream } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { CodecSink, type HoldSink, type Pipe } from '../net/pipe.ts';
 

@@ -1,5 +1,5 @@
 /** A request that arrives at a workload: authenticated, authorized, and handed to the application. */
-import { authorize, authenticate, canonicalHead, type Snapshot } from '@weft/engine';
+import { authenticate, authorize, canonicalHead, type Snapshot } from '@weft/engine';
 import { type Inbound, Protocol } from '@weft/plan';
 import type { Head, Stream } from '@weft/wire';
 import type { Core } from '../core.ts';
@@ -121,10 +121,7 @@ export class InboundExchange extends Exchange {
     const { dialAddress, dialPort, protocol, pool } = this.#inbound;
     const host = dialAddress || this.core.options.address;
     const port = dialPort || this.#port;
-    const h2 =
-      this.facts.grpc ||
-      protocol === Protocol.GRPC ||
-      protocol === Protocol.HTTP2;
+    const h2 = this.facts.grpc || protocol === Protocol.GRPC || protocol === Protocol.HTTP2;
     this.upstreamHost = `${host}:${port}`;
     this.core.upstreams.pool(host, port, h2, pool).ask(attempt);
   }

@@ -3,7 +3,7 @@
  * address and port (explicit). TLS with a mesh ALPN is ended here, other TLS is the application's, the rest is plaintext.
  */
 import { createServer, type Server, type Socket } from 'node:net';
-import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from 'node:tls';
+import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
 import { authenticatePort, findInbound, type Snapshot } from '@weft/engine';
 import { type Identity, serverTlsOptions } from '@weft/identity';
 import { type Inbound, Protocol } from '@weft/plan';
@@ -163,13 +163,7 @@ export class InboundListener {
     pipe.abort();
   }
 
-  #http(
-    pipe: SocketPipe,
-    hold: HoldSink,
-    port: number,
-    peer: LinkPeer | undefined,
-    kind: 'http1' | 'http2',
-  ): void {
+  #http(pipe: SocketPipe, hold: HoldSink, port: number, peer: LinkPeer | undefined, kind: 'http1' | 'http2'): void {
     const core = this.#core;
     const via = {
       peer,

@@ -4,7 +4,7 @@
  * the certificates they were made with end, the new one first.
  */
 import type { Socket } from 'node:net';
-import { connect as tlsConnect, type TLSSocket } from 'node:tls';
+import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import type { Logger } from '@weft/base';
 import { clientTlsOptions, type Identity } from '@weft/identity';
 import type { Head, Stream, StreamHandler, WireCounters } from '@weft/wire';

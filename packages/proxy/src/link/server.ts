@@ -57,12 +57,7 @@ export function peerOf(socket: TLSSocket, identity: Identity, counters: WireCoun
   }
   const certificate = socket.getPeerX509Certificate();
   const hash = (certificate?.fingerprint256 ?? '').replaceAll(':', '').toLowerCase();
-  const peer = new LinkPeer(
-    result.spiffeId,
-    hash,
-    plainAddress(socket.remoteAddress ?? ''),
-    socket.remotePort ?? 0,
-  );
+  const peer = new LinkPeer(result.spiffeId, hash, plainAddress(socket.remoteAddress ?? ''), socket.remotePort ?? 0);
   return { peer, endAtWallMs: certificate?.validToDate.getTime() ?? 0 };
 }
 

@@ -3,20 +3,20 @@ import {
   acquireRequest,
   acquireRetry,
   applyHeaderOps,
-  canonicalHead,
   type ClusterView,
+  canonicalAuthority,
+  canonicalHead,
   type EndpointView,
   type FaultDecision,
   type ForwardDecision,
   hostOf,
-  canonicalAuthority,
   onEnd,
   onResult,
   onStart,
   pickEndpoint,
+  type RouteDecision,
   releaseRequest,
   releaseRetry,
-  type RouteDecision,
   routeHttp,
   type ServicePortView,
   type Snapshot,
@@ -28,8 +28,8 @@ import type { Attempt } from '../http/attempt.ts';
 import { Exchange } from '../http/exchange.ts';
 import { field, requestFacts, setPseudo, stripMeshHeaders } from '../http/headers.ts';
 import { PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
-import type { Lane } from '../upstream/lane.ts';
 import { unknownPeer } from '../observe/types.ts';
+import type { Lane } from '../upstream/lane.ts';
 
 /** Where a client's request came in. */
 export interface OutboundVia {
@@ -187,7 +187,13 @@ export class OutboundExchange extends Exchange {
     // A retry uses the newest endpoints: the reason for it may be that the old ones left.
     const now = this.attempts > 1 ? (core.snapshot ?? this.snapshot) : this.snapshot;
     const current = cluster.pinned ? cluster : (now.clusters.get(cluster.name) ?? cluster);
-    const picked = pickEndpoint(now, current, core.random, core.nowMs(), this.retry?.ignorePreviousHosts ? this.#tried : undefined);
+    const picked = pickEndpoint(
+      now,
+      current,
+      core.random,
+      core.nowMs(),
+      this.retry?.ignorePreviousHosts ? this.#tried : undefined,
+    );
     if (picked === 'none') {
       this.addFlag('UH');
       this.details = 'no_healthy_upstream';
@@ -223,19 +229,19 @@ export class OutboundExchange extends Exchange {
     return head;
   }
 
-  protected attemptOver(
-    attempt: Attempt,
-    status: number,
-    grpc: number,
-    local?: 'connect' | 'reset' | 'timeout',
-  ): void {
+  protected attemptOver(attempt: Attempt, status: number, grpc: number, local?: 'connect' | 'reset' | 'timeout'): void {
     const ep = attempt.endpoint;
     if (!ep) return;
     attempt.endpoint = undefined;
     onEnd(ep);
     const cluster = this.#clusterView;
     if (!cluster || (status === 0 && local === undefined)) return;
-    const ejected = onResult(ep, cluster, { status, grpcStatus: grpc < 0 ? undefined : grpc, local }, this.core.nowMs());
+    const ejected = onResult(
+      ep,
+      cluster,
+      { status, grpcStatus: grpc < 0 ? undefined : grpc, local },
+      this.core.nowMs(),
+    );
     if (ejected) {
       this.core.observer.count('outlier_ejected');
       this.core.logger.info({ cluster: cluster.name, endpoint: this.upstreamHost }, 'endpoint ejected');

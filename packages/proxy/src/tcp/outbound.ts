@@ -18,7 +18,7 @@ import type { Core } from '../core.ts';
 import { field } from '../http/headers.ts';
 import { PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
 import { dialTcp } from '../net/dial.ts';
-import { HoldSink, type Pipe } from '../net/pipe.ts';
+import type { HoldSink, Pipe } from '../net/pipe.ts';
 import { StreamPipe } from '../net/stream-pipe.ts';
 import { meshed } from '../outbound/exchange.ts';
 import type { Asker, Lane } from '../upstream/lane.ts';
@@ -50,7 +50,14 @@ export class OutboundTcp implements Asker {
   #counted = false;
   #startMs: number;
 
-  constructor(core: Core, snapshot: Snapshot, down: Pipe, hold: HoldSink, target: TcpTarget, sessions: Set<TcpSession>) {
+  constructor(
+    core: Core,
+    snapshot: Snapshot,
+    down: Pipe,
+    hold: HoldSink,
+    target: TcpTarget,
+    sessions: Set<TcpSession>,
+  ) {
     this.#core = core;
     this.#snapshot = snapshot;
     this.#down = down;
@@ -84,7 +91,8 @@ export class OutboundTcp implements Asker {
       r.cluster = decision.clusterName;
     }
     this.#core.observer.tcpOpen(r);
-    if (!decision?.cluster) return this.#fail(decision ? 'NC' : 'NR', decision ? 'cluster_not_found' : 'route_not_found');
+    if (!decision?.cluster)
+      return this.#fail(decision ? 'NC' : 'NR', decision ? 'cluster_not_found' : 'route_not_found');
     this.#cluster = decision.cluster;
     if (!acquireConnection(decision.cluster)) return this.#fail('UO', 'overflow');
     this.#counted = true;
@@ -195,5 +203,4 @@ export class OutboundTcp implements Asker {
     this.#record.durationMs = this.#core.nowMs() - this.#startMs;
     this.#core.observer.tcpClose(this.#record);
   }
-
 }

@@ -1,5 +1,5 @@
 /** All plaintext upstreams of a proxy: its own application, and destinations without a proxy. */
-import { type PoolDeps, type PoolSettings, Http1Pool, defaultPoolSettings } from './http1-pool.ts';
+import { defaultPoolSettings, Http1Pool, type PoolDeps, type PoolSettings } from './http1-pool.ts';
 import { Http2Pool } from './http2-pool.ts';
 import type { LanePool } from './lane.ts';
 

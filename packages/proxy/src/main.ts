@@ -1,0 +1,242 @@
+/** The sidecar's process: bootstrap → certificate → plan → listeners → ready; SIGTERM drains and exits 0. */
+import { chownSync, mkdirSync } from 'node:fs';
+import { createClient } from '@connectrpc/connect';
+import type { Logger } from '@weft/base';
+import { WeftError } from '@weft/base';
+import { dieWithParent, dropPrivileges, loadSystemCalls, originalDestination } from '@weft/capture';
+import { resolveName } from '@weft/engine';
+import {
+  clientTlsOptions,
+  type Identity,
+  IdentityClient,
+  parseSpiffeId,
+  spiffeIdFromCertificate,
+} from '@weft/identity';
+import { CertificateService } from '@weft/plan';
+import { EdgeAggregator, Registry } from '@weft/telemetry';
+import { encodeResponse, parseQuery } from '@weft/wire';
+import { AdsClient, type Channel, createChannel } from '@weft/xds';
+import pino from 'pino';
+import { startAdmin } from './admin/server.ts';
+import { endpointStatusOf } from './admin/state.ts';
+import { type Bootstrap, readBootstrap } from './bootstrap.ts';
+import { DataPlane } from './data-plane.ts';
+import { startDnsServer } from './dns/server.ts';
+import { LineWriter } from './observe/line-writer.ts';
+import { MeshObserver } from './observe/observer.ts';
+import { ReferenceIndex } from './observe/references.ts';
+import { PLAN_TYPES, PlanStore } from './plan-store.ts';
+import { TelemetryPush } from './report.ts';
+
+const DEFAULT_DRAIN_MS = 5000;
+
+/** Runs until SIGTERM. Throws WeftError where it cannot start; afterwards errors are logged, never fatal. */
+export async function main(): Promise<void> {
+  const path = process.env.WEFT_BOOTSTRAP;
+  if (!path)
+    throw new WeftError(
+      'bootstrap',
+      'WEFT_BOOTSTRAP is not set: it names the JSON file that tells the proxy who it is',
+    );
+  const b = readBootstrap(path);
+  const parent = Number(process.env.WEFT_PARENT_PID);
+  if (Number.isInteger(parent) && parent > 1) dieWithParent(parent);
+  const logger = pino(
+    { level: b.logLevel ?? 'info', base: { instance: b.instance } },
+    pino.destination({ fd: 2, sync: false }),
+  ) as unknown as Logger;
+  process.on('uncaughtException', (error) => logger.error({ error: error.stack ?? String(error) }, 'uncaught error'));
+  process.on('unhandledRejection', (error) => logger.error({ error: String(error) }, 'unhandled rejection'));
+  if (b.capture === 'transparent') loadSystemCalls();
+  for (const dir of [b.identityDir, b.snapshotDir]) {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    if (b.uid && process.getuid?.() === 0) chownSync(dir, b.uid, b.gid ?? b.uid);
+  }
+  if (b.uid) dropPrivileges(b.uid, b.gid ?? b.uid);
+  await run(b, logger);
+}
+
+async function run(b: Bootstrap, logger: Logger): Promise<void> {
+  const registry = new Registry();
+  const count = (name: string): void => registry.count(name);
+  const edges = new EdgeAggregator({ count });
+  const references = new ReferenceIndex();
+  const lines = new LineWriter({ fd: 1, count });
+  const observer = new MeshObserver({
+    registry,
+    edges,
+    log: b.accessLog === false ? undefined : (line) => lines.line(line),
+    where: (ref) => references.where(ref),
+  });
+  const plane = new DataPlane({
+    address: b.address,
+    capture: b.capture,
+    bind: b.bind,
+    proxySecret: b.proxySecret,
+    observer,
+    logger,
+    originalDestination: b.capture === 'transparent' ? originalDestination : undefined,
+  });
+  let firstPlan: () => void = () => {};
+  const planned = new Promise<void>((resolve) => {
+    firstPlan = resolve;
+  });
+  const store = new PlanStore({
+    dir: b.snapshotDir,
+    logger,
+    onApplied: (snapshot, epoch) => {
+      plane.apply(snapshot, epoch);
+      firstPlan();
+    },
+    onReferences: (r) => references.update(r),
+  });
+
+  const { host, port } = splitAddress(b.controlAddress);
+  let token = b.token;
+  let ads: AdsClient | undefined;
+  let push: TelemetryPush | undefined;
+  const identity = new IdentityClient({
+    dir: b.identityDir,
+    logger,
+    signCsr: async (csrPem) => {
+      const channel = openChannel(b, host, port, identity.valid ? identity.current() : undefined);
+      try {
+        const answer = await createClient(CertificateService, channel.transport).sign(
+          { csrPem, token: identity.valid ? '' : (token ?? '') },
+          { timeoutMs: 10_000 },
+        );
+        token = undefined;
+        return { chainPem: answer.chainPem, rootPem: answer.rootPem };
+      } finally {
+        channel.close();
+      }
+    },
+    onRotate: (next, previous) => {
+      plane.setIdentity(next);
+      if (previous) {
+        ads?.reconnect();
+        push?.reconnect();
+      }
+    },
+  });
+  let ready = false;
+  const admin = await startAdmin({
+    bind: b.bind,
+    metrics: registry,
+    logger,
+    state: {
+      bootstrap: b,
+      get ready() {
+        return ready;
+      },
+      get draining() {
+        return plane.core.draining;
+      },
+      get epoch() {
+        return store.epoch;
+      },
+      get parts() {
+        return store.parts;
+      },
+      get endpoints() {
+        return store.endpoints;
+      },
+      get references() {
+        return store.references;
+      },
+      get certificate() {
+        const i = identity.current();
+        return i && { spiffeId: i.spiffeId, serial: i.serial, notBeforeMs: i.notBeforeMs, notAfterMs: i.notAfterMs };
+      },
+      counts: () => plane.counts(),
+      endpointStatus: () => endpointStatusOf(store.snapshot),
+    },
+  });
+  const stop = stopper(async () => {
+    ready = false;
+    logger.info({}, 'draining');
+    await plane.drain(store.snapshot?.self?.drainMs || DEFAULT_DRAIN_MS);
+    store.save();
+    await Promise.race([push?.stop(), new Promise((resolve) => setTimeout(resolve, 1000))]);
+    ads?.stop();
+    identity.stop();
+    await Promise.race([
+      Promise.all([lines.drained(), admin.close()]),
+      new Promise((resolve) => setTimeout(resolve, 1000)),
+    ]);
+  }, logger);
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+
+  await identity.start();
+  const initial = store.load(b.instance);
+  ads = new AdsClient({
+    connect: () => openChannel(b, host, port, identity.current()),
+    node: { id: b.instance, cluster: b.mesh },
+    types: PLAN_TYPES,
+    initial,
+    logger,
+    onUpdate: (type, change) => store.update(type, change),
+  });
+  ads.start();
+  push = new TelemetryPush(b.instance, edges, () => openChannel(b, host, port, identity.current()), logger);
+  push.start();
+  if (b.bind.dns) {
+    await startDnsServer({
+      bind: {
+        hosts: b.bind.dns.host === '127.0.0.1' ? ['127.0.0.1', '::1'] : [b.bind.dns.host],
+        port: b.bind.dns.port,
+      },
+      codec: { parseQuery, encodeResponse },
+      resolve: (name) => (store.snapshot ? resolveName(store.snapshot, name) : undefined),
+      upstreams: b.dnsUpstreams ?? [],
+      count,
+      logger,
+    });
+  }
+  await planned;
+  await plane.listen();
+  ready = true;
+  logger.info({ epoch: String(store.epoch) }, 'ready');
+}
+
+/** A connection to the control plane: with the own certificate where there is one, else only its roots are checked. */
+function openChannel(b: Bootstrap, host: string, port: number, identity: Identity | undefined): Channel {
+  if (identity) return createChannel({ host, port, tls: { ...clientTlsOptions(identity) } });
+  return createChannel({
+    host,
+    port,
+    tls: {
+      ca: b.rootPem,
+      minVersion: 'TLSv1.3',
+      // Chained to the mesh's root by the TLS library; the name is an identity of the trust domain, not a host.
+      checkServerIdentity: (_name, certificate) => {
+        const peer = spiffeIdFromCertificate(certificate.raw);
+        if ('error' in peer) return new Error(peer.error);
+        return parseSpiffeId(peer.spiffeId)?.trustDomain === b.trustDomain
+          ? undefined
+          : new Error(`control plane is ${peer.spiffeId}`);
+      },
+    },
+  });
+}
+
+function splitAddress(address: string): { host: string; port: number } {
+  const colon = address.lastIndexOf(':');
+  const port = Number(address.slice(colon + 1));
+  if (colon < 1 || !Number.isInteger(port) || port < 1 || port > 65_535) {
+    throw new WeftError('bootstrap.invalid', `controlAddress ${JSON.stringify(address)} must be host:port`);
+  }
+  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port };
+}
+
+function stopper(work: () => Promise<void>, logger: Logger): () => void {
+  let stopping = false;
+  return () => {
+    if (stopping) return;
+    stopping = true;
+    work()
+      .catch((error) => logger.error({ error: String(error) }, 'the drain failed'))
+      .finally(() => process.exit(0));
+  };
+}

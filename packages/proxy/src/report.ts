@@ -1,0 +1,104 @@
+/** Sends what was observed to the control plane each second. A report that failed goes again before the next. */
+import { create } from '@bufbuild/protobuf';
+import { createClient } from '@connectrpc/connect';
+import type { Logger } from '@weft/base';
+import { Reporter, type TelemetryReport, TelemetryReportSchema, TelemetryService } from '@weft/plan';
+import type { EdgeAggregator } from '@weft/telemetry';
+import type { Channel } from '@weft/xds';
+
+const EVERY_MS = 1000;
+const TIMEOUT_MS = 3000;
+
+export class TelemetryPush {
+  #open: () => Channel;
+  #edges: EdgeAggregator;
+  #instance: string;
+  #logger: Logger;
+  #channel: Channel | undefined;
+  #sequence = 0n;
+  #startMs = BigInt(Date.now());
+  #unsent: TelemetryReport | undefined;
+  #busy = false;
+  #failing = false;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(instance: string, edges: EdgeAggregator, open: () => Channel, logger: Logger) {
+    this.#instance = instance;
+    this.#edges = edges;
+    this.#open = open;
+    this.#logger = logger;
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => void this.push(), EVERY_MS);
+    this.#timer.unref();
+  }
+
+  /** The certificate changed: the next report goes by a new connection. */
+  reconnect(): void {
+    this.#channel?.close();
+    this.#channel = undefined;
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.push();
+    this.reconnect();
+  }
+
+  async push(): Promise<void> {
+    if (this.#busy) return;
+    this.#busy = true;
+    try {
+      this.#unsent ??= this.#collect();
+      if (this.#unsent) {
+        this.#channel ??= this.#open();
+        await createClient(TelemetryService, this.#channel.transport).push(this.#unsent, { timeoutMs: TIMEOUT_MS });
+        this.#unsent = undefined;
+      }
+      this.#failing = false;
+    } catch (error) {
+      // Once per outage: the control plane's absence is nothing to fill a log with.
+      if (!this.#failing) this.#logger.warn({ error: String(error) }, 'telemetry was not delivered; it is kept');
+      this.#failing = true;
+      this.reconnect();
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #collect(): TelemetryReport | undefined {
+    const { deltas, inFlight } = this.#edges.takeDeltas();
+    if (deltas.length === 0 && inFlight.length === 0) return undefined;
+    const common = (e: {
+      source: string;
+      sourceNamespace: string;
+      destination: string;
+      version: string;
+      mtls: boolean;
+    }) => ({
+      sourceWorkload: e.source,
+      sourceNamespace: e.sourceNamespace,
+      destinationService: e.destination,
+      destinationVersion: e.version,
+      // A proxied caller tells of its own calls; what is told here of an unknown one was seen at the destination.
+      reporter: e.source === 'unknown' || e.source === '' ? Reporter.DESTINATION : Reporter.SOURCE,
+      mtls: e.mtls,
+    });
+    return create(TelemetryReportSchema, {
+      instance: this.#instance,
+      sequence: ++this.#sequence,
+      startMs: this.#startMs,
+      edges: deltas.map((d) => ({
+        ...common(d),
+        responseCode: d.code,
+        grpcStatus: d.grpcStatus,
+        responseFlags: d.flags,
+        requests: BigInt(d.requests),
+        durationSumMs: d.durationSumMs,
+        buckets: d.buckets,
+      })),
+      inFlight: inFlight.map((g) => ({ ...common(g), inFlight: g.inFlight })),
+    });
+  }
+}

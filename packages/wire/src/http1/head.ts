@@ -70,12 +70,14 @@ export class HeadBuffer {
     if (this.used === 0) {
       let start = from;
       // RFC 9112 2.2: one empty line before a request line is to be ignored (old clients send it after a POST).
-      if (bytes[start] === 13) {
+      if (bytes[start] === 13 && !this.skippedEmptyLine) {
         if (start + 1 === bytes.length) return this.keep(bytes, start);
         this.skipEmptyLine(bytes[start + 1]);
         start += 2;
         if (start === bytes.length) return -1;
       }
+      // A second one is refused at its first byte, so that the verdict does not depend on how the bytes came.
+      if (this.skippedEmptyLine && bytes[start] === 13) this.skipEmptyLine(13);
       const end = bytes.indexOf('\r\n\r\n', start, 'latin1');
       if (end === -1) return this.keep(bytes, start);
       this.checkSize(end - start);

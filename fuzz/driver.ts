@@ -107,7 +107,7 @@ const http1Server: Target = {
     server.closed('end of the input');
     if (server.open !== 0) throw new Error('an exchange is left after the connection');
     // Of several faults the one seen first depends on the pieces; that the input is refused, and where, does not.
-    return seen + sink.text.replace(/HTTP\/1\.1 [45]\d\d [^]*$/, '<refused>');
+    return seen + sink.text.replace(/HTTP\/1\.1 [45]\d\d [\s\S]*$/, '<refused>');
   },
 };
 

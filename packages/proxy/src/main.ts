@@ -5,13 +5,7 @@ import type { Logger } from '@weft/base';
 import { WeftError } from '@weft/base';
 import { dieWithParent, dropPrivileges, loadSystemCalls, originalDestination } from '@weft/capture';
 import { resolveName } from '@weft/engine';
-import {
-  clientTlsOptions,
-  type Identity,
-  IdentityClient,
-  parseSpiffeId,
-  spiffeIdFromCertificate,
-} from '@weft/identity';
+import { controlTlsOptions, type Identity, IdentityClient } from '@weft/identity';
 import { CertificateService } from '@weft/plan';
 import { EdgeAggregator, Registry } from '@weft/telemetry';
 import { encodeResponse, parseQuery } from '@weft/wire';
@@ -200,25 +194,10 @@ async function run(b: Bootstrap, logger: Logger): Promise<void> {
   logger.info({ epoch: String(store.epoch) }, 'ready');
 }
 
-/** A connection to the control plane: with the own certificate where there is one, else only its roots are checked. */
+/** A connection to the control plane, which must prove its own id; with the own certificate where there is one. */
 function openChannel(b: Bootstrap, host: string, port: number, identity: Identity | undefined): Channel {
-  if (identity) return createChannel({ host, port, tls: { ...clientTlsOptions(identity) } });
-  return createChannel({
-    host,
-    port,
-    tls: {
-      ca: b.rootPem,
-      minVersion: 'TLSv1.3',
-      // Chained to the mesh's root by the TLS library; the name is an identity of the trust domain, not a host.
-      checkServerIdentity: (_name, certificate) => {
-        const peer = spiffeIdFromCertificate(certificate.raw);
-        if ('error' in peer) return new Error(peer.error);
-        return parseSpiffeId(peer.spiffeId)?.trustDomain === b.trustDomain
-          ? undefined
-          : new Error(`control plane is ${peer.spiffeId}`);
-      },
-    },
-  });
+  const { rootPem, trustDomain } = b;
+  return createChannel({ host, port, tls: controlTlsOptions({ rootPem, trustDomain, identity }) });
 }
 
 function splitAddress(address: string): { host: string; port: number } {

@@ -90,11 +90,17 @@ export class InboundListener {
     new Detector(pipe, core.timers, (kind, hold) => {
       if (kind === 'tls') {
         const hello = parseClientHello(Buffer.concat(hold.chunks));
-        if (hello === 'more') return this.#waitHello(pipe, hold, port, strict);
+        if (hello === 'more') {
+          this.#waitHello(pipe, hold, port, strict);
+          return;
+        }
         this.#tlsOrOpaque(pipe, hold, port, strict, typeof hello === 'object' ? hello : undefined);
         return;
       }
-      if (strict) return this.#refuse(pipe, port);
+      if (strict) {
+        this.#refuse(pipe, port);
+        return;
+      }
       if (kind === 'tcp' || inbound?.protocol === Protocol.TLS) this.#opaque(pipe, hold, port, undefined, '');
       else this.#http(pipe, hold, port, undefined, kind);
     });
@@ -135,7 +141,10 @@ export class InboundListener {
       this.#tls.emit('connection', socket);
       return;
     }
-    if (strict) return this.#refuse(pipe, port);
+    if (strict) {
+      this.#refuse(pipe, port);
+      return;
+    }
     this.#opaque(pipe, hold, port, undefined, hello?.sni ?? '');
   }
 

@@ -91,10 +91,15 @@ export class OutboundTcp implements Asker {
       r.cluster = decision.clusterName;
     }
     this.#core.observer.tcpOpen(r);
-    if (!decision?.cluster)
-      return this.#fail(decision ? 'NC' : 'NR', decision ? 'cluster_not_found' : 'route_not_found');
+    if (!decision?.cluster) {
+      this.#fail(decision ? 'NC' : 'NR', decision ? 'cluster_not_found' : 'route_not_found');
+      return;
+    }
     this.#cluster = decision.cluster;
-    if (!acquireConnection(decision.cluster)) return this.#fail('UO', 'overflow');
+    if (!acquireConnection(decision.cluster)) {
+      this.#fail('UO', 'overflow');
+      return;
+    }
     this.#counted = true;
     this.#next();
   }
@@ -102,7 +107,10 @@ export class OutboundTcp implements Asker {
   #next(): void {
     const cluster = this.#cluster as ClusterView;
     const picked = pickEndpoint(this.#snapshot, cluster, this.#core.random, this.#core.nowMs(), this.#tried);
-    if (picked === 'none') return this.#fail('UH', 'no_healthy_upstream');
+    if (picked === 'none') {
+      this.#fail('UH', 'no_healthy_upstream');
+      return;
+    }
     this.#tried.push(picked);
     this.#endpoint = picked;
     onStart(picked);
@@ -157,8 +165,12 @@ export class OutboundTcp implements Asker {
       onEnd(e);
       onResult(e, this.#cluster, { status: 0, local: 'connect' }, this.#core.nowMs());
       this.#endpoint = undefined;
-      if (this.#tried.length < CONNECT_ATTEMPTS && this.#hold.lost === undefined) return this.#next();
-      return this.#fail('UF,URX', detail);
+      if (this.#tried.length < CONNECT_ATTEMPTS && this.#hold.lost === undefined) {
+        this.#next();
+        return;
+      }
+      this.#fail('UF,URX', detail);
+      return;
     }
     this.#fail('UF', detail);
   }
@@ -166,7 +178,8 @@ export class OutboundTcp implements Asker {
   #join(up: Pipe): void {
     if (this.#hold.lost !== undefined) {
       up.abort();
-      return this.#fail('DC', 'downstream_remote_disconnect');
+      this.#fail('DC', 'downstream_remote_disconnect');
+      return;
     }
     if (this.#endpoint && this.#cluster) onResult(this.#endpoint, this.#cluster, { status: 200 }, this.#core.nowMs());
     const session: TcpSession = { destroy: (detail) => splice.destroy(detail) };

@@ -152,7 +152,7 @@ export class Http1Pool implements LanePool, Ticking {
   #nextWaiting(): Asker | undefined {
     for (;;) {
       const asker = this.#waiting.shift();
-      if (!asker || !asker.abandoned) return asker;
+      if (!asker?.abandoned) return asker;
     }
   }
 

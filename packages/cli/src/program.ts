@@ -1,6 +1,7 @@
 /** The command tree. Each command is a file of its own; the long-running ones load their package when called. */
 import { Command } from 'commander';
 import { addControlPlane } from './commands/control-plane.ts';
+import { addDemo } from './commands/demo.ts';
 import { addDown } from './commands/down.ts';
 import { addLogs } from './commands/logs.ts';
 import { addProxy } from './commands/proxy.ts';
@@ -22,6 +23,7 @@ export function buildProgram(): Command {
     .configureHelp({ helpWidth: 100 });
   for (const add of [
     addUp,
+    addDemo,
     addDown,
     addPs,
     addLogs,

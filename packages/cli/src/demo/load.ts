@@ -65,7 +65,15 @@ function send(): void {
 function report(): void {
   const sorted = [...latencies].sort((a, b) => a - b);
   const at = (q: number): number => Math.round((sorted[Math.floor(sorted.length * q)] ?? 0) * 10) / 10;
-  const line = { requests, failures, inFlight, byStatus: Object.fromEntries(byStatus), failed: Object.fromEntries(failedPaths), p50Ms: at(0.5), p99Ms: at(0.99) };
+  const line = {
+    requests,
+    failures,
+    inFlight,
+    byStatus: Object.fromEntries(byStatus),
+    failed: Object.fromEntries(failedPaths),
+    p50Ms: at(0.5),
+    p99Ms: at(0.99),
+  };
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 

@@ -16,11 +16,13 @@ export interface Row {
   name: string;
   workload: string;
   namespace: string;
+  state: string;
   address: string;
-  ready: boolean;
-  proxy: string;
+  netns?: string;
   pid?: number;
   proxyPid?: number;
+  injected: boolean;
+  restarts: number;
 }
 
 let counter = 0;
@@ -34,7 +36,7 @@ export class TestMesh {
   #child!: ChildProcess;
   #exit!: Promise<number>;
 
-  constructor(capture: "transparent" | "explicit") {
+  constructor(capture: 'transparent' | 'explicit') {
     this.capture = capture;
     counter += 1;
     this.name = `t${process.pid % 10_000}x${counter}`;
@@ -90,7 +92,7 @@ export class TestMesh {
   }
 
   ps(): Row[] {
-    return JSON.parse(this.weft('ps', '-o', 'json')) as Row[];
+    return (JSON.parse(this.weft('ps', '-o', 'json')) as { instances: Row[] }).instances;
   }
 
   /** Waits until `what` is true, asking again and again; fails with the mesh's own output. */
@@ -111,7 +113,7 @@ export class TestMesh {
   async ready(timeoutMs = 60_000): Promise<void> {
     await this.until('all ready', timeoutMs, () => {
       const rows = this.ps();
-      return rows.length > 0 && rows.every((r) => r.ready);
+      return rows.length > 0 && rows.every((r) => r.state === 'ready' || r.state === 'completed');
     });
   }
 
@@ -131,8 +133,9 @@ export class TestMesh {
     return request(this.row(workload).address, port, path, body);
   }
 
-  logs(name: string): string {
-    return this.weft('logs', name);
+  /** The last lines of an application, or of its proxy (whose access log it is). */
+  logs(name: string, proxy = false): string {
+    return this.weft('logs', name, '--lines', '2000', ...(proxy ? ['--proxy'] : []));
   }
 
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number> {

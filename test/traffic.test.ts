@@ -134,7 +134,10 @@ spec:
 /** |k − np| within 4.5 standard deviations. */
 function near(k: number | undefined, n: number, p: number, what: string): void {
   const sigma = Math.sqrt(n * p * (1 - p));
-  assert.ok(Math.abs((k ?? 0) - n * p) <= 4.5 * sigma, `${what}: ${k} of ${n}, expected ${p * 100} % ± ${(450 * sigma) / n}`);
+  assert.ok(
+    Math.abs((k ?? 0) - n * p) <= 4.5 * sigma,
+    `${what}: ${k} of ${n}, expected ${p * 100} % ± ${(450 * sigma) / n}`,
+  );
 }
 
 const run = async (mesh: TestMesh, from: string, call: object) => {
@@ -160,11 +163,19 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
     });
 
     await t.test('a header decides, and a header with weights splits only its own', async () => {
-      const canary = await run(mesh, 'cart', { url: `${pay}/charge`, count: 500, headers: { 'x-canary-test': 'true' } });
+      const canary = await run(mesh, 'cart', {
+        url: `${pay}/charge`,
+        count: 500,
+        headers: { 'x-canary-test': 'true' },
+      });
       assert.deepEqual(canary.versions, { v2: 500 });
       const half = await run(mesh, 'cart', { url: `${pay}/charge`, count: 2000, headers: { 'x-canary-half': 'true' } });
       near(half.versions.v2, 2000, 0.5, 'half');
-      const stable = await run(mesh, 'cart', { url: `${pay}/charge`, count: 500, headers: { 'x-stable-test': 'true' } });
+      const stable = await run(mesh, 'cart', {
+        url: `${pay}/charge`,
+        count: 500,
+        headers: { 'x-stable-test': 'true' },
+      });
       assert.deepEqual(stable.versions, { v1: 500 });
     });
 
@@ -187,7 +198,9 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
       assert.deepEqual((await run(mesh, 'frontend', { url: `${pay}/admin` })).statuses, { '200': 1 });
       assert.deepEqual((await run(mesh, 'frontend', { url: `${pay}/charge` })).statuses, { '403': 1 });
       await mesh.until('an access log line with policy, file and line', 5000, () =>
-        ['payment-v1', 'payment-v2'].some((w) => /"policy":"shop\/payment-callers".*security\.yaml:\d+/.test(mesh.logs(w))),
+        ['payment-v1', 'payment-v2'].some((w) =>
+          /"policy":"shop\/payment-callers".*security\.yaml:\d+/.test(mesh.logs(w, true)),
+        ),
       );
     });
 
@@ -195,7 +208,7 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
       const r = await run(mesh, 'cart', { url: `${pay}/slow?sleep=6000` });
       assert.deepEqual(r.statuses, { '504': 1 });
       assert.ok(r.minMs >= 4990 && r.maxMs <= 5400, `${r.minMs}`);
-      await mesh.until('flag UT', 5000, () => /"response_flags":"UT"/.test(mesh.logs('cart')));
+      await mesh.until('flag UT', 5000, () => /"response_flags":"UT"/.test(mesh.logs('cart', true)));
     });
 
     await t.test('the application sees who called, and nothing of the mesh', async () => {
@@ -211,18 +224,21 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
       assert.equal(seen['x-weft-port'], undefined);
     });
 
-    await t.test('new weights under 500 requests/s: within a second, none fails; a broken file changes nothing', async () => {
-      const load = run(mesh, 'cart', { url: `${pay}/charge`, count: 2500, rate: 500 });
-      await new Promise((resolve) => setTimeout(resolve, 1500));
-      mesh.write('traffic.yaml', traffic(100));
-      await new Promise((resolve) => setTimeout(resolve, 1000));
-      const after = await run(mesh, 'cart', { url: `${pay}/charge`, count: 200 });
-      assert.deepEqual(after.versions, { v2: 200 });
-      const r = await load;
-      assert.deepEqual(r.statuses, { '200': 2500 }, JSON.stringify(r));
-      mesh.write('traffic.yaml', traffic(100, 'nosuch'));
-      await mesh.until('the refusal is printed', 5000, () => /traffic\.yaml:\d+.*nosuch/.test(mesh.output));
-      assert.deepEqual((await run(mesh, 'cart', { url: `${pay}/charge`, count: 200 })).versions, { v2: 200 });
-    });
+    await t.test(
+      'new weights under 500 requests/s: within a second, none fails; a broken file changes nothing',
+      async () => {
+        const load = run(mesh, 'cart', { url: `${pay}/charge`, count: 2500, rate: 500 });
+        await new Promise((resolve) => setTimeout(resolve, 1500));
+        mesh.write('traffic.yaml', traffic(100));
+        await new Promise((resolve) => setTimeout(resolve, 1000));
+        const after = await run(mesh, 'cart', { url: `${pay}/charge`, count: 200 });
+        assert.deepEqual(after.versions, { v2: 200 });
+        const r = await load;
+        assert.deepEqual(r.statuses, { '200': 2500 }, JSON.stringify(r));
+        mesh.write('traffic.yaml', traffic(100, 'nosuch'));
+        await mesh.until('the refusal is printed', 5000, () => /traffic\.yaml:\d+.*nosuch/.test(mesh.output));
+        assert.deepEqual((await run(mesh, 'cart', { url: `${pay}/charge`, count: 200 })).versions, { v2: 200 });
+      },
+    );
   });
 }

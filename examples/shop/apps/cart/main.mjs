@@ -1,6 +1,7 @@
 // Carts and checkout: three stock checks (one after the other, or together with CART_PARALLEL=1), a payment, a ledger line.
-import { call, inherited, serve } from '../lib/http.mjs';
+
 import { addToLedger } from '../ledger/client.mjs';
+import { call, inherited, serve } from '../lib/http.mjs';
 
 const ITEMS = ['tea', 'cup', 'pot'];
 

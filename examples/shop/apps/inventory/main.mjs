@@ -1,7 +1,11 @@
 // The same service as main.go, for machines without Go.
 import { serve } from '../lib/http.mjs';
 
-const STOCK = new Map([['tea', 120], ['cup', 33], ['pot', 5]]);
+const STOCK = new Map([
+  ['tea', 120],
+  ['cup', 33],
+  ['pot', 5],
+]);
 
 serve('inventory', async (_request, url) => {
   if (url.pathname === '/healthz') return { json: { ok: true } };

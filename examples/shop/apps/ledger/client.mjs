@@ -9,8 +9,12 @@ function dial() {
   if (!proxy) return Promise.resolve(net.connect(to.port, to.host));
   const url = new URL(proxy);
   const socket = net.connect(Number(url.port), url.hostname);
-  const login = Buffer.from(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`).toString('base64');
-  socket.write(`CONNECT ${to.host}:${to.port} HTTP/1.1\r\nhost: ${to.host}:${to.port}\r\nproxy-authorization: Basic ${login}\r\n\r\n`);
+  const login = Buffer.from(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`).toString(
+    'base64',
+  );
+  socket.write(
+    `CONNECT ${to.host}:${to.port} HTTP/1.1\r\nhost: ${to.host}:${to.port}\r\nproxy-authorization: Basic ${login}\r\n\r\n`,
+  );
   return new Promise((resolve, reject) => {
     let head = '';
     socket.once('error', reject);

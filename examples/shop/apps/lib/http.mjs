@@ -3,8 +3,19 @@
 import http from 'node:http';
 
 // The one thing the services do for tracing and tests: headers that came in go out with what they cause.
-const COPIED = ['traceparent', 'tracestate', 'b3', 'x-b3-traceid', 'x-b3-spanid', 'x-b3-parentspanid', 'x-b3-sampled',
-  'x-b3-flags', 'x-request-id', 'x-canary-test', 'x-chaos-test'];
+const COPIED = [
+  'traceparent',
+  'tracestate',
+  'b3',
+  'x-b3-traceid',
+  'x-b3-spanid',
+  'x-b3-parentspanid',
+  'x-b3-sampled',
+  'x-b3-flags',
+  'x-request-id',
+  'x-canary-test',
+  'x-chaos-test',
+];
 const copy = process.env.PROPAGATE_HEADERS !== '0';
 
 export function inherited(request) {
@@ -15,7 +26,10 @@ export function inherited(request) {
 
 export function serviceAddress(name, defaultPort) {
   const key = name.toUpperCase().replaceAll('-', '_');
-  return { host: process.env[`${key}_SERVICE_HOST`] ?? name, port: Number(process.env[`${key}_SERVICE_PORT`] ?? defaultPort) };
+  return {
+    host: process.env[`${key}_SERVICE_HOST`] ?? name,
+    port: Number(process.env[`${key}_SERVICE_PORT`] ?? defaultPort),
+  };
 }
 
 const agent = new http.Agent({ keepAlive: true, maxSockets: 256 });
@@ -24,8 +38,16 @@ const agent = new http.Agent({ keepAlive: true, maxSockets: 256 });
 export function call(name, method, path, headers = {}, body = undefined, defaultPort = 8080) {
   const to = serviceAddress(name, defaultPort);
   const text = body === undefined ? undefined : JSON.stringify(body);
-  const options = { agent, method, host: to.host, port: to.port, path, headers: { ...headers, host: `${to.host}:${to.port}` } };
-  if (text !== undefined) Object.assign(options.headers, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) });
+  const options = {
+    agent,
+    method,
+    host: to.host,
+    port: to.port,
+    path,
+    headers: { ...headers, host: `${to.host}:${to.port}` },
+  };
+  if (text !== undefined)
+    Object.assign(options.headers, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) });
   const proxy = process.env.http_proxy ?? process.env.HTTP_PROXY;
   if (proxy) {
     const url = new URL(proxy);
@@ -33,7 +55,9 @@ export function call(name, method, path, headers = {}, body = undefined, default
     options.host = url.hostname;
     options.port = Number(url.port || 80);
     if (url.username) {
-      const login = Buffer.from(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`).toString('base64');
+      const login = Buffer.from(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`).toString(
+        'base64',
+      );
       options.headers['proxy-authorization'] = `Basic ${login}`;
     }
   }
@@ -45,7 +69,11 @@ export function call(name, method, path, headers = {}, body = undefined, default
       response.on('end', () => {
         const raw = Buffer.concat(parts).toString();
         let json;
-        try { json = JSON.parse(raw); } catch { json = { text: raw }; }
+        try {
+          json = JSON.parse(raw);
+        } catch {
+          json = { text: raw };
+        }
         resolve({ status: response.statusCode, headers: response.headers, json });
       });
     });
@@ -68,7 +96,11 @@ export function serve(name, route, defaultPort = 8080) {
         answer = { status: 502, json: { service: name, error: String(error.message ?? error) } };
       }
       const text = JSON.stringify(answer.json);
-      response.writeHead(answer.status ?? 200, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text), ...answer.headers });
+      response.writeHead(answer.status ?? 200, {
+        'content-type': 'application/json',
+        'content-length': Buffer.byteLength(text),
+        ...answer.headers,
+      });
       response.end(text);
     });
   });

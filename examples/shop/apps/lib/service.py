@@ -12,6 +12,8 @@ def serve(name, route, default_port=8080):
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body leave together
+        disable_nagle_algorithm = True
 
         def answer(self):
             length = int(self.headers.get("content-length") or 0)

@@ -10,6 +10,8 @@ export function recommend(sku, headers) {
   const metadata = new grpc.Metadata();
   for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
   return new Promise((resolve, reject) => {
-    client.Similar({ sku }, metadata, { deadline: Date.now() + 5000 }, (error, answer) => (error ? reject(error) : resolve(answer)));
+    client.Similar({ sku }, metadata, { deadline: Date.now() + 5000 }, (error, answer) =>
+      error ? reject(error) : resolve(answer),
+    );
   });
 }

@@ -94,7 +94,9 @@ async function grpcJs(): Promise<() => void> {
   const Client = grpc.makeGenericClientConstructor({ delta: method } as unknown as grpc.ServiceDefinition, 'Ads');
   const client = new Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure());
   await measure('grpc-js', async (rounds) => {
-    const call = (client as unknown as { delta(): grpc.ClientDuplexStream<DeltaDiscoveryRequest, typeof answer> }).delta();
+    const call = (
+      client as unknown as { delta(): grpc.ClientDuplexStream<DeltaDiscoveryRequest, typeof answer> }
+    ).delta();
     await new Promise<void>((resolve, reject) => {
       let left = rounds;
       call.on('error', reject);

@@ -38,7 +38,9 @@ for (const path of globSync('packages/*/src/**/*.ts', { cwd: root })) {
     dependencies?: Record<string, string>;
   };
   const text = readFileSync(join(root, path), 'utf8');
-  for (const match of text.matchAll(/(?:^|\n)\s*(?:import|export)\s(?:[^'";]*?\sfrom\s)?['"]([^'"]+)['"]|import\(['"]([^'"]+)['"]\)/g)) {
+  for (const match of text.matchAll(
+    /(?:^|\n)\s*(?:import|export)\s(?:[^'";]*?\sfrom\s)?['"]([^'"]+)['"]|import\(['"]([^'"]+)['"]\)/g,
+  )) {
     const target = (match[1] ?? match[2]) as string;
     const line = text.slice(0, match.index).split('\n').length;
     const say = (what: string) => problems.push(`${path}:${line}: ${what}`);
@@ -54,7 +56,9 @@ for (const path of globSync('packages/*/src/**/*.ts', { cwd: root })) {
         if (!isTest) say(`${target}: only tests import the testing kit`);
       } else if (LAYERS[other] === undefined) say(`${target}: no such package`);
       else if ((LAYERS[other] as number) >= (LAYERS[name] as number) && !isTest)
-        say(`${target}: layer ${LAYERS[name]} (${name}) may import only lower layers, ${other} is of layer ${LAYERS[other]}`);
+        say(
+          `${target}: layer ${LAYERS[name]} (${name}) may import only lower layers, ${other} is of layer ${LAYERS[other]}`,
+        );
       else if (!isTest && manifest.dependencies?.[target] === undefined) say(`${target}: not in ${name}/package.json`);
     } else {
       const bare = target.startsWith('@') ? target.split('/').slice(0, 2).join('/') : (target.split('/')[0] as string);

@@ -7,12 +7,15 @@ export default async function* report(source) {
   const failures = [];
   for await (const event of source) {
     if (event.type === 'test:pass' && event.data.details?.type !== 'suite') {
-      if (event.data.skip !== undefined) skipped.push(`${event.data.name}: ${event.data.skip === true ? 'no reason given' : event.data.skip}`);
+      if (event.data.skip !== undefined)
+        skipped.push(`${event.data.name}: ${event.data.skip === true ? 'no reason given' : event.data.skip}`);
       else passed += 1;
     } else if (event.type === 'test:fail') {
       if (event.data.details?.type !== 'suite') failed += 1;
       const error = event.data.details?.error;
-      failures.push(`✖ ${event.data.name} (${event.data.file}:${event.data.line})\n${error?.cause?.stack ?? error?.cause ?? error?.stack ?? error}\n`);
+      failures.push(
+        `✖ ${event.data.name} (${event.data.file}:${event.data.line})\n${error?.cause?.stack ?? error?.cause ?? error?.stack ?? error}\n`,
+      );
     } else if (event.type === 'test:stderr' && process.env.WEFT_TEST_VERBOSE) yield event.data.message;
   }
   for (const failure of failures) yield `${failure}\n`;

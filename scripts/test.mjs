@@ -43,6 +43,18 @@ if (only.length === 0) {
 }
 const folders = ['packages', 'testing', 'test', 'fuzz'].map((f) => join(root, f)).filter(existsSync);
 const files = (only.length > 0 ? only : folders.flatMap(testsBelow)).sort();
-run('tests', bin('node'), ['--test', '--test-reporter=./scripts/reporter.mjs', '--test-reporter-destination=stdout', '--test-concurrency=2', '--test-timeout=180000', ...files], {
-  WEFT_SKIP_IS_FAILURE: isRoot ? '1' : '',
-});
+run(
+  'tests',
+  bin('node'),
+  [
+    '--test',
+    '--test-reporter=./scripts/reporter.mjs',
+    '--test-reporter-destination=stdout',
+    '--test-concurrency=2',
+    '--test-timeout=180000',
+    ...files,
+  ],
+  {
+    WEFT_SKIP_IS_FAILURE: isRoot ? '1' : '',
+  },
+);

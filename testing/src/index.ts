@@ -1,2 +1,2 @@
-export * from './leaks.ts';
 export { seededRandom, VirtualClock } from '@weft/base';
+export * from './leaks.ts';

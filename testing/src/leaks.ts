@@ -15,7 +15,8 @@ export function checkLeaks(t: TestContext, graceMs = 2000): void {
     for (;;) {
       const extra = [...count(active())].filter(([kind, n]) => n > (before.get(kind) ?? 0));
       if (extra.length === 0) return;
-      if (performance.now() > deadline) assert.fail(`left behind: ${extra.map(([kind, n]) => `${n} ${kind}`).join(', ')}`);
+      if (performance.now() > deadline)
+        assert.fail(`left behind: ${extra.map(([kind, n]) => `${n} ${kind}`).join(', ')}`);
       await new Promise((resolve) => setImmediate(resolve));
     }
   });

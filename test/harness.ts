@@ -135,7 +135,7 @@ export class TestMesh {
 
   /** The last lines of an application, or of its proxy (whose access log it is). */
   logs(name: string, proxy = false): string {
-    return this.weft('logs', name, '--lines', '2000', ...(proxy ? ['--proxy'] : []));
+    return this.weft('logs', name, '--lines', '300', ...(proxy ? ['--proxy'] : []));
   }
 
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number> {

@@ -8,8 +8,9 @@ import { promisify } from 'node:util';
 import { WeftError } from '@weft/base';
 import { type MeshHost, stateRoot } from '@weft/host';
 import type { EdgeSummary } from '@weft/telemetry';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { example, type OutputOption, outputOption, print, wholeNumber } from '../common.ts';
+import { duration } from '../duration.ts';
 import { renderEdges } from '../live-table.ts';
 import { bringUp, onSignals } from '../mesh.ts';
 import { age } from '../table.ts';
@@ -31,7 +32,9 @@ interface LoadReport {
   failures: number;
   inFlight: number;
   failed: Record<string, number>;
+  perSecond: number;
   p50Ms: number;
+  p90Ms: number;
   p99Ms: number;
 }
 
@@ -53,12 +56,6 @@ export function addDemo(program: Command): void {
     'weft demo',
     'weft demo --duration 30s -o json',
   );
-}
-
-function duration(text: string): number {
-  const match = /^(\d{1,6})(s|m)$/.exec(text);
-  if (!match) throw new InvalidArgumentError('write it as 30s or 2m.');
-  return Number(match[1]) * (match[2] === 'm' ? 60_000 : 1000);
 }
 
 async function demo(options: DemoOptions): Promise<void> {
@@ -98,14 +95,14 @@ async function demo(options: DemoOptions): Promise<void> {
   let signal: NodeJS.Signals | undefined;
   if (ok) {
     say(`ready after ${age(performance.now() - started)}: ${host.status().length} processes`);
-    load = startLoad(host, capture, options.rps);
+    load = startLoad(host, options.rps);
     const timer = options.duration === undefined ? undefined : setTimeout(() => end(), options.duration);
-    const drawing = live ? setInterval(() => void draw(host, load as Load, options), 1000) : undefined;
+    const drawing = live ? setInterval(() => void draw(host, load as Load, options, capture), 1000) : undefined;
     signal = await ended;
     clearTimeout(timer);
     clearInterval(drawing);
     await load.stop();
-    summary = await summarize(host, load.last);
+    summary = await summarize(host, load.last, capture);
     ok = everyServiceAnswered(host, summary);
   } else signal = await Promise.race([ended, Promise.resolve(undefined)]);
   say('stopping');
@@ -146,16 +143,15 @@ interface Load {
 }
 
 /** The load generator: a process of its own that enters by the frontend as a visitor from outside would. */
-function startLoad(host: MeshHost, capture: 'transparent' | 'explicit', rps: number): Load {
+function startLoad(host: MeshHost, rps: number): Load {
   const frontend = host.status().find((i) => i.workload === 'frontend');
   if (!frontend) throw new WeftError('demo', 'the shop has no frontend');
-  void capture;
   const script = path.join(here, '../demo/load.ts');
   const child: ChildProcess = spawn(process.execPath, [script, `http://${frontend.address}:8080`, String(rps)], {
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   });
   const load: Load = {
-    last: { requests: 0, failures: 0, inFlight: 0, failed: {}, p50Ms: 0, p99Ms: 0 },
+    last: { requests: 0, failures: 0, inFlight: 0, failed: {}, perSecond: 0, p50Ms: 0, p90Ms: 0, p99Ms: 0 },
     stop: () =>
       new Promise((resolve) => {
         if (child.exitCode !== null) return resolve();
@@ -182,10 +178,15 @@ async function edges(host: MeshHost, window: string): Promise<EdgeSummary[]> {
   return answer.edges.sort(byName);
 }
 
-async function draw(host: MeshHost, load: Load, options: DemoOptions): Promise<void> {
+async function draw(
+  host: MeshHost,
+  load: Load,
+  options: DemoOptions,
+  capture: 'transparent' | 'explicit',
+): Promise<void> {
   let rows: EdgeSummary[];
   try {
-    rows = await edges(host, String(TABLE_WINDOW_MS));
+    rows = [...outside(load.last, capture), ...(await edges(host, String(TABLE_WINDOW_MS)))];
   } catch {
     return; // The control plane is away for the moment; the next second draws again.
   }
@@ -199,6 +200,18 @@ async function draw(host: MeshHost, load: Load, options: DemoOptions): Promise<v
   process.stdout.write(
     `\u001b[H\u001b[2Jmesh ${options.mesh}: ${requests} requests from outside, ${failures} failed, p50 ${p50Ms} ms, p99 ${p99Ms} ms; last ${TABLE_WINDOW_MS / 1000} s of every edge:\n\n${table}\n\nCtrl-C ends it and cleans up. In another terminal: weft ps, weft logs NAME, weft scale payment-v2 3\n`,
   );
+}
+
+/**
+ * Without namespaces nothing stands between a visitor and the frontend's own socket, so no proxy can report that edge: the load
+ * generator's own figures stand for it.
+ */
+function outside(load: LoadReport, capture: 'transparent' | 'explicit'): EdgeSummary[] {
+  if (capture === 'transparent') return [];
+  const { requests, failures, inFlight, p50Ms, p90Ms, p99Ms } = load;
+  const rates = { requestsPerSecond: load.perSecond, successRate: requests > 0 ? 1 - failures / requests : Number.NaN };
+  const key = { source: 'outside', sourceNamespace: '', destination: 'frontend', version: '-', mtls: false };
+  return [{ ...key, ...rates, requests, failures, inFlight, p50Ms, p90Ms, p99Ms }];
 }
 
 interface Summary {
@@ -219,7 +232,7 @@ interface Summary {
   }[];
 }
 
-async function summarize(host: MeshHost, load: LoadReport): Promise<Summary> {
+async function summarize(host: MeshHost, load: LoadReport, capture: 'transparent' | 'explicit'): Promise<Summary> {
   await new Promise((resolve) => setTimeout(resolve, 1500)); // Proxies report each second: the last ones are on their way.
   const { epoch } = await host.control<{ epoch: number }>('GET', '/v1/epoch');
   return {
@@ -227,7 +240,7 @@ async function summarize(host: MeshHost, load: LoadReport): Promise<Summary> {
     failures: load.failures,
     failed: load.failed,
     epoch,
-    edges: (await edges(host, 'all')).map((e) => ({
+    edges: [...outside(load, capture), ...(await edges(host, 'all'))].map((e) => ({
       from: e.source,
       to: e.destination,
       version: e.version,

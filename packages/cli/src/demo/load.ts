@@ -1,6 +1,6 @@
 /**
  * The demo's load generator: a process outside the mesh that enters by the frontend, at a fixed rate (open loop), with no
- * retries. Prints one JSON line a second and one at the end: {"requests", "failures", "byStatus", "p50Ms", "p99Ms"}.
+ * retries. Prints one JSON line a second and one at the end: {"requests", "failures", "byStatus", "failed", "p50Ms", …}.
  *
  * argv: BASE_URL REQUESTS_PER_SECOND
  */
@@ -71,7 +71,9 @@ function report(): void {
     inFlight,
     byStatus: Object.fromEntries(byStatus),
     failed: Object.fromEntries(failedPaths),
+    perSecond,
     p50Ms: at(0.5),
+    p90Ms: at(0.9),
     p99Ms: at(0.99),
   };
   process.stdout.write(`${JSON.stringify(line)}\n`);

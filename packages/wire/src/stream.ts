@@ -115,6 +115,8 @@ export interface WireLimits {
   chunkExtensionTotalBytes: number;
   headersTimeoutMs: number;
   idleTimeoutMs: number;
+  /** A finished message whose last bytes the peer does not take for so long is given up (CVE-2026-49975). */
+  flushTimeoutMs: number;
   bufferBytes: number; // high-water mark of a stream's unsent bytes
   maxConcurrentStreams: number;
   initialWindowBytes: number;
@@ -143,6 +145,7 @@ export const defaultWireLimits: Readonly<WireLimits> = Object.freeze({
   chunkExtensionTotalBytes: 16 * 1024,
   headersTimeoutMs: 60_000,
   idleTimeoutMs: 3_600_000,
+  flushTimeoutMs: 60_000,
   bufferBytes: 1024 * 1024,
   maxConcurrentStreams: 200,
   initialWindowBytes: 64 * 1024,

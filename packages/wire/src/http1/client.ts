@@ -558,7 +558,7 @@ export class Http1Client implements Connection, ExchangeOwner {
   }
 
   private count(name: string): void {
-    this.counters?.count('http1.' + name);
+    this.counters?.count('http1_' + name);
   }
 }
 

@@ -435,7 +435,7 @@ test('timeouts: a slow head gets 408, an idle connection ends, a peer that never
   slow.server.tick(63_000);
   slow.server.tick(70_000);
   assert.ok(slow.output.destroyed);
-  assert.ok(slow.names.includes('http1.headers_timeout'));
+  assert.ok(slow.names.includes('http1_headers_timeout'));
   const idle = manual({ idleTimeoutMs: 5000 });
   idle.feed(`GET / HTTP/1.1\r\n${H}\r\n`);
   idle.seen[0].stream.sendHead([':status', '204'], true);

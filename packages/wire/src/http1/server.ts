@@ -68,6 +68,8 @@ export class Http1Server implements Connection, ExchangeOwner {
   private draining = false;
   private served = 0;
   private since: number | undefined;
+  /** Since when the peer takes nothing of a response that is finished. */
+  private stalledSince: number | undefined;
 
   // The exchange that runs.
   private stream: Exchange | undefined;
@@ -134,6 +136,15 @@ export class Http1Server implements Connection, ExchangeOwner {
   }
 
   tick(nowMs: number): void {
+    if (this.cork.writable || (this.stream !== undefined && !this.responseEnded)) {
+      this.stalledSince = undefined;
+    } else if (this.stalledSince === undefined) {
+      this.stalledSince = nowMs;
+    } else if (nowMs - this.stalledSince >= this.limits.flushTimeoutMs) {
+      this.count('flush_timeout');
+      this.kill('the peer does not read the response', false, 'timeout');
+      return;
+    }
     const lingering =
       this.outputEnded && (this.reading === 'discard' || (this.reading === 'body' && this.framing !== 'tunnel'));
     if (this.reading !== 'head' && !lingering) return;
@@ -556,6 +567,6 @@ export class Http1Server implements Connection, ExchangeOwner {
   }
 
   private count(name: string): void {
-    this.counters?.count('http1.' + name);
+    this.counters?.count('http1_' + name);
   }
 }

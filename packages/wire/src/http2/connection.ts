@@ -239,6 +239,7 @@ export class Http2Connection implements Connection {
     }
     this.#guard(() => this.#receiver.tick(nowMs));
     if (this.dead) return;
+    this.#guard(() => this.#flushTimeouts(nowMs));
     if (this.streams.size > 0) {
       this.#idleSinceMs = -1;
     } else if (this.#idleSinceMs < 0) {
@@ -250,6 +251,28 @@ export class Http2Connection implements Connection {
       this.#lastGoaway(); // the peer does not answer our PING
       this.sender.schedule();
     }
+  }
+
+  /** Messages that are finished here, but whose last bytes the peer gives no window for. */
+  #flushTimeouts(nowMs: number): void {
+    for (const stream of this.streams.values()) {
+      const { bytes } = stream.queue;
+      if (bytes === 0 || (!stream.endQueued && stream.trailers === undefined)) continue;
+      if (bytes !== stream.stalledBytes) {
+        stream.stalledBytes = bytes;
+        stream.stalledSinceMs = nowMs;
+      } else if (nowMs - stream.stalledSinceMs >= this.limits.flushTimeoutMs) {
+        this.count(http2Counter.flushTimeout);
+        this.sender.reset(stream.id, h2Error.cancel);
+        this.remove(stream, true);
+        stream.failed('timeout', 'the peer does not read the rest of the message');
+      }
+    }
+  }
+
+  /** Other bounds for RST_STREAM frames from a peer that has proved who it is. */
+  allowResets(burst: number, perSecond: number): void {
+    this.#receiver.allowResets(burst, perSecond);
   }
 
   // What follows is for the streams, the receiver and the sender.

@@ -45,6 +45,7 @@ export const http2Counter = Object.freeze({
   malformed: 'http2_malformed',
   headersTimeout: 'http2_headers_timeout',
   idleTimeout: 'http2_idle_timeout',
+  flushTimeout: 'http2_flush_timeout',
   connectionError: 'http2_connection_error',
   handlerError: 'http2_handler_error',
 });

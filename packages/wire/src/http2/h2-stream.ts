@@ -34,6 +34,9 @@ export class H2Stream implements Stream {
   headSent: boolean;
   next: H2Stream | undefined;
   inLine = false;
+  /** Bytes that waited at the last tick of a finished message, and since when none of them left. */
+  stalledBytes = 0;
+  stalledSinceMs = 0;
   #needDrain = false;
   /** High-water mark of the queue; doubles each time the peer has emptied it, up to bufferBytes. */
   #mark: number;

@@ -44,6 +44,10 @@ export class Receiver implements FrameSink {
     this.#window = Math.max(limits.connectionWindowBytes, defaultWindow);
   }
 
+  allowResets(burst: number, perSecond: number): void {
+    this.#resets = new TokenBucket(burst, perSecond, () => this.#c.nowMs());
+  }
+
   tick(nowMs: number): void {
     if (this.#blockId === 0) {
       this.#seenBlocks = -1;

@@ -1,6 +1,7 @@
 /** What a proxy is told at its start, and how it reads it. */
 import { readFileSync } from 'node:fs';
 import { WeftError } from '@weft/base';
+import { type ProxyLimits, readLimits } from './limits.ts';
 
 export interface Bind {
   host: string;
@@ -50,6 +51,8 @@ export interface Bootstrap {
   logLevel?: string;
   /** False: no access log on stdout. Default true. */
   accessLog?: boolean;
+  /** Bounds that differ from their defaults (LIMITS.md). */
+  limits?: Partial<ProxyLimits>;
 }
 
 /**
@@ -90,6 +93,7 @@ export function readBootstrap(path: string): Bootstrap {
     if (b[name] !== undefined && !(Number.isInteger(b[name]) && (b[name] as number) > 0))
       throw invalid(path, name, 'must be a positive number');
   }
+  readLimits(b.limits, path);
   return value as Bootstrap;
 }
 

@@ -1,13 +1,15 @@
 /** What every part of the data path shares: the plan in force, clocks, pools, and who observes. */
+import type { Socket } from 'node:net';
 import type { Logger, Random } from '@weft/base';
 import type { ServicePortView, Snapshot } from '@weft/engine';
 import type { Endpoint, Self } from '@weft/plan';
 import type { IdSource } from '@weft/telemetry';
-import type { WireCounters } from '@weft/wire';
+import type { WireCounters, WireLimits } from '@weft/wire';
+import { type ProxyLimits, wireLimits } from './limits.ts';
 import type { Links } from './link/client.ts';
 import { encodeSource, selfPeer } from './link/source.ts';
 import type { Connector } from './net/dial.ts';
-import type { Ticker, TimerWheel } from './net/timers.ts';
+import type { Ticker, Ticking, TimerWheel } from './net/timers.ts';
 import { type Observer, type PeerInfo, type ServiceInfo, unknownPeer } from './observe/types.ts';
 import type { Upstreams } from './upstream/upstreams.ts';
 
@@ -25,6 +27,7 @@ export interface CoreOptions {
   wallMs: () => number;
   /** Part of new traces that are sampled, 0 to 1. */
   sampling: number;
+  limits: ProxyLimits;
 }
 
 export class Core {
@@ -38,6 +41,12 @@ export class Core {
   readonly nowMs: () => number;
   readonly wallMs: () => number;
   readonly counters: WireCounters;
+  readonly limits: ProxyLimits;
+  readonly wireLimits: Partial<WireLimits>;
+  /** Requests in flight; each gets the tick by which it sees that nothing moves any more. */
+  readonly exchanges = new Set<Ticking>();
+  /** Downstream connections open now. */
+  connections = 0;
   links!: Links;
   upstreams!: Upstreams;
   snapshot: Snapshot | undefined;
@@ -59,7 +68,31 @@ export class Core {
     this.ids = options.ids;
     this.nowMs = options.nowMs;
     this.wallMs = options.wallMs;
+    this.limits = options.limits;
+    this.wireLimits = wireLimits(options.limits);
+    this.ticker.add({ tick: (now) => this.#tickExchanges(now) });
     this.counters = { count: (name) => options.observer.count(name) };
+  }
+
+  /** Counts an accepted connection; false where there are too many, and then it is closed already. */
+  admit(socket: Socket): boolean {
+    if (this.connections >= this.limits.maxConnections) {
+      this.observer.count('downstream_connections_overflow');
+      socket.on('error', () => {});
+      socket.destroy();
+      return false;
+    }
+    this.connections++;
+    socket.once('close', this.#disconnected);
+    return true;
+  }
+
+  #disconnected = (): void => {
+    this.connections--;
+  };
+
+  #tickExchanges(nowMs: number): void {
+    for (const exchange of this.exchanges) exchange.tick(nowMs);
   }
 
   /** Puts a plan in force. Exchanges that run keep the decisions they made. */

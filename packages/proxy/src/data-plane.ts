@@ -13,6 +13,7 @@ import { Core } from './core.ts';
 import { linkStream } from './inbound/links.ts';
 import { InboundListener } from './inbound/listener.ts';
 import { Links } from './link/client.ts';
+import { defaultProxyLimits, type ProxyLimits } from './limits.ts';
 import { LinkServer } from './link/server.ts';
 import { type Connector, plainConnector } from './net/dial.ts';
 import { onSocketError } from './net/socket-output.ts';
@@ -32,6 +33,7 @@ export interface DataPlaneOptions {
   connector?: Connector;
   originalDestination?: (socket: Socket) => { host: string; port: number } | undefined;
   sampling?: number;
+  limits?: Partial<ProxyLimits>;
 }
 
 export class DataPlane {
@@ -74,6 +76,7 @@ export class DataPlane {
       nowMs,
       wallMs,
       sampling: options.sampling ?? 0.01,
+      limits: { ...defaultProxyLimits, ...options.limits },
     });
     const { counters } = this.core;
     this.core.upstreams = new Upstreams({ connector, timers, ticker, counters, nowMs });
@@ -110,6 +113,9 @@ export class DataPlane {
         nowMs: core.nowMs,
         wallMs: core.wallMs,
         logger: core.logger,
+        limits: core.limits,
+        wireLimits: core.wireLimits,
+        admit: (socket) => core.admit(socket),
         onStream: (peer, stream, head, end) => linkStream(core, this.outbound.sessions, peer, stream, head, end),
       });
     }
@@ -151,7 +157,7 @@ export class DataPlane {
       if ((dialAddress === '' || dialAddress === address) && dialPort === port) continue;
       const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
         socket.on('error', () => {});
-        this.inbound.accept(socket, port);
+        if (this.core.admit(socket)) this.inbound.accept(socket, port);
       });
       server.on('error', (error: Error) => {
         this.core.logger.error({ address, port, error: error.message }, 'cannot serve a port of the workload');

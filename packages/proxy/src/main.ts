@@ -3,7 +3,14 @@ import { chownSync, mkdirSync } from 'node:fs';
 import { createClient } from '@connectrpc/connect';
 import type { Logger } from '@weft/base';
 import { WeftError } from '@weft/base';
-import { dieWithParent, dropPrivileges, loadSystemCalls, originalDestination } from '@weft/capture';
+import {
+  dialMarked,
+  dieWithParent,
+  dropPrivileges,
+  loadSystemCalls,
+  originalDestination,
+  PROXY_MARK,
+} from '@weft/capture';
 import { resolveName } from '@weft/engine';
 import { controlTlsOptions, type Identity, IdentityClient } from '@weft/identity';
 import { CertificateService } from '@weft/plan';
@@ -15,6 +22,7 @@ import { startAdmin } from './admin/server.ts';
 import { endpointStatusOf } from './admin/state.ts';
 import { type Bootstrap, readBootstrap } from './bootstrap.ts';
 import { DataPlane } from './data-plane.ts';
+import type { Connector } from './net/dial.ts';
 import { startDnsServer } from './dns/server.ts';
 import { LineWriter } from './observe/line-writer.ts';
 import { MeshObserver } from './observe/observer.ts';
@@ -67,6 +75,8 @@ async function run(b: Bootstrap, logger: Logger): Promise<void> {
     capture: b.capture,
     bind: b.bind,
     proxySecret: b.proxySecret,
+    limits: b.limits,
+    connector: connectorOf(b),
     observer,
     logger,
     originalDestination: b.capture === 'transparent' ? originalDestination : undefined,
@@ -80,7 +90,7 @@ async function run(b: Bootstrap, logger: Logger): Promise<void> {
     logger,
     onApplied: (snapshot, epoch) => {
       plane.apply(snapshot, epoch);
-      firstPlan();
+      if (store.complete) firstPlan();
     },
     onReferences: (r) => references.update(r),
   });
@@ -192,6 +202,12 @@ async function run(b: Bootstrap, logger: Logger): Promise<void> {
   await plane.listen();
   ready = true;
   logger.info({ epoch: String(store.epoch) }, 'ready');
+}
+
+/** Capture leaves out the proxy's own user; a proxy that runs as another one has to mark its connections instead. */
+function connectorOf(b: Bootstrap): Connector | undefined {
+  if (b.capture !== 'transparent' || b.uid) return undefined;
+  return (host, port) => dialMarked(host, port, { mark: PROXY_MARK });
 }
 
 /** A connection to the control plane, which must prove its own id; with the own certificate where there is one. */

@@ -47,6 +47,7 @@ export class PlanStore {
   /** type → name → version and bytes, for the disk. */
   #held = new Map<string, Map<string, { version: string; bytes: Uint8Array }>>();
   #timer: NodeJS.Timeout | undefined;
+  #endpointsSeen = false;
 
   constructor(options: PlanStoreOptions) {
     this.#options = options;
@@ -70,6 +71,7 @@ export class PlanStore {
       for (const name of change.removed) endpoints.delete(name);
       const snapshot = buildSnapshot(this.parts.values(), endpoints.values(), this.snapshot);
       this.endpoints = endpoints;
+      this.#endpointsSeen = true;
       this.snapshot = snapshot;
       this.#applied();
     } else if (type === REFERENCES_TYPE) {
@@ -86,9 +88,10 @@ export class PlanStore {
     this.#saveSoon();
   }
 
-  /** True where there is a plan that says who this workload is. */
+  /** True where there is a plan that says who this workload is, and where the clusters it names are. */
   get complete(): boolean {
-    return this.snapshot?.self !== undefined;
+    const { snapshot } = this;
+    return snapshot?.self !== undefined && (this.#endpointsSeen || snapshot.clusters.size === 0);
   }
 
   /** Loads what an earlier process kept. Returns the versions, for the ADS client; empty where there is nothing usable. */

@@ -22,6 +22,7 @@ function dial() {
       head += chunk.toString('latin1');
       const end = head.indexOf('\r\n\r\n');
       if (end < 0) return;
+      socket.pause(); // what is put back must wait for the next listener
       socket.removeListener('data', read);
       if (!/^HTTP\/1\.1 200/.test(head)) {
         socket.destroy();
@@ -56,5 +57,6 @@ export async function addToLedger(text) {
         socket.end('QUIT\r\n');
       }
     });
+    socket.resume();
   });
 }

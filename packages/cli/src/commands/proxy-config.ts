@@ -4,35 +4,36 @@ import { WeftError } from '@weft/base';
 import { dialMarked } from '@weft/capture';
 import type { InstanceStatus } from '@weft/host';
 import { Argument, type Command } from 'commander';
-import { ask, chooseMesh, example, type MeshOption, meshOption, printJson } from '../common.ts';
-
-/** What is asked of a proxy's admin port. */
-const PATHS = new Map([
-  ['listener', '/listeners'],
-  ['route', '/routes'],
-  ['cluster', '/clusters'],
-  ['endpoint', '/endpoints'],
-  ['secret', '/certs'],
-]);
+import {
+  ask,
+  chooseMesh,
+  example,
+  type MeshOption,
+  meshOption,
+  type OutputOption,
+  outputOption,
+  print,
+  printJson,
+} from '../common.ts';
+import { PROXY_TABLES } from '../proxy-tables.ts';
 
 /** `weft proxy-config`: what a proxy holds, told by the proxy itself (never a key). */
 export function addProxyConfig(program: Command): void {
   example(
     program
       .command('proxy-config')
-      .description(
-        'what a proxy holds, as JSON: its listeners, routes, clusters, endpoints or certificates (never a key)',
-      )
-      .addArgument(new Argument('<what>').choices([...PATHS.keys()]))
+      .description('what a proxy holds: its listeners, routes, clusters, endpoints or certificates (never a key)')
+      .addArgument(new Argument('<what>').choices([...PROXY_TABLES.keys()]))
       .argument('<name>', 'an instance, or a process (its first instance)')
       .addOption(meshOption())
-      .option('-o, --output <format>', 'json', 'json')
+      .addOption(outputOption())
       .action(proxyConfig),
     'weft proxy-config cluster cart-0',
+    'weft proxy-config secret cart -o json',
   );
 }
 
-async function proxyConfig(what: string, name: string, options: MeshOption): Promise<void> {
+async function proxyConfig(what: string, name: string, options: MeshOption & OutputOption): Promise<void> {
   const mesh = chooseMesh(options.mesh);
   const { instances } = await ask<{ instances: InstanceStatus[] }>(mesh, 'GET', '/ps');
   const instance = instances.find((i) => i.name === name) ?? instances.find((i) => i.workload === name);
@@ -42,15 +43,20 @@ async function proxyConfig(what: string, name: string, options: MeshOption): Pro
       `no instance "${name}" in mesh ${mesh}; there are: ${instances.map((i) => i.name).join(', ')}`,
     );
   if (!instance.injected) throw new WeftError('no-proxy', `${instance.name} has no proxy (${instance.injectedReason})`);
-  printJson(JSON.parse(await adminGet(instance, PATHS.get(what)!)));
+  const { path, render } = PROXY_TABLES.get(what)!;
+  const dump = JSON.parse(await adminGet(instance, path)) as Record<string, unknown>;
+  if (options.output === 'json') printJson(dump);
+  else print(render(dump));
 }
 
 /** The admin port is on the workload's loopback: in a namespace it is reached from inside it. */
 function adminGet(instance: InstanceStatus, path: string): Promise<string> {
   const host = instance.netns ? '127.0.0.1' : instance.address;
   const fd = instance.netns ? openSync(`/run/netns/${instance.netns}`, 'r') : undefined;
-  const options: http.RequestOptions = { host, port: 15000, path, agent: false, timeout: 5000 };
-  if (fd !== undefined) options.createConnection = () => dialMarked(host, 15000, { namespaceFd: fd });
+  const options: http.RequestOptions = { host, port: 15000, path, timeout: 5000 };
+  // An agent would dial by itself and ignore createConnection.
+  if (fd === undefined) options.agent = false;
+  else options.createConnection = () => dialMarked(host, 15000, { namespaceFd: fd });
   return new Promise<string>((resolve, reject) => {
     const request = http.get(options, (response) => {
       const chunks: Buffer[] = [];

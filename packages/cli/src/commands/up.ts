@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import { type Command, Option } from 'commander';
 import { example, print } from '../common.ts';
+import { duration } from '../duration.ts';
 import { bringUp, onSignals } from '../mesh.ts';
 import { age, table } from '../table.ts';
 
@@ -20,6 +21,7 @@ export function addUp(program: Command): void {
           .default('auto'),
       )
       .option('-q, --quiet', 'no output of the applications ("weft logs" has it)')
+      .option('--cert-ttl <time>', "life of the workloads' certificates, e.g. 20s or 24h (default: 24h)", duration)
       .action(up),
     'weft up -f examples/shop/mesh',
   );
@@ -30,12 +32,14 @@ async function up(options: {
   mesh: string;
   capture: 'auto' | 'transparent' | 'explicit';
   quiet?: boolean;
+  certTtl?: number;
 }): Promise<void> {
   const started = performance.now();
   const { host } = await bringUp({
     mesh: options.mesh,
     files: options.files,
     capture: options.capture,
+    controlExtra: options.certTtl === undefined ? {} : { certTtlMs: options.certTtl },
     say: (name, line) => {
       if (name === 'weft' || !options.quiet) print(`[${name}] ${line}`);
     },

@@ -15,7 +15,7 @@ import {
 import { childTrace, formatTraceparent, newTrace, readTraceContext, writeTraceContext } from '@weft/telemetry';
 import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
-import type { Deadline, TimerOwner } from '../net/timers.ts';
+import type { Deadline, Ticking, TimerOwner } from '../net/timers.ts';
 import type { EdgeKey, PeerInfo, Reporter, RequestRecord, ServiceInfo } from '../observe/types.ts';
 import type { Lane, UnavailableReason } from '../upstream/lane.ts';
 import { Attempt } from './attempt.ts';
@@ -29,7 +29,7 @@ const TIMER_DELAY = 2;
 const TIMER_BACKOFF = 3;
 const TIMER_TRY = 4;
 
-export abstract class Exchange implements StreamHandler, TimerOwner {
+export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
   readonly core: Core;
   readonly snapshot: Snapshot;
   readonly down: Stream;
@@ -70,6 +70,9 @@ export abstract class Exchange implements StreamHandler, TimerOwner {
   #otherTimer: Deadline | undefined;
   #traceparent = '';
   #parentSpan = '';
+  /** Something passed since the last tick. */
+  #active = true;
+  #idleSinceMs = 0;
 
   constructor(core: Core, snapshot: Snapshot, down: Stream, head: Head, end: boolean) {
     this.core = core;
@@ -114,10 +117,52 @@ export abstract class Exchange implements StreamHandler, TimerOwner {
 
   onHead(): void {}
 
+  /** False where too many requests are in flight: this one is answered. */
+  protected admit(): boolean {
+    const { core } = this;
+    if (core.exchanges.size >= core.limits.maxRequests) {
+      core.observer.count('requests_overflow');
+      this.addFlag('UO');
+      this.details = 'overload';
+      this.reply(503, 'too many requests in flight', ['x-envoy-local-overloaded', 'true']);
+      return false;
+    }
+    core.exchanges.add(this);
+    return true;
+  }
+
+  /** Once a second: gives up what does not move, whoever holds it up. */
+  tick(nowMs: number): void {
+    if (this.#active) {
+      this.#active = false;
+      this.#idleSinceMs = nowMs;
+      return;
+    }
+    if (nowMs - this.#idleSinceMs < this.core.limits.streamIdleTimeoutMs) return;
+    this.core.observer.count('stream_idle_timeout');
+    const attempt = this.attempt;
+    if (this.done) {
+      this.core.exchanges.delete(this);
+      attempt?.stream?.reset('cancel');
+      this.down.reset('timeout');
+      return;
+    }
+    if (attempt && !attempt.abandoned) this.attemptOver(attempt, 0, -1);
+    this.#dropAttempt('cancel');
+    this.addFlag('SI');
+    this.details = 'stream_idle_timeout';
+    if (this.#headSent) {
+      this.down.reset('timeout');
+      this.finish();
+    } else this.reply(this.#requestEnded ? 504 : 408, 'stream timeout');
+  }
+
   onData(_stream: Stream, chunk: Uint8Array, end: boolean): void {
+    this.#active = true;
     if (this.done) {
       // An upgraded connection whose other direction has ended already.
       if (this.#upgraded && !this.attempt?.stream?.sendData(chunk, end)) this.#pauseDown();
+      if (end) this.core.exchanges.delete(this);
       return;
     }
     this.#bytesIn += chunk.length;
@@ -145,6 +190,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner {
   onReset(_stream: Stream, _code: ResetCode, _detail: string): void {
     if (this.done) {
       if (this.#upgraded) this.attempt?.stream?.reset('cancel');
+      this.core.exchanges.delete(this);
       return;
     }
     this.#dropAttempt('cancel');
@@ -154,6 +200,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner {
   }
 
   onDrain(): void {
+    this.#active = true;
     if (this.#upPaused) {
       this.#upPaused = false;
       this.attempt?.stream?.resume();
@@ -212,6 +259,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner {
   }
 
   upstreamDrained(): void {
+    this.#active = true;
     this.#resumeDown();
   }
 
@@ -316,6 +364,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner {
 
   responseHead(attempt: Attempt, head: Head, end: boolean): void {
     attempt.headSeen = true;
+    this.#active = true;
     attempt.deadline?.cancel();
     const status = Number(field(head, ':status'));
     const grpcText = this.facts.grpc ? field(head, 'grpc-status') : undefined;
@@ -351,6 +400,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner {
 
   responseData(attempt: Attempt, chunk: Uint8Array, end: boolean): void {
     this.#bytesOut += chunk.length;
+    this.#active = true;
     if (!this.down.sendData(chunk, end) && !end) {
       this.#upPaused = true;
       attempt.stream?.pause();
@@ -442,6 +492,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner {
     if (this.done) return;
     this.#held = [];
     this.done = true;
+    if (!this.#upgraded) this.core.exchanges.delete(this);
     this.#routeTimer?.cancel();
     this.#otherTimer?.cancel();
     this.release();

@@ -33,7 +33,7 @@ export function serveHttp(
   hold: HoldSink | undefined,
   onStream: OnStream,
 ): void {
-  const common = { output: pipe, onStream, counters: core.counters, nowMs: core.nowMs };
+  const common = { output: pipe, onStream, counters: core.counters, nowMs: core.nowMs, limits: core.wireLimits };
   const connection: Connection =
     kind === 'http1'
       ? new Http1Server({ ...common, scheme: 'http' })

@@ -80,6 +80,7 @@ export class InboundExchange extends Exchange {
     const problem = canonicalHead(head, snapshot.pathPolicies ? 'reject' : 'keep');
     this.facts = requestFacts(head);
     this.prepareIds();
+    if (!this.admit()) return this;
     if (problem) {
       this.details = problem.details;
       this.reply(problem.status, '');

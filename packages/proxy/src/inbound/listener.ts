@@ -10,7 +10,7 @@ import { type Inbound, Protocol } from '@weft/plan';
 import { parseClientHello } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { Served, serveHttp } from '../http/serve.ts';
-import { type LinkPeer, peerOf } from '../link/server.ts';
+import { countTlsError, type LinkPeer, peerOf } from '../link/server.ts';
 import { isProxyPort } from '../link/settings.ts';
 import { Detector, serverFirst } from '../net/detect.ts';
 import { HoldSink } from '../net/pipe.ts';
@@ -46,9 +46,10 @@ export class InboundListener {
       this.#tls.setSecureContext(options);
       return;
     }
-    const tls = createTlsServer({ ...options, allowHalfOpen: true }, (socket) => this.#secure(socket));
-    tls.on('tlsClientError', (_error: Error, socket: TLSSocket) => {
-      this.#core.observer.count('inbound_tls_refused');
+    const handshakeTimeout = this.#core.limits.tlsHandshakeTimeoutMs;
+    const tls = createTlsServer({ ...options, allowHalfOpen: true, handshakeTimeout }, (socket) => this.#secure(socket));
+    tls.on('tlsClientError', (error: Error & { code?: string }, socket: TLSSocket) => {
+      countTlsError(this.#core.counters, error);
       socket.on('error', () => {});
       socket.destroy();
     });
@@ -59,6 +60,7 @@ export class InboundListener {
   captured(originalDestination: (socket: Socket) => { host: string; port: number } | undefined): Server {
     const server: Server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
       socket.on('error', () => {});
+      if (!this.#core.admit(socket)) return;
       const target = originalDestination(socket);
       // The proxy's own ports are not reached through capture, 15006 itself would come back for ever.
       if (!target || isProxyPort(target.port)) {
@@ -87,7 +89,7 @@ export class InboundListener {
       this.#opaque(pipe, undefined, port, undefined, '');
       return;
     }
-    new Detector(pipe, core.timers, (kind, hold) => {
+    new Detector(pipe, core, (kind, hold) => {
       if (kind === 'tls') {
         const hello = parseClientHello(Buffer.concat(hold.chunks));
         if (hello === 'more') {
@@ -111,6 +113,15 @@ export class InboundListener {
     const hold = new HoldSink();
     hold.chunks = held.chunks;
     let decided = false;
+    const core = this.#core;
+    const deadline = core.timers.add(core.limits.detectTimeoutMs, {
+      onTimer: () => {
+        if (decided || hold.lost !== undefined) return;
+        decided = true;
+        core.counters.count('detect_timeout');
+        pipe.abort();
+      },
+    });
     const add = hold.bytes.bind(hold);
     hold.bytes = (chunk) => {
       add(chunk);
@@ -120,6 +131,7 @@ export class InboundListener {
       const hello = parseClientHello(all);
       if (hello === 'more' && all.length < 32 * 1024) return;
       decided = true;
+      deadline.cancel();
       this.#tlsOrOpaque(pipe, hold, port, strict, typeof hello === 'object' ? hello : undefined);
     };
     pipe.sink = hold;
@@ -160,7 +172,7 @@ export class InboundListener {
       return;
     }
     const pipe = new SocketPipe(socket);
-    new Detector(pipe, core.timers, (kind, hold) => {
+    new Detector(pipe, core, (kind, hold) => {
       if (kind === 'http1' || kind === 'http2') this.#http(pipe, hold, port, judged.peer, kind);
       else this.#opaque(pipe, hold, port, judged.peer, '');
     });

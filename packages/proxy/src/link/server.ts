@@ -3,8 +3,9 @@ import type { Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
 import type { Logger } from '@weft/base';
 import { checkPeer, type Identity, parseSpiffeId, principalOf, serverTlsOptions } from '@weft/identity';
-import type { Head, Stream, StreamHandler, WireCounters } from '@weft/wire';
+import type { Head, Stream, StreamHandler, WireCounters, WireLimits } from '@weft/wire';
 import { Http2Connection } from '@weft/wire';
+import type { ProxyLimits } from '../limits.ts';
 import { CodecSink } from '../net/pipe.ts';
 import { plainAddress, SocketPipe } from '../net/socket-output.ts';
 import type { Ticker, Ticking } from '../net/timers.ts';
@@ -61,12 +62,22 @@ export function peerOf(socket: TLSSocket, identity: Identity, counters: WireCoun
   return { peer, endAtWallMs: certificate?.validToDate.getTime() ?? 0 };
 }
 
+/** A handshake that failed, or that was not done in time. */
+export function countTlsError(counters: WireCounters, error: Error & { code?: string }): void {
+  const late = error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT';
+  counters.count(late ? 'inbound_tls_handshake_timeout' : 'inbound_tls_refused');
+}
+
 export interface LinkServerDeps {
   ticker: Ticker;
   counters: WireCounters;
   nowMs: () => number;
   wallMs: () => number;
   logger: Logger;
+  limits: ProxyLimits;
+  wireLimits: Partial<WireLimits>;
+  /** Counts a new connection; false where it was refused. */
+  admit(socket: Socket): boolean;
   onStream(peer: LinkPeer, stream: Stream, head: Head, end: boolean): StreamHandler;
 }
 
@@ -85,15 +96,22 @@ export class LinkServer {
   constructor(identity: Identity, deps: LinkServerDeps) {
     this.#deps = deps;
     this.#identity = identity;
-    this.server = createServer({ ...serverTlsOptions(identity), allowHalfOpen: true, noDelay: true }, this.#secure);
+    const handshakeTimeout = deps.limits.tlsHandshakeTimeoutMs;
+    this.server = createServer(
+      { ...serverTlsOptions(identity), allowHalfOpen: true, noDelay: true, handshakeTimeout },
+      this.#secure,
+    );
     this.server.on('tlsClientError', (error: Error & { code?: string }, socket: TLSSocket) => {
-      deps.counters.count('inbound_tls_refused');
+      countTlsError(deps.counters, error);
       deps.logger.debug({ remote: socket.remoteAddress, error: error.message }, 'TLS handshake refused');
       socket.on('error', () => {});
       socket.destroy();
     });
     // An error of the raw socket before the handshake is done must not be thrown.
-    this.server.on('connection', (raw: Socket) => raw.on('error', () => {}));
+    this.server.prependListener('connection', (raw: Socket) => {
+      raw.on('error', () => {});
+      deps.admit(raw);
+    });
   }
 
   get open(): number {
@@ -146,7 +164,10 @@ export class LinkServer {
       nowMs: deps.nowMs,
       announce: WEFT_SETTINGS,
       enableConnectProtocol: true,
+      limits: deps.wireLimits,
       onSettings: (settings) => {
+        if (!peer.weft && settings.get(WEFT_SETTING) === 1)
+          connection.allowResets(deps.limits.linkResetBurst, deps.limits.linkResetPerSecond);
         peer.weft = settings.get(WEFT_SETTING) === 1;
       },
       onStream: (stream, head, end) => deps.onStream(peer, stream, head, end),

@@ -1,10 +1,15 @@
-/** Looks at the first bytes of a connection, for at most 10 s, and gives them on. */
-import { detectProtocol } from '@weft/wire';
+/** Looks at the first bytes of a connection, for a bounded time, and gives them on. */
+import { detectProtocol, type WireCounters } from '@weft/wire';
 import { HoldSink, type Pipe } from './pipe.ts';
 import type { Deadline, TimerOwner, TimerWheel } from './timers.ts';
 
-export const DETECT_MS = 10_000;
 const DETECT_BYTES = 16 * 1024;
+
+export interface DetectDeps {
+  readonly timers: TimerWheel;
+  readonly counters: WireCounters;
+  readonly limits: { readonly detectTimeoutMs: number };
+}
 
 export type Detected = 'tls' | 'http1' | 'http2' | 'tcp';
 
@@ -13,13 +18,15 @@ export class Detector extends HoldSink implements TimerOwner {
   #deadline: Deadline;
   #result: ((kind: Detected, hold: HoldSink) => void) | undefined;
   #size = 0;
+  #deps: DetectDeps;
 
   /** `done` is called once with the protocol and what was held; a client that says nothing is 'tcp'. */
-  constructor(pipe: Pipe, timers: TimerWheel, done: (kind: Detected, hold: HoldSink) => void) {
+  constructor(pipe: Pipe, deps: DetectDeps, done: (kind: Detected, hold: HoldSink) => void) {
     super();
     this.#pipe = pipe;
     this.#result = done;
-    this.#deadline = timers.add(DETECT_MS, this);
+    this.#deps = deps;
+    this.#deadline = deps.timers.add(deps.limits.detectTimeoutMs, this);
     pipe.sink = this;
   }
   override bytes(chunk: Uint8Array): void {
@@ -42,6 +49,7 @@ export class Detector extends HoldSink implements TimerOwner {
     this.#result = undefined;
   }
   onTimer(): void {
+    if (this.#result) this.#deps.counters.count('detect_timeout');
     this.#finish('tcp');
   }
   #finish(kind: Detected): void {

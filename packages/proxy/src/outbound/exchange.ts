@@ -73,6 +73,7 @@ export class OutboundExchange extends Exchange {
     const problem = canonicalHead(head, 'keep');
     this.facts = requestFacts(head);
     this.prepareIds();
+    if (!this.admit()) return this;
     if (problem) {
       this.details = problem.details;
       this.reply(problem.status, '');

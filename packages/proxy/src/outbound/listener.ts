@@ -42,6 +42,7 @@ export class OutboundListener {
     this.#secret = options.secret ? Buffer.from(options.secret) : undefined;
     this.server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
       socket.on('error', () => {});
+      if (!core.admit(socket)) return;
       try {
         if (options.explicit) this.#explicit(socket);
         else this.#transparent(socket);
@@ -91,7 +92,7 @@ export class OutboundListener {
         }
     }
     const declared = view.protocol !== Protocol.UNSPECIFIED;
-    new Detector(pipe, core.timers, (kind, hold) => {
+    new Detector(pipe, core, (kind, hold) => {
       if (kind === 'http2') this.#http(pipe, hold, target, 'http2');
       // A port that is declared as HTTP gets an HTTP answer, whatever the bytes are.
       else if (kind === 'http1' || (declared && kind !== 'tls' && hold.chunks.length > 0)) {

@@ -48,6 +48,7 @@ export class OutboundTcp implements Asker {
   #record = tcpRecord('source');
   #sessions: Set<TcpSession>;
   #counted = false;
+  #opened = false;
   #startMs: number;
 
   constructor(
@@ -80,7 +81,6 @@ export class OutboundTcp implements Asker {
     if (!view) {
       r.cluster = PASSTHROUGH_CLUSTER;
       r.upstreamHost = `${this.#target.host}:${this.#target.port}`;
-      this.#core.observer.tcpOpen(r);
       this.#dial(this.#target.host, this.#target.port, 10_000);
       return;
     }
@@ -90,7 +90,6 @@ export class OutboundTcp implements Asker {
       r.routeRef = decision.destinationRef;
       r.cluster = decision.clusterName;
     }
-    this.#core.observer.tcpOpen(r);
     if (!decision?.cluster) {
       this.#fail(decision ? 'NC' : 'NR', decision ? 'cluster_not_found' : 'route_not_found');
       return;
@@ -182,6 +181,7 @@ export class OutboundTcp implements Asker {
       return;
     }
     if (this.#endpoint && this.#cluster) onResult(this.#endpoint, this.#cluster, { status: 200 }, this.#core.nowMs());
+    this.#open();
     const session: TcpSession = { destroy: (detail) => splice.destroy(detail) };
     this.#sessions.add(session);
     const splice = new Splice(this.#down, up, this.#core.ticker, (end) => {
@@ -203,8 +203,16 @@ export class OutboundTcp implements Asker {
     const r = this.#record;
     r.flags = flag;
     r.details = details;
+    this.#open();
     this.#down.abort();
     this.#close();
+  }
+
+  /** Told once it is known where to: what is open is counted by destination. */
+  #open(): void {
+    if (this.#opened) return;
+    this.#opened = true;
+    this.#core.observer.tcpOpen(this.#record);
   }
 
   #close(): void {

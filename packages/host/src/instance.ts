@@ -323,8 +323,11 @@ export class Instance {
     if (this.#stopping) return;
     this.#host.say(this.name, `proxy ended (${exit.text}); until it is back nothing enters or leaves`);
     // The first start is judged by #waitProxy; only a proxy that has served comes back by itself.
-    if (this.#app === undefined) return;
-    // A proxy that ends while it starts is told of twice: by its exit and by who waits for it to be ready.
+    if (this.#app !== undefined) this.#restartProxy();
+  }
+
+  #restartProxy(): void {
+    // A proxy that ends while it starts is noticed twice: by its exit, and by who waits for it to be ready.
     if (this.#proxyRestart !== undefined) return;
     const delay = Math.min(PROXY_RESTART_MAX_MS, PROXY_RESTART_FIRST_MS * 2 ** this.#proxyFailures);
     this.#proxyFailures = Math.min(this.#proxyFailures + 1, 10);
@@ -344,9 +347,7 @@ export class Instance {
           },
         )
         .then(() => {
-          // Whatever became of this start: without a proxy, and with nobody on the way to start one, there is a next.
-          if (!this.#stopping && !this.#proxy?.running)
-            this.#proxyEnded({ code: undefined, signal: undefined, text: 'not started', ok: false });
+          if (!this.#stopping && !this.#proxy?.running) this.#restartProxy();
         });
     });
   }

@@ -129,7 +129,8 @@ function socketAddress(host: string, port: number): { family: number; bytes: Buf
 /**
  * Dials from the network namespace behind `namespaceFd` (the own one where absent) with SO_MARK set, which exempts the
  * connection from capture (needs CAP_NET_ADMIN). `net.connect` cannot do either: it makes its socket in another turn.
- * The socket is returned while it connects: writes wait for it and a refusal arrives as its `error`.
+ * The socket is returned while it connects: writes wait for it, then `connect` is emitted; a refusal is its `error`.
+ * Half-open is allowed.
  */
 export function dialMarked(
   host: string,
@@ -157,7 +158,12 @@ export function dialMarked(
       throw new WeftError('connect', `connecting to ${host}:${port} failed with errno ${errno}`);
     }
   }
-  const socket = new net.Socket({ fd, readable: true, writable: true, manualStart: true } as net.SocketConstructorOpts);
+  const wrapped = { fd, readable: true, writable: true, manualStart: true, allowHalfOpen: true };
+  const socket = new net.Socket(wrapped as net.SocketConstructorOpts);
+  // Node takes the descriptor for connected. A write of nothing waits in the kernel until it is, or fails as it does.
+  socket.write(Buffer.alloc(0), (error) => {
+    if (!error && !socket.destroyed) socket.emit('connect');
+  });
   return socket;
 }
 

@@ -47,7 +47,9 @@ export class InboundListener {
       return;
     }
     const handshakeTimeout = this.#core.limits.tlsHandshakeTimeoutMs;
-    const tls = createTlsServer({ ...options, allowHalfOpen: true, handshakeTimeout }, (socket) => this.#secure(socket));
+    const tls = createTlsServer({ ...options, allowHalfOpen: true, handshakeTimeout }, (socket) =>
+      this.#secure(socket),
+    );
     tls.on('tlsClientError', (error: Error & { code?: string }, socket: TLSSocket) => {
       countTlsError(this.#core.counters, error);
       socket.on('error', () => {});

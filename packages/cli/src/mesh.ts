@@ -34,7 +34,7 @@ export function findFiles(given: readonly string[]): string[] {
       continue;
     }
     const inside = readdirSync(full)
-      .filter((n) => /\.(ya?ml|json)$/.test(n))
+      .filter((n) => /\.(ya?ml|json)$/.test(n) && !n.startsWith('.'))
       .sort();
     if (inside.length === 0) throw new WeftError('no-file', `${g} holds no .yaml, .yml or .json file`);
     found.push(...inside.map((n) => path.join(full, n)));
@@ -68,7 +68,9 @@ export function loadModel(files: readonly string[], warn: (line: string) => void
   if (errors.length > 0 || !model)
     throw new WeftError(
       'config',
-      `the configuration is refused:\n${errors.map((p) => `  ${formatProblem(p)}`).join('\n')}`,
+      errors.length === 1
+        ? formatProblem(errors[0]!)
+        : `the configuration is refused:\n${errors.map((p) => `  ${formatProblem(p)}`).join('\n')}`,
     );
   return model;
 }
@@ -96,26 +98,13 @@ export function processSpecs(model: Model): ProcessSpec[] {
 }
 
 function serviceSpecs(model: Model): ServiceSpec[] {
-  return model.services.map((s) => ({ name: s.name, namespace: s.namespace, ports: s.ports.map((p) => p.port) }));
-}
-
-/** A service that selects what no process is would answer nothing but errors. */
-function checkServices(model: Model): void {
-  for (const s of model.services) {
-    const selector = Object.entries(s.selector ?? {});
-    if (selector.length === 0) continue;
-    const provided = model.processes.some(
-      (p) => p.namespace === s.namespace && selector.every(([k, v]) => p.labels[k] === v),
-    );
-    if (!provided) {
-      const wanted = selector.map(([k, v]) => `${k}=${v}`).join(',');
-      throw new WeftError(
-        'no-provider',
-        `nobody provides service ${s.name}: no Process in namespace ${s.namespace} has the labels ${wanted}`,
-        { position: s.source },
-      );
-    }
-  }
+  return model.services.map((s) => ({
+    name: s.name,
+    namespace: s.namespace,
+    ports: s.ports.map((p) => p.port),
+    targetPorts: s.ports.map((p) => p.targetPort),
+    selector: s.selector ?? {},
+  }));
 }
 
 /** Which capture is used, and a sentence that says so and why. */
@@ -142,13 +131,33 @@ function selfCommand(flags: readonly string[], ...args: string[]): string[] {
   return [process.execPath, ...flags, '--disable-warning=ExperimentalWarning', path.join(here, 'main.ts'), ...args];
 }
 
+/** Reads the files again where one of them changed since the last time. Warnings are the control plane's to say. */
+function reloader(given: readonly string[]): NonNullable<MeshHostOptions['reload']> {
+  let seen = '';
+  let last: ReturnType<NonNullable<MeshHostOptions['reload']>>;
+  return () => {
+    const files = findFiles(given);
+    const now = files
+      .map((f) => {
+        const { ino, size, mtimeNs } = statSync(f, { bigint: true });
+        return `${f} ${ino} ${size} ${mtimeNs}`;
+      })
+      .join('\n');
+    if (now !== seen) {
+      const model = loadModel(files, () => {});
+      last = { processes: processSpecs(model), services: serviceSpecs(model) };
+      seen = now;
+    }
+    return last;
+  };
+}
+
 /** Loads, checks and starts a mesh; throws after cleaning up. */
 export async function bringUp(
   options: UpOptions,
 ): Promise<{ host: MeshHost; model: Model; capture: 'transparent' | 'explicit' }> {
   const files = findFiles(options.files);
   const model = loadModel(files, (line) => options.say('weft', line));
-  checkServices(model);
   if (model.processes.length === 0)
     options.say('weft', 'warning: the files hold no Process, so nothing is started; "weft run" adds one');
   const { capture, why } = chooseCapture(options.capture);
@@ -159,10 +168,11 @@ export async function bringUp(
     capture,
     processes: processSpecs(model),
     services: serviceSpecs(model),
-    files,
+    // Folders as such, so that a file added to one is seen.
+    files: options.files.map((f) => path.resolve(f)),
     controlCommand: selfCommand([], 'control-plane'),
     proxyCommand: selfCommand(['--max-semi-space-size=4'], 'proxy', '--mode', 'sidecar'),
-    reload: async () => processSpecs(loadModel(files, (line) => options.say('weft', line))),
+    reload: reloader(options.files),
     say: options.say,
     ...(options.onChange ? { onChange: options.onChange } : {}),
     ...(options.controlExtra ? { controlExtra: options.controlExtra } : {}),

@@ -7,6 +7,8 @@ import type { SourceFile } from '../state.ts';
 const POLL_MS = 250;
 /** A change is taken once two looks this far apart agree: editors write in steps. */
 const SETTLE_MS = 40;
+/** As the command line: a folder's own files of these kinds, not hidden ones. */
+const isSource = (name: string): boolean => /\.(ya?ml|json)$/.test(name) && !name.startsWith('.');
 const MAX_FILES = 10_000;
 const MAX_FILE_BYTES = 4 * 1024 * 1024;
 
@@ -24,7 +26,7 @@ export function readSources(paths: readonly string[]): ReadResult {
     try {
       const names = statSync(path).isDirectory()
         ? readdirSync(path)
-            .filter((n) => /\.ya?ml$/.test(n) && !n.startsWith('.'))
+            .filter((n) => /\.(ya?ml|json)$/.test(n) && !n.startsWith('.'))
             .sort()
             .map((n) => join(path, n))
         : [path];
@@ -134,7 +136,8 @@ export class FileSource {
     for (const path of this.#options.paths) {
       if (!add(path)) continue;
       try {
-        for (const name of readdirSync(path)) if (/\.ya?ml$/.test(name) && !name.startsWith('.')) add(join(path, name));
+        for (const name of readdirSync(path))
+          if (/\.(ya?ml|json)$/.test(name) && !name.startsWith('.')) add(join(path, name));
       } catch {
         // The next look finds it or not.
       }

@@ -39,7 +39,7 @@ function once({ method = 'GET', url, headers = {}, body }) {
   });
 }
 
-/** Runs `count` calls, `concurrency` at a time or `rate` a second; counts by status and by the version that answered. */
+/** Runs `count` calls, `concurrency` at a time or `rate` a second (until /set {stop: true}); counts by status and by the version that answered. */
 async function run({ count = 1, concurrency = 16, rate, ...call }) {
   const result = {
     statuses: {},
@@ -70,12 +70,15 @@ async function run({ count = 1, concurrency = 16, rate, ...call }) {
   if (rate) {
     const started = performance.now();
     const pending = [];
-    for (let sent = 0; sent < count; ) {
+    let sent = 0;
+    state.stop = false;
+    while (sent < count && !state.stop) {
       const due = Math.min(count, Math.floor(((performance.now() - started) / 1000) * rate) + 1);
       for (; sent < due; sent += 1) pending.push(once(call).then(note));
       await new Promise((r) => setTimeout(r, 5));
     }
     await Promise.all(pending);
+    result.sent = sent;
     result.elapsedMs = performance.now() - started;
   } else {
     let left = count;
@@ -105,9 +108,10 @@ const server = http.createServer((request, response) => {
     }
     if (url.pathname === '/state') return send(200, state);
     if (url.pathname === '/run') return send(200, await run(JSON.parse(body)));
+    // A POST counts as processed also where its answer is never sent: that is what may not happen twice.
+    if (request.method === 'POST') state.posts += 1;
     if (state.reset) return request.socket.resetAndDestroy();
     state.served += 1;
-    if (request.method === 'POST') state.posts += 1;
     const wait = Number(url.searchParams.get('sleep') ?? state.sleepMs);
     if (wait > 0) await new Promise((r) => setTimeout(r, wait));
     const status = Number(url.searchParams.get('status') ?? (state.fail || 200));

@@ -23,6 +23,8 @@ import type { MeshPaths } from './state.ts';
 const PROXY_READY_MS = 30_000;
 const PROXY_RESTART_FIRST_MS = 100;
 const PROXY_RESTART_MAX_MS = 4000;
+/** Requests that a peer sent before it heard of a drain have reached the application after this. */
+const ON_THE_WAY_MS = 250;
 
 /** What an instance needs of its mesh. */
 export interface HostContext {
@@ -37,6 +39,8 @@ export interface HostContext {
   /** The command of a sidecar. */
   readonly proxyCommand: readonly string[];
   readonly baseEnv: Readonly<Record<string, string>>;
+  /** The same for our own processes. */
+  readonly ownEnv: Readonly<Record<string, string>>;
   /** Who applications run as where their spec does not say. */
   readonly runAs: RunAs | undefined;
   readonly setpriv: boolean;
@@ -70,6 +74,7 @@ export class Instance {
   #stopping = false;
   #stopped: Promise<void> | undefined;
   #exit: ChildExit | undefined;
+  #registered: Promise<void> = Promise.resolve();
   #readyWaiters: (() => void)[] = [];
   state: InstanceState = 'starting';
 
@@ -93,6 +98,7 @@ export class Instance {
       proxyRestarts: this.#proxyRestarts,
       injected: this.spec.injected,
       injectedReason: this.spec.injectedReason,
+      injectionChanged: undefined,
       exitCode: this.#exit?.code,
     };
   }
@@ -148,6 +154,8 @@ export class Instance {
         });
       });
     }
+    // Whoever waits for it acts on it next (drains another): peers hear of this one first.
+    await this.#registered;
     return this.state === 'ready' || this.state === 'completed';
   }
 
@@ -167,10 +175,7 @@ export class Instance {
     this.#prober?.stop();
     const served = this.state === 'ready';
     this.#setState('draining', options.drainMs > 0);
-    if (options.drainMs > 0 && served) {
-      await h.control('POST', `/v1/drain/${encodeURIComponent(this.name)}`, {}).catch(() => {});
-      await new Promise<void>((resolve) => systemClock.after(options.drainMs, resolve));
-    }
+    if (options.drainMs > 0 && served) await this.#leaveDiscovery(options.drainMs);
     await this.#app?.stop(options.deadlineMs);
     await this.#proxy?.stop(Math.min(options.deadlineMs, 6000));
     if (options.drainMs > 0)
@@ -186,13 +191,28 @@ export class Instance {
     this.#proxyLog?.close();
   }
 
+  /**
+   * Until every proxy has acknowledged that this instance takes nothing new, at most `drainMs` (all of it where the
+   * control plane is away: nobody can say who knows); then what was sent before that has time to arrive.
+   */
+  async #leaveDiscovery(drainMs: number): Promise<void> {
+    const path = `/v1/drain/${encodeURIComponent(this.name)}?wait=${drainMs}`;
+    const known = await this.#host.control('POST', path, {}).then(
+      () => true,
+      () => false,
+    );
+    await new Promise<void>((resolve) =>
+      systemClock.after(known ? Math.min(drainMs, ON_THE_WAY_MS) : drainMs, resolve),
+    );
+  }
+
   #setState(state: InstanceState, tell = true): void {
     if (this.state === state || (this.#stopping && state !== 'draining' && state !== 'stopped')) return;
     const before = this.state;
     this.state = state;
     if (tell && (state === 'ready' || before === 'ready' || state === 'draining')) {
       // A control plane that is away hears it when it comes back (the supervisor registers everything again).
-      this.register().catch(() => {});
+      this.#registered = this.register().catch(() => {});
     }
     if (['ready', 'completed', 'failed', 'stopped'].includes(state)) for (const w of this.#readyWaiters.splice(0)) w();
     this.#host.onState(this);
@@ -301,7 +321,7 @@ export class Instance {
       {
         argv: [...prefix, ...h.proxyCommand],
         cwd: '/',
-        env: { ...h.baseEnv, WEFT_BOOTSTRAP: path, WEFT_PARENT_PID: String(process.pid) },
+        env: { ...h.ownEnv, WEFT_BOOTSTRAP: path, WEFT_PARENT_PID: String(process.pid) },
         restartPolicy: 'Never',
       },
       {

@@ -1,13 +1,15 @@
 /** A mesh on this machine: control plane, proxies and applications as children, any of which may die alone. */
 
-import { accessSync, constants, existsSync, statSync, writeFileSync } from 'node:fs';
+import { accessSync, chmodSync, constants, existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import type http from 'node:http';
+import { availableParallelism } from 'node:os';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { systemClock, WeftError } from '@weft/base';
 import { loopbackAddress, MeshNetwork, PROXY_UID, type RunAs } from '@weft/capture';
 import { createAuthority } from '@weft/identity';
 import { localRequest } from './control-client.ts';
 import { type HostContext, Instance } from './instance.ts';
+import { assertLabel, fitToService, JoinedFiles, type RunRequest } from './joined.ts';
 import { type LocalHandler, serveLocal } from './local-api.ts';
 import { LogFile, tail } from './output.ts';
 import { Child } from './process.ts';
@@ -15,11 +17,13 @@ import type { CaptureMode, InstanceStatus, ProcessSpec, ServiceSpec } from './sp
 import { acquireLock, type MeshPaths, meshPaths, removeLeftovers } from './state.ts';
 
 const CONTROL_READY_MS = 20_000;
-/** How long peers have to hear that an instance leaves before its application is stopped. */
+/** How long peers have at most to hear that an instance leaves before its application is stopped. */
 const DRAIN_MS = 1500;
 const APP_DEADLINE_MS = 10_000;
 const READY_MS = 60_000;
-const START_AT_ONCE = 8;
+const JOIN_MS = 10_000;
+/** More would only make each of them slower: a proxy's start is computing. */
+const START_AT_ONCE = availableParallelism() + 2;
 const NOBODY: RunAs = { uid: 65534, gid: 65534 };
 
 export interface MeshHostOptions {
@@ -27,15 +31,15 @@ export interface MeshHostOptions {
   readonly capture: CaptureMode;
   readonly processes: readonly ProcessSpec[];
   readonly services: readonly ServiceSpec[];
-  /** Configuration files that the control plane watches; absolute. */
+  /** Configuration files and folders that the control plane watches; absolute. */
   readonly files: readonly string[];
   readonly controlCommand: readonly string[];
   readonly proxyCommand: readonly string[];
   readonly trustDomain?: string;
   /** Extra fields of the control plane's configuration (certificate life and such). */
   readonly controlExtra?: Readonly<Record<string, unknown>>;
-  /** Reads the processes again, so that a restart acts on what the files say now. */
-  reload?(): Promise<readonly ProcessSpec[]>;
+  /** Reads the files again, so that a restart acts on what they say now. Throws where they are refused. */
+  reload?(): { readonly processes: readonly ProcessSpec[]; readonly services: readonly ServiceSpec[] };
   /** A line for the terminal: of a child, or of the supervisor itself (`weft`). */
   say(name: string, line: string): void;
   onChange?(): void;
@@ -48,9 +52,12 @@ export class MeshHost {
   readonly #instances = new Map<string, Instance>();
   readonly #specs = new Map<string, ProcessSpec>();
   readonly #indexes = new Map<string, number>();
+  /** Workloads of `weft run`. */
+  readonly #runs = new Set<string>();
   readonly #busy = new Map<string, Promise<unknown>>();
   #context: HostContext | undefined;
   #network: MeshNetwork | undefined;
+  #joined: JoinedFiles | undefined;
   #control: Child | undefined;
   #controlLog: LogFile | undefined;
   #controlErrors: string[] = [];
@@ -90,6 +97,7 @@ export class MeshHost {
         controlAddress: `${controlHost}:15012`,
         services: o.services,
         proxyCommand: o.proxyCommand,
+        ownEnv: ownProcessEnvironment(baseEnv, this.paths.codeCache),
         baseEnv,
         runAs: applicationUser(),
         setpriv: onPath('setpriv'),
@@ -98,8 +106,9 @@ export class MeshHost {
         say: o.say,
         onState: () => o.onChange?.(),
       };
+      this.#joined = new JoinedFiles(this.paths.joined);
       this.#server = await serveLocal(this.paths.socket, this.#routes());
-      await this.#startControl(controlHost, trustDomain, baseEnv);
+      await this.#startControl(controlHost, trustDomain);
       const names: { name: string; spec: ProcessSpec }[] = [];
       for (const spec of o.processes) {
         this.#specs.set(workloadKey(spec), spec);
@@ -130,6 +139,20 @@ export class MeshHost {
     return [...this.#instances.values()]
       .map((i) => i.status())
       .sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
+  }
+
+  /** The status, and where a changed label waits for a restart to act. */
+  #statusNow(): InstanceStatus[] {
+    let fresh: readonly ProcessSpec[] = [];
+    try {
+      fresh = this.#options.reload?.().processes ?? [];
+    } catch {
+      // Files that are refused change nothing; the control plane has said so.
+    }
+    return this.status().map((s) => {
+      const now = fresh.find((p) => p.name === s.workload && p.namespace === s.namespace);
+      return now && now.injected !== s.injected ? { ...s, injectionChanged: now.injectedReason } : s;
+    });
   }
 
   get controlPid(): number | undefined {
@@ -176,7 +199,7 @@ export class MeshHost {
   restart(name: string): Promise<InstanceStatus[]> {
     const key = this.#find(name);
     return this.#exclusive(key, async () => {
-      const fresh = (await this.#options.reload?.())?.find((s) => workloadKey(s) === key);
+      const fresh = this.#options.reload?.().processes.find((s) => workloadKey(s) === key);
       if (fresh) {
         checkSpec(fresh);
         this.#specs.set(key, fresh);
@@ -202,19 +225,65 @@ export class MeshHost {
     });
   }
 
-  /** One more process for a running mesh. */
-  async run(spec: ProcessSpec): Promise<InstanceStatus> {
+  /**
+   * One more process for a running mesh, with a Service of its own where the mesh has none of that name. It is a workload
+   * of its own, which `remove` of its last instance ends.
+   */
+  async run(request: RunRequest): Promise<InstanceStatus> {
+    if (!this.#joined || !this.#context) throw new WeftError('starting', `mesh ${this.mesh} is still starting`);
+    const { namespace } = request.process;
+    assertLabel('service', request.service);
+    assertLabel('namespace', namespace);
+    const services = this.#options.reload?.().services ?? this.#options.services;
+    const service = services.find((s) => s.name === request.service && s.namespace === namespace);
+    const fitting = fitToService(request.process, service, request.service);
+    let name = `${request.service}-run`;
+    for (let n = 2; this.#specs.has(workloadKey({ namespace, name })); n++) name = `${request.service}-run-${n}`;
+    const spec = { ...fitting, name };
     checkSpec(spec);
     const key = workloadKey(spec);
-    const name = this.#nextName(spec);
-    if (!this.#specs.has(key)) this.#specs.set(key, spec);
+    this.#specs.set(key, spec);
+    this.#runs.add(key);
+    const instance = this.#nextName(spec);
     try {
-      await this.#startInstance(name, spec);
+      if (!service) await this.#join(spec, request.service);
+      await this.#startInstance(instance, spec);
     } catch (error) {
-      await this.#stopInstance(name);
+      await this.#stopInstance(instance);
+      this.#leave(key);
       throw error;
     }
-    return this.#instances.get(name)!.status();
+    return this.#instances.get(instance)!.status();
+  }
+
+  /** Makes a Service for a process, and waits until the control plane took it, or says why not. */
+  async #join(spec: ProcessSpec, service: string): Promise<void> {
+    const { epoch } = await this.control<{ epoch: number }>('GET', '/v1/epoch');
+    this.#joined!.add(spec, service);
+    const end = systemClock.now() + JOIN_MS;
+    for (;;) {
+      const now = await this.control<{
+        epoch: number;
+        refused: boolean;
+        problems: { severity: string; file: string; message: string }[];
+      }>('GET', '/v1/problems');
+      if (now.epoch > epoch) return;
+      if (now.refused || systemClock.now() > end) {
+        const why = now.problems.find((p) => p.severity === 'error');
+        throw new WeftError(
+          'join',
+          `the mesh does not take service ${service}: ${why ? `${why.file}: ${why.message}` : 'no answer of the control plane'}`,
+        );
+      }
+      await pause(25);
+    }
+  }
+
+  #leave(key: string): void {
+    const spec = this.#specs.get(key);
+    if (!spec || !this.#runs.delete(key)) return;
+    this.#specs.delete(key);
+    if (!this.#stopping) this.#joined?.remove(spec.namespace, spec.name);
   }
 
   /** Ends one instance (of `weft run`), drained. */
@@ -249,12 +318,12 @@ export class MeshHost {
     }
   }
 
-  async #startControl(host: string, trustDomain: string, baseEnv: Record<string, string>): Promise<void> {
+  async #startControl(host: string, trustDomain: string): Promise<void> {
     const path = join(this.paths.root, 'control.json');
     const config = {
       mesh: this.mesh,
       stateDir: this.paths.control,
-      files: this.#options.files,
+      files: [...this.#options.files, this.paths.joined],
       trustDomain,
       listen: { xds: { host, port: 15012 }, metrics: { host, port: 15014 } },
       socket: this.paths.controlSocket,
@@ -268,7 +337,7 @@ export class MeshHost {
       {
         argv: this.#options.controlCommand,
         cwd: '/',
-        env: { ...baseEnv, WEFT_CONTROL: path, WEFT_PARENT_PID: String(process.pid) },
+        env: { ...this.#context!.ownEnv, WEFT_CONTROL: path, WEFT_PARENT_PID: String(process.pid) },
         restartPolicy: 'Always',
         backoffBaseMs: 400,
         backoffMaxMs: 4000,
@@ -334,6 +403,8 @@ export class MeshHost {
     if (!instance) return;
     await instance.stop({ drainMs: DRAIN_MS, deadlineMs: APP_DEADLINE_MS });
     this.#instances.delete(name);
+    const key = workloadKey(instance.spec);
+    if (this.#of(key).length === 0) this.#leave(key);
   }
 
   #of(key: string): Instance[] {
@@ -383,12 +454,12 @@ export class MeshHost {
           capture: this.#options.capture,
           pid: process.pid,
           controlPid: this.controlPid,
-          instances: this.status(),
+          instances: this.#statusNow(),
         }),
       ],
       ['POST /scale', (b) => this.scale(String(field(b, 'name')), Number(field(b, 'n')))],
       ['POST /restart', (b) => this.restart(String(field(b, 'name')))],
-      ['POST /run', (b) => this.run(field(b, 'spec') as ProcessSpec)],
+      ['POST /run', (b) => this.run(b as RunRequest)],
       ['POST /remove', (b) => this.remove(String(field(b, 'name')))],
       ['GET /logs', (_b, q) => this.#logs(q.get('name') ?? '', Number(q.get('lines') ?? 100), q.get('proxy') === '1')],
       [
@@ -499,6 +570,16 @@ function ownEnvironment(run: string): Record<string, string> {
   env.WEFT_RUN = run;
   if (env.PATH) env.PATH = applicationPath(env.PATH);
   return env;
+}
+
+/**
+ * The environment of our own children: their compiled code is kept, which halves the time a proxy takes to start. The
+ * folder is ours alone, for what lies in it is run.
+ */
+function ownProcessEnvironment(baseEnv: Record<string, string>, codeCache: string): Record<string, string> {
+  mkdirSync(codeCache, { recursive: true, mode: 0o700 });
+  chmodSync(codeCache, 0o700);
+  return { ...baseEnv, NODE_COMPILE_CACHE: codeCache };
 }
 
 /** Of the control plane's JSON log lines those that somebody at the terminal wants: warnings and errors. */

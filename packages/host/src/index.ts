@@ -1,5 +1,6 @@
 export * from './control-client.ts';
 export * from './instance.ts';
+export { assertLabel, type RunRequest } from './joined.ts';
 export * from './local-api.ts';
 export * from './output.ts';
 export * from './probes.ts';

@@ -37,6 +37,9 @@ export interface ServiceSpec {
   readonly name: string;
   readonly namespace: string;
   readonly ports: readonly number[];
+  /** Numbers, or names of ports of the processes. */
+  readonly targetPorts: readonly (number | string)[];
+  readonly selector: Readonly<Record<string, string>>;
 }
 
 export type CaptureMode = 'transparent' | 'explicit';
@@ -65,5 +68,7 @@ export interface InstanceStatus {
   readonly proxyRestarts: number;
   readonly injected: boolean;
   readonly injectedReason: string;
+  /** Why it would (not) be injected now, where that is not what it runs as: a changed label acts at the next restart. */
+  readonly injectionChanged: string | undefined;
   readonly exitCode: number | undefined;
 }

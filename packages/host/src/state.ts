@@ -25,6 +25,10 @@ export interface MeshPaths {
   readonly control: string;
   readonly ca: string;
   readonly logs: string;
+  /** Compiled code of our own processes, shared by the meshes of this state folder and kept when they end. */
+  readonly codeCache: string;
+  /** Files of what `weft run` joined. */
+  readonly joined: string;
   /** The folder of a workload's key and snapshot: readable by its proxy's uid alone. */
   workload(instance: string): string;
 }
@@ -40,6 +44,8 @@ export function meshPaths(mesh: string, root = stateRoot()): MeshPaths {
     control: join(dir, 'control'),
     ca: join(dir, 'control', 'ca'),
     logs: join(dir, 'logs'),
+    codeCache: join(root, '.code-cache'),
+    joined: join(dir, 'joined'),
     workload: (instance) =>
       process.getuid?.() === 0 && process.platform === 'linux'
         ? `${RUN_ROOT}/${mesh}.${instance}`
@@ -146,7 +152,7 @@ export function removeLeftovers(mesh: string): string[] {
     removed.push(join(RUN_ROOT, name));
   }
   removed.push(...removeMesh(mesh)); // After the folders above: it removes /run/weft with the last of them.
-  rmSync(join(paths.root, 'run'), { recursive: true, force: true });
+  for (const folder of [join(paths.root, 'run'), paths.joined]) rmSync(folder, { recursive: true, force: true });
   for (const file of [paths.socket, paths.controlSocket, paths.lock, join(paths.root, 'control.json')])
     rmSync(file, { force: true });
   return removed;

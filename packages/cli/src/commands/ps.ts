@@ -43,8 +43,12 @@ async function ps(options: MeshOption & OutputOption): Promise<void> {
   );
   print(statusTable(answer.instances));
   for (const i of answer.instances) {
-    // Somebody asked for a proxy by a label, and the instance that runs is from before that.
-    if (!i.injected) print(`\n${i.name}: not injected (${i.injectedReason})`);
+    // A label that changed acts at the next restart; until then this runs as it was started.
+    if (i.injectionChanged !== undefined)
+      print(
+        `\n${i.name}: ${i.injected ? 'injected, labelled not to be' : 'labelled, not injected'} (${i.injectionChanged}): "weft restart ${i.workload}" makes it so`,
+      );
+    else if (!i.injected) print(`\n${i.name}: not injected (${i.injectedReason})`);
     else if (i.proxyPid === undefined && i.state !== 'completed') print(`\n${i.name}: its proxy is down`);
   }
 }

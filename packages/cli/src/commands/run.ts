@@ -1,7 +1,11 @@
-import type { InstanceStatus, ProcessSpec } from '@weft/host';
+import { WeftError } from '@weft/base';
+import { type InstanceStatus, type RunRequest, runningMesh } from '@weft/host';
 import type { Command } from 'commander';
 import { ask, chooseMesh, example, type MeshOption, meshOption, print, wholeNumber } from '../common.ts';
 import { onSignals } from '../mesh.ts';
+
+const DEADLINE_MS = 60_000;
+const LOOK_MS = 200;
 
 /** `weft run`: one more process in a running mesh, until Ctrl-C. */
 export function addRun(program: Command): void {
@@ -9,7 +13,7 @@ export function addRun(program: Command): void {
     program
       .command('run')
       .description('join one more process to a running mesh, until Ctrl-C or its end')
-      .requiredOption('--service <name>', 'the value of its label "app", which services select')
+      .requiredOption('--service <name>', 'the service it belongs to; made for it where the mesh has none of that name')
       .requiredOption('--port <number>', 'where it listens', wholeNumber)
       .option('--service-account <name>', 'its identity', 'default')
       .option('-n, --namespace <name>', 'its namespace', 'default')
@@ -26,36 +30,46 @@ async function run(
   options: MeshOption & { service: string; port: number; serviceAccount: string; namespace: string; label?: string[] },
 ): Promise<void> {
   const mesh = chooseMesh(options.mesh);
-  const labels = new Map([['app', options.service]]);
+  if (options.port < 1 || options.port > 65_535) throw new WeftError('port', `--port ${options.port} is no port`);
+  const labels = new Map<string, string>();
   for (const l of options.label ?? []) {
-    const [key, value] = l.split('=', 2);
-    labels.set(key!, value ?? '');
+    const at = l.indexOf('=');
+    if (at < 1) throw new WeftError('label', `--label ${l}: KEY=VALUE is needed`);
+    labels.set(l.slice(0, at), l.slice(at + 1));
   }
-  const spec: ProcessSpec = {
-    name: `${options.service}-run`,
-    namespace: options.namespace,
-    serviceAccount: options.serviceAccount,
-    labels: Object.fromEntries(labels),
-    command,
-    cwd: process.cwd(),
-    env: [],
-    ports: [{ number: options.port }],
-    replicas: 1,
-    restartPolicy: 'Never',
-    injected: true,
-    injectedReason: 'weft run',
+  const request: RunRequest = {
+    service: options.service,
+    process: {
+      name: `${options.service}-run`,
+      namespace: options.namespace,
+      serviceAccount: options.serviceAccount,
+      labels: Object.fromEntries(labels),
+      command,
+      cwd: process.cwd(),
+      env: [],
+      ports: [{ number: options.port }],
+      replicas: 1,
+      restartPolicy: 'Never',
+      injected: true,
+      injectedReason: 'weft run',
+    },
   };
   let stopped = false;
   onSignals(() => {
     stopped = true;
   });
-  const made = await ask<InstanceStatus>(mesh, 'POST', '/run', { spec }, 60_000);
+  const made = await ask<InstanceStatus>(mesh, 'POST', '/run', request, DEADLINE_MS);
   print(`[weft] ${made.name} joined mesh ${mesh} at ${made.address}`);
   let shown = 0;
   let end: InstanceStatus | undefined;
-  while (!stopped) {
-    const { instances } = await ask<{ instances: InstanceStatus[] }>(mesh, 'GET', '/ps');
+  for (;;) {
+    const { instances } = await ask<{ instances: InstanceStatus[] }>(mesh, 'GET', '/ps').catch((error: Error) => {
+      throw runningMesh(mesh)
+        ? error
+        : new WeftError('mesh-down', `mesh "${mesh}" went down, and ${made.name} with it`);
+    });
     end = instances.find((i) => i.name === made.name);
+    // After the state, so that the last lines of a process that ended are among them.
     const logs = await ask<{ lines: string[] }[]>(
       mesh,
       'GET',
@@ -64,9 +78,9 @@ async function run(
     const lines = logs[0]?.lines ?? [];
     for (const l of lines.slice(Math.min(shown, lines.length))) print(l);
     shown = lines.length;
-    if (!end || end.state === 'completed' || end.state === 'failed') break;
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    if (stopped || !end || end.state === 'completed' || end.state === 'failed') break;
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
-  if (end) await ask(mesh, 'POST', '/remove', { name: made.name }, 60_000).catch(() => {});
+  if (end) await ask(mesh, 'POST', '/remove', { name: made.name }, DEADLINE_MS).catch(() => {});
   process.exitCode = end?.state === 'failed' ? (end.exitCode ?? 1) : 0;
 }

@@ -26,7 +26,7 @@ export function readSources(paths: readonly string[]): ReadResult {
     try {
       const names = statSync(path).isDirectory()
         ? readdirSync(path)
-            .filter((n) => /\.(ya?ml|json)$/.test(n) && !n.startsWith('.'))
+            .filter(isSource)
             .sort()
             .map((n) => join(path, n))
         : [path];
@@ -137,7 +137,7 @@ export class FileSource {
       if (!add(path)) continue;
       try {
         for (const name of readdirSync(path))
-          if (/\.(ya?ml|json)$/.test(name) && !name.startsWith('.')) add(join(path, name));
+          if (isSource(name)) add(join(path, name));
       } catch {
         // The next look finds it or not.
       }

@@ -286,7 +286,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
   upstreamReset(attempt: Attempt, code: ResetCode, detail: string): void {
     attempt.abandoned = true;
     attempt.deadline?.cancel();
-    const refused = code === 'refused';
+    const refused = code === 'refused' || (code === 'connection' && this.repeatsBroken());
     this.attemptOver(attempt, 0, -1, 'reset');
     if (this.#headSent) {
       this.addFlag(code === 'connection' ? 'UC' : 'UR');
@@ -321,6 +321,17 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
       this.#otherTimer = this.core.timers.add(decision.delayMs, this, TIMER_BACKOFF);
     }
     return true;
+  }
+
+  /** Whether a connection that broke under this request, before an answer, counts as one that refused it. */
+  protected repeatsBroken(): boolean {
+    return false;
+  }
+
+  /** May be sent again even where it was processed (RFC 9110, 9.2.2), and there is nothing else to send again. */
+  protected get safe(): boolean {
+    const m = this.facts.method;
+    return (m === 'GET' || m === 'HEAD' || m === 'OPTIONS') && !this.hasBody && this.facts.protocol === '';
   }
 
   /** Budget of retries, taken once. */

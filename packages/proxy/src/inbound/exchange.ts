@@ -138,7 +138,7 @@ export class InboundExchange extends Exchange {
     if (outcome.kind !== 'reset' || this.#retries >= APP_RETRIES || this.done) return false;
     const lane = this.attempt?.lane;
     const unprocessed = outcome.phase === 'connect' || outcome.refused === true;
-    if (!unprocessed && !(lane?.reused && this.#safe())) return false;
+    if (!unprocessed && !(lane?.reused && this.safe)) return false;
     if (this.bodyDropped) return false;
     // A refused connection is refused again at once: the client's proxy knows other instances, this one does not.
     if (outcome.phase === 'connect') return false;
@@ -152,15 +152,10 @@ export class InboundExchange extends Exchange {
    * REFUSED_STREAM, by which it tries another instance; all others get the 503.
    */
   protected failed(reason: string, _flag: string, unprocessed: boolean): void {
-    if (this.#via.peer?.weft && (unprocessed || this.#safe())) {
+    if (this.#via.peer?.weft && (unprocessed || this.safe)) {
       this.refuse('refused', 503);
       return;
     }
     this.reply(503, `upstream connect error or disconnect/reset before headers. reset reason: ${reason}`);
-  }
-
-  #safe(): boolean {
-    const m = this.facts.method;
-    return (m === 'GET' || m === 'HEAD' || m === 'OPTIONS') && !this.hasBody && this.facts.protocol === '';
   }
 }

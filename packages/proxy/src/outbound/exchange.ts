@@ -255,6 +255,14 @@ export class OutboundExchange extends Exchange {
     attempt.endpoint = undefined;
   }
 
+  /**
+   * The other side's proxy or workload died: it would have said "refused" for a safe request (see InboundExchange), so
+   * the same conditions of the policy hold for its silence.
+   */
+  protected override repeatsBroken(): boolean {
+    return this.safe;
+  }
+
   protected override mayRetry(): boolean {
     const cluster = this.#clusterView;
     if (!cluster || !acquireRetry(cluster)) return false;

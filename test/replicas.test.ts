@@ -1,0 +1,191 @@
+/** Replicas that come, go, die and misbehave under load. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { type TestContext, test } from 'node:test';
+import { promisify } from 'node:util';
+import { isRoot, meshOf, type Row, request, type TestMesh, weftBin } from './harness.ts';
+
+const long = process.env.WEFT_LONG === '1';
+const BASE_EJECTION_MS = long ? 30_000 : 3000;
+/** The sweep that ends an ejection runs this often: Istio's default where the whole 30 s are waited for. */
+const INTERVAL_MS = long ? 10_000 : 1000;
+
+const BREAKER = `
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata:
+  name: payment
+  namespace: shop
+spec:
+  host: payment
+  trafficPolicy:
+    outlierDetection:
+      consecutive5xxErrors: 10
+      interval: ${INTERVAL_MS / 1000}s
+      baseEjectionTime: ${BASE_EJECTION_MS / 1000}s
+      maxEjectionPercent: 100
+`;
+
+const RATE = 300;
+const pay = 'http://payment:8080/charge';
+const execute = promisify(execFile);
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** A command of the user while this process goes on. */
+const weft = (mesh: TestMesh, ...args: string[]) =>
+  execute(process.execPath, [weftBin, ...args, '--mesh', mesh.name], { env: mesh.env });
+
+let frontend = '';
+const run = async (call: object) => {
+  const answer = await request(frontend, 8080, '/run', call);
+  assert.equal(answer.status, 200, answer.text);
+  return answer.json;
+};
+
+/** Runs `work` under RATE requests a second, half a second of them before and after it; gives what came back. */
+async function underLoad(call: object, work: () => Promise<void>) {
+  const load = request(frontend, 8080, '/run', { url: pay, rate: RATE, count: 60 * RATE, ...call });
+  await pause(500);
+  try {
+    await work();
+    await pause(500);
+  } finally {
+    await request(frontend, 8080, '/set', { stop: true });
+  }
+  const result = (await load).json;
+  const asked = (result.elapsedMs / 1000) * RATE;
+  assert.ok(result.sent >= 0.95 * asked, `the load was ${result.sent} requests instead of ${asked}`);
+  return result;
+}
+
+const failuresOf = (r: { sent: number; statuses: Record<string, number> }) => r.sent - (r.statuses['200'] ?? 0);
+const payments = (mesh: TestMesh): Row[] => mesh.ps().filter((r) => r.workload === 'payment');
+const stateOf = async (row: Row) => (await request(row.address, 8080, '/state')).json;
+const set = (row: Row, state: object) => request(row.address, 8080, '/set', state);
+const allReady = (mesh: TestMesh, n: number) => {
+  const rows = payments(mesh);
+  return rows.length === n && rows.every((r) => r.state === 'ready');
+};
+
+const capture = isRoot ? 'transparent' : 'explicit';
+test(`replicas, ${capture} capture`, async (t: TestContext) => {
+  const mesh = await meshOf(t, capture, { frontend: { v1: 1 }, catalog: { v1: 1 }, payment: { v1: 1 } });
+  frontend = mesh.row('frontend').address;
+
+  await t.test('scale 1 to 5 to 1: no request fails, a new replica has its share within a second', async () => {
+    const shares: number[] = [];
+    const r = await underLoad({}, async () => {
+      await weft(mesh, 'scale', 'payment', '5');
+      const ready = performance.now();
+      const rows = payments(mesh);
+      assert.equal(rows.length, 5);
+      await pause(Math.max(0, 1000 - (performance.now() - ready)));
+      const before = await Promise.all(rows.map(stateOf));
+      await pause(2000);
+      const after = await Promise.all(rows.map(stateOf));
+      for (const [i, a] of after.entries()) shares.push(a.served - before[i].served);
+      await weft(mesh, 'scale', 'payment', '1');
+    });
+    assert.deepEqual(r.statuses, { '200': r.sent }, JSON.stringify(r));
+    // The second that begins a second after "ready": a fifth each, within half of it.
+    const fifth = shares.reduce((a, b) => a + b, 0) / 5;
+    for (const share of shares) assert.ok(share > fifth / 2 && share < fifth * 1.5, `shares ${shares}`);
+    assert.equal(payments(mesh).length, 1);
+  });
+
+  await t.test('restart replaces every process, and no request fails', async () => {
+    const before = payments(mesh).map((r) => r.pid);
+    const r = await underLoad({}, async () => {
+      await weft(mesh, 'restart', 'payment');
+    });
+    assert.deepEqual(r.statuses, { '200': r.sent }, JSON.stringify(r));
+    for (const row of payments(mesh)) assert.ok(!before.includes(row.pid), `${row.name} was not replaced`);
+  });
+
+  await weft(mesh, 'scale', 'payment', '3');
+
+  for (const what of ['application', 'proxy'] as const) {
+    await t.test(`kill -9 of one ${what} of three: no GET fails, and of POSTs only those in flight on it`, async () => {
+      for (const method of ['GET', 'POST']) {
+        await mesh.until('three ready', 30_000, () => allReady(mesh, 3));
+        const victim = payments(mesh).at(-1) as Row;
+        const pid = (what === 'proxy' ? victim.proxyPid : victim.pid) as number;
+        const body = method === 'POST' ? 'charge' : undefined;
+        const r = await underLoad({ url: `${pay}?sleep=50`, method, body }, async () => {
+          process.kill(pid, 'SIGKILL');
+          await mesh.until('back', 30_000, () => {
+            const now = payments(mesh).find((p) => p.name === victim.name);
+            return now?.state === 'ready' && (what === 'proxy' ? now.proxyPid : now.pid) !== pid;
+          });
+        });
+        if (method === 'GET') {
+          // Safe to repeat: the dead one's share goes to another replica, in flight or not.
+          assert.deepEqual(r.statuses, { '200': r.sent }, JSON.stringify(r));
+        } else {
+          // 300/s x 50 ms / 3 = 5 are in flight on the dead one, on average; a POST that it may have begun is not sent again.
+          assert.ok(failuresOf(r) <= 20, JSON.stringify(r.statuses));
+          for (const key of Object.keys(r.statuses)) assert.ok(key === '200' || key === '503', JSON.stringify(r));
+        }
+      }
+    });
+  }
+
+  await t.test('one of three resets before it answers: no GET fails, no POST is processed twice', async () => {
+    await mesh.until('three ready', 30_000, () => allReady(mesh, 3));
+    const rows = payments(mesh);
+    await set(rows[0], { reset: true });
+    for (const row of rows) await set(row, { posts: 0 });
+    const gets = await run({ url: pay, count: 10_000, concurrency: 32 });
+    assert.deepEqual(gets.statuses, { '200': 10_000 }, JSON.stringify(gets));
+    const posts = await run({ url: pay, method: 'POST', body: 'charge', count: 1000, concurrency: 16 });
+    const processed = await Promise.all(rows.map(async (row) => (await stateOf(row)).posts));
+    // The one that resets has counted its POSTs too: each was processed once, whether the caller heard of it or not.
+    assert.equal(
+      processed.reduce((a, b) => a + b, 0),
+      1000,
+      `${processed} ${JSON.stringify(posts.statuses)}`,
+    );
+    assert.ok(processed[0] > 0, 'no POST met the replica that resets');
+    assert.deepEqual(posts.statuses, { '200': 1000 - processed[0], '503': processed[0] });
+    await set(rows[0], { reset: false });
+  });
+
+  await t.test('after ten failures in a row nothing reaches it for the ejection time, then it recovers', async () => {
+    await weft(mesh, 'scale', 'payment', '1');
+    const [only] = payments(mesh);
+    const epoch = JSON.parse(mesh.weft('proxy-status', '-o', 'json')).epoch;
+    mesh.write('breaker.yaml', BREAKER);
+    await mesh.until('the rule is everywhere', 5000, () => {
+      const status = JSON.parse(mesh.weft('proxy-status', '-o', 'json'));
+      return status.epoch > epoch && status.proxies.every((p: { status: string }) => p.status === 'SYNCED');
+    });
+    await set(only, { fail: 500, served: 0 });
+    const started = performance.now();
+    const failing = await run({ url: pay, count: 10, concurrency: 1 });
+    const tenth = performance.now();
+    assert.deepEqual(failing.statuses, { '500': 10 });
+    // The application is well again at once: what keeps requests from it is the ejection alone.
+    await set(only, { fail: 0 });
+    let open = 0;
+    for (;;) {
+      const sent = performance.now();
+      const r = await run({ url: pay });
+      const now = performance.now();
+      if (r.statuses['200'] === 1) {
+        assert.ok(now - started >= BASE_EJECTION_MS, `back after ${now - started} ms`);
+        break;
+      }
+      assert.deepEqual([r.sample.key, r.sample.text], ['503', 'no healthy upstream']);
+      assert.ok(sent - tenth < BASE_EJECTION_MS + 2 * INTERVAL_MS + 2000, `not back after ${sent - tenth} ms`);
+      open += 1;
+      if (open % 10 === 1) {
+        assert.equal((await stateOf(only)).served, 10, 'a request came through');
+        assert.deepEqual((await run({ url: 'http://catalog:8080/items', count: 20 })).statuses, { '200': 20 });
+      }
+      await pause(50);
+    }
+    assert.ok(open >= 10, `${open}`);
+    assert.deepEqual((await run({ url: pay, count: 50 })).statuses, { '200': 50 });
+    await mesh.until('flag UH', 5000, () => /"response_flags":"UH"/.test(mesh.logs('frontend', true)));
+  });
+});

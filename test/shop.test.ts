@@ -1,0 +1,116 @@
+/** `weft demo` as a user runs it: the shop answers, its rules hold three hops deep, the summary says so, nothing is left. */
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { isRoot, type Row, request, weftBin } from './harness.ts';
+
+const n = 600;
+
+function near(k: number, of: number, p: number, what: string): void {
+  const sigma = Math.sqrt(of * p * (1 - p));
+  assert.ok(
+    Math.abs(k - of * p) <= 4.5 * sigma,
+    `${what}: ${k} of ${of}, expected ${p * 100} % ± ${(450 * sigma) / of}`,
+  );
+}
+
+/** Sums `istio_requests_total` of a proxy by response flags, towards one service. */
+function byFlags(metrics: string, service: string): Map<string, number> {
+  const sums = new Map<string, number>();
+  for (const line of metrics.split('\n')) {
+    if (!line.startsWith('istio_requests_total{') || !line.includes(`destination_service_name="${service}"`)) continue;
+    if (!line.includes('reporter="source"')) continue;
+    const flags = /response_flags="([^"]*)"/.exec(line)?.[1] ?? '';
+    sums.set(flags, (sums.get(flags) ?? 0) + Number(line.slice(line.lastIndexOf(' '))));
+  }
+  return sums;
+}
+
+test('the demo', async (t) => {
+  const base = mkdtempSync(join(tmpdir(), 'weft-demo-'));
+  chmodSync(base, 0o755);
+  t.after(() => rmSync(base, { recursive: true, force: true }));
+  const name = `d${process.pid % 10_000}`;
+  const env = { ...process.env, WEFT_STATE: join(base, 'state') };
+  const child = spawn(
+    process.execPath,
+    [weftBin, 'demo', '--mesh', name, '--rps', '20', '--duration', '45s', '-o', 'json'],
+    {
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (c: Buffer) => {
+    out += c;
+  });
+  child.stderr.on('data', (c: Buffer) => {
+    err += c;
+  });
+  const exit = new Promise<number | null>((resolve) => child.on('exit', resolve));
+  t.after(async () => {
+    if (child.exitCode === null) child.kill('SIGTERM');
+    await exit;
+  });
+  while (!err.includes('ready after')) {
+    assert.equal(child.exitCode, null, err);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  const ps = execFileSync(process.execPath, [weftBin, 'ps', '--mesh', name, '-o', 'json'], { env, encoding: 'utf8' });
+  const rows = (JSON.parse(ps) as { instances: Row[] }).instances;
+  const at = (workload: string): string => rows.find((r) => r.workload === workload)?.address ?? '';
+
+  const checkout = async (headers: Record<string, string>) =>
+    request(at('frontend'), 8080, '/checkout', undefined, headers);
+  const canary = await Promise.all(Array.from({ length: 40 }, () => checkout({ 'x-canary-test': 'true' })));
+  for (const c of canary) assert.equal(c.json?.payment?.version, 'v2', c.text);
+  assert.match(canary[0]?.json.ledger, /^OK \d+$/);
+
+  // frontend → cart → inventory: the header decides three hops deep, the fault acts in cart's proxy.
+  let left = n;
+  await Promise.all(
+    Array.from({ length: 60 }, async () => {
+      while (left-- > 0) await checkout({ 'x-chaos-test': 'enabled' });
+    }),
+  );
+  const flags = byFlags((await request(at('cart'), 15090, '/stats/prometheus')).text, 'inventory');
+  const delayed = flags.get('DI') ?? 0;
+  const aborted = flags.get('FI') ?? 0;
+  const both = (flags.get('DI,FI') ?? 0) + (flags.get('FI,DI') ?? 0);
+  assert.ok(delayed > 0 && aborted > 0, JSON.stringify([...flags]));
+  // Only calls under the header can be faulty; how many there were follows from the aborts being 5 % of them.
+  near(delayed + both, (aborted + both) * 20, 0.1, `delays against aborts in ${JSON.stringify([...flags])}`);
+
+  assert.equal(await exit, 0, err);
+  const summary = JSON.parse(out) as {
+    requests: number;
+    failures: number;
+    epoch: number;
+    edges: { from: string; to: string; version: string; requests: number; failures: number; mtls: boolean }[];
+  };
+  assert.ok(summary.requests > 600 && summary.failures === 0, err + JSON.stringify(summary, null, 1));
+  assert.equal(summary.epoch, 1);
+  const edge = (from: string, to: string): number =>
+    summary.edges
+      .filter((e) => e.from === from && e.to.split('.')[0] === to && e.mtls)
+      .reduce((sum, e) => sum + e.requests, 0);
+  for (const [from, to] of [
+    ['frontend', 'catalog'],
+    ['frontend', 'cart'],
+    ['frontend', 'user'],
+    ['frontend', 'recommend'],
+    ['frontend', 'payment'],
+    ['cart', 'inventory'],
+    ['cart', 'payment'],
+    ['cart', 'ledger'],
+    ['restock', 'inventory'],
+  ] as const)
+    assert.ok(edge(from, to) > 0, `${from} → ${to} by mTLS: ${JSON.stringify(summary.edges, null, 1)}`);
+  if (isRoot) {
+    assert.doesNotMatch(execFileSync('ip', ['netns'], { encoding: 'utf8' }), new RegExp(`weft-${name}`));
+  }
+});

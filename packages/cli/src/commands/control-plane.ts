@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import { WeftError } from '@weft/base';
 import type { Command } from 'commander';
 import { example } from '../common.ts';
@@ -15,6 +16,7 @@ export function addControlPlane(program: Command): void {
             'WEFT_CONTROL is not set: it names the JSON file that tells the control plane what it serves',
           );
         const { main } = await import('@weft/control');
+        flushCompileCache(); // For the next one, also where this one gives its rights up or is killed.
         await main();
       }),
     'WEFT_CONTROL=/etc/weft/control.json weft control-plane',

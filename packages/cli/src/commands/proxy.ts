@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import { WeftError } from '@weft/base';
 import { type Command, Option } from 'commander';
 import { example } from '../common.ts';
@@ -16,6 +17,7 @@ export function addProxy(program: Command): void {
             'WEFT_BOOTSTRAP is not set: it names the JSON file that tells the proxy who it is',
           );
         const { main } = await import('@weft/proxy');
+        flushCompileCache(); // For the next one, also where this one gives its rights up or is killed.
         await main();
       }),
     'WEFT_BOOTSTRAP=/run/weft/shop.cart-0/bootstrap.json weft proxy --mode sidecar',

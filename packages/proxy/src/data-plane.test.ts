@@ -20,14 +20,17 @@ import {
   PartSchema,
   Protocol,
 } from '@weft/plan';
+import type { Stream } from '@weft/wire';
 import { DataPlane } from './data-plane.ts';
 import type { Observer, RequestRecord } from './observe/types.ts';
+import type { Lane } from './upstream/lane.ts';
 
 // Two proxies in explicit mode: "front" on 127.7.0.1, "pay" on 127.7.0.2, whose application listens on other ports.
 const FRONT = '127.7.0.1';
 const PAY = '127.7.0.2';
 const APP = '127.7.0.3';
 const HOST = 'pay.shop.svc.cluster.local';
+const BIG = Buffer.alloc(8_000_000, 'weft');
 const dir = mkdtempSync(join(tmpdir(), 'weft-proxy-'));
 
 interface Seen {
@@ -112,6 +115,10 @@ before(async () => {
   ca = await createAuthority({ dir: join(dir, 'ca'), trustDomain: 'cluster.local' });
   const app = http.createServer((req, res) => {
     if (req.url === '/slow') return; // never answers
+    if (req.url === '/big') {
+      res.end(BIG);
+      return;
+    }
     if (req.url === '/echo') {
       res.writeHead(200, { 'content-type': 'application/octet-stream' });
       req.pipe(res);
@@ -158,6 +165,7 @@ before(async () => {
     address: PAY,
     bind: { outbound: { host: PAY, port: 15001 }, mesh: { host: PAY, port: 15008 } },
     observer: paySeen.observer,
+    limits: { tlsHandshakeTimeoutMs: 2000 },
   });
   front.setIdentity(await identity('front'));
   pay.setIdentity(await identity('pay'));
@@ -504,4 +512,145 @@ test('a rotated identity replaces the links under load without a failure', async
   await running;
   agent.destroy();
   assert.equal(failures, 0);
+});
+
+/** A place on the one link from front to pay. */
+function linkLane(): Promise<Lane> {
+  const pool = front.core.links.pool(PAY, 15008, 'spiffe://cluster.local/ns/shop/sa/pay');
+  return new Promise((resolve, reject) =>
+    pool.ask({ abandoned: false, onLane: resolve, onUnavailable: (_r, detail) => reject(new Error(detail)) }),
+  );
+}
+const linkHead = (path: string) => [
+  ...[':method', 'GET', ':scheme', 'http', ':authority', 'pay:8080', ':path', path],
+  ...['x-weft-port', String(ports.http)],
+];
+
+test('199 stalled streams on a link: the 200th runs at full speed', async () => {
+  const lane = await linkLane();
+  const read = (): Promise<number> =>
+    new Promise((resolve, reject) => {
+      let bytes = 0;
+      lane.request(linkHead('/big'), true, {
+        onHead() {},
+        onData(_s, chunk, end) {
+          bytes += chunk.length;
+          if (end) resolve(bytes);
+        },
+        onTrailers() {},
+        onReset: (_s, code) => reject(new Error(code)),
+        onDrain() {},
+      });
+    });
+  const timed = async (): Promise<number> => {
+    const t0 = performance.now();
+    assert.equal(await read(), BIG.length);
+    return performance.now() - t0;
+  };
+  await timed();
+  const alone = Math.min(await timed(), await timed());
+  const stalled: Stream[] = [];
+  let heads = 0;
+  await new Promise<void>((resolve, reject) => {
+    for (let i = 0; i < 199; i++) {
+      const stream = lane.request(linkHead('/big'), true, {
+        onHead() {
+          if (++heads === 199) resolve();
+        },
+        onData() {},
+        onTrailers() {},
+        onReset: (_s, code, detail) => reject(new Error(`${code} ${detail}`)),
+        onDrain() {},
+      });
+      stream.pause();
+      stalled.push(stream);
+    }
+  });
+  const beside = Math.min(await timed(), await timed(), await timed());
+  for (const s of stalled) s.reset('cancel');
+  assert.ok(beside < alone * 2 + 100, `alone ${alone} ms, beside 199 stalled ones ${beside} ms`);
+});
+
+test('a peer of the mesh may cancel many streams; a stranger to Weft may not', async () => {
+  const ignore = { onHead() {}, onData() {}, onTrailers() {}, onReset() {}, onDrain() {} };
+  const flood = 'http2_reset_received_flood';
+  const before = paySeen.counts.get(flood) ?? 0;
+  for (let i = 0; i < 30; i++) {
+    const lane = await linkLane();
+    for (let j = 0; j < 100; j++) lane.request(linkHead('/x'), true, ignore).reset('cancel');
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  // The application is still busy with the connections that were cancelled: ask until it is not.
+  const end = performance.now() + 10_000;
+  while ((await request('/x')).status !== 200) assert.ok(performance.now() < end, 'no answer after the resets');
+  assert.equal(paySeen.counts.get(flood) ?? 0, before);
+  const id = await identity('front');
+  const client = http2.connect(`https://${PAY}:15008`, {
+    key: id.keyPem,
+    cert: id.chainPem,
+    ca: id.rootPem,
+    checkServerIdentity: () => undefined,
+  });
+  const closed = new Promise((resolve) => client.on('close', resolve));
+  client.on('error', () => {});
+  let going = true;
+  client.on('goaway', () => (going = false));
+  for (let i = 0; i < 40 && going && !client.destroyed; i++) {
+    for (let j = 0; j < 50; j++) {
+      const s = client.request({ ':path': '/' });
+      s.on('error', () => {});
+      s.close(http2.constants.NGHTTP2_CANCEL);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  await closed;
+  assert.equal(paySeen.counts.get(flood), before + 1);
+});
+
+test('limits: requests in flight, connections, silence before detection, TLS handshake, idle streams', async () => {
+  const limits = pay.core.limits;
+  limits.maxRequests = 0;
+  const refused = await request('/x', { method: 'POST', body: 'x' });
+  limits.maxRequests = 10_000;
+  assert.equal(refused.status, 503);
+  assert.ok((paySeen.counts.get('requests_overflow') ?? 0) >= 1);
+
+  front.core.limits.maxConnections = 0;
+  await assert.rejects(request('/x', { agent: new http.Agent() }));
+  front.core.limits.maxConnections = 10_000;
+  assert.equal(frontSeen.counts.get('downstream_connections_overflow'), 1);
+  assert.equal((await request('/x')).status, 200);
+
+  front.core.limits.detectTimeoutMs = 50;
+  const silent = await tunnel(ports.http);
+  const end = performance.now() + 5000;
+  while (!frontSeen.counts.has('detect_timeout') && performance.now() < end)
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(frontSeen.counts.get('detect_timeout'), 1);
+  front.core.limits.detectTimeoutMs = 10_000;
+  silent.destroy();
+
+  const mute = net.connect(15008, PAY);
+  mute.on('error', () => {});
+  await new Promise((resolve) => mute.on('close', resolve));
+  assert.equal(paySeen.counts.get('inbound_tls_handshake_timeout'), 1);
+
+  front.core.limits.streamIdleTimeoutMs = 1000;
+  await new Promise<void>((resolve, reject) => {
+    const req = http.request({
+      ...{ host: FRONT, port: 15001, method: 'POST', path: `http://pay:${ports.http}/echo` },
+      headers: { host: `pay:${ports.http}`, 'proxy-authorization': auth },
+    });
+    req.on('response', (res) => {
+      res.on('data', () => {});
+      res.on('end', () => reject(new Error('ended well')));
+      res.on('error', () => resolve());
+    });
+    req.on('error', () => resolve());
+    req.write('some');
+  });
+  front.core.limits.streamIdleTimeoutMs = 300_000;
+  assert.equal(frontSeen.counts.get('stream_idle_timeout'), 1);
+  assert.equal(frontSeen.records.at(-1)!.flags, 'SI');
+  assert.equal(front.core.exchanges.size, 0);
 });

@@ -2,7 +2,7 @@
 
 import { WeftError } from '@weft/base';
 import { localRequest, meshPaths, runningMesh, runningMeshes } from '@weft/host';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 
 export interface MeshOption {
   mesh?: string;
@@ -22,14 +22,6 @@ export function outputOption(): Option {
 export function wholeNumber(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('a whole number is needed.');
   return Number(text);
-}
-
-/** An example under the command's help. */
-export function example(command: Command, ...lines: string[]): Command {
-  return command.addHelpText(
-    'after',
-    `\nExample${lines.length > 1 ? 's' : ''}:\n${lines.map((l) => `  ${l}`).join('\n')}`,
-  );
 }
 
 /** The name of the mesh meant: the given one if it runs, else the only one that runs. */

@@ -1,42 +1,32 @@
 /** The command tree. Each command is a file of its own; the long-running ones load their package when called. */
 import { Command } from 'commander';
-import { addControlPlane } from './commands/control-plane.ts';
-import { addDemo } from './commands/demo.ts';
-import { addDown } from './commands/down.ts';
-import { addLogs } from './commands/logs.ts';
-import { addProxy } from './commands/proxy.ts';
-import { addProxyConfig } from './commands/proxy-config.ts';
-import { addProxyStatus } from './commands/proxy-status.ts';
-import { addPs } from './commands/ps.ts';
-import { addRestart } from './commands/restart.ts';
-import { addRun } from './commands/run.ts';
-import { addScale } from './commands/scale.ts';
-import { addUp } from './commands/up.ts';
-import { addValidate } from './commands/validate.ts';
 
-export function buildProgram(): Command {
+/** In the order of the help. */
+const commands = new Map<string, () => Promise<(program: Command) => void>>([
+  ['up', async () => (await import('./commands/up.ts')).addUp],
+  ['demo', async () => (await import('./commands/demo.ts')).addDemo],
+  ['down', async () => (await import('./commands/down.ts')).addDown],
+  ['ps', async () => (await import('./commands/ps.ts')).addPs],
+  ['logs', async () => (await import('./commands/logs.ts')).addLogs],
+  ['scale', async () => (await import('./commands/scale.ts')).addScale],
+  ['restart', async () => (await import('./commands/restart.ts')).addRestart],
+  ['run', async () => (await import('./commands/run.ts')).addRun],
+  ['validate', async () => (await import('./commands/validate.ts')).addValidate],
+  ['proxy-status', async () => (await import('./commands/proxy-status.ts')).addProxyStatus],
+  ['proxy-config', async () => (await import('./commands/proxy-config.ts')).addProxyConfig],
+  ['proxy', async () => (await import('./commands/proxy.ts')).addProxy],
+  ['control-plane', async () => (await import('./commands/control-plane.ts')).addControlPlane],
+]);
+
+/** The program with the one command that `name` is, so that a proxy does not load what the others need; else with all. */
+export async function buildProgram(name?: string): Promise<Command> {
   const program = new Command('weft')
     .description('A service mesh: ordinary Kubernetes and Istio files, on a laptop, on hosts, on Kubernetes.')
     .version('0.1.0')
     .exitOverride()
     .showHelpAfterError('(add --help for the options)')
     .configureHelp({ helpWidth: 100 });
-  for (const add of [
-    addUp,
-    addDemo,
-    addDown,
-    addPs,
-    addLogs,
-    addScale,
-    addRestart,
-    addRun,
-    addValidate,
-    addProxyStatus,
-    addProxyConfig,
-    addProxy,
-    addControlPlane,
-  ]) {
-    add(program);
-  }
+  const one = name === undefined ? undefined : commands.get(name);
+  for (const load of one ? [one] : commands.values()) (await load())(program);
   return program;
 }

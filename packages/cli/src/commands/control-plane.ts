@@ -1,7 +1,7 @@
 import { flushCompileCache } from 'node:module';
 import { WeftError } from '@weft/base';
 import type { Command } from 'commander';
-import { example } from '../common.ts';
+import { example } from '../example.ts';
 
 /** `weft control-plane`: its process. */
 export function addControlPlane(program: Command): void {

@@ -1,7 +1,8 @@
 import { WeftError } from '@weft/base';
 import { removeLeftovers, runningMesh, runningMeshes } from '@weft/host';
 import type { Command } from 'commander';
-import { ask, example, type MeshOption, meshOption, print } from '../common.ts';
+import { ask, type MeshOption, meshOption, print } from '../common.ts';
+import { example } from '../example.ts';
 
 const DEADLINE_MS = 60_000;
 

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import { ask, chooseMesh, example, type MeshOption, meshOption, print, wholeNumber } from '../common.ts';
+import { ask, chooseMesh, type MeshOption, meshOption, print, wholeNumber } from '../common.ts';
+import { example } from '../example.ts';
 
 /** `weft logs NAME`: the last lines of a process, its proxy (access log) or the control plane. */
 export function addLogs(program: Command): void {

@@ -7,7 +7,6 @@ import { Argument, type Command } from 'commander';
 import {
   ask,
   chooseMesh,
-  example,
   type MeshOption,
   meshOption,
   type OutputOption,
@@ -15,6 +14,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
+import { example } from '../example.ts';
 import { PROXY_TABLES } from '../proxy-tables.ts';
 
 /** `weft proxy-config`: what a proxy holds, told by the proxy itself (never a key). */

@@ -2,7 +2,6 @@ import type { Command } from 'commander';
 import {
   askControl,
   chooseMesh,
-  example,
   type MeshOption,
   meshOption,
   type OutputOption,
@@ -10,6 +9,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
+import { example } from '../example.ts';
 import { age, column, table } from '../table.ts';
 
 /** `weft proxy-status`: whether each proxy has what it should. */

@@ -1,7 +1,7 @@
 import { flushCompileCache } from 'node:module';
 import { WeftError } from '@weft/base';
 import { type Command, Option } from 'commander';
-import { example } from '../common.ts';
+import { example } from '../example.ts';
 
 /** `weft proxy`: the data plane's process. */
 export function addProxy(program: Command): void {

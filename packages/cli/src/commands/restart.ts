@@ -3,7 +3,6 @@ import type { Command } from 'commander';
 import {
   ask,
   chooseMesh,
-  example,
   type MeshOption,
   meshOption,
   type OutputOption,
@@ -11,6 +10,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
+import { example } from '../example.ts';
 import { statusTable } from './up.ts';
 
 const DEADLINE_MS = 600_000;

@@ -1,7 +1,8 @@
 import { WeftError } from '@weft/base';
 import { type InstanceStatus, type RunRequest, runningMesh } from '@weft/host';
 import type { Command } from 'commander';
-import { ask, chooseMesh, example, type MeshOption, meshOption, print, wholeNumber } from '../common.ts';
+import { ask, chooseMesh, type MeshOption, meshOption, print, wholeNumber } from '../common.ts';
+import { example } from '../example.ts';
 import { onSignals } from '../mesh.ts';
 
 const DEADLINE_MS = 60_000;

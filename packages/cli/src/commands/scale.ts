@@ -3,7 +3,6 @@ import type { Command } from 'commander';
 import {
   ask,
   chooseMesh,
-  example,
   type MeshOption,
   meshOption,
   type OutputOption,
@@ -12,6 +11,7 @@ import {
   printJson,
   wholeNumber,
 } from '../common.ts';
+import { example } from '../example.ts';
 import { statusTable } from './up.ts';
 
 const DEADLINE_MS = 300_000;

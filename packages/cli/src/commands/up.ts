@@ -1,7 +1,8 @@
 import { constants } from 'node:os';
 import { type Command, Option } from 'commander';
-import { example, print } from '../common.ts';
+import { print } from '../common.ts';
 import { duration } from '../duration.ts';
+import { example } from '../example.ts';
 import { bringUp, onSignals } from '../mesh.ts';
 import { age, table } from '../table.ts';
 

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { loadFiles } from '@weft/config';
 import type { Command } from 'commander';
-import { example, type OutputOption, outputOption, print, printJson } from '../common.ts';
+import { type OutputOption, outputOption, print, printJson } from '../common.ts';
+import { example } from '../example.ts';
 import { findFiles, formatProblem } from '../mesh.ts';
 
 /** `weft validate`: what `weft up` would refuse, without starting anything. */

@@ -183,7 +183,7 @@ test('packets between workloads', { skip: needsRoot }, async (t) => {
     const toMesh = (packets: Packet[]) => packets.filter((p) => p.to === server && p.toPort === 15008).length;
     let sent = 0;
     for (let seen = 0; seen < PACKETS; ) {
-      const r = await burst(mesh, url, marker, BATCH, 4);
+      const r = await burst(mesh, url, marker, BATCH, 2);
       sent += BATCH;
       assert.deepEqual(r, { statuses: { '200': BATCH }, mtls: BATCH, echoed: BATCH });
       seen = Math.min(...taps.map((tp) => toMesh(readPcap(tp.read()))));

@@ -5,13 +5,13 @@ import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http2 from 'node:http2';
 import net from 'node:net';
-import { tmpdir } from 'node:os';
+import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import tls from 'node:tls';
 import { VirtualClock } from '@weft/base';
 import { createAuthority, createKeyAndCsr } from '@weft/identity';
-import { isRoot, meshOf, request, type TestMesh } from './harness.ts';
+import { isRoot, meshOf, type Row, request, type TestMesh } from './harness.ts';
 
 const SECURITY = `
 apiVersion: security.istio.io/v1
@@ -102,7 +102,7 @@ function converse(socket: net.Socket, say: string, until: RegExp, timeoutMs = 10
 }
 
 const plaintext = (host: string, port: number, path: string) =>
-  converse(net.connect(port, host), `GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`, /\}$/, 5000);
+  converse(net.connect(port, host), `GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`, /\}$|failure$/, 5000);
 
 interface Answer {
   status: string;
@@ -125,7 +125,7 @@ function stream(session: http2.ClientHttp2Session, head: http2.OutgoingHttpHeade
     };
     s.on('response', (h) => {
       status = h['grpc-status'] ? `grpc ${h['grpc-status']}` : String(h[':status']);
-      if (head[':method'] === 'CONNECT') s.end();
+      if (head[':method'] === 'CONNECT') s.close(http2.constants.NGHTTP2_CANCEL);
     });
     s.on('trailers', (h) => {
       if (h['grpc-status']) status = `grpc ${h['grpc-status']}`;
@@ -133,7 +133,7 @@ function stream(session: http2.ClientHttp2Session, head: http2.OutgoingHttpHeade
     s.on('data', (d: Buffer) => {
       text += d.toString('latin1');
       // The first message of a subscription: it goes on for ever.
-      if (head[':path']?.includes('Delta')) {
+      if (String(head[':path']).includes('Delta')) {
         status = 'plan';
         s.close(http2.constants.NGHTTP2_CANCEL);
       }
@@ -194,16 +194,16 @@ const TELEMETRY = '/weft.control.v1.TelemetryService/Push';
 const SIGN = '/weft.control.v1.CertificateService/Sign';
 
 /** A counter of the proxy's events, as Prometheus sees it. */
-async function counter(mesh: TestMesh, workload: string, name: string): Promise<number> {
-  const { text: metrics } = await request(mesh.row(workload).address, 15090, '/stats/prometheus');
+async function counter(row: Row, name: string): Promise<number> {
+  const { text: metrics } = await request(row.address, 15090, '/stats/prometheus');
   return Number(metrics.match(new RegExp(`^weft_events_total\\{event="${name}"\\} ([0-9]+)`, 'm'))?.[1] ?? 0);
 }
 
-async function counts(mesh: TestMesh, workload: string, name: string, by: number, act: () => Promise<void>) {
-  const before = await counter(mesh, workload, name);
+async function counts(row: Row, name: string, by: number, act: () => Promise<void>) {
+  const before = await counter(row, name);
   await act();
-  const after = await counter(mesh, workload, name);
-  assert.ok(after >= before + by, `${name} of ${workload}: ${before} → ${after}, expected ${by} more`);
+  const after = await counter(row, name);
+  assert.ok(after >= before + by, `${name} of ${row.name}: ${before} → ${after}, expected ${by} more`);
 }
 
 function bootstrap(mesh: TestMesh, instance: string): { controlAddress: string } {
@@ -253,7 +253,7 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
         return converse(socket, 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0', /./s);
       };
       assert.equal((await hello(has.right)).end, 'answered');
-      await counts(mesh, 'payment', 'inbound_tls_refused', wrong.length, async () => {
+      await counts(payment, 'inbound_tls_refused', wrong.length, async () => {
         for (const name of wrong) {
           const r = await hello(has[name]);
           assert.equal(r.text, '', `${name}: nothing is answered`);
@@ -300,7 +300,7 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
             `${payment.address}:8080`,
             'payment.shop.svc.cluster.local:8080',
           );
-        await counts(mesh, 'cart', 'inbound_port_refused', authorities.length, async () => {
+        await counts(cart, 'inbound_port_refused', authorities.length, async () => {
           for (const authority of authorities) {
             const r = await stream(s, { ':method': 'CONNECT', ':authority': authority });
             assert.equal(r.status, '403', `CONNECT ${authority}: ${r.status}`);
@@ -319,7 +319,7 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
           '65616',
           '',
         ];
-        await counts(mesh, 'cart', 'inbound_port_refused', ports.length, async () => {
+        await counts(cart, 'inbound_port_refused', ports.length, async () => {
           for (const port of ports) {
             const head = {
               ':method': 'GET',
@@ -372,15 +372,22 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
       assert.equal(await ask15012(host, port, has.another, SIGN, Buffer.alloc(0)), 'grpc 16', 'it is not prolonged');
     });
 
+    if (capture !== 'transparent') {
+      assert.match(
+        mesh.output,
+        /not enforced here: direct calls to an application's own socket/,
+        'what cannot be enforced without privileges is said at the start',
+      );
+      return;
+    }
+
     await t.test('STRICT resets plaintext from outside and counts it; PERMISSIVE answers it', async () => {
-      await counts(mesh, 'payment', 'inbound_plaintext_refused', 1, async () => {
+      await counts(payment, 'inbound_plaintext_refused', 1, async () => {
         const r = await plaintext(payment.address, 8080, '/state');
         assert.deepEqual(r, { text: '', end: 'ECONNRESET' });
       });
       assert.match((await plaintext(cart.address, 8080, '/state')).text, /^HTTP\/1\.1 200/);
     });
-
-    if (capture !== 'transparent') return;
 
     await t.test('15006: mesh TLS answers a peer of the mesh, and no other certificate', async () => {
       for (const alpn of [['istio'], ['istio-http/1.1', 'istio']]) {
@@ -394,7 +401,7 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
         assert.match((await get(has.another)).text, /^HTTP\/1\.1 403/);
         // PERMISSIVE is no way around either: who speaks mesh TLS proves who it is.
         for (const workload of [payment, cart]) {
-          await counts(mesh, workload.workload, 'inbound_tls_refused', wrong.length, async () => {
+          await counts(workload, 'inbound_tls_refused', wrong.length, async () => {
             for (const name of wrong) {
               const r = await get(has[name], workload);
               assert.equal(r.text, '', `${name}: nothing is answered`);
@@ -403,7 +410,7 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
           });
         }
       }
-      await counts(mesh, 'payment', 'inbound_plaintext_refused', 1, async () => {
+      await counts(payment, 'inbound_plaintext_refused', 1, async () => {
         const r = await converse(connect(payment.address, 8080, {}, ['http/1.1']), 'GET / HTTP/1.1\r\n\r\n', /./s);
         assert.equal(r.text, '', "STRICT: the application's own TLS is no mesh TLS");
       });
@@ -495,10 +502,12 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
       const backMs = performance.now() - killed;
-      t.diagnostic(`back after ${Math.round(backMs)} ms, ${down} refusals between`);
+      t.diagnostic(`back after ${Math.round(backMs)} ms, ${down} refusals between, load ${loadavg()[0]}`);
       assert.ok(down > 0, 'it was unreachable');
       for (const said of seen) assert.match(said, /x-request-id/, 'what is answered came through the proxy');
-      assert.ok(backMs < 2000, `back after ${backMs} ms`);
+      // 2 s for who has the machine to itself: what others use of the processors is not the proxy's.
+      const crowd = Math.max(1, loadavg()[0]! / availableParallelism());
+      assert.ok(backMs < 2000 * crowd, `back after ${backMs} ms, load ${loadavg()[0]}`);
       assert.ok(answers.includes('failed'), "the application's own calls failed meanwhile");
       answers = '';
       await mesh.until('its own calls work again', 5000, () => answers.includes('200'));

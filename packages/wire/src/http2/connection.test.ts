@@ -670,3 +670,36 @@ test('interoperates with nghttp2 as client and as server', async () => {
   other.destroy();
   server.close();
 });
+
+test('a finished response that nobody reads is given up; one that is read, or not finished, is not', () => {
+  let stream: Stream | undefined;
+  const t = pair({
+    server: {
+      onStream: (s) => {
+        stream = s;
+        return new Record();
+      },
+    },
+  });
+  t.wire.run();
+  const reader = new Record();
+  const asked = t.client.request(get, true, reader);
+  asked.pause();
+  t.wire.run();
+  stream!.sendHead([':status', '200'], false);
+  stream!.sendData(Buffer.alloc(300_000), false);
+  t.wire.run();
+  for (let at = 0; at < 200_000; at += 50_000) t.server.tick(at);
+  assert.equal(t.server.open, 1, 'not finished: no flush timeout');
+  stream!.sendData(Buffer.alloc(1), true);
+  t.server.tick(200_000);
+  t.server.tick(259_000);
+  assert.equal(t.server.open, 1);
+  t.server.tick(260_000);
+  t.wire.run();
+  assert.equal(t.server.open, 0);
+  assert.deepEqual(
+    t.counted.filter((c) => c.includes('flush')),
+    ['http2_flush_timeout'],
+  );
+});

@@ -47,7 +47,14 @@ interface DynamicName {
   values: Map<string, number>;
   /** Newest entry of this name. */
   last: number;
+  /** Values of this name in a row that were not in the table. */
+  misses: number;
 }
+
+/** After so many values in a row that were never seen again, a name's values are taken for passing… */
+const PASSING_AFTER = 8;
+/** …but one of so many still goes into the table, to find out when that ends. A power of two. */
+const PROBE_EVERY = 64;
 
 /** HPACK encoder (RFC 7541) of one connection. */
 export class HpackEncoder {
@@ -123,9 +130,12 @@ export class HpackEncoder {
       if (dynamic !== undefined) {
         const sequence = dynamic.values.get(value);
         if (sequence !== undefined) {
+          dynamic.misses = 0;
           return writeInteger(target, at, 0x80, 7, staticCount + this.#inserted - sequence);
         }
         if (nameIndex === 0) nameIndex = staticCount + this.#inserted - dynamic.last;
+        // An id that somebody sends under a name we do not know: it would push out what comes again.
+        if (++dynamic.misses > PASSING_AFTER && dynamic.misses % PROBE_EVERY !== 0) policy = passing;
       }
     }
     const size = name.length + value.length + 32;
@@ -148,7 +158,7 @@ export class HpackEncoder {
     // Looked up again: the eviction may have removed the record.
     const record = this.#byName.get(name);
     if (record === undefined) {
-      this.#byName.set(name, { values: new Map([[value, sequence]]), last: sequence });
+      this.#byName.set(name, { values: new Map([[value, sequence]]), last: sequence, misses: 0 });
     } else {
       record.values.set(value, sequence);
       record.last = sequence;

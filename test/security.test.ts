@@ -420,7 +420,9 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
       for (const port of [15000, 15001, 15006, 15053, LOOPBACK_PORT]) {
         const r = await plaintext(cart.address, port, '/stats/prometheus');
         assert.ok(!/HTTP\/1\.1 200|private/.test(r.text) && r.end !== 'open', `${port}: ${JSON.stringify(r)}`);
-        const viaProxy = await mesh.ask('cart', '/run', { url: `http://${payment.address}:${port}/stats/prometheus` });
+        const viaProxy = await request(cart.address, 8080, '/run', {
+          url: `http://${payment.address}:${port}/stats/prometheus`,
+        });
         assert.equal(viaProxy.json.statuses['200'], undefined, `${port} through the mesh`);
       }
       for (const [port, path] of [

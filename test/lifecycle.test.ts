@@ -255,5 +255,5 @@ test('an ordinary user runs a mesh in explicit mode', { skip: needsRoot, timeout
 /** The mesh that README.md shows. */
 function readme(): string {
   const text = readFileSync(join(import.meta.dirname, '../README.md'), 'utf8');
-  return /```yaml\n# mesh\/hello\.yaml\n([^]*?)```/.exec(text)![1]!;
+  return /```yaml\n# mesh\/hello\.yaml\n([\s\S]*?)```/.exec(text)![1]!;
 }

@@ -1,0 +1,271 @@
+/** The command line against a running mesh: what it prints, its exit codes, and what it refuses in one line. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { isRoot, meshOf, peers, type Row, type TestMesh, weftBin } from './harness.ts';
+
+interface Ran {
+  code: number | null;
+  out: string;
+  error: string;
+}
+
+function weft(mesh: TestMesh, ...args: string[]): Ran {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [weftBin, ...args], {
+    env: { ...mesh.env, WEFT_MESH: mesh.name },
+    encoding: 'utf8',
+    cwd: mesh.folder,
+  });
+  return { code: status, out: stdout, error: stderr };
+}
+
+/** Exit code 1, nothing on standard output, one line on standard error. */
+function refuses(mesh: TestMesh, args: string[], pattern: RegExp): void {
+  const { code, out, error } = weft(mesh, ...args);
+  assert.equal(code, 1, args.join(' '));
+  assert.equal(out, '');
+  assert.match(error, /^weft: [^\n]+\n$/, args.join(' '));
+  assert.match(error, pattern);
+}
+
+const BATCH = `
+apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata:
+  name: batch
+  namespace: shop
+spec:
+  command: [sh, -c, 'echo batch done']
+  restartPolicy: Never
+`;
+
+const plain = (inject: string): string => `
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: legacy
+  labels:
+    istio-injection: disabled
+---
+apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata:
+  name: plain
+  namespace: shop
+  labels:
+    app: plain
+    sidecar.istio.io/inject: "${inject}"
+spec:
+  command: [sleep, "1000"]
+---
+apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata:
+  name: old
+  namespace: legacy
+spec:
+  command: [sleep, "1000"]
+`;
+
+test('the command line', { timeout: 240_000 }, async (t) => {
+  const mesh = await meshOf(
+    t,
+    isRoot ? 'transparent' : 'explicit',
+    { front: { v1: 1 } },
+    { 'batch.yaml': BATCH, 'plain.yaml': plain('false') },
+  );
+
+  await t.test('a job completes and is not started again', async () => {
+    await mesh.until('completed', 10_000, () => mesh.row('batch').state === 'completed');
+    assert.equal(mesh.row('batch').restarts, 0);
+    assert.equal(weft(mesh, 'logs', 'batch').out, 'batch done\n');
+  });
+
+  await t.test('labels that turn injection off, and one that changed', async () => {
+    for (const name of ['plain', 'old']) {
+      assert.equal(mesh.row(name).injected, false);
+      assert.equal(mesh.row(name).proxyPid, undefined);
+    }
+    const { out } = weft(mesh, 'ps');
+    assert.match(out, /plain-0: not injected \(sidecar\.istio\.io\/inject: false on the process\)/);
+    assert.match(out, /old-0: not injected \(istio-injection: disabled on namespace legacy\)/);
+
+    mesh.write('plain.yaml', plain('true'));
+    assert.match(weft(mesh, 'ps').out, /plain-0: labelled, not injected \(sidecar\.istio\.io\/inject: true/);
+    assert.equal(mesh.row('plain').injected, false, 'nothing happens before a restart');
+    assert.equal(weft(mesh, 'restart', 'plain').code, 0);
+    assert.equal(mesh.row('plain').injected, true);
+    assert.ok(mesh.row('plain').proxyPid);
+    assert.doesNotMatch(weft(mesh, 'ps').out, /plain-\d+: /);
+  });
+
+  await t.test('run: a service that nobody declared, until the command ends', async () => {
+    const joined: ChildProcess = spawn(
+      process.execPath,
+      [
+        weftBin,
+        'run',
+        '--mesh',
+        mesh.name,
+        '--service',
+        'web',
+        '-n',
+        'shop',
+        '--port',
+        '8000',
+        '--',
+        'node',
+        'apps/peer.mjs',
+      ],
+      { env: mesh.env, cwd: mesh.folder, stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    let said = '';
+    joined.stdout!.on('data', (d: Buffer) => {
+      said += d.toString();
+    });
+    const ended = new Promise<number | null>((resolve) => joined.on('exit', (code) => resolve(code)));
+    await mesh.until('web ready', 30_000, () => mesh.row('web-run').state === 'ready');
+    assert.match(said, new RegExp(`web-run-0 joined mesh ${mesh.name} at `));
+    const call = { count: 20, concurrency: 4, url: 'http://web.shop:8000/' };
+    await mesh.until('front reaches web', 10_000, async () => {
+      const { json } = await mesh.ask('front', '/run', call);
+      return json.statuses['200'] === 20;
+    });
+    joined.kill('SIGINT');
+    assert.equal(await ended, 0);
+    assert.equal(
+      mesh.ps().some((r) => r.workload === 'web-run'),
+      false,
+      'it left',
+    );
+    // Its Service went with it: the same name can be joined from another port.
+    const again = weft(
+      mesh,
+      'run',
+      '--service',
+      'web',
+      '-n',
+      'shop',
+      '--port',
+      '8001',
+      '--',
+      'sh',
+      '-c',
+      'echo hi; exit 7',
+    );
+    assert.equal(again.code, 7, again.error);
+    assert.match(again.out, /\nhi\n$/);
+  });
+
+  await t.test('run: one more process for a service of the files', async () => {
+    const joined = spawn(
+      process.execPath,
+      [
+        weftBin,
+        'run',
+        '--mesh',
+        mesh.name,
+        '--service',
+        'front',
+        '-n',
+        'shop',
+        '--port',
+        '8080',
+        '--',
+        'node',
+        'apps/peer.mjs',
+      ],
+      { env: mesh.env, cwd: mesh.folder, stdio: 'ignore' },
+    );
+    const ended = new Promise<number | null>((resolve) => joined.on('exit', (code) => resolve(code)));
+    await mesh.until('ready', 30_000, () => mesh.row('front-run').state === 'ready');
+    await mesh.until('it takes its share', 10_000, async () => {
+      const { json } = await mesh.ask('front', '/run', { count: 40, concurrency: 8, url: 'http://front:8080/' });
+      assert.deepEqual(Object.keys(json.statuses), ['200']);
+      const { json: state } = await mesh.ask('front-run', '/state');
+      return state.served > 0;
+    });
+    joined.kill('SIGTERM');
+    assert.equal(await ended, 0);
+    refuses(
+      mesh,
+      ['run', '--service', 'front', '-n', 'shop', '--port', '9', '--', 'true'],
+      /service front sends to port 8080 of its processes, not to 9/,
+    );
+  });
+
+  await t.test('scale and restart say what runs now', () => {
+    const scaled = weft(mesh, 'scale', 'front', '2', '-o', 'json');
+    assert.equal(scaled.code, 0, scaled.error);
+    assert.equal((JSON.parse(scaled.out) as Row[]).length, 2);
+    assert.match(weft(mesh, 'scale', 'front', '1').out, /^NAME .*\nfront-0 +shop +ready [^\n]*\n$/);
+    const restarted = JSON.parse(weft(mesh, 'restart', 'shop/front', '-o', 'json').out) as Row[];
+    assert.deepEqual(
+      restarted.map((r) => r.state),
+      ['ready'],
+    );
+  });
+
+  await t.test('what is unknown is one line that says what there is', () => {
+    const processes = /no process "nope" in mesh .*; there are: legacy\/old, shop\/batch, shop\/front, shop\/plain/;
+    refuses(mesh, ['scale', 'nope', '2'], processes);
+    refuses(mesh, ['restart', 'nope'], processes);
+    refuses(mesh, ['logs', 'nope'], /nothing named "nope" runs in mesh .*; "weft ps" lists what does/);
+    refuses(mesh, ['ps', '--mesh', 'other'], new RegExp(`mesh "other" is not running here; running: ${mesh.name}`));
+    refuses(mesh, ['ps', '--mesh', 'No_Name'], /mesh name "No_Name" is not usable/);
+    refuses(mesh, ['scale', 'front', '5000'], /replicas must be a whole number from 0 to 1000/);
+    refuses(mesh, ['up', '-f', 'nowhere'], /nowhere does not exist/);
+    refuses(mesh, ['run', '--service', 'A_b', '--port', '80', '--', 'true'], /service "A_b" is not usable/);
+    refuses(
+      mesh,
+      ['run', '--service', 'c', '--port', '80', '--', 'no-such-program'],
+      /"no-such-program" is not on PATH/,
+    );
+    assert.equal(weft(mesh, 'scale', 'front', 'many').code, 1);
+    assert.equal(weft(mesh, 'nonsense').code, 1);
+    assert.equal(weft(mesh, '--help').code, 0);
+  });
+
+  await t.test('validate', () => {
+    assert.match(weft(mesh, 'validate', '-f', '.').out, /3 files: valid\n$/);
+    mkdirSync(join(mesh.folder, 'wrong'));
+    mesh.write('wrong/a.yaml', peers({ a: { v1: 1 } }).replace('replicas: 1', 'replicaz: 1'));
+    const wrong = weft(mesh, 'validate', '-f', 'wrong');
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.out, /wrong\/a\.yaml:\d+[^\n]*replicaz/);
+    const json = weft(mesh, 'validate', '-f', 'wrong', '-o', 'json');
+    assert.equal(json.code, 1);
+    const { problems } = JSON.parse(json.out) as { problems: { severity: string; line: number; field: string }[] };
+    assert.equal(problems[0]?.severity, 'error');
+    assert.match(problems[0]?.field ?? '', /replicaz/);
+  });
+
+  await t.test('down', async () => {
+    assert.match(weft(mesh, 'down').out, /is stopped\n$/);
+    assert.equal(await mesh.exited(), 0);
+    refuses(mesh, ['ps'], /is not running here/);
+    assert.equal(weft(mesh, 'down').code, 0);
+  });
+});
+
+test('an old Node without the runtime gets one line', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-test-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  cpSync(dirname(weftBin), join(folder, 'bin'), { recursive: true });
+  // Whatever Node runs this: it says that it is an old one.
+  const pretend = `data:text/javascript,Object.defineProperty(process,'versions',{value:{...process.versions,node:'20.1.0'}})`;
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    ['--import', pretend, join(folder, 'bin/weft.mjs'), 'ps'],
+    { encoding: 'utf8' },
+  );
+  assert.equal(status, 1);
+  assert.equal(stdout, '');
+  assert.match(
+    stderr,
+    /^weft: needs Node 24, this is \d+\.\d+\.\d+ and the runtime [^\n]* is missing: run "npm ci"[^\n]*\n$/,
+  );
+});

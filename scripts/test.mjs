@@ -41,20 +41,26 @@ if (only.length === 0) {
   run('lint', bin('biome'), ['check', '--error-on-warnings', '.']);
   run('layers', bin('node'), ['scripts/check-imports.ts']);
 }
-const folders = ['packages', 'testing', 'test', 'fuzz'].map((f) => join(root, f)).filter(existsSync);
-const files = (only.length > 0 ? only : folders.flatMap(testsBelow)).sort();
-run(
-  'tests',
-  bin('node'),
-  [
+/** Whole-mesh tests start many processes: one file at a time, or they time each other out on a small machine. */
+function test(title, files, concurrency) {
+  if (files.length === 0) return;
+  const args = [
     '--test',
     '--test-reporter=./scripts/reporter.mjs',
     '--test-reporter-destination=stdout',
-    '--test-concurrency=2',
-    '--test-timeout=180000',
-    ...files,
-  ],
-  {
-    WEFT_SKIP_IS_FAILURE: isRoot ? '1' : '',
-  },
-);
+    `--test-concurrency=${concurrency}`,
+    '--test-timeout=300000',
+  ];
+  run(title, bin('node'), [...args, ...files.sort()], { WEFT_SKIP_IS_FAILURE: isRoot ? '1' : '' });
+}
+
+const below = (folders) =>
+  folders
+    .map((f) => join(root, f))
+    .filter(existsSync)
+    .flatMap(testsBelow);
+if (only.length > 0) test('tests', only, 1);
+else {
+  test('tests of packages', below(['packages', 'testing', 'fuzz']), 2);
+  test('tests of whole meshes', below(['test']), 1);
+}

@@ -137,8 +137,8 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
 
     await t.test('100 MB up and down in constant memory', async () => {
       const pids = ['client', 'server'].map((w) => row(w).proxyPid as number);
-      await run('download', String(SIZE / 5));
-      await run('upload', String(SIZE / 5));
+      await run('download', String(SIZE / 10));
+      await run('upload', String(SIZE / 10));
       const before = pids.map(residentBytes);
       const most = [...before];
       const timer = setInterval(() => {

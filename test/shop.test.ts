@@ -37,7 +37,6 @@ function faults(flags: Map<string, number>): string {
 test('the demo', async (t) => {
   const base = mkdtempSync(join(tmpdir(), 'weft-demo-'));
   chmodSync(base, 0o755);
-  t.after(() => rmSync(base, { recursive: true, force: true }));
   const name = `d${process.pid % 10_000}`;
   const env = { ...process.env, WEFT_STATE: join(base, 'state') };
   const child = spawn(
@@ -60,6 +59,7 @@ test('the demo', async (t) => {
   t.after(async () => {
     if (child.exitCode === null) child.kill('SIGTERM');
     await exit;
+    rmSync(base, { recursive: true, force: true });
   });
   while (!err.includes('ready after')) {
     assert.equal(child.exitCode, null, err);

@@ -86,26 +86,34 @@ async function demo(options: DemoOptions): Promise<void> {
   });
   host.onDown(() => end());
   let load: Load | undefined;
-  say(`starting mesh "${options.mesh}"`);
-  const failure = await Promise.race([host.start().then(noError, asError), ended.then(() => 'signal' as const)]);
-  if (failure instanceof Error) throw failure;
-  const late = failure === undefined ? await Promise.race([host.whenReady(), ended.then(() => [])]) : [];
-  let ok = failure === undefined && late.length === 0;
-  if (late.length > 0) say(`not ready: ${late.join(', ')} ("weft logs NAME --mesh ${options.mesh}" tells more)`);
+  let ok = false;
   let summary: Summary | undefined;
   let signal: NodeJS.Signals | undefined;
-  if (ok) {
-    say(`ready after ${age(performance.now() - started)}: ${host.status().length} processes`);
-    load = startLoad(host, options.rps);
-    const timer = options.duration === undefined ? undefined : setTimeout(() => end(), options.duration);
-    const drawing = live ? setInterval(() => void draw(host, load as Load, options, capture), 1000) : undefined;
-    signal = await ended;
-    clearTimeout(timer);
-    clearInterval(drawing);
-    await load.stop();
-    summary = await summarize(host, load.last, capture);
-    ok = everyServiceAnswered(host, summary);
-  } else signal = await Promise.race([ended, Promise.resolve(undefined)]);
+  try {
+    say(`starting mesh "${options.mesh}"`);
+    const failure = await Promise.race([host.start().then(noError, asError), ended.then(() => 'signal' as const)]);
+    if (failure instanceof Error) throw failure;
+    const late = failure === undefined ? await Promise.race([host.whenReady(), ended.then(() => [])]) : [];
+    if (late.length > 0) say(`not ready: ${late.join(', ')} ("weft logs NAME --mesh ${options.mesh}" tells more)`);
+    if (failure === undefined && late.length === 0) {
+      say(`ready after ${age(performance.now() - started)}: ${host.status().length} processes`);
+      const running = startLoad(host, options.rps);
+      load = running;
+      const timer = options.duration === undefined ? undefined : setTimeout(() => end(), options.duration);
+      const drawing = live ? setInterval(() => void draw(host, running, options, capture), 1000) : undefined;
+      signal = await ended;
+      clearTimeout(timer);
+      clearInterval(drawing);
+      await running.stop();
+      summary = await summarize(host, running.last, capture);
+      ok = everyServiceAnswered(host, summary);
+    } else signal = await Promise.race([ended, Promise.resolve(undefined)]);
+  } catch (error) {
+    // Whatever went wrong, nothing that was started may stay.
+    await load?.stop();
+    await host.stop();
+    throw error;
+  }
   say('stopping');
   await host.stop();
   if (summary && json) print(JSON.stringify(summary, null, 2));

@@ -136,8 +136,7 @@ export class FileSource {
     for (const path of this.#options.paths) {
       if (!add(path)) continue;
       try {
-        for (const name of readdirSync(path))
-          if (isSource(name)) add(join(path, name));
+        for (const name of readdirSync(path)) if (isSource(name)) add(join(path, name));
       } catch {
         // The next look finds it or not.
       }

@@ -138,6 +138,7 @@ test('a namespace captures what leaves and enters, exempts the proxy, and fails 
     const marked = await new Promise<string>((resolve, reject) => {
       const s = dialMarked(network.gateway, port, { mark: PROXY_MARK, namespaceFd: fd });
       s.on('data', (d) => resolve(String(d).trim()));
+      s.on('end', () => s.end()); // it stays half-open otherwise
       s.on('error', reject);
     });
     assert.equal(marked, 'host');

@@ -16,6 +16,15 @@ export default async function* report(source) {
       failures.push(
         `✖ ${event.data.name} (${event.data.file}:${event.data.line})\n${error?.cause?.stack ?? error?.cause ?? error?.stack ?? error}\n`,
       );
+    }
+    // Whole-mesh tests take a while: each that ended is a line, so that nobody waits in the dark.
+    if (
+      (event.type === 'test:pass' || event.type === 'test:fail') &&
+      event.data.nesting === 0 &&
+      event.data.details?.duration_ms > 3000
+    ) {
+      const seconds = (event.data.details.duration_ms / 1000).toFixed(0);
+      yield `${event.type === 'test:pass' ? '✔' : '✖'} ${event.data.name} (${seconds} s)\n`;
     } else if (event.type === 'test:stderr' && process.env.WEFT_TEST_VERBOSE) yield event.data.message;
   }
   for (const failure of failures) yield `${failure}\n`;

@@ -128,7 +128,8 @@ test('the command line', { timeout: 240_000 }, async (t) => {
     });
     const ended = new Promise<number | null>((resolve) => joined.on('exit', (code) => resolve(code)));
     await mesh.until('web ready', 30_000, () => mesh.row('web-run').state === 'ready');
-    assert.match(said, new RegExp(`web-run-0 joined mesh ${mesh.name} at `));
+    // The supervisor knows before the command has printed it.
+    await mesh.until('run says where', 10_000, () => new RegExp(`web-run-0 joined mesh ${mesh.name} at `).test(said));
     const call = { count: 20, concurrency: 4, url: 'http://web.shop:8000/' };
     await mesh.until('front reaches web', 10_000, async () => {
       const { json } = await mesh.ask('front', '/run', call);

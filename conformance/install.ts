@@ -1,0 +1,64 @@
+/** Installs the tools of suites from their registries, once: kept below node_modules/.cache/weft. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+const cache = join(import.meta.dirname, '../node_modules/.cache/weft');
+process.env.PATH = `${process.env.PATH}:/usr/sbin:/sbin`;
+
+function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): void {
+  try {
+    execFileSync(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+  } catch (error) {
+    const stderr = String((error as { stderr?: Buffer }).stderr ?? '').trim();
+    throw new Error(`${command} ${args.join(' ')} failed: ${stderr.split('\n').slice(-5).join('\n')}`);
+  }
+}
+
+export function have(tool: string): boolean {
+  try {
+    execFileSync('sh', ['-c', 'command -v "$0"', tool], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Debian packages by the tool that shows they are there, `{ nghttp: 'nghttp2-client' }`. Needs root where one is missing. */
+export function debian(tools: Readonly<Record<string, string>>): void {
+  const missing = [...new Set(Object.entries(tools).flatMap(([tool, name]) => (have(tool) ? [] : [name])))];
+  if (missing.length === 0) return;
+  if (process.getuid?.() !== 0) {
+    throw new Error(`these Debian packages are missing: as root, apt-get install ${missing.join(' ')}`);
+  }
+  const env = { DEBIAN_FRONTEND: 'noninteractive' };
+  run('apt-get', ['update', '-qq'], env);
+  run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], env);
+}
+
+/** `go install MODULE@VERSION`; gives the path of the program. */
+export function goProgram(module: string, version: string, program: string): string {
+  const folder = join(cache, 'go', `${module.replaceAll('/', '_')}@${version}`);
+  const file = join(folder, program);
+  if (existsSync(file)) return file;
+  if (!have('go')) throw new Error('Go is missing: apt-get install golang-go, or from https://go.dev');
+  const fresh = `${folder}.${process.pid}`;
+  mkdirSync(fresh, { recursive: true });
+  run('go', ['install', `${module}@${version}`], { GOBIN: fresh, GOFLAGS: '-mod=mod' });
+  rmSync(folder, { recursive: true, force: true });
+  renameSync(fresh, folder);
+  return file;
+}
+
+/** A virtual environment with these pinned packages (`h2==4.3.0`); gives the path of its bin folder. */
+export function pythonPackages(name: string, packages: readonly string[]): string {
+  const folder = join(cache, 'python', name);
+  const stamp = join(folder, `.${packages.join('+').replaceAll(/[^\w.+=-]/g, '_')}`);
+  if (!existsSync(stamp)) {
+    rmSync(folder, { recursive: true, force: true });
+    run('python3', ['-m', 'venv', folder]);
+    run(join(folder, 'bin/pip'), ['install', '--quiet', '--disable-pip-version-check', ...packages]);
+    mkdirSync(stamp);
+  }
+  return join(folder, 'bin');
+}

@@ -1,0 +1,200 @@
+/**
+ * Two proxies, each a process of its own, with an application of yours behind them:
+ *
+ *     you → front:PORT (the application side of A) → mesh link, TLS 1.3 + HTTP/2 → B → the application
+ *     you → back:PORT (B's inbound side, plaintext where `mtls` allows it)       → the application
+ *
+ * No privileges: own 127.x addresses, and every PORT of the front stands for the kernel's redirect to 15001.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createAuthority, createKeyAndCsr } from '@weft/identity';
+import { Protocol } from '@weft/plan';
+import type { ProxyLimits } from '@weft/proxy';
+import type { PairRecord, PolicyInit, SideAnswer, SideQuestion, SideStart } from './pair-side.ts';
+
+export type { PairRecord, PolicyInit };
+
+const PROTOCOLS = {
+  detect: Protocol.UNSPECIFIED,
+  http: Protocol.HTTP,
+  http2: Protocol.HTTP2,
+  grpc: Protocol.GRPC,
+  tcp: Protocol.TCP,
+};
+
+export interface PairPort {
+  /** The port that clients use; also the service's. */
+  port: number;
+  /** Where the application listens; it may start later. */
+  appHost: string;
+  appPort: number;
+  /** Default `http`: HTTP/1.1 or h2c from the client, HTTP/1.1 to the application. `http2` and `grpc` speak h2c to it. */
+  protocol?: keyof typeof PROTOCOLS;
+  /** Of the route; default 15 s, 0: none. */
+  timeoutMs?: number;
+}
+
+export interface PairOptions {
+  ports: readonly PairPort[];
+  /** Of B's ports; default strict. `disable`: plaintext between the two. */
+  mtls?: 'strict' | 'permissive' | 'disable';
+  /** Authorization at B. The front's principal is `cluster.local/ns/pair/sa/front`. */
+  policies?: PolicyInit[];
+  limits?: Partial<ProxyLimits>;
+  /** The first three numbers of both addresses; default one of this process's own. */
+  network?: string;
+}
+
+/** What a side has told since it was asked before, and its counters. */
+export interface SideReport {
+  records: PairRecord[];
+  /** By the names of LIMITS.md; since the start. */
+  counters: Map<string, number>;
+  /** Requests that run now. */
+  inFlight: number;
+  tcpClosed: number;
+}
+
+const STOP_MS = 3000;
+let pairs = 0;
+
+export class PairSide {
+  readonly child: ChildProcess;
+  readonly address: string;
+  #next = 0;
+  #waiting = new Map<number, (answer: SideAnswer) => void>();
+  #exited: string | undefined;
+
+  constructor(start: SideStart) {
+    this.address = start[start.side];
+    this.child = fork(join(import.meta.dirname, 'pair-side.ts'), {
+      execArgv: [],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    });
+    this.child.on('exit', (code, signal) => {
+      this.#exited = `the ${start.side} proxy ended: ${signal ?? `code ${code}`}`;
+      for (const resolve of this.#waiting.values())
+        resolve({ id: -1, records: [], counters: [], inFlight: 0, tcpClosed: 0 });
+    });
+    this.child.send(start);
+  }
+
+  get pid(): number {
+    return this.child.pid as number;
+  }
+  /** Why the process is no more; undefined while it runs. */
+  get exited(): string | undefined {
+    return this.#exited;
+  }
+
+  async ready(): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.child.once('message', () => {
+        this.child.on('message', (answer: SideAnswer) => this.#waiting.get(answer.id)?.(answer));
+        resolve();
+      });
+      this.child.once('exit', () => reject(new Error(this.#exited)));
+    });
+  }
+
+  /** Takes the records that gathered, and reads the counters. Rejects where the proxy has died. */
+  take(): Promise<SideReport> {
+    return this.#ask({ id: this.#next++, ask: 'take' });
+  }
+
+  authorize(policies: PolicyInit[]): Promise<SideReport> {
+    return this.#ask({ id: this.#next++, ask: 'authorize', policies });
+  }
+
+  async #ask(question: SideQuestion): Promise<SideReport> {
+    const answer = await new Promise<SideAnswer>((resolve, reject) => {
+      if (this.#exited !== undefined) {
+        reject(new Error(this.#exited));
+        return;
+      }
+      this.#waiting.set(question.id, resolve);
+      this.child.send(question);
+    });
+    this.#waiting.delete(question.id);
+    if (answer.id === -1) throw new Error(this.#exited);
+    return { ...answer, counters: new Map(answer.counters) };
+  }
+
+  async stop(): Promise<void> {
+    if (this.#exited !== undefined) return;
+    const gone = new Promise<void>((resolve) => this.child.once('exit', () => resolve()));
+    const force = setTimeout(() => this.child.kill('SIGKILL'), STOP_MS);
+    this.child.kill('SIGTERM');
+    await gone;
+    clearTimeout(force);
+  }
+}
+
+export class Pair {
+  readonly front: PairSide;
+  readonly back: PairSide;
+
+  constructor(front: PairSide, back: PairSide) {
+    this.front = front;
+    this.back = back;
+  }
+
+  /** Puts other policies in force at B; the next request is judged by them. */
+  async authorize(policies: PolicyInit[]): Promise<void> {
+    await this.back.authorize(policies);
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.front.stop(), this.back.stop()]);
+  }
+}
+
+/** Starts both proxies; they listen when it resolves. Call `stop` whatever happens (`ctx.cleanup`). */
+export async function startPair(options: PairOptions): Promise<Pair> {
+  const n = process.pid + pairs++;
+  const network = options.network ?? `127.${64 + ((n >> 8) % 128)}.${n & 255}`;
+  const dir = mkdtempSync(join(tmpdir(), 'weft-pair-'));
+  try {
+    const authority = await createAuthority({ dir, trustDomain: 'cluster.local' });
+    const sides = await Promise.all(
+      (['front', 'back'] as const).map(async (side) => {
+        const { keyPem, csrPem } = await createKeyAndCsr();
+        const { chainPem, rootPem } = await authority.sign(csrPem, {
+          spiffeId: `spiffe://cluster.local/ns/pair/sa/${side}`,
+          ttlMs: 86_400_000,
+        });
+        return new PairSide({
+          side,
+          front: `${network}.1`,
+          back: `${network}.2`,
+          ports: options.ports.map((p) => ({
+            port: p.port,
+            protocol: PROTOCOLS[p.protocol ?? 'http'],
+            appHost: p.appHost,
+            appPort: p.appPort,
+            timeoutMs: p.timeoutMs ?? 15_000,
+          })),
+          mtls: options.mtls ?? 'strict',
+          policies: options.policies ?? [],
+          limits: options.limits ?? {},
+          keyPem,
+          chainPem,
+          rootPem,
+        });
+      }),
+    );
+    const pair = new Pair(sides[0], sides[1]);
+    try {
+      await Promise.all(sides.map((side) => side.ready()));
+    } catch (error) {
+      await pair.stop();
+      throw error;
+    }
+    return pair;
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}

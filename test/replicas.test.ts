@@ -102,6 +102,17 @@ test(`replicas, ${capture} capture`, async (t: TestContext) => {
     for (const row of payments(mesh)) assert.ok(!before.includes(row.pid), `${row.name} was not replaced`);
   });
 
+  await t.test('a restart waits for what runs, where the application ends at once when it is told to', async () => {
+    const [old] = payments(mesh);
+    await set(old, { abrupt: true });
+    const slow = run({ url: `${pay}?sleep=3000`, method: 'POST', body: 'charge', count: 8, concurrency: 8 });
+    await mesh.until('under way', 10_000, async () => (await stateOf(old)).posts === 8);
+    await weft(mesh, 'restart', 'payment');
+    const r = await slow;
+    assert.deepEqual(r.statuses, { '200': 8 }, JSON.stringify(r));
+    assert.notEqual(payments(mesh)[0].pid, old.pid);
+  });
+
   await weft(mesh, 'scale', 'payment', '3');
 
   for (const what of ['application', 'proxy'] as const) {

@@ -129,6 +129,8 @@ const server = http.createServer((request, response) => {
 server.keepAliveTimeout = 75_000;
 server.listen(Number(process.env.PORT ?? 8080), process.env.HOST, () => console.log(`${name} ${version} listens`));
 process.on('SIGTERM', () => {
+  // As applications do that know nothing of a graceful end.
+  if (state.abrupt) process.exit(0);
   server.close(() => process.exit(0));
   server.closeIdleConnections();
 });

@@ -25,6 +25,9 @@ const PROXY_RESTART_FIRST_MS = 100;
 const PROXY_RESTART_MAX_MS = 4000;
 /** Requests that a peer sent before it heard of a drain have reached the application after this. */
 const ON_THE_WAY_MS = 250;
+/** What still runs then has this long to finish before the application is told to stop (Istio's terminationDrainDuration). */
+const TERMINATION_DRAIN_MS = 5000;
+const IDLE_ASK_MS = 50;
 
 /** What an instance needs of its mesh. */
 export interface HostContext {
@@ -160,7 +163,8 @@ export class Instance {
   }
 
   /**
-   * Deregister, let peers hear of it for `drainMs`, stop the application, then the proxy, then remove the place.
+   * Deregister, let peers hear of it for `drainMs`, let running requests finish, stop the application, then the proxy,
+   * then remove the place.
    * Never rejects; the second call waits for the first.
    */
   stop(options: { drainMs: number; deadlineMs: number }): Promise<void> {
@@ -175,7 +179,10 @@ export class Instance {
     this.#prober?.stop();
     const served = this.state === 'ready';
     this.#setState('draining', options.drainMs > 0);
-    if (options.drainMs > 0 && served) await this.#leaveDiscovery(options.drainMs);
+    if (options.drainMs > 0 && served) {
+      await this.#leaveDiscovery(options.drainMs);
+      await this.#finishRunning();
+    }
     await this.#app?.stop(options.deadlineMs);
     await this.#proxy?.stop(Math.min(options.deadlineMs, 6000));
     if (options.drainMs > 0)
@@ -204,6 +211,15 @@ export class Instance {
     await new Promise<void>((resolve) =>
       systemClock.after(known ? Math.min(drainMs, ON_THE_WAY_MS) : drainMs, resolve),
     );
+  }
+
+  /** An application may end at once when it is told to: nobody should be waiting for its answer then. */
+  async #finishRunning(): Promise<void> {
+    if (!this.#proxy) return;
+    const end = performance.now() + TERMINATION_DRAIN_MS;
+    while (performance.now() < end && !(await probeHttp(this.address, 15021, '/healthz/idle', 1000))) {
+      await new Promise<void>((resolve) => systemClock.after(IDLE_ASK_MS, resolve));
+    }
   }
 
   #setState(state: InstanceState, tell = true): void {

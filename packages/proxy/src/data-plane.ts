@@ -20,6 +20,7 @@ import { onSocketError } from './net/socket-output.ts';
 import { Ticker, TimerWheel } from './net/timers.ts';
 import type { Observer } from './observe/types.ts';
 import { OutboundListener } from './outbound/listener.ts';
+import type { ProxyCounts } from './state.ts';
 import { Upstreams } from './upstream/upstreams.ts';
 
 export interface DataPlaneOptions {
@@ -168,13 +169,14 @@ export class DataPlane {
     }
   }
 
-  counts(): { downstream: number; links: number; linkStreams: number; upstream: number } {
+  counts(): ProxyCounts {
     const links = this.core.links.counts();
     return {
       downstream: this.outbound.served.size + this.inbound.served.size + this.outbound.sessions.size,
       links: links.links + (this.#mesh?.open ?? 0),
       linkStreams: links.streams + (this.#mesh?.streams ?? 0),
       upstream: this.core.upstreams.open,
+      inbound: this.#inboundRunning(),
     };
   }
 
@@ -196,7 +198,12 @@ export class DataPlane {
   }
 
   #running(): boolean {
-    return (this.#mesh?.streams ?? 0) + this.inbound.served.exchanges + this.outbound.sessions.size > 0;
+    return this.#inboundRunning() + this.outbound.sessions.size > 0;
+  }
+
+  /** Requests and tunnels that others have open to this workload. */
+  #inboundRunning(): number {
+    return (this.#mesh?.streams ?? 0) + this.inbound.served.exchanges;
   }
 
   /** Closes everything now. */

@@ -10,6 +10,18 @@ export interface CertificateView {
   notAfterMs: number;
 }
 
+/** What is open now. */
+export interface ProxyCounts {
+  /** Connections from applications and plaintext peers. */
+  downstream: number;
+  links: number;
+  linkStreams: number;
+  /** Connections to applications and unmeshed servers. */
+  upstream: number;
+  /** Requests and tunnels that others have open to this workload. */
+  inbound: number;
+}
+
 export interface ProxyState {
   readonly bootstrap: Bootstrap;
   /** True when the first plan is applied and all listeners are bound. */
@@ -25,5 +37,5 @@ export interface ProxyState {
   /** The current workload certificate; never a key. */
   readonly certificate: CertificateView | undefined;
   /** Open connections and streams, for /stats and leak checks. */
-  counts(): { downstream: number; links: number; linkStreams: number; upstream: number };
+  counts(): ProxyCounts;
 }

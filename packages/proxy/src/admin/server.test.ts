@@ -96,7 +96,7 @@ before(async () => {
     ]),
     references: create(ReferencesSchema, { epoch: 5n }),
     certificate: { spiffeId: 'spiffe://cluster.local/ns/shop/sa/cart', serial: '01', notBeforeMs: 0, notAfterMs: 1000 },
-    counts: () => ({ downstream: 1, links: 2, linkStreams: 3, upstream: 4 }),
+    counts: () => ({ downstream: 1, links: 2, linkStreams: 3, upstream: 4, inbound: 0 }),
     endpointStatus: () => [
       {
         host: 'payment',

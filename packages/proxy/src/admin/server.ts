@@ -53,8 +53,9 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
       path === '/stats/prometheus' ? sendMetrics(response, metrics) : send(response, 404, 'see /stats/prometheus\n'),
     );
     await start('health', (path, response) => {
-      if (path !== '/healthz/ready') return send(response, 404, 'see /healthz/ready\n');
-      sendReady(state, response);
+      if (path === '/healthz/ready') return sendReady(state, response);
+      if (path === '/healthz/idle') return sendIdle(state, response);
+      send(response, 404, 'see /healthz/ready, and /healthz/idle before a stop\n');
     });
     await start('probes', mergedHandler(options));
     registerGauges(state, metrics);
@@ -68,6 +69,12 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
 function sendReady(state: AdminState, response: Parameters<Handler>[1]): void {
   if (state.ready && !state.draining) send(response, 200, 'ready\n');
   else send(response, 503, state.draining ? 'draining\n' : 'waiting for the first plan\n');
+}
+
+/** Whether the workload may be stopped: nobody waits for an answer of it. */
+function sendIdle(state: AdminState, response: Parameters<Handler>[1]): void {
+  const { inbound } = state.counts();
+  send(response, inbound === 0 ? 200 : 503, `${inbound} running\n`);
 }
 
 function adminHandler(state: AdminState, metrics: Registry): Handler {

@@ -17,6 +17,8 @@ import {
   type VirtualServiceModel,
 } from '@weft/model';
 
+type Target = Pick<DestinationModel, 'host' | 'subset' | 'port'>;
+
 export type Report = (
   resource: Resource,
   code: string,
@@ -135,7 +137,10 @@ class Analysis {
       }
     }
     for (const route of [...vs.http, ...vs.tcp]) {
-      for (const d of route.route) this.#destination(vs, d);
+      for (const d of route.route) this.#destination(vs, d, `${d.field}.destination`, d.weight > 0);
+    }
+    for (const route of vs.http) {
+      for (const m of route.mirrors) this.#destination(vs, m, m.field, m.percent > 0);
     }
   }
 
@@ -145,8 +150,8 @@ class Analysis {
     this.#report(rule, 'WEFT-NO-PORT', message, field);
   }
 
-  #destination(vs: VirtualServiceModel, d: DestinationModel): void {
-    const at = `${d.field}.destination`;
+  /** `used`: something is sent there. */
+  #destination(vs: VirtualServiceModel, d: Target, at: string, used: boolean): void {
     const service = this.#serviceOf(vs, d.host, `${at}.host`);
     if (!service || !this.#ok(service)) return;
     const tcp = service.ports.filter((p) => p.transport === 'TCP');
@@ -160,12 +165,12 @@ class Analysis {
       const message = `the service ${service.name} has the ports ${have}: say which, with port.number`;
       this.#report(vs, 'WEFT-NO-PORT', message, at);
     }
-    if (d.subset !== '') this.#subset(vs, d, service);
+    if (d.subset !== '') this.#subset(vs, d, at, service, used);
   }
 
-  #subset(vs: VirtualServiceModel, d: DestinationModel, service: ServiceModel): void {
+  #subset(vs: VirtualServiceModel, d: Target, at: string, service: ServiceModel, used: boolean): void {
     if (this.#model.destinationRules.some((r) => !this.#ok(r))) return;
-    const field = `${d.field}.destination.subset`;
+    const field = `${at}.subset`;
     // The rules a client sees depend on its namespace; a subset must be there for clients of the rule's and the service's.
     const host = serviceHost(service, this.#model.domain);
     for (const client of new Set([vs.namespace, service.namespace])) {
@@ -180,7 +185,7 @@ class Analysis {
         return;
       }
       const providers = this.#providers(service);
-      if (d.weight > 0 && providers.length > 0 && !providers.some((p) => labelsMatch(found.subset.labels, p.labels))) {
+      if (used && providers.length > 0 && !providers.some((p) => labelsMatch(found.subset.labels, p.labels))) {
         const have = list(
           providers.map((p) => `${p.name} {${pairs(p.labels)}}`),
           'none',

@@ -19,10 +19,34 @@ test('every mistake is refused with its code and field', () => {
   const table: [string, string, string, RegExp][] = [
     [vs(`{hosts: [a], http: [{rout: []}]}`), 'WEFT-FIELD', 'spec.http[0].rout', /did you mean route/],
     [
-      vs(`{hosts: [a], http: [{${to}, mirror: {host: a}}]}`),
+      vs(`{hosts: [a], http: [{${to}, corsPolicy: {}}]}`),
       'WEFT-UNSUPPORTED',
-      'spec.http[0].mirror',
+      'spec.http[0].corsPolicy',
       /not supported yet/,
+    ],
+    [
+      vs(`{hosts: [a], http: [{${to}, mirror: {host: b}}]}`),
+      'WEFT-NO-SERVICE',
+      'spec.http[0].mirror.host',
+      /a\.shop\.svc\.cluster\.local/,
+    ],
+    [
+      vs(`{hosts: [a], http: [{${to}, mirrors: [{destination: {host: a, subset: v9}}]}]}`),
+      'WEFT-NO-SUBSET',
+      'spec.http[0].mirrors[0].destination.subset',
+      /v9/,
+    ],
+    [
+      vs(`{hosts: [a], http: [{${to}, mirror: {host: a}, mirrors: [{destination: {host: a}}]}]}`),
+      'WEFT-VALUE',
+      'spec.http[0].mirror',
+      /may not stand with/,
+    ],
+    [
+      vs(`{hosts: [a], http: [{directResponse: {status: 200}, mirror: {host: a}}]}`),
+      'WEFT-VALUE',
+      'spec.http[0].mirror',
+      /only requests of a route/,
     ],
     [vs(`{hosts: [b], http: [{${to}}]}`), 'WEFT-NO-SERVICE', 'spec.hosts[0]', /a\.shop\.svc\.cluster\.local/],
     [

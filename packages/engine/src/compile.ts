@@ -3,6 +3,7 @@ import type {
   HeaderOperations,
   HttpMatch,
   HttpRoute,
+  Mirror,
   ServicePort,
   TcpRoute,
   WeightedCluster,
@@ -62,6 +63,8 @@ export interface CompiledHttpRoute {
   readonly fault: CompiledFault | undefined;
   readonly request: HeaderOps | undefined;
   readonly response: HeaderOps | undefined;
+  /** Empty for almost all routes. */
+  readonly mirrors: readonly Mirror[];
 }
 
 export interface CompiledTcpRoute {
@@ -97,6 +100,7 @@ function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
     },
     request: requestOps(route.headers),
     response: responseOps(route.headers),
+    mirrors: route.mirrors.filter((m) => m.percent > 0),
   };
 }
 

@@ -25,6 +25,14 @@ export interface FaultDecision {
   readonly abortGrpc: number;
 }
 
+/** Where a copy of one request goes. */
+export interface MirrorDecision {
+  readonly ref: string;
+  readonly clusterName: string;
+  /** Undefined: the plan names a cluster it does not have. */
+  readonly cluster: ClusterView | undefined;
+}
+
 export interface ForwardDecision {
   readonly kind: 'forward';
   readonly route: HttpRoute;
@@ -47,6 +55,8 @@ export interface ForwardDecision {
   readonly responseOps: readonly HeaderOps[];
   /** What to send instead of the request's own; undefined: unchanged. */
   readonly rewrite: { readonly path?: string; readonly authority?: string } | undefined;
+  /** Copies of the request, sent as it is sent: rewritten, with `mirrorAuthority` for its authority. */
+  readonly mirrors: readonly MirrorDecision[];
 }
 
 export interface RedirectDecision {
@@ -81,6 +91,7 @@ export interface TcpDecision {
 
 const NONE: RouteDecision = Object.freeze({ kind: 'none' });
 const NO_OPS: readonly HeaderOps[] = Object.freeze([]);
+const NO_MIRRORS: readonly MirrorDecision[] = Object.freeze([]);
 
 /** What matching reads of a request, taken apart once. */
 interface Parts {
@@ -95,7 +106,7 @@ interface Parts {
 
 /**
  * The route of a request: first match wins. The head must be canonical (canonicalHead), with the pseudo-headers first.
- * Randomness is drawn for weights (only with several destinations), delay, abort, in this order.
+ * Randomness is drawn for weights (only with several destinations), delay, abort, mirrors (below 100 %), in this order.
  */
 export function routeHttp(view: ServicePortView, head: readonly string[], random: Random): RouteDecision {
   let method = '';
@@ -188,7 +199,25 @@ function decide(
     requestOps: both(destination?.request, compiled.request),
     responseOps: both(destination?.response, compiled.response),
     rewrite: route.rewrite && rewriteOf(route, match, parts),
+    mirrors: compiled.mirrors.length === 0 ? NO_MIRRORS : drawMirrors(view, compiled, random),
   };
+}
+
+/** Each mirror is drawn for itself. */
+function drawMirrors(view: ServicePortView, compiled: CompiledHttpRoute, random: Random): MirrorDecision[] {
+  const drawn: MirrorDecision[] = [];
+  for (const { ref, cluster, percent } of compiled.mirrors) {
+    if (percent < 100 && random.next() * 100 >= percent) continue;
+    drawn.push({ ref: ref || compiled.ref, clusterName: cluster, cluster: view.clusters.get(cluster) });
+  }
+  return drawn;
+}
+
+/** `pay:8080` → `pay-shadow:8080`: by it, as with Istio, the receiver knows a copy from a request. */
+export function mirrorAuthority(authority: string): string {
+  const parsed = canonicalAuthority(authority);
+  if (!parsed || parsed.host.startsWith('[')) return authority;
+  return formatAuthority({ ...parsed, host: `${parsed.host}-shadow` });
 }
 
 function both(first: HeaderOps | undefined, second: HeaderOps | undefined): readonly HeaderOps[] {

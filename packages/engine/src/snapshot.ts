@@ -275,6 +275,7 @@ function pinnedView(view: ServicePortView, main: ClusterView, endpoint: Endpoint
               fault: undefined,
               request: undefined,
               response: undefined,
+              mirrors: [],
             },
           ],
     tcp: [{ ref, split }],

@@ -12,6 +12,8 @@ import {
   HttpRouteSchema,
   type KeyMatch,
   KeyMatchSchema,
+  type Mirror,
+  MirrorSchema,
   outboundClusterName,
   RedirectSchema,
   type RetryPolicy,
@@ -36,6 +38,7 @@ import type {
   KeyMatchModel,
   Labels,
   MeshDefaultsModel,
+  MirrorModel,
   Model,
   RetriesModel,
   ServiceModel,
@@ -164,16 +167,41 @@ function weighted(
   listener: ServicePortModel,
   refs: RefTable,
 ): WeightedCluster {
+  return create(WeightedClusterSchema, {
+    ref: refs.use(vs, d.field),
+    cluster: clusterOf(model, domain, vs, d, listener),
+    weight: d.weight,
+    headers: headersOf(d.headers),
+  });
+}
+
+function mirrorOf(
+  model: Model,
+  domain: string,
+  vs: VirtualServiceModel,
+  m: MirrorModel,
+  listener: ServicePortModel,
+  refs: RefTable,
+): Mirror {
+  return create(MirrorSchema, {
+    ref: refs.use(vs, m.field),
+    cluster: clusterOf(model, domain, vs, m, listener),
+    percent: m.percent,
+  });
+}
+
+function clusterOf(
+  model: Model,
+  domain: string,
+  vs: VirtualServiceModel,
+  d: { host: string; subset: string; port: number },
+  listener: ServicePortModel,
+): string {
   const host = resolveHost(d.host, vs.namespace, model.domain);
   const target = findService(model, host);
   const tcp = target?.ports.filter((p) => p.transport === 'TCP') ?? [];
   const port = d.port || (tcp.length === 1 ? tcp[0].port : listener.port);
-  return create(WeightedClusterSchema, {
-    ref: refs.use(vs, d.field),
-    cluster: outboundClusterName(port, d.subset, target ? serviceHost(target, domain) : host),
-    weight: d.weight,
-    headers: headersOf(d.headers),
-  });
+  return outboundClusterName(port, d.subset, target ? serviceHost(target, domain) : host);
 }
 
 function httpRoute(
@@ -208,6 +236,7 @@ function httpRoute(
     fault: route.fault ? faultOf(route.fault, refs.use(vs, `${route.field}.fault`)) : undefined,
     headers: headersOf(route.headers),
     rewrite: route.rewrite ? create(RewriteSchema, { ...route.rewrite }) : undefined,
+    mirrors: route.mirrors.map((m) => mirrorOf(model, domain, vs, m, port, refs)),
   });
 }
 

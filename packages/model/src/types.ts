@@ -127,6 +127,16 @@ export interface DestinationModel {
   readonly headers: HeaderOperationsModel | undefined;
 }
 
+/** Where a copy of requests goes. `field` is the destination's. */
+export interface MirrorModel {
+  readonly field: string;
+  readonly host: string;
+  readonly subset: string;
+  /** 0: the service's only port. */
+  readonly port: number;
+  readonly percent: number; // default 100
+}
+
 export interface RetriesModel {
   readonly attempts: number;
   readonly perTryTimeoutMs: number; // 0: the route's timeout
@@ -162,6 +172,7 @@ export interface HttpRouteModel {
   readonly retries: RetriesModel | undefined;
   readonly fault: FaultModel | undefined;
   readonly headers: HeaderOperationsModel | undefined;
+  readonly mirrors: readonly MirrorModel[];
 }
 
 export interface TcpRouteModel {

@@ -17,6 +17,8 @@ export interface ProxyLimits {
   tlsHandshakeTimeoutMs: number;
   /** How long a connection's first bytes are waited for before it is opaque TCP. */
   detectTimeoutMs: number;
+  /** What one mirrored request may be behind the original before it is dropped. */
+  mirrorBufferBytes: number;
   /** RST_STREAM frames of one mesh link, at once and then per second. */
   linkResetBurst: number;
   linkResetPerSecond: number;
@@ -31,6 +33,7 @@ export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   flushTimeoutMs: defaultWireLimits.flushTimeoutMs,
   tlsHandshakeTimeoutMs: 10_000,
   detectTimeoutMs: 10_000,
+  mirrorBufferBytes: 1024 * 1024,
   // A client proxy cancels a stream for every timeout and every caller that went away, so that the rate for strangers
   // would cost it the link. It has proved who it is, and each reset is of a request it was allowed to make.
   linkResetBurst: 20_000,

@@ -6,6 +6,7 @@ import type {
   HttpMatchModel,
   HttpRouteModel,
   KeyMatchModel,
+  MirrorModel,
   RetriesModel,
   StringMatchModel,
   TcpRouteModel,
@@ -182,8 +183,15 @@ const httpRoute: ObjectSchema = {
       },
     },
     headers,
+    mirror: destination,
+    mirrorPercentage: percentage,
+    mirrors: {
+      t: 'list',
+      max: 10,
+      of: { t: 'object', fields: { destination, percentage }, required: ['destination'] },
+    },
   },
-  unsupported: ['delegate', 'mirror', 'mirrors', 'mirrorPercentage', 'mirrorPercent', 'mirror_percent', 'corsPolicy'],
+  unsupported: ['delegate', 'mirrorPercent', 'mirror_percent', 'corsPolicy'],
 };
 
 const tcpRoute: ObjectSchema = {
@@ -271,7 +279,31 @@ function buildHttp(r: Plain, field: string, report: FieldReport): HttpRouteModel
     retries: r.retries ? retriesOf(r.retries, `${field}.retries`, report) : undefined,
     fault: r.fault ? faultOf(r.fault, `${field}.fault`, report) : undefined,
     headers: headersOf(r.headers),
+    mirrors: mirrorsOf(r, field, report),
   };
+}
+
+/** `mirror` with `mirrorPercentage` is the older form of one entry of `mirrors`. */
+function mirrorsOf(r: Plain, field: string, report: FieldReport): MirrorModel[] {
+  if (r.mirrorPercentage && !r.mirror) {
+    const message = 'without mirror no request is copied; an entry of mirrors has a percentage of its own';
+    report('WEFT-NO-EFFECT', message, `${field}.mirrorPercentage`, 'warning');
+  }
+  const list: MirrorModel[] = [];
+  const add = (d: Plain | undefined, percentage: Plain | undefined, at: string): void => {
+    const { host, subset, port: p } = d ?? {};
+    // Absent: all. A percentage without a value is 0, as in Istio.
+    const part = percentage ? (percentage.value ?? 0) : 100;
+    list.push({ field: at, host: host ?? '', subset: subset ?? '', port: p?.number ?? 0, percent: part });
+  };
+  if (r.mirror) add(r.mirror, r.mirrorPercentage, `${field}.mirror`);
+  for (const [i, m] of ((r.mirrors ?? []) as Plain[]).entries()) {
+    add(m?.destination, m?.percentage, `${field}.mirrors[${i}].destination`);
+  }
+  const at = `${field}.${r.mirror ? 'mirror' : 'mirrors'}`;
+  if (r.mirror && r.mirrors?.length) report('WEFT-VALUE', 'mirror may not stand with mirrors: use mirrors', at);
+  if (list.length > 0 && !r.route?.length) report('WEFT-VALUE', 'only requests of a route are copied', at);
+  return list;
 }
 
 function buildTcp(r: Plain, field: string, report: FieldReport): TcpRouteModel {

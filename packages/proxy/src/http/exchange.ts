@@ -29,6 +29,16 @@ const TIMER_DELAY = 2;
 const TIMER_BACKOFF = 3;
 const TIMER_TRY = 4;
 
+/** Follows the request beside its attempts; never holds it up. */
+export interface RequestCopy {
+  /** Begins with what of the request came before. */
+  begin(held: readonly Uint8Array[], trailers: Head | undefined, ended: boolean): void;
+  data(chunk: Uint8Array, end: boolean): void;
+  trailers(fields: Head): void;
+  /** The exchange is over: if the request did not end, its rest never comes. */
+  cut(): void;
+}
+
 export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
   readonly core: Core;
   readonly snapshot: Snapshot;
@@ -70,6 +80,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
   #otherTimer: Deadline | undefined;
   #traceparent = '';
   #parentSpan = '';
+  #copies: RequestCopy[] | undefined;
   /** Something passed since the last tick. */
   #active = true;
   #idleSinceMs = 0;
@@ -177,6 +188,13 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
       }
     }
     if (stream && !stream.sendData(chunk, end)) this.#pauseDown();
+    if (this.#copies) for (const copy of this.#copies) copy.data(chunk, end);
+  }
+
+  protected copyTo(copy: RequestCopy): void {
+    if (this.#copies) this.#copies.push(copy);
+    else this.#copies = [copy];
+    copy.begin(this.#held, this.#trailers, this.#requestEnded);
   }
 
   onTrailers(_stream: Stream, fields: Head): void {
@@ -184,6 +202,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
     this.#requestEnded = true;
     this.#trailers = fields;
     this.attempt?.stream?.sendTrailers(fields);
+    if (this.#copies) for (const copy of this.#copies) copy.trailers(fields);
   }
 
   /** The client went away. */
@@ -507,6 +526,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
     this.#routeTimer?.cancel();
     this.#otherTimer?.cancel();
     this.release();
+    if (this.#copies) for (const copy of this.#copies) copy.cut();
     const r: RequestRecord = sharedRecord;
     const f = this.facts;
     r.reporter = this.reporter;

@@ -21,15 +21,16 @@ import {
   type ServicePortView,
   type Snapshot,
 } from '@weft/engine';
-import { ClientTls, PASSTHROUGH_CLUSTER, Protocol } from '@weft/plan';
+import { PASSTHROUGH_CLUSTER, Protocol } from '@weft/plan';
 import type { Head, Stream } from '@weft/wire';
 import type { Core } from '../core.ts';
 import type { Attempt } from '../http/attempt.ts';
 import { Exchange } from '../http/exchange.ts';
 import { field, requestFacts, setPseudo, stripMeshHeaders } from '../http/headers.ts';
-import { PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
 import { unknownPeer } from '../observe/types.ts';
 import type { Lane } from '../upstream/lane.ts';
+import { Mirror } from './mirror.ts';
+import { addMeshHeaders, meshed, poolFor } from './upstream.ts';
 
 /** Where a client's request came in. */
 export interface OutboundVia {
@@ -38,12 +39,6 @@ export interface OutboundVia {
 }
 
 const EXTERNAL = unknownPeer();
-
-/** True where this endpoint is to be reached by mTLS through its proxy. */
-export function meshed(cluster: ClusterView, endpoint: EndpointView): boolean {
-  const e = endpoint.endpoint;
-  return e.meshPort > 0 && !e.mtlsDisabled && cluster.cluster.tls !== ClientTls.DISABLE;
-}
 
 export class OutboundExchange extends Exchange {
   protected readonly reporter = 'source' as const;
@@ -171,7 +166,21 @@ export class OutboundExchange extends Exchange {
     if (field(this.head, 'x-forwarded-proto') === undefined) this.head.push('x-forwarded-proto', 'http');
     this.retry = decision.retry;
     this.startTimeout(decision.timeoutMs);
+    // Tunnels are no requests that could be made twice.
+    if (decision.mirrors.length > 0 && this.facts.method !== 'CONNECT') this.#copy(decision);
     this.startAttempt();
+  }
+
+  #copy(decision: ForwardDecision): void {
+    for (const mirror of decision.mirrors) {
+      this.copyTo(new Mirror(this.core, mirror, this.#h2).prepare(this.head, decision.timeoutMs));
+    }
+  }
+
+  /** Applications get the protocol that they were declared to speak. */
+  get #h2(): boolean {
+    const protocol = this.#view?.protocol;
+    return this.facts.grpc || protocol === Protocol.HTTP2 || protocol === Protocol.GRPC;
   }
 
   protected open(attempt: Attempt): void {
@@ -209,24 +218,13 @@ export class OutboundExchange extends Exchange {
     this.destination = core.peerOf(e);
     this.enter();
     this.upstreamHost = `${e.address}:${e.port}`;
-    if (meshed(current, picked)) {
-      this.mtls = true;
-      const pool = core.links.pool(e.address, e.meshPort, e.identity);
-      if (current.pool?.connectTimeoutMs) pool.connectTimeoutMs = current.pool.connectTimeoutMs;
-      pool.ask(attempt);
-      return;
-    }
-    this.mtls = false;
-    const protocol = (this.#view as ServicePortView).protocol;
-    const h2 = this.facts.grpc || protocol === Protocol.HTTP2 || protocol === Protocol.GRPC;
-    core.upstreams.pool(e.address, e.port, h2, current.pool).ask(attempt);
+    this.mtls = meshed(current, picked);
+    poolFor(core, current, picked, this.#h2).ask(attempt);
   }
 
   protected requestHead(attempt: Attempt, _lane: Lane): Head {
     const head = this.head.slice();
-    if (this.mtls && attempt.endpoint) {
-      head.push(PORT_HEADER, String(attempt.endpoint.endpoint.port), SOURCE_HEADER, this.core.sourceHeader);
-    }
+    if (this.mtls && attempt.endpoint) addMeshHeaders(this.core, head, attempt.endpoint);
     return head;
   }
 

@@ -20,7 +20,7 @@ import { PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
 import { dialTcp } from '../net/dial.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
 import { StreamPipe } from '../net/stream-pipe.ts';
-import { meshed } from '../outbound/exchange.ts';
+import { meshed } from '../outbound/upstream.ts';
 import type { Asker, Lane } from '../upstream/lane.ts';
 import { type TcpSession, tcpRecord } from './session.ts';
 import { Splice } from './splice.ts';

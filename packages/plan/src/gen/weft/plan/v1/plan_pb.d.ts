@@ -762,6 +762,11 @@ export declare type HttpRoute = Message<"weft.plan.v1.HttpRoute"> & {
    * @generated from field: weft.plan.v1.Rewrite rewrite = 12;
    */
   rewrite?: Rewrite | undefined;
+
+  /**
+   * @generated from field: repeated weft.plan.v1.Mirror mirrors = 13;
+   */
+  mirrors: Mirror[];
 };
 
 /**
@@ -769,6 +774,36 @@ export declare type HttpRoute = Message<"weft.plan.v1.HttpRoute"> & {
  * Use `create(HttpRouteSchema)` to create a new message.
  */
 export declare const HttpRouteSchema: GenMessage<HttpRoute>;
+
+/**
+ * A copy of the requests of a route; its answer is thrown away.
+ *
+ * @generated from message weft.plan.v1.Mirror
+ */
+export declare type Mirror = Message<"weft.plan.v1.Mirror"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * @generated from field: string cluster = 2;
+   */
+  cluster: string;
+
+  /**
+   * of the route's requests; 0: none
+   *
+   * @generated from field: double percent = 3;
+   */
+  percent: number;
+};
+
+/**
+ * Describes the message weft.plan.v1.Mirror.
+ * Use `create(MirrorSchema)` to create a new message.
+ */
+export declare const MirrorSchema: GenMessage<Mirror>;
 
 /**
  * @generated from message weft.plan.v1.HttpMatch

@@ -1,0 +1,27 @@
+/** How an endpoint is reached: by a mesh link to its proxy, or directly. */
+import type { ClusterView, EndpointView } from '@weft/engine';
+import { ClientTls } from '@weft/plan';
+import type { Head } from '@weft/wire';
+import type { Core } from '../core.ts';
+import { PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
+import type { LanePool } from '../upstream/lane.ts';
+
+/** True where this endpoint is to be reached by mTLS through its proxy. */
+export function meshed(cluster: ClusterView, endpoint: EndpointView): boolean {
+  const e = endpoint.endpoint;
+  return e.meshPort > 0 && !e.mtlsDisabled && cluster.cluster.tls !== ClientTls.DISABLE;
+}
+
+/** Where to ask for a lane to the endpoint. `h2`: what it speaks where it is reached directly. */
+export function poolFor(core: Core, cluster: ClusterView, endpoint: EndpointView, h2: boolean): LanePool {
+  const e = endpoint.endpoint;
+  if (!meshed(cluster, endpoint)) return core.upstreams.pool(e.address, e.port, h2, cluster.pool);
+  const pool = core.links.pool(e.address, e.meshPort, e.identity);
+  if (cluster.pool?.connectTimeoutMs) pool.connectTimeoutMs = cluster.pool.connectTimeoutMs;
+  return pool;
+}
+
+/** What a request on a mesh link carries beside the application's own headers. */
+export function addMeshHeaders(core: Core, head: Head, endpoint: EndpointView): void {
+  head.push(PORT_HEADER, String(endpoint.endpoint.port), SOURCE_HEADER, core.sourceHeader);
+}

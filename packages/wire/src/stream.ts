@@ -130,6 +130,14 @@ export interface WireLimits {
   glitchBurst: number;
   glitchPerSecond: number;
   queuedControlFrames: number;
+  /** Heads and resets that wait for a peer that does not read, before its next request ends the connection. */
+  queuedFrames: number;
+  /** RST_STREAM frames that come in one read with the requests they end. */
+  resetsPendingAccept: number;
+  /** PRIORITY frames allowed per stream opened, and as many beside. */
+  priorityFrames: number;
+  /** DATA frames below 256 bytes cost what they lack; the credit refills once a second. gRPC and tunnels cost nothing. */
+  tinyDataBytes: number;
   settingsEntries: number;
   emptyFrames: number;
 }
@@ -159,6 +167,10 @@ export const defaultWireLimits: Readonly<WireLimits> = Object.freeze({
   glitchBurst: 10_000,
   glitchPerSecond: 330,
   queuedControlFrames: 1000,
+  queuedFrames: 10_000,
+  resetsPendingAccept: 20,
+  priorityFrames: 100,
+  tinyDataBytes: 1024 * 1024,
   settingsEntries: 32,
   emptyFrames: 1,
 });

@@ -167,7 +167,7 @@ export class LinkServer {
       limits: deps.wireLimits,
       onSettings: (settings) => {
         if (!peer.weft && settings.get(WEFT_SETTING) === 1)
-          connection.allowResets(deps.limits.linkResetBurst, deps.limits.linkResetPerSecond);
+          connection.trustProxy(deps.limits.linkResetBurst, deps.limits.linkResetPerSecond);
         peer.weft = settings.get(WEFT_SETTING) === 1;
       },
       onStream: (stream, head, end) => deps.onStream(peer, stream, head, end),

@@ -446,6 +446,54 @@ test('timeouts: a slow head gets 408, an idle connection ends, a peer that never
   assert.ok(idle.output.ended);
 });
 
+test('a response that is not read is given up after its time, one that is still being made is not', () => {
+  const t = manual({ flushTimeoutMs: 5000 });
+  t.feed(`GET / HTTP/1.1\r\n${H}\r\n`);
+  t.output.full = true;
+  t.seen[0].stream.sendHead([':status', '200'], false);
+  assert.equal(t.seen[0].stream.sendData(Buffer.alloc(100_000), false), false);
+  t.server.tick(0);
+  t.server.tick(20_000);
+  assert.equal(t.output.destroyed, false, 'the application may take its time');
+  t.seen[0].stream.sendData(Buffer.alloc(10), true);
+  t.server.tick(30_000);
+  t.server.tick(34_000);
+  assert.equal(t.output.destroyed, false);
+  t.server.tick(35_000);
+  assert.ok(t.output.destroyed);
+  assert.deepEqual(
+    t.names.filter((n) => n.includes('timeout')),
+    ['http1_flush_timeout'],
+  );
+  const read = manual({ flushTimeoutMs: 5000 });
+  read.feed(`GET / HTTP/1.1\r\n${H}\r\n`);
+  read.output.full = true;
+  read.seen[0].stream.sendHead([':status', '200'], false);
+  read.seen[0].stream.sendData(Buffer.alloc(100_000), true);
+  read.server.tick(0);
+  read.server.drained();
+  read.server.tick(6000);
+  assert.equal(read.output.destroyed, false, 'what was read is not given up');
+});
+
+test('a client that pipelines and does not read: its requests wait, and go on when it reads', () => {
+  const t = manual();
+  const one = `GET / HTTP/1.1\r\n${H}\r\n`;
+  t.output.full = true;
+  t.feed(one);
+  t.seen[0].stream.sendHead([':status', '404'], true);
+  t.output.turn();
+  t.feed(one.repeat(1000));
+  assert.equal(t.seen.length, 1, 'no answer is made that could not leave');
+  assert.equal(t.output.reading, false);
+  t.output.full = false;
+  t.server.drained();
+  assert.equal(t.seen.length, 2);
+  for (let i = 1; i < 1001; i++) t.seen[i].stream.sendHead([':status', '404'], true);
+  assert.equal(t.seen.length, 1001);
+  assert.equal(t.output.reading, true);
+});
+
 test('drain lets the exchange finish and closes', () => {
   const { output, seen, feed, server } = manual();
   feed(`GET / HTTP/1.1\r\n${H}\r\n`);

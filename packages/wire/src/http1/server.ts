@@ -122,10 +122,12 @@ export class Http1Server implements Connection, ExchangeOwner {
 
   drained(): void {
     this.cork.writable = true;
-    if (!this.wantsDrain) return;
-    this.wantsDrain = false;
-    const stream = this.stream;
-    if (stream !== undefined) this.guard(() => stream.handler.onDrain(stream));
+    if (this.wantsDrain) {
+      this.wantsDrain = false;
+      const stream = this.stream;
+      if (stream !== undefined) this.guard(() => stream.handler.onDrain(stream));
+    }
+    if (this.reading === 'head') this.run();
   }
 
   drain(): void {
@@ -220,6 +222,8 @@ export class Http1Server implements Connection, ExchangeOwner {
   }
 
   private stepHead(): boolean {
+    // A pipelining client that does not read its answers: they pile up here no further than the output's mark.
+    if (!this.cork.writable) return false;
     const bytes = this.input.take();
     if (bytes === undefined) return false;
     if (!this.headBuffer.started && this.served > 0) this.since = this.nowMs?.();
@@ -332,7 +336,8 @@ export class Http1Server implements Connection, ExchangeOwner {
   }
 
   private updateReading(): void {
-    const stop = this.paused || (this.reading === 'held' && this.input.size > HELD_BYTES);
+    const waits = this.reading === 'held' || (this.reading === 'head' && !this.cork.writable);
+    const stop = this.paused || (waits && this.input.size > HELD_BYTES);
     if (stop === this.readingPaused || this.reading === 'closed') return;
     this.readingPaused = stop;
     if (stop) this.output.pauseReading();

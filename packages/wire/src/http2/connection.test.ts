@@ -520,12 +520,24 @@ test('floods end the connection, each with its counter', () => {
     ['http2_continuation_flood', [frame(1, 0, 1, getBlock), ...many(12, () => frame(9, 0, 1, Buffer.from([0x82])))]],
     ['http2_empty_frame_flood', [frame(1, 4, 1, getBlock), ...many(3, () => frame(0, 0, 1))]],
     ['http2_settings_entries', [frame(4, 0, 0, Buffer.alloc(33 * 6, 0xff))]],
-    ['http2_glitch_flood', many(10_100, () => frame(2, 0, 1, Buffer.alloc(5)))],
+    ['http2_glitch_flood', many(10_100, () => frame(0x0b, 0, 1, Buffer.alloc(5)))],
+    [
+      'http2_reset_pending_accept',
+      many(21, (i) => frame(1, 4, 2 * i + 1, getBlock)).concat(many(21, (i) => frame(3, 0, 2 * i + 1, rst))),
+    ],
+    ['http2_priority_flood', many(201, () => frame(2, 0, 1, Buffer.alloc(5)))],
+    [
+      'http2_window_update_flood',
+      [frame(1, 4, 1, getBlock), ...many(8, () => frame(8, 0, 0, Buffer.from([0, 0, 0, 1])))],
+    ],
+    ['http2_tiny_data_flood', [frame(1, 4, 1, getBlock), ...many(4200, () => frame(0, 0, 1, Buffer.from('x')))]],
     ['http2_header_abuse', [frame(1, 5, 1, bomb)]],
   ];
   for (const [counter, bytes] of cases) {
     const t = raw();
-    t.feed(...bytes);
+    // A flood of resets is not one where each comes with its request.
+    if (counter === 'http2_reset_received_flood') for (const part of bytes) t.feed(part);
+    else t.feed(...bytes);
     assert.equal(t.goaway(), 11, counter);
     assert.ok(t.counted.includes(counter), counter);
   }
@@ -537,6 +549,56 @@ test('floods end the connection, each with its counter', () => {
   }
   assert.equal(t.goaway(), 11);
   assert.ok(t.counted.includes('http2_control_queue'));
+});
+
+test('what real peers do beside the limits is no flood', () => {
+  const tiny = Array.from({ length: 20_000 }, () => frame(0, 0, 1, Buffer.from('xy')));
+  const grpc = raw({ limits: { connectionWindowBytes: 1 << 20 } });
+  const head = [...get, 'content-type', 'application/grpc+proto'];
+  const client = new Http2Connection({ role: 'client', output: grpc.toServer });
+  grpc.toServer.writes.length = 0;
+  client.request(head, false, new Record());
+  grpc.wire.run();
+  grpc.feed(...grpc.toServer.writes.map((w) => w.subarray(w.indexOf('SM\r\n\r\n') + 6)).slice(0, 1));
+  grpc.feed(...tiny);
+  assert.equal(grpc.got.length, 1);
+  assert.equal(grpc.got[0].record.body, 40_000);
+  assert.equal(grpc.goaway(), undefined, 'small messages of gRPC');
+  const link = raw();
+  link.server.trustProxy(20_000, 5000);
+  link.feed(frame(1, 4, 1, getBlock), ...tiny);
+  for (let i = 1; i < 60; i++) {
+    link.feed(frame(1, 4, 2 * i + 1, getBlock), frame(3, 0, 2 * i + 1, Buffer.from([0, 0, 0, 8])));
+  }
+  const all: Buffer[] = [];
+  for (let i = 60; i < 160; i++) {
+    all.push(frame(1, 4, 2 * i + 1, getBlock), frame(3, 0, 2 * i + 1, Buffer.from([0, 0, 0, 8])));
+  }
+  link.feed(...all);
+  assert.equal(link.goaway(), undefined, 'a proxy of the mesh carries what its clients do');
+});
+
+test('answers without bodies that are not read pile up to a bound, in frames and in bytes', () => {
+  for (const [value, most] of [
+    ['x', 10_300],
+    ['x'.repeat(10_000), 900],
+  ] as const) {
+    const t = raw({
+      onStream: (stream) => {
+        stream.sendHead([':status', '404', 'x-filler', value], true);
+        return new Record();
+      },
+    });
+    t.toClient.full = true;
+    let asked = 0;
+    for (; asked < 20_000 && !t.server.dead; asked++) {
+      t.feed(frame(1, 5, 2 * asked + 1, getBlock));
+      t.wire.run();
+    }
+    assert.ok(asked < most, `${asked} requests`);
+    assert.equal(t.goaway(), 11);
+    assert.ok(t.counted.includes('http2_outbound_queue'));
+  }
 });
 
 test('frames on the way to streams we gave up are no flood', () => {

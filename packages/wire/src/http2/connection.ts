@@ -3,6 +3,7 @@ import { defaultWireLimits } from '../stream.ts';
 import { http2Counter, TokenBucket } from './floods.ts';
 import { FrameReader, frame, h2Error, preface } from './frames.ts';
 import { H2Stream } from './h2-stream.ts';
+import { isGrpc } from './heads.ts';
 import { Receiver } from './receiver.ts';
 import { Sender } from './sender.ts';
 import { announceSettings } from './settings.ts';
@@ -134,6 +135,7 @@ export class Http2Connection implements Connection {
     this.nextId += 2;
     stream.isHead = head[1] === 'HEAD';
     stream.isConnect = head[1] === 'CONNECT';
+    stream.smallFrames = stream.isConnect || isGrpc(head);
     this.streams.set(stream.id, stream);
     this.sender.headers(stream.id, head, end);
     if (end) stream.localEnded = true;
@@ -193,6 +195,7 @@ export class Http2Connection implements Connection {
           return;
         }
       }
+      this.#receiver.newRead();
       this.#reader.push(at === 0 ? buf : buf.subarray(at));
     } catch (error) {
       this.#handlerError(error);
@@ -270,9 +273,12 @@ export class Http2Connection implements Connection {
     }
   }
 
-  /** Other bounds for RST_STREAM frames from a peer that has proved who it is. */
-  allowResets(burst: number, perSecond: number): void {
-    this.#receiver.allowResets(burst, perSecond);
+  /**
+   * The peer is a proxy that has proved who it is and carries many clients' traffic as it comes: other bounds for its
+   * RST_STREAM frames, and none for how they arrive or how small its DATA is.
+   */
+  trustProxy(resetBurst: number, resetsPerSecond: number): void {
+    this.#receiver.trustProxy(resetBurst, resetsPerSecond);
   }
 
   // What follows is for the streams, the receiver and the sender.

@@ -14,15 +14,15 @@ export class TokenBucket {
     this.#filledMs = nowMs();
   }
 
-  /** Takes a token; false when there is none. */
-  take(): boolean {
-    if (this.#tokens < 1) {
+  /** Takes `cost` tokens; false when there are not as many. */
+  take(cost = 1): boolean {
+    if (this.#tokens < cost) {
       const now = this.#nowMs();
       this.#tokens = Math.min(this.#burst, this.#tokens + Math.max(0, now - this.#filledMs) * this.#perMs);
       this.#filledMs = now;
-      if (this.#tokens < 1) return false;
+      if (this.#tokens < cost) return false;
     }
-    this.#tokens--;
+    this.#tokens -= cost;
     return true;
   }
 }
@@ -30,6 +30,7 @@ export class TokenBucket {
 /** Names of the counters HTTP/2 raises, one per limit (LIMITS.md). */
 export const http2Counter = Object.freeze({
   resetReceived: 'http2_reset_received_flood',
+  resetPendingAccept: 'http2_reset_pending_accept',
   resetSent: 'http2_reset_sent_flood',
   glitch: 'http2_glitch',
   glitchFlood: 'http2_glitch_flood',
@@ -37,6 +38,10 @@ export const http2Counter = Object.freeze({
   emptyFrames: 'http2_empty_frame_flood',
   settingsEntries: 'http2_settings_entries',
   controlQueue: 'http2_control_queue',
+  outboundQueue: 'http2_outbound_queue',
+  priority: 'http2_priority_flood',
+  windowUpdate: 'http2_window_update_flood',
+  tinyData: 'http2_tiny_data_flood',
   headerTooLarge: 'http2_header_too_large',
   headerAbuse: 'http2_header_abuse',
   trailerTooLarge: 'http2_trailer_too_large',

@@ -48,6 +48,8 @@ export class H2Stream implements Stream {
   /** Interim responses so far. */
   interims = 0;
   isConnect = false;
+  /** A tunnel or gRPC: small frames are what it is for. */
+  smallFrames = false;
   /** Announced body bytes still to come; -1: not announced. */
   bodyLeft = -1;
   /** Bytes the peer may still send. */

@@ -7,6 +7,14 @@ import { kind } from './hpack-tables.ts';
 /** Interim responses one request may get. */
 export const mostInterims = 32;
 
+/** Requests whose messages are DATA frames as small as they like. */
+export function isGrpc(head: Head): boolean {
+  for (let i = 0; i < head.length; i += 2) {
+    if (head[i] === 'content-type') return head[i + 1].startsWith('application/grpc');
+  }
+  return false;
+}
+
 /** What is known of a checked head besides its fields. */
 export interface HeadFacts {
   /** Why the message is malformed; '' when it is not. */

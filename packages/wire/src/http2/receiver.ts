@@ -3,9 +3,12 @@ import { http2Counter, TokenBucket } from './floods.ts';
 import type { FrameSink } from './frames.ts';
 import { defaultWindow, flag, frame, frameHeaderBytes, h2Error, maxWindow, resetOfError } from './frames.ts';
 import { H2Stream } from './h2-stream.ts';
-import { mostInterims, newFacts, requestHead, responseHead, trailerFields } from './heads.ts';
+import { isGrpc, mostInterims, newFacts, requestHead, responseHead, trailerFields } from './heads.ts';
 import { decoded, HpackDecoder } from './hpack-decoder.ts';
 import { applySetting, settingError } from './settings.ts';
+
+/** DATA frames below this are tiny. */
+const tinyBytes = 256;
 
 const nobody = { onHead() {}, onData() {}, onTrailers() {}, onReset() {}, onDrain() {} };
 
@@ -21,8 +24,14 @@ export class Receiver implements FrameSink {
   #used = 0;
   #settingsAcked = false;
   #emptyFrames = 0;
-  /** WINDOW_UPDATE frames beyond what our DATA calls for are glitches. */
   #updates = 0;
+  #priorities = 0;
+  #tiny: TokenBucket;
+  /** The peer is a proxy of the mesh: see `trustProxy`. */
+  #trusted = false;
+  /** Highest id before this read; resets of later ones came with their requests. */
+  #readFrom = 0;
+  #pendingResets = 0;
   // A header block that goes on in CONTINUATION.
   #blockId = 0;
   #blockEnd = false;
@@ -41,10 +50,18 @@ export class Receiver implements FrameSink {
       headerCount: limits.trailerCount,
     };
     this.#resets = new TokenBucket(limits.resetBurst, limits.resetPerSecond, () => connection.nowMs());
+    this.#tiny = new TokenBucket(limits.tinyDataBytes, limits.tinyDataBytes, () => connection.nowMs());
     this.#window = Math.max(limits.connectionWindowBytes, defaultWindow);
   }
 
-  allowResets(burst: number, perSecond: number): void {
+  /** Bytes came in. */
+  newRead(): void {
+    this.#readFrom = this.#c.lastPeerId;
+    this.#pendingResets = 0;
+  }
+
+  trustProxy(burst: number, perSecond: number): void {
+    this.#trusted = true;
     this.#resets = new TokenBucket(burst, perSecond, () => this.#c.nowMs());
   }
 
@@ -98,7 +115,9 @@ export class Receiver implements FrameSink {
         if ((buf.readUInt32BE(start) & 0x7fffffff) === id) {
           return c.streamError(id, h2Error.protocol, c.streams.get(id), 'a stream that depends on itself');
         }
-        return c.glitch();
+        if (++this.#priorities <= c.limits.priorityFrames * (1 + this.#opened)) return true;
+        c.count(http2Counter.priority);
+        return c.fail(h2Error.enhanceYourCalm, 'too many PRIORITY frames');
       case frame.pushPromise:
         return c.fail(h2Error.protocol, 'PUSH_PROMISE, which is switched off');
       default:
@@ -112,6 +131,11 @@ export class Receiver implements FrameSink {
     const peers = (id & 1) === (c.isServer ? 1 : 0);
     if (peers && id > c.acceptedUpTo) return false; // sent before the peer saw our GOAWAY; not tracked
     return peers ? id > c.lastPeerId : c.isServer || id >= c.nextId;
+  }
+
+  /** Streams of this connection until now, ours or the peer's. */
+  get #opened(): number {
+    return this.#c.isServer ? (this.#c.lastPeerId + 1) >>> 1 : this.#c.nextId >>> 1;
   }
 
   #data(flags: number, id: number, buf: Buffer, start: number, end: number): boolean {
@@ -150,6 +174,11 @@ export class Receiver implements FrameSink {
       return c.streamError(id, h2Error.streamClosed, stream, 'DATA after the end');
     }
     if (!stream.headReceived) return c.streamError(id, h2Error.protocol, stream, 'DATA before the head');
+    const lacking = tinyBytes - (end - start);
+    if (lacking > 0 && !last && !stream.smallFrames && !this.#trusted && !this.#tiny.take(lacking)) {
+      c.count(http2Counter.tinyData);
+      return c.fail(h2Error.enhanceYourCalm, 'a flood of tiny DATA frames');
+    }
     if (stream.bodyLeft >= 0) {
       stream.bodyLeft -= end - start;
       if (stream.bodyLeft < 0 || (last && stream.bodyLeft > 0)) {
@@ -239,6 +268,11 @@ export class Receiver implements FrameSink {
     if (id > c.acceptedUpTo) return c.glitch(); // our GOAWAY has told the peer
     c.lastPeerId = id;
     const onStream = c.options.onStream;
+    // An answer without a body leaves its stream at once, so that the bound on streams does not bound what piles up.
+    if (c.sender.queuedFrames > c.limits.queuedFrames || c.sender.queuedBytes > 4 * c.limits.bufferBytes) {
+      c.count(http2Counter.outboundQueue);
+      return c.fail(h2Error.enhanceYourCalm, 'answers are not read');
+    }
     if (c.streams.size >= c.limits.maxConcurrentStreams || onStream === undefined) {
       c.count(http2Counter.streamsExceeded);
       return c.streamError(id, h2Error.refusedStream, undefined, '') && c.glitch();
@@ -258,6 +292,7 @@ export class Receiver implements FrameSink {
     const stream = new H2Stream(c, id, nobody);
     stream.isHead = facts.isHead;
     stream.isConnect = facts.isConnect;
+    stream.smallFrames = facts.isConnect || (!last && isGrpc(head));
     stream.bodyLeft = last ? -1 : facts.contentLength;
     c.streams.set(id, stream);
     stream.remoteEnded = last;
@@ -339,9 +374,12 @@ export class Receiver implements FrameSink {
     return this.#updateBudget();
   }
 
-  /** Tiny updates cost us a frame each: those that DATA does not explain are glitches. */
+  /** What streams and DATA explain; each one more than that costs us a look at a stream for nothing. */
   #updateBudget(): boolean {
-    return ++this.#updates <= 5 + 2 * this.#c.sender.dataFrames ? true : this.#c.glitch();
+    const c = this.#c;
+    if (++this.#updates <= 5 + 2 * (this.#opened + 10 * c.sender.dataFrames)) return true;
+    c.count(http2Counter.windowUpdate);
+    return c.fail(h2Error.enhanceYourCalm, 'WINDOW_UPDATE frames that no DATA explains');
   }
 
   #rstStream(id: number, buf: Buffer, start: number, end: number): boolean {
@@ -355,7 +393,12 @@ export class Receiver implements FrameSink {
       stream.failed(resetOfError(error), `the peer reset the stream (code ${error})`);
     }
     // A client opened these streams itself, so that a server cannot flood it (CVE-2023-44487 is the other way).
-    if (!c.isServer || this.#resets.take()) return true;
+    if (!c.isServer) return true;
+    if (id > this.#readFrom && !this.#trusted && ++this.#pendingResets > c.limits.resetsPendingAccept) {
+      c.count(http2Counter.resetPendingAccept);
+      return c.fail(h2Error.enhanceYourCalm, 'requests that are reset as they come');
+    }
+    if (this.#resets.take()) return true;
     c.count(http2Counter.resetReceived);
     return c.fail(h2Error.enhanceYourCalm, 'too many RST_STREAM frames');
   }

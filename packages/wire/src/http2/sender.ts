@@ -26,6 +26,9 @@ export class Sender {
   /** DATA frames sent so far. */
   dataFrames = 0;
   dead = false;
+  /** Heads and resets written since the output is blocked, and their bytes: DATA waits in its stream, these do not. */
+  queuedFrames = 0;
+  queuedBytes = 0;
 
   #output: Output;
   #scheduled = false;
@@ -70,6 +73,8 @@ export class Sender {
 
   drained(): void {
     this.writer.blocked = false;
+    this.queuedFrames = 0;
+    this.queuedBytes = 0;
     this.flush();
   }
 
@@ -78,6 +83,10 @@ export class Sender {
     const writer = this.writer;
     const bound = this.encoder.bound(fields);
     const endFlag = end ? flag.endStream : 0;
+    if (writer.blocked) {
+      this.queuedFrames++;
+      this.queuedBytes += bound;
+    }
     if (bound <= this.maxFrame) {
       writer.room(frameHeaderBytes + bound);
       const at = writer.pos;
@@ -138,6 +147,7 @@ export class Sender {
   }
 
   reset(id: number, error: number): void {
+    if (this.writer.blocked) this.queuedFrames++;
     this.writer.frame32(frame.rstStream, id, error);
     this.schedule();
   }

@@ -8,6 +8,8 @@ import { transparentUnavailable } from '@weft/capture';
 import { loadFiles } from '@weft/config';
 import { MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
 import { injected, type Model } from '@weft/model';
+// A proxy's objects die young: a larger nursery costs memory and saves nothing (measured).
+import proxyFlags from '../proxy-flags.json' with { type: 'json' };
 
 export interface UpOptions {
   mesh: string;
@@ -171,7 +173,7 @@ export async function bringUp(
     // Folders as such, so that a file added to one is seen.
     files: options.files.map((f) => path.resolve(f)),
     controlCommand: selfCommand([], 'control-plane'),
-    proxyCommand: selfCommand(['--max-semi-space-size=4'], 'proxy', '--mode', 'sidecar'),
+    proxyCommand: selfCommand(proxyFlags, 'proxy', '--mode', 'sidecar'),
     reload: reloader(options.files),
     say: options.say,
     ...(options.onChange ? { onChange: options.onChange } : {}),

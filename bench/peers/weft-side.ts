@@ -1,9 +1,12 @@
-/** One of the benchmark's two proxies, a process of its own. argv: a JSON file of `SideConfig`. Prints `ready`. */
+/** One of a chain's two Weft proxies, a process of its own. argv: a JSON file of `SideConfig`. SIGUSR2 collects garbage. */
 import { readFileSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { create } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { buildSnapshot } from '@weft/engine';
 import { assembleIdentity } from '@weft/identity';
+import { DEFAULT_RETRY_ON } from '@weft/model';
 import {
   AuthorizationAction,
   EndpointsSchema,
@@ -15,28 +18,30 @@ import {
 } from '@weft/plan';
 import { DataPlane } from '@weft/proxy';
 import { EdgeAggregator, Registry } from '@weft/telemetry';
-import { MeshObserver } from '../packages/proxy/src/observe/observer.ts';
+import { MeshObserver } from '../../packages/proxy/src/observe/observer.ts';
+import type { Certificate, Kind } from '../stage.ts';
 
 export interface SideConfig {
   side: 'front' | 'back';
+  kind: Kind;
   front: string;
   back: string;
   app: string;
   appPort: number;
-  keyPem: string;
-  chainPem: string;
-  rootPem: string;
+  certificate: Certificate;
+  /** The identity that each end must prove. */
+  identities: { front: string; back: string };
+  ports: { outbound: number; mesh: number };
 }
 
 const HOST = 'app.bench.svc.cluster.local';
 const VIP = '10.99.0.1';
 const PORT = 8080;
-const MESH_PORT = 15008;
-const id = (name: string): string => `spiffe://cluster.local/ns/bench/sa/${name}`;
 
 const config = JSON.parse(readFileSync(process.argv[2]!, 'utf8')) as SideConfig;
 const isFront = config.side === 'front';
 const address = isFront ? config.front : config.back;
+const protocol = { http: Protocol.HTTP, websocket: Protocol.HTTP, grpc: Protocol.GRPC, tcp: Protocol.TCP }[config.kind];
 
 function parts(): Part[] {
   const self = create(PartSchema, {
@@ -56,33 +61,49 @@ function parts(): Part[] {
       },
     },
   });
+  return isFront ? [self, ...frontParts()] : [self, ...backParts()];
+}
+
+/** One service with a timeout and the retries that the compiler gives a route without any of its own. */
+function frontParts(): Part[] {
   const cluster = outboundClusterName(PORT, '', HOST);
-  if (isFront) {
-    return [
-      self,
-      create(PartSchema, { kind: { case: 'cluster', value: { name: cluster, host: HOST, port: PORT } } }),
-      create(PartSchema, {
-        kind: {
-          case: 'service',
-          value: {
-            host: HOST,
-            name: 'app',
-            namespace: 'bench',
-            addresses: [VIP],
-            ports: [
-              {
-                port: PORT,
-                protocol: Protocol.HTTP,
-                http: [{ ref: 'all', clusters: [{ ref: 'all', cluster, weight: 1 }], timeoutMs: 15_000 }],
-              },
-            ],
-          },
-        },
-      }),
-    ];
-  }
+  const clusters = [{ ref: 'all', cluster, weight: 1 }];
+  const retry = {
+    ref: 'retries',
+    attempts: 2,
+    retryOn: [...DEFAULT_RETRY_ON],
+    backoffBaseMs: 25,
+    backoffMaxMs: 250,
+    ignorePreviousHosts: true,
+  };
   return [
-    self,
+    create(PartSchema, { kind: { case: 'cluster', value: { name: cluster, host: HOST, port: PORT } } }),
+    create(PartSchema, {
+      kind: {
+        case: 'service',
+        value: {
+          host: HOST,
+          name: 'app',
+          namespace: 'bench',
+          addresses: [VIP],
+          ports: [
+            {
+              port: PORT,
+              protocol,
+              http: config.kind === 'tcp' ? [] : [{ ref: 'all', clusters, timeoutMs: 15_000, retry }],
+              tcp: [{ ref: 'all', clusters }],
+            },
+          ],
+        },
+      },
+    }),
+  ];
+}
+
+/** One inbound port that only the front's identity may use. */
+function backParts(): Part[] {
+  const to = config.kind === 'tcp' ? [] : [{ methods: ['GET', 'POST'], paths: ['/item/*', '/bench.Echo/*'] }];
+  return [
     create(PartSchema, {
       kind: {
         case: 'authorization',
@@ -90,15 +111,11 @@ function parts(): Part[] {
           policies: [
             {
               ref: 'allow',
-              name: 'front-may-read',
+              name: 'front-may-ask',
               namespace: 'bench',
               action: AuthorizationAction.ALLOW,
               rules: [
-                {
-                  ref: 'allow#0',
-                  from: [{ principals: [id('front').slice('spiffe://'.length)] }],
-                  to: [{ methods: ['GET'], paths: ['/item/*'] }],
-                },
+                { ref: 'allow#0', from: [{ principals: [config.identities.front.slice('spiffe://'.length)] }], to },
               ],
             },
           ],
@@ -110,7 +127,7 @@ function parts(): Part[] {
         case: 'inbound',
         value: {
           port: PORT,
-          protocol: Protocol.HTTP,
+          protocol,
           mtls: MtlsMode.STRICT,
           serviceHost: HOST,
           serviceName: 'app',
@@ -132,8 +149,8 @@ const endpoints = create(EndpointsSchema, {
       instance: 'back-0',
       address: config.back,
       port: PORT,
-      meshPort: MESH_PORT,
-      identity: id('back'),
+      meshPort: config.ports.mesh,
+      identity: config.identities.back,
       workload: 'back',
       namespace: 'bench',
       version: 'v1',
@@ -143,7 +160,7 @@ const endpoints = create(EndpointsSchema, {
 
 const registry = new Registry();
 const count = (name: string): void => registry.count(name);
-// Metrics and live edges as in a mesh; the access log is off, as it is for the peer.
+// Metrics and live edges as in a mesh; the access log is off, as it is for the peers.
 const observer = new MeshObserver({
   registry,
   edges: new EdgeAggregator({ count }),
@@ -153,14 +170,23 @@ const observer = new MeshObserver({
 const plane = new DataPlane({
   address,
   capture: 'transparent',
-  bind: { outbound: { host: address, port: 15001 }, mesh: { host: address, port: MESH_PORT } },
+  bind: {
+    outbound: { host: address, port: config.ports.outbound },
+    mesh: { host: address, port: config.ports.mesh },
+  },
   observer,
   logger: silentLogger,
+  // Ten thousand WebSockets and a few more.
+  limits: { maxConnections: 20_000, maxRequests: 20_000 },
   // In the place of the kernel's redirect: every connection wanted the service.
   originalDestination: () => ({ host: VIP, port: PORT }),
 });
-plane.setIdentity(assembleIdentity({ keyPem: config.keyPem, chainPem: config.chainPem, rootPem: config.rootPem }));
+const { keyPem, chainPem, rootPem } = config.certificate;
+plane.setIdentity(assembleIdentity({ keyPem, chainPem, rootPem }));
 plane.apply(buildSnapshot(parts(), isFront ? [endpoints] : []), 1n);
 await plane.listen();
 process.on('SIGTERM', () => process.exit(0));
-process.stdout.write('ready\n');
+process.on('SIGUSR2', () => {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+});

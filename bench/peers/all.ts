@@ -1,0 +1,7 @@
+import type { Peer } from '../stage.ts';
+import { direct } from './direct.ts';
+import { haproxy } from './haproxy.ts';
+import { weft } from './weft.ts';
+
+/** In the order of the columns; Weft is first. */
+export const peers: readonly Peer[] = [weft, haproxy, direct];

@@ -1,0 +1,48 @@
+/** Weft: two data planes, each a process with the flags it has in a mesh. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import proxyFlags from '../../packages/cli/proxy-flags.json' with { type: 'json' };
+import type { Chain, Kind, Peer, Stage } from '../stage.ts';
+import type { SideConfig } from './weft-side.ts';
+
+const PORTS = { outbound: 15_001, mesh: 15_008 };
+
+export const weft: Peer = {
+  name: 'weft',
+  needs: {},
+  kinds: ['http', 'grpc', 'tcp', 'websocket'],
+  version() {
+    const { version } = JSON.parse(readFileSync(path.join(import.meta.dirname, '../../package.json'), 'utf8'));
+    return `Weft ${version}, Node ${process.versions.node}`;
+  },
+  start(stage: Stage, kind: Kind): Promise<Chain> {
+    const children = (['front', 'back'] as const).map((side) => {
+      const config: SideConfig = {
+        side,
+        kind,
+        front: stage.addresses.front,
+        back: stage.addresses.back,
+        app: stage.addresses.app,
+        appPort: stage.appPorts[kind],
+        certificate: stage.certificates[side],
+        identities: { front: stage.certificates.front.spiffeId, back: stage.certificates.back.spiffeId },
+        ports: PORTS,
+      };
+      const file = stage.file(`weft-${kind}-${side}.json`);
+      writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
+      const flags = [...proxyFlags, '--disable-warning=ExperimentalWarning', ...profileFlags(side, kind)];
+      const script = path.join(import.meta.dirname, 'weft-side.ts');
+      return stage.start('proxies', [process.execPath, ...flags, script, file]);
+    });
+    return stage.chain('weft', kind, children, { front: PORTS.outbound, back: PORTS.mesh });
+  },
+};
+
+/** `BENCH_PROFILE=DIR` writes a CPU profile of each side there when it ends. */
+function profileFlags(side: string, kind: Kind): string[] {
+  const dir = process.env.BENCH_PROFILE;
+  if (!dir) return [];
+  mkdirSync(dir, { recursive: true });
+  const name = kind === 'http' ? side : `${side}-${kind}`;
+  return ['--cpu-prof', `--cpu-prof-dir=${path.resolve(dir)}`, `--cpu-prof-name=${name}.cpuprofile`];
+}

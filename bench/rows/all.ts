@@ -1,0 +1,4 @@
+import { chainRows } from './chain.ts';
+import type { Row } from './row.ts';
+
+export const rows: readonly Row[] = [...chainRows];

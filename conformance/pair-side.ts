@@ -51,6 +51,7 @@ export interface PairRecord {
   details: string;
   attempts: number;
   authzPolicy: string;
+  userAgent: string;
   bytesIn: number;
   bytesOut: number;
 }
@@ -171,20 +172,19 @@ const counters = new Map<string, number>();
 
 const observer: Observer = {
   request(r) {
-    const { method, path, authority, httpVersion, status, flags, details, attempts, authzPolicy, bytesIn, bytesOut } =
-      r;
     records.push({
-      method,
-      path,
-      authority,
-      httpVersion,
-      status,
-      flags,
-      details,
-      attempts,
-      authzPolicy,
-      bytesIn,
-      bytesOut,
+      method: r.method,
+      path: r.path,
+      authority: r.authority,
+      httpVersion: r.httpVersion,
+      status: r.status,
+      flags: r.flags,
+      details: r.details,
+      attempts: r.attempts,
+      authzPolicy: r.authzPolicy,
+      userAgent: r.userAgent,
+      bytesIn: r.bytesIn,
+      bytesOut: r.bytesOut,
     });
   },
   tcpOpen() {},

@@ -61,6 +61,29 @@ export function grpcStatusCode(name: string): number | undefined {
   return i < 0 ? undefined : i;
 }
 
+const UNIT_MS = new Map([
+  ['H', 3_600_000],
+  ['M', 60_000],
+  ['S', 1000],
+  ['m', 1],
+  ['u', 0.001],
+  ['n', 0.000_001],
+]);
+
+/** The time that a call may take, of a `grpc-timeout` field: 1 to 8 digits and a unit. -1 for what is none. */
+export function grpcTimeoutMs(value: string): number {
+  const digits = value.length - 1;
+  const unit = UNIT_MS.get(value[digits]);
+  if (unit === undefined || digits < 1 || digits > 8) return -1;
+  let n = 0;
+  for (let i = 0; i < digits; i++) {
+    const c = value.charCodeAt(i) - 0x30;
+    if (c < 0 || c > 9) return -1;
+    n = n * 10 + c;
+  }
+  return n * unit;
+}
+
 /** Whether a request speaks gRPC: `application/grpc`, with `+proto` or parameters after it, but not gRPC-Web. */
 export function isGrpcContentType(value: string | undefined): boolean {
   if (value === undefined || !value.startsWith('application/grpc')) return false;

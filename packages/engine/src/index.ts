@@ -20,7 +20,7 @@
  * authorize.ts    authorize(snapshot, request): AuthorizationResult
  * authenticate.ts authenticate(inbound, { mtls }): boolean; authenticatePort(snapshot, port, { mtls }): boolean
  *                 findInbound(snapshot, port): Inbound | undefined
- * grpc.ts         httpToGrpcStatus(status), grpcToHttpStatus(code), grpcStatusName(code)
+ * grpc.ts         httpToGrpcStatus(status), grpcToHttpStatus(code), grpcStatusName(code), grpcTimeoutMs(field)
  */
 export * from './authenticate.ts';
 export * from './authorize.ts';

@@ -7,6 +7,7 @@ import {
   type AttemptOutcome,
   applyHeaderOps,
   type CompiledRetry,
+  grpcTimeoutMs,
   type HeaderOps,
   httpToGrpcStatus,
   retryDecision,
@@ -28,6 +29,10 @@ const TIMER_ROUTE = 1;
 const TIMER_DELAY = 2;
 const TIMER_BACKOFF = 3;
 const TIMER_TRY = 4;
+const TIMER_GRPC = 5;
+
+/** gRPC's status for a call that took longer than its client allowed. */
+const DEADLINE_EXCEEDED = 4;
 
 /** Follows the request beside its attempts; never holds it up. */
 export interface RequestCopy {
@@ -78,6 +83,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
   #bytesOut = 0;
   #routeTimer: Deadline | undefined;
   #otherTimer: Deadline | undefined;
+  #grpcTimer: Deadline | undefined;
   #traceparent = '';
   #parentSpan = '';
   #copies: RequestCopy[] | undefined;
@@ -244,6 +250,22 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
     if (ms > 0) this.#routeTimer = this.core.timers.add(ms, this, TIMER_ROUTE);
   }
 
+  /** Holds a gRPC call to its client's deadline, whole streams too, whether or not client and server do. */
+  protected startGrpcDeadline(): void {
+    const { grpc, grpcTimeout } = this.facts;
+    if (!grpc || grpcTimeout === '') return;
+    const ms = grpcTimeoutMs(grpcTimeout);
+    if (ms >= 0) this.#grpcTimer = this.core.timers.add(ms, this, TIMER_GRPC);
+  }
+
+  /** What is left of that for a further attempt: goes in the place of the client's `grpc-timeout`. */
+  protected remainingGrpcTimeout(): string | undefined {
+    if (!this.#grpcTimer) return undefined;
+    const ms = Math.ceil(this.#grpcTimer.atMs - this.core.nowMs());
+    // 8 digits of milliseconds are 27 hours: what is longer stays as it was said.
+    return ms < 100_000_000 ? `${Math.max(0, ms)}m` : undefined;
+  }
+
   /** Calls `afterDelay` later. */
   protected delay(ms: number): void {
     this.#otherTimer = this.core.timers.add(ms, this, TIMER_DELAY);
@@ -373,6 +395,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
       this.addFlag('UT');
       this.details = 'upstream_per_try_timeout';
       this.reply(504, 'upstream request timeout');
+    } else if (id === TIMER_GRPC) {
+      this.#grpcDeadline();
     } else {
       const attempt = this.attempt;
       if (attempt && !attempt.abandoned) this.attemptOver(attempt, 0, -1, 'timeout');
@@ -384,6 +408,17 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
         this.finish();
       } else this.reply(504, 'upstream request timeout');
     }
+  }
+
+  #grpcDeadline(): void {
+    this.#dropAttempt('cancel');
+    this.addFlag('DT');
+    this.details = 'max_duration_timeout';
+    if (this.#headSent) {
+      this.#grpcStatus = DEADLINE_EXCEEDED;
+      this.down.sendTrailers(['grpc-status', String(DEADLINE_EXCEEDED), 'grpc-message', 'deadline exceeded']);
+      this.finish();
+    } else this.replyGrpc(DEADLINE_EXCEEDED, 'deadline exceeded');
   }
 
   // ---- response side
@@ -525,6 +560,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
     if (!this.#upgraded) this.core.exchanges.delete(this);
     this.#routeTimer?.cancel();
     this.#otherTimer?.cancel();
+    this.#grpcTimer?.cancel();
     this.release();
     if (this.#copies) for (const copy of this.#copies) copy.cut();
     const r: RequestRecord = sharedRecord;

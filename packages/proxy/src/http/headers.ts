@@ -45,6 +45,16 @@ export function removeField(head: Head, name: string): void {
   head.length = to;
 }
 
+/** Changes the first field of a name that is there. */
+export function setField(head: Head, name: string, value: string): void {
+  for (let i = 0; i < head.length; i += 2) {
+    if (head[i] === name) {
+      head[i + 1] = value;
+      return;
+    }
+  }
+}
+
 export function setPseudo(head: Head, name: string, value: string): void {
   for (let i = 0; i < head.length && head[i].charCodeAt(0) === 58; i += 2) {
     if (head[i] === name) {
@@ -63,6 +73,8 @@ export interface RequestFacts {
   grpc: boolean;
   requestId: string;
   userAgent: string;
+  /** `grpc-timeout` as it came; '' without. */
+  grpcTimeout: string;
 }
 
 export function requestFacts(head: readonly string[]): RequestFacts {
@@ -74,6 +86,7 @@ export function requestFacts(head: readonly string[]): RequestFacts {
     grpc: false,
     requestId: '',
     userAgent: '',
+    grpcTimeout: '',
   };
   for (let i = 0; i + 1 < head.length; i += 2) {
     switch (head[i]) {
@@ -97,6 +110,9 @@ export function requestFacts(head: readonly string[]): RequestFacts {
         break;
       case 'user-agent':
         f.userAgent = head[i + 1];
+        break;
+      case 'grpc-timeout':
+        f.grpcTimeout = head[i + 1];
     }
   }
   return f;

@@ -26,7 +26,7 @@ import type { Head, Stream } from '@weft/wire';
 import type { Core } from '../core.ts';
 import type { Attempt } from '../http/attempt.ts';
 import { Exchange } from '../http/exchange.ts';
-import { field, requestFacts, setPseudo, stripMeshHeaders } from '../http/headers.ts';
+import { field, requestFacts, setField, setPseudo, stripMeshHeaders } from '../http/headers.ts';
 import { unknownPeer } from '../observe/types.ts';
 import type { Lane } from '../upstream/lane.ts';
 import { Mirror } from './mirror.ts';
@@ -74,6 +74,7 @@ export class OutboundExchange extends Exchange {
       this.reply(problem.status, '');
       return this;
     }
+    this.startGrpcDeadline();
     if (!view) {
       if (!external) {
         this.addFlag('NR');
@@ -224,6 +225,8 @@ export class OutboundExchange extends Exchange {
 
   protected requestHead(attempt: Attempt, _lane: Lane): Head {
     const head = this.head.slice();
+    const left = this.attempts > 1 ? this.remainingGrpcTimeout() : undefined;
+    if (left !== undefined) setField(head, 'grpc-timeout', left);
     if (this.mtls && attempt.endpoint) addMeshHeaders(this.core, head, attempt.endpoint);
     return head;
   }

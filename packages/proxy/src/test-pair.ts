@@ -1,0 +1,168 @@
+/** For tests: a caller's data plane and, where wanted, the called one's, in this process, on addresses of their own. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { create } from '@bufbuild/protobuf';
+import { silentLogger } from '@weft/base';
+import { buildSnapshot } from '@weft/engine';
+import { assembleIdentity, createAuthority, createKeyAndCsr, type Identity } from '@weft/identity';
+import {
+  type AuthorizationPolicy,
+  EndpointsSchema,
+  MtlsMode,
+  outboundClusterName,
+  type Part,
+  PartSchema,
+  type Protocol,
+} from '@weft/plan';
+import { DataPlane } from './data-plane.ts';
+import type { ProxyLimits } from './limits.ts';
+import type { RequestRecord, TcpRecord } from './observe/types.ts';
+
+export const TEST_HOST = 'app.test.svc.cluster.local';
+const VIP = '10.99.0.1';
+
+export interface TestPort {
+  port: number;
+  protocol: Protocol;
+  /** Where the application listens; for the called side. */
+  appHost: string;
+  appPort: number;
+  timeoutMs?: number;
+}
+
+export class Watched {
+  readonly requests: RequestRecord[] = [];
+  readonly tcp: TcpRecord[] = [];
+  readonly counts = new Map<string, number>();
+  readonly observer = {
+    request: (r: RequestRecord) => void this.requests.push({ ...r }),
+    tcpOpen: () => {},
+    tcpClose: (r: TcpRecord) => void this.tcp.push({ ...r }),
+    inFlight: () => {},
+    count: (name: string) => void this.counts.set(name, (this.counts.get(name) ?? 0) + 1),
+  };
+}
+
+export interface TestPair {
+  /** A connection to one of the service's ports here is what the caller's application sends. */
+  front: DataPlane;
+  frontAddress: string;
+  frontSeen: Watched;
+  /** The called proxy's mesh address, whoever listens there. */
+  backAddress: string;
+  back: DataPlane | undefined;
+  backSeen: Watched;
+  identity(serviceAccount: string): Promise<Identity>;
+}
+
+/** `network`: the first three numbers of the addresses. Without `back` the test itself listens as the called proxy. */
+export async function testPair(
+  t: TestContext,
+  options: {
+    network: string;
+    ports: readonly TestPort[];
+    back?: boolean;
+    policies?: AuthorizationPolicy[];
+    limits?: Partial<ProxyLimits>;
+  },
+): Promise<TestPair> {
+  const frontAddress = `${options.network}.1`;
+  const backAddress = `${options.network}.2`;
+  const dir = mkdtempSync(join(tmpdir(), 'weft-pair-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const authority = await createAuthority({ dir, trustDomain: 'cluster.local' });
+  const identity = async (serviceAccount: string): Promise<Identity> => {
+    const { keyPem, csrPem } = await createKeyAndCsr();
+    const spiffeId = `spiffe://cluster.local/ns/test/sa/${serviceAccount}`;
+    return assembleIdentity({ keyPem, ...(await authority.sign(csrPem, { spiffeId, ttlMs: 3_600_000 })) });
+  };
+  const self = (name: string, address: string): Part =>
+    create(PartSchema, {
+      kind: {
+        case: 'self',
+        value: {
+          ...{ mesh: 'test', instance: `${name}-0`, workload: name, namespace: 'test', serviceAccount: name },
+          ...{ trustDomain: 'cluster.local', address, version: 'v1', app: name },
+          services: name === 'back' ? [TEST_HOST] : [],
+        },
+      },
+    });
+  const plane = async (name: string, address: string, seen: Watched): Promise<DataPlane> => {
+    const made = new DataPlane({
+      address,
+      capture: 'transparent',
+      bind: { outbound: { host: address, port: 15001 }, mesh: { host: address, port: 15008 } },
+      observer: seen.observer,
+      logger: silentLogger,
+      limits: options.limits ?? {},
+      originalDestination: (socket) => ({ host: VIP, port: socket.localPort ?? 0 }),
+    });
+    made.setIdentity(await identity(name));
+    t.after(() => made.close());
+    return made;
+  };
+
+  const frontSeen = new Watched();
+  const backSeen = new Watched();
+  const front = await plane('front', frontAddress, frontSeen);
+  const clusters = options.ports.map(({ port }) =>
+    create(PartSchema, {
+      kind: { case: 'cluster', value: { name: outboundClusterName(port, '', TEST_HOST), host: TEST_HOST, port } },
+    }),
+  );
+  const service = create(PartSchema, {
+    kind: {
+      case: 'service',
+      value: {
+        ...{ host: TEST_HOST, name: 'app', namespace: 'test', addresses: [VIP] },
+        ports: options.ports.map(({ port, protocol, timeoutMs }) => {
+          const to = [{ ref: `to${port}`, cluster: outboundClusterName(port, '', TEST_HOST), weight: 1 }];
+          const http = [{ ref: `http${port}`, clusters: to, timeoutMs: timeoutMs ?? 15_000 }];
+          return { port, protocol, http, tcp: [{ ref: `tcp${port}`, clusters: to }] };
+        }),
+      },
+    },
+  });
+  const endpoints = options.ports.map(({ port }) =>
+    create(EndpointsSchema, {
+      host: TEST_HOST,
+      port,
+      endpoints: [
+        {
+          ...{ instance: 'back-0', address: backAddress, port, meshPort: 15008 },
+          ...{ identity: 'spiffe://cluster.local/ns/test/sa/back', workload: 'back', namespace: 'test', version: 'v1' },
+        },
+      ],
+    }),
+  );
+  front.apply(buildSnapshot([self('front', frontAddress), service, ...clusters], endpoints), 1n);
+  await front.listen();
+  for (const { port } of options.ports) {
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
+      front.outbound.server.emit('connection', socket),
+    );
+    t.after(() => server.close());
+    await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, frontAddress, resolve));
+  }
+
+  let back: DataPlane | undefined;
+  if (options.back !== false) {
+    back = await plane('back', backAddress, backSeen);
+    const parts = [self('back', backAddress)];
+    for (const { port, protocol, appHost, appPort } of options.ports) {
+      const value = {
+        ...{ port, protocol, mtls: MtlsMode.STRICT, serviceHost: TEST_HOST, serviceName: 'app' },
+        ...{ serviceNamespace: 'test', servicePort: port, dialAddress: appHost, dialPort: appPort },
+      };
+      parts.push(create(PartSchema, { kind: { case: 'inbound', value } }));
+    }
+    const { policies } = options;
+    if (policies) parts.push(create(PartSchema, { kind: { case: 'authorization', value: { policies } } }));
+    back.apply(buildSnapshot(parts, []), 1n);
+    await back.listen();
+  }
+  return { front, frontAddress, frontSeen, backAddress, back, backSeen, identity };
+}

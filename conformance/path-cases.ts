@@ -32,6 +32,7 @@ const WRITTEN = `
 /index.html → /index.html
 /public/.hidden → /public/.hidden
 /public/..hidden → /public/..hidden
+/public/%2F/../private/x → /public/private/x
 /public/... → /public/...
 /public/.../x → /public/.../x
 /public/x.. → /public/x..
@@ -195,7 +196,6 @@ const ENCODED_SLASHES = `
 /public/..%5Cprivate/x → /public/..%5Cprivate/x
 /public%2F..%2Fprivate/x → /public%2F..%2Fprivate/x
 /public/%2F../private/x → /public/%2F../private/x
-/public/%2F/../private/x → /public/private/x
 /public/%2F%2F/x → /public/%2F%2F/x
 /public/x%2F..%2F..%2Fprivate?y → /public/x%2F..%2F..%2Fprivate?y
 `;

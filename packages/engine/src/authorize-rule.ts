@@ -101,7 +101,7 @@ function operationTests(o: AuthorizationOperation): FieldTest[] {
     out.push({ http: true, test: (s) => !matchesAny(tests, s.host) && !matchesAny(tests, s.authority) });
   }
   field(out, false, o.ports, o.notPorts, port, (r) => r.request.destPort);
-  field(out, true, o.methods, o.notMethods, stringPattern, (r) => r.pseudo(':method'));
+  field(out, true, o.methods, o.notMethods, stringPattern, (r) => r.method);
   field(out, true, o.paths, o.notPaths, pathPattern, (r) => r.path);
   return out;
 }

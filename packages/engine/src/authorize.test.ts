@@ -30,6 +30,15 @@ function allowed(rule: Rule, r: AuthorizationRequest): boolean {
 
 const tcp = request('/', { head: undefined });
 
+test('an upgrade is a GET: allowed and denied as one', () => {
+  const head = [':method', 'CONNECT', ':protocol', 'websocket', ':scheme', 'http', ':authority', 'pay', ':path', '/'];
+  const upgrade = request('/', { head });
+  assert.equal(allowed({ to: [{ methods: ['GET'] }] }, upgrade), true);
+  assert.equal(allowed({ to: [{ methods: ['CONNECT'] }] }, upgrade), false);
+  const deny = snapshotOf([{ action: Action.DENY, rules: [{ to: [{ methods: ['GET'] }] }] }]);
+  assert.equal(authorize(deny, upgrade).allow, false);
+});
+
 test('fields of rules', () => {
   const paths = (p: string, path: string): boolean => allowed({ to: [{ paths: [p] }] }, request(path));
   const table: [string, string, boolean][] = [

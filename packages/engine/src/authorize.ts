@@ -169,6 +169,14 @@ export class Subject {
     return undefined;
   }
 
+  /**
+   * What the client sent: an upgrade is a GET, though its head is that of an extended CONNECT (RFC 8441). A rule about
+   * GET must not be evaded by an Upgrade field that the application ignores.
+   */
+  get method(): string | undefined {
+    return this.pseudo(':protocol') === undefined ? this.pseudo(':method') : 'GET';
+  }
+
   /** Without query. */
   get path(): string | undefined {
     if (this.#path === undefined) {

@@ -91,6 +91,27 @@ function near(count: number, n: number, p: number, what: string): void {
   assert.ok(Math.abs(count - n * p) <= 4.5 * sigma, `${what}: ${count} of ${n}, expected ${n * p} +- ${4.5 * sigma}`);
 }
 
+test('an upgrade is matched as the GET that it is', () => {
+  const get = {
+    ref: 'get',
+    match: [{ method: { kind: { case: 'exact' as const, value: 'GET' } } }],
+    clusters: [to('v1')],
+  };
+  const upgrade = [
+    ':method',
+    'CONNECT',
+    ':protocol',
+    'websocket',
+    ':scheme',
+    'http',
+    ':authority',
+    'pay',
+    ':path',
+    '/',
+  ];
+  assert.equal(forward(routeHttp(view([get]), upgrade, random)).ref, 'get');
+});
+
 test('first match wins; every kind of match', () => {
   const v = view([
     { ref: 'exact', match: [{ uri: { kind: { case: 'exact', value: '/exact' } } }], clusters: [to('v1')] },

@@ -119,6 +119,10 @@ export function routeHttp(view: ServicePortView, head: readonly string[], random
       case ':method':
         method = value;
         break;
+      case ':protocol':
+        // An upgrade is a GET to those who write rules; the head shows it as extended CONNECT (RFC 8441).
+        method = 'GET';
+        break;
       case ':scheme':
         scheme = value;
         break;

@@ -66,6 +66,7 @@ export function setPseudo(head: Head, name: string, value: string): void {
 
 /** What the data path reads of a request head, in one pass. */
 export interface RequestFacts {
+  /** Of an upgrade: GET, which the client sent and which policies name, though the head says CONNECT (RFC 8441). */
   method: string;
   authority: string;
   path: string;
@@ -101,6 +102,7 @@ export function requestFacts(head: readonly string[]): RequestFacts {
         break;
       case ':protocol':
         f.protocol = head[i + 1];
+        f.method = 'GET';
         break;
       case 'content-type':
         f.grpc = isGrpcContentType(head[i + 1]);

@@ -168,7 +168,8 @@ export class OutboundExchange extends Exchange {
     this.retry = decision.retry;
     this.startTimeout(decision.timeoutMs);
     // Tunnels are no requests that could be made twice.
-    if (decision.mirrors.length > 0 && this.facts.method !== 'CONNECT') this.#copy(decision);
+    if (decision.mirrors.length > 0 && this.facts.protocol === '' && this.facts.method !== 'CONNECT')
+      this.#copy(decision);
     this.startAttempt();
   }
 

@@ -462,6 +462,26 @@ test('the proxy asks for its secret; plaintext to the workload: PERMISSIVE answe
   assert.equal(paySeen.counts.get('inbound_plaintext_refused'), before + 1);
 });
 
+test('bytes that are no HTTP get an answer in the declared protocol, on the way out and in', async () => {
+  const ask = async (socket: net.Socket): Promise<Buffer> => {
+    const chunks: Buffer[] = [];
+    socket.end('NOT THE PREFACE\r\n\r\n');
+    for await (const chunk of socket) chunks.push(chunk as Buffer);
+    return Buffer.concat(chunks);
+  };
+  const inside = (port: number): net.Socket => net.connect({ host: PAY, port, allowHalfOpen: true });
+  for (const socket of [await tunnel(ports.http), inside(ports.http)]) {
+    assert.match((await ask(socket)).toString('latin1'), /^HTTP\/1\.1 400 /);
+  }
+  for (const socket of [await tunnel(ports.grpc), inside(ports.grpc)]) {
+    const bytes = await ask(socket);
+    assert.equal(bytes[3], 4, 'SETTINGS first');
+    const types = [];
+    for (let at = 0; at < bytes.length; at += 9 + bytes.readUIntBE(at, 3)) types.push(bytes[at + 3]);
+    assert.equal(types.at(-1), 7, 'GOAWAY last');
+  }
+});
+
 test('mesh port: no certificate is refused; a port outside the plan and 15000 are 403', async () => {
   await new Promise<void>((resolve) => {
     const s = tls.connect({ host: PAY, port: 15008, rejectUnauthorized: false, ALPNProtocols: ['h2'] });

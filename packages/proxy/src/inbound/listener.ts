@@ -12,7 +12,7 @@ import type { Core } from '../core.ts';
 import { Served, serveHttp } from '../http/serve.ts';
 import { countTlsError, type LinkPeer, peerOf } from '../link/server.ts';
 import { isProxyPort } from '../link/settings.ts';
-import { Detector, serverFirst } from '../net/detect.ts';
+import { codecOf, Detector, serverFirst } from '../net/detect.ts';
 import { HoldSink } from '../net/pipe.ts';
 import { plainAddress, SocketPipe } from '../net/socket-output.ts';
 import { inboundTcp } from '../tcp/inbound.ts';
@@ -105,8 +105,10 @@ export class InboundListener {
         this.#refuse(pipe, port);
         return;
       }
-      if (kind === 'tcp' || inbound?.protocol === Protocol.TLS) this.#opaque(pipe, hold, port, undefined, '');
-      else this.#http(pipe, hold, port, undefined, kind);
+      const declared = inbound?.protocol ?? Protocol.UNSPECIFIED;
+      const codec = declared === Protocol.TLS ? undefined : codecOf(kind, declared, hold);
+      if (codec) this.#http(pipe, hold, port, undefined, codec);
+      else this.#opaque(pipe, hold, port, undefined, '');
     });
   }
 
@@ -175,7 +177,9 @@ export class InboundListener {
     }
     const pipe = new SocketPipe(socket);
     new Detector(pipe, core, (kind, hold) => {
-      if (kind === 'http1' || kind === 'http2') this.#http(pipe, hold, port, judged.peer, kind);
+      const declared = (core.snapshot && findInbound(core.snapshot, port)?.protocol) ?? Protocol.UNSPECIFIED;
+      const codec = codecOf(kind, declared, hold);
+      if (codec) this.#http(pipe, hold, port, judged.peer, codec);
       else this.#opaque(pipe, hold, port, judged.peer, '');
     });
   }

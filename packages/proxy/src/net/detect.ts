@@ -1,4 +1,5 @@
 /** Looks at the first bytes of a connection, for a bounded time, and gives them on. */
+import { Protocol } from '@weft/plan';
 import { detectProtocol, type WireCounters } from '@weft/wire';
 import { HoldSink, type Pipe } from './pipe.ts';
 import type { Deadline, TimerOwner, TimerWheel } from './timers.ts';
@@ -61,6 +62,24 @@ export class Detector extends HoldSink implements TimerOwner {
   }
   get pipe(): Pipe {
     return this.#pipe;
+  }
+}
+
+/**
+ * The HTTP codec for a connection; undefined: opaque. A port that is declared as HTTP gets an HTTP answer whatever the
+ * bytes are, in the protocol that was declared: what is neither a preface nor HTTP/1 is no HTTP/2 (RFC 9113 3.4).
+ */
+export function codecOf(kind: Detected, declared: Protocol, hold: HoldSink): 'http1' | 'http2' | undefined {
+  if (kind === 'http1' || kind === 'http2') return kind;
+  if (kind === 'tls' || hold.chunks.length === 0) return undefined;
+  switch (declared) {
+    case Protocol.HTTP:
+      return 'http1';
+    case Protocol.HTTP2:
+    case Protocol.GRPC:
+      return 'http2';
+    default:
+      return undefined;
   }
 }
 

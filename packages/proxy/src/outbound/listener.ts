@@ -12,7 +12,7 @@ import type { Core } from '../core.ts';
 import { field, removeField } from '../http/headers.ts';
 import { Served, serveHttp } from '../http/serve.ts';
 import { isProxyPort } from '../link/settings.ts';
-import { Detector, serverFirst } from '../net/detect.ts';
+import { codecOf, Detector, serverFirst } from '../net/detect.ts';
 import { HoldSink, type Pipe } from '../net/pipe.ts';
 import { SocketPipe } from '../net/socket-output.ts';
 import { StreamPipe } from '../net/stream-pipe.ts';
@@ -91,13 +91,10 @@ export class OutboundListener {
           return;
         }
     }
-    const declared = view.protocol !== Protocol.UNSPECIFIED;
     new Detector(pipe, core, (kind, hold) => {
-      if (kind === 'http2') this.#http(pipe, hold, target, 'http2');
-      // A port that is declared as HTTP gets an HTTP answer, whatever the bytes are.
-      else if (kind === 'http1' || (declared && kind !== 'tls' && hold.chunks.length > 0)) {
-        this.#http(pipe, hold, target, 'http1');
-      } else this.#tcp(pipe, hold, { view, ...target });
+      const codec = codecOf(kind, view.protocol, hold);
+      if (codec) this.#http(pipe, hold, target, codec);
+      else this.#tcp(pipe, hold, { view, ...target });
     });
   }
 

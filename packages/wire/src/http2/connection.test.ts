@@ -137,6 +137,34 @@ function frame(type: number, flags: number, id: number, payload: Uint8Array = Bu
   return Buffer.concat([head, payload]);
 }
 
+/** What a side has sent since its writes were cleared; `code`: of RST_STREAM and GOAWAY, else -1. */
+function sentFrames(wire: Wire, pipe: Pipe): { type: number; id: number; code: number }[] {
+  wire.run();
+  const all = Buffer.concat(pipe.writes);
+  const out = [];
+  for (let at = 0; at < all.length; at += 9 + all.readUIntBE(at, 3)) {
+    const type = all[at + 3];
+    const code = type === 3 ? all.readUInt32BE(at + 9) : type === 7 ? all.readUInt32BE(at + 13) : -1;
+    out.push({ type, id: all.readUInt32BE(at + 5), code });
+  }
+  return out;
+}
+
+/** A client that is fed bytes by hand; the server's SETTINGS have come. */
+function rawClient(options: Partial<Http2Options> = {}) {
+  const t = pair({ client: options });
+  t.toClient.peer = undefined;
+  t.toServer.peer = undefined;
+  t.client.receive(frame(4, 0, 0));
+  t.wire.run();
+  t.toServer.writes.length = 0;
+  return {
+    ...t,
+    sent: () => sentFrames(t.wire, t.toServer),
+    feed: (...b: Buffer[]) => t.client.receive(Buffer.concat(b)),
+  };
+}
+
 /** A server that is fed bytes by hand. */
 function raw(options: Partial<Http2Options> = {}) {
   const t = pair({ server: options });
@@ -145,17 +173,7 @@ function raw(options: Partial<Http2Options> = {}) {
   t.server.receive(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), frame(4, 0, 0)]));
   t.wire.run();
   t.toClient.writes.length = 0;
-  const sent = (): { type: number; id: number; code: number }[] => {
-    t.wire.run();
-    const all = Buffer.concat(t.toClient.writes);
-    const out = [];
-    for (let at = 0; at < all.length; at += 9 + all.readUIntBE(at, 3)) {
-      const type = all[at + 3];
-      const code = type === 3 ? all.readUInt32BE(at + 9) : type === 7 ? all.readUInt32BE(at + 13) : -1;
-      out.push({ type, id: all.readUInt32BE(at + 5), code });
-    }
-    return out;
-  };
+  const sent = () => sentFrames(t.wire, t.toClient);
   const goaway = (): number | undefined => sent().find((f) => f.type === 7)?.code;
   return { ...t, sent, goaway, feed: (...b: Buffer[]) => t.server.receive(Buffer.concat(b)) };
 }
@@ -423,6 +441,38 @@ test('malformed requests are reset, the connection goes on', () => {
   s.sendData(Buffer.alloc(6), false);
   t.wire.run();
   assert.deepEqual([r.events, t.got[0].record.events], [['reset protocol'], ['reset protocol']]);
+});
+
+test('what a server sends on a stream it has ended (RFC 9113 5.1), and on one that we reset', () => {
+  const ok = Buffer.from([0x88]); // :status 200
+  const end = frame(1, 5, 1, ok);
+  const reset = frame(3, 0, 1, Buffer.from([0, 0, 0, 8]));
+  const data = frame(0, 1, 1, Buffer.alloc(4));
+  const streamClosed = 5;
+  const cases: [string, Buffer[], number][] = [
+    ['DATA after END_STREAM', [end, data], 7],
+    ['HEADERS after END_STREAM', [end, end], 7],
+    ['DATA after RST_STREAM', [reset, data], 3],
+    ['HEADERS after RST_STREAM', [reset, end], 3],
+  ];
+  for (const [name, late, type] of cases) {
+    const t = rawClient();
+    t.client.request(get, true, new Record());
+    t.feed(...late);
+    assert.deepEqual(
+      t.sent().filter((f) => f.code >= 0),
+      [{ type, id: type === 7 ? 0 : 1, code: streamClosed }],
+      name,
+    );
+  }
+  const t = rawClient();
+  t.client.request(get, true, new Record()).reset('cancel');
+  t.feed(frame(1, 4, 1, ok), data);
+  assert.deepEqual(
+    t.sent().filter((f) => f.code >= 0),
+    [{ type: 3, id: 1, code: 8 }],
+    'what was on its way is no error',
+  );
 });
 
 test('host becomes :authority, cookie crumbs are joined', () => {

@@ -32,6 +32,8 @@ export interface Http2Options {
 /** Before SETTINGS came, a client opens this many streams at most (RFC 9113 6.5.2 recommends at least 100). */
 const streamsBeforeSettings = 100;
 const lastStreamId = 0x7fffffff;
+/** So many closed streams are remembered with how the peer ended them. */
+const endedStreams = 64;
 
 /**
  * HTTP/2 over bytes (RFC 9113, RFC 7541, RFC 8441), either side. It announces its settings at once; it never throws:
@@ -69,6 +71,8 @@ export class Http2Connection implements Connection {
   #growth: number;
   /** Streams we reset last, whose frames still on the way are no error. */
   #resetByUs = new Set<number>();
+  /** Streams that the peer ended last, by their number: the id, negative where it was reset. */
+  #endedByPeer = new Int32Array(endedStreams);
   #pings: { cb: (rttMs: number) => void; sentMs: number; id: number }[] = [];
   #pingId = 0;
   #controlQueued = 0;
@@ -298,16 +302,28 @@ export class Http2Connection implements Connection {
   }
 
   remove(stream: H2Stream, resetByUs: boolean): void {
-    this.streams.delete(stream.id);
+    const { id } = stream;
+    this.streams.delete(id);
     if (resetByUs) {
       if (this.#resetByUs.size >= 2000) this.#resetByUs.delete(this.#resetByUs.values().next().value!);
-      this.#resetByUs.add(stream.id);
+      this.#resetByUs.add(id);
+    } else {
+      this.#endedByPeer[(id >>> 1) % endedStreams] = stream.remoteEnded ? id : -id;
     }
     if (this.streams.size === 0) this.sender.schedule();
   }
 
   wasResetByUs(id: number): boolean {
     return this.#resetByUs.has(id);
+  }
+
+  /**
+   * Whether the peer itself has ended this closed stream: 'end' by END_STREAM, 'reset' by RST_STREAM; undefined where it
+   * did not, or where that is long ago. After either it may not send on it any more (RFC 9113 5.1).
+   */
+  endedByPeer(id: number): 'end' | 'reset' | undefined {
+    const last = this.#endedByPeer[(id >>> 1) % endedStreams];
+    return last === id ? 'end' : last === -id ? 'reset' : undefined;
   }
 
   /** Resets a stream for an error of the peer's. `stream` may be gone or never have been. False: that was one too many. */

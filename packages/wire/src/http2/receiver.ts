@@ -171,6 +171,8 @@ export class Receiver implements FrameSink {
       if (this.#idle(id)) return c.fail(h2Error.protocol, 'DATA on a stream that was never opened');
       // On its way when we reset the stream: legal, and the windows bound it.
       if (stream === undefined && (c.wasResetByUs(id) || id > c.acceptedUpTo)) return true;
+      if (stream === undefined && c.endedByPeer(id) === 'end')
+        return c.fail(h2Error.streamClosed, 'DATA after the end');
       return c.streamError(id, h2Error.streamClosed, stream, 'DATA after the end');
     }
     if (!stream.headReceived) return c.streamError(id, h2Error.protocol, stream, 'DATA before the head');
@@ -254,13 +256,26 @@ export class Receiver implements FrameSink {
       return trailers ? this.#trailers(stream, last, tooLarge) : this.#response(stream, last, tooLarge);
     }
     if (!this.#idle(id)) {
-      if (!c.isServer) return true; // the answer to a request we gave up
+      if (!c.isServer) return this.#lateHead(id);
       if (c.wasResetByUs(id) || id > c.acceptedUpTo) return c.glitch();
       return c.fail(h2Error.streamClosed, 'HEADERS on a closed stream');
     }
     if (!c.isServer || (id & 1) === 0)
       return c.fail(h2Error.protocol, 'HEADERS with a stream id that is not the peer’s');
     return this.#request(id, last, tooLarge);
+  }
+
+  /** HEADERS on a stream of ours that is closed: mostly the answer to a request we gave up. */
+  #lateHead(id: number): boolean {
+    const c = this.#c;
+    switch (c.endedByPeer(id)) {
+      case 'end':
+        return c.fail(h2Error.streamClosed, 'HEADERS after the end');
+      case 'reset':
+        return c.streamError(id, h2Error.streamClosed, undefined, '');
+      default:
+        return true;
+    }
   }
 
   #request(id: number, last: boolean, tooLarge: boolean): boolean {

@@ -11,7 +11,8 @@
  * route.ts        routeHttp(view, head, random): RouteDecision                  head as canonicalHead left it
  *                 routeTcp(view, random): TcpDecision | undefined
  *                 applyHeaderOps(head, ops): void
- * pick.ts         pickEndpoint(snapshot, cluster, random, nowMs, exclude?): EndpointView | 'none'
+ * pick.ts         pickEndpoint(snapshot, cluster, random, nowMs, exclude?, hash?): EndpointView | 'none'
+ * affinity.ts     affinityHash(cluster, head, remoteIp): number; newAffinityCookie(cluster, random)
  * pool.ts         acquireRequest/releaseRequest, acquirePending/…, acquireRetry/…, acquireConnection/… (cluster): boolean
  *                 onStart(endpoint), onEnd(endpoint)                            active count of the endpoint
  * outlier.ts      onResult(endpoint, cluster, outcome, nowMs): boolean          true: this result ejected it
@@ -22,12 +23,15 @@
  *                 findInbound(snapshot, port): Inbound | undefined
  * grpc.ts         httpToGrpcStatus(status), grpcToHttpStatus(code), grpcStatusName(code), grpcTimeoutMs(field)
  */
+export * from './affinity.ts';
 export * from './authenticate.ts';
 export * from './authorize.ts';
 export * from './canonical.ts';
 export * from './compile.ts';
 export * from './grpc.ts';
+export * from './hash.ts';
 export * from './ip.ts';
+export * from './locality.ts';
 export * from './match.ts';
 export * from './outlier.ts';
 export * from './pick.ts';

@@ -1,6 +1,10 @@
 import type { Random } from '@weft/base';
 import { LbPolicy } from '@weft/plan';
-import type { ClusterView, EndpointView, Snapshot } from './views.ts';
+import { NO_HASH } from './affinity.ts';
+import { maglevTable, ringTable } from './hash.ts';
+import { chooseGroup } from './locality.ts';
+import type { ClusterView, EndpointGroup, EndpointView, Snapshot } from './views.ts';
+import { warming, warmWeight } from './warmup.ts';
 
 // Picking is synchronous, so one list serves all picks that need a filtered one.
 const scratch: EndpointView[] = [];
@@ -8,34 +12,43 @@ const scratch: EndpointView[] = [];
 /**
  * The endpoint for one request. Draining and ejected endpoints are passed over; where `minHealthPercent` is set and fewer
  * are well, ejection is disregarded (Istio's panic rule; off by default). Endpoints in `exclude` (earlier attempts) are
- * avoided while there are others. `none`: no healthy upstream (503, flag UH). The state is not changed, except for the
- * round robin's own: call onStart with what came back.
+ * avoided while there are others. `hash` (see affinityHash) decides for clusters with consistent hashing; retries do not
+ * avoid the previous host there, as in Istio. `none`: no healthy upstream (503, flag UH). The state is not changed, except
+ * for the round robin's own and the warm-up's: call onStart with what came back.
  */
 export function pickEndpoint(
   _snapshot: Snapshot,
   cluster: ClusterView,
   random: Random,
-  _nowMs: number,
+  nowMs: number,
   exclude?: readonly EndpointView[],
+  hash: number = NO_HASH,
 ): EndpointView | 'none' {
   if (cluster.pinned) return cluster.pinned;
-  const all = cluster.candidates;
-  if (all.length === 0) return 'none';
-  const avoid = exclude !== undefined && exclude.length > 0 ? exclude : undefined;
-  const roundRobin = cluster.cluster.lb === LbPolicy.ROUND_ROBIN;
-  // Draw from all; only a draw that meets an unfit endpoint pays for the filter. The fit ones stay equally likely.
-  if (!avoid && !roundRobin && (cluster.cluster.outlier?.minHealthPercent ?? 0) === 0) {
-    const picked = choose(cluster, all, random);
+  const { groups } = cluster;
+  if (groups.length === 0) return 'none';
+  const group = groups.length === 1 ? groups[0] : chooseGroup(groups, random);
+  if (group === undefined) return 'none';
+  if (hash !== NO_HASH) {
+    const picked = byHash(cluster, group, hash);
     if (picked !== undefined) return picked;
   }
-  const list = fit(cluster, all);
+  const avoid = exclude !== undefined && exclude.length > 0 ? exclude : undefined;
+  const roundRobin = cluster.cluster.lb === LbPolicy.ROUND_ROBIN;
+  const even = group.evenWeights && !warming(cluster, nowMs);
+  // Draw from all; only a draw that meets an unfit endpoint pays for the filter. The fit ones stay equally likely.
+  if (!avoid && !roundRobin && (cluster.cluster.outlier?.minHealthPercent ?? 0) === 0) {
+    const picked = choose(cluster, group.endpoints, random, nowMs, even, false);
+    if (picked !== undefined) return picked;
+  }
+  const list = fit(cluster, group.endpoints);
   if (list.length === 0) return 'none';
   if (avoid) {
     let kept = 0;
     for (const e of list) if (!excluded(avoid, e)) list[kept++] = e;
     if (kept > 0) list.length = kept;
   }
-  const picked = roundRobin ? nextInTurn(cluster, list) : choose(cluster, list, random, true);
+  const picked = roundRobin ? nextInTurn(cluster, list, nowMs, even) : choose(cluster, list, random, nowMs, even, true);
   scratch.length = 0;
   return picked ?? 'none';
 }
@@ -46,6 +59,19 @@ export function hasHealthy(cluster: ClusterView): boolean {
   const healthy = fit(cluster, cluster.candidates).length > 0;
   scratch.length = 0;
   return healthy;
+}
+
+function isFit(endpoint: EndpointView): boolean {
+  return !endpoint.state.ejected;
+}
+
+function byHash(cluster: ClusterView, group: EndpointGroup, hash: number): EndpointView | undefined {
+  const { lb } = cluster.cluster;
+  if (lb !== LbPolicy.RING_HASH && lb !== LbPolicy.MAGLEV) return undefined;
+  const size = cluster.cluster.hash?.tableSize ?? 0;
+  // Made at the first request that needs it: most clusters of a plan are never called by a given workload.
+  group.table ??= lb === LbPolicy.MAGLEV ? maglevTable(group.endpoints, size) : ringTable(group.endpoints, size);
+  return group.table.find(hash, isFit);
 }
 
 function excluded(list: readonly EndpointView[], endpoint: EndpointView): boolean {
@@ -64,46 +90,60 @@ function fit(cluster: ClusterView, all: readonly EndpointView[]): EndpointView[]
   return scratch;
 }
 
-/** Undefined: met an ejected endpoint. `fitted`: the list holds none, or they are wanted. */
+/** Undefined: met an ejected endpoint. `fitted`: the list holds none, or they are wanted. `even`: all weights are equal. */
 function choose(
   cluster: ClusterView,
   list: readonly EndpointView[],
   random: Random,
-  fitted = false,
+  nowMs: number,
+  even: boolean,
+  fitted: boolean,
 ): EndpointView | undefined {
-  const a = drawOne(cluster, list, random, -1);
+  const a = drawOne(cluster, list, random, nowMs, even, -1);
   const first = list[a];
   if (!fitted && first.state.ejected) return undefined;
-  if (cluster.cluster.lb === LbPolicy.RANDOM || list.length === 1) return first;
-  const second = list[drawOne(cluster, list, random, a)];
+  const { lb } = cluster.cluster;
+  const leastRequest = lb === LbPolicy.LEAST_REQUEST || lb === LbPolicy.UNSPECIFIED;
+  // A request without the key of a consistent hash is placed at random.
+  if (!leastRequest || list.length === 1) return first;
+  const second = list[drawOne(cluster, list, random, nowMs, even, a)];
   if (!fitted && second.state.ejected) return undefined;
   // Weights already say how often an endpoint is drawn; load is compared per unit of weight.
-  return second.state.active * first.weight < first.state.active * second.weight ? second : first;
+  const w1 = even ? 1 : warmWeight(cluster, first, nowMs);
+  const w2 = even ? 1 : warmWeight(cluster, second, nowMs);
+  return second.state.active * w1 < first.state.active * w2 ? second : first;
 }
 
 /** Index of an endpoint, drawn by weight among all but `not`. */
-function drawOne(cluster: ClusterView, list: readonly EndpointView[], random: Random, not: number): number {
-  if (cluster.evenWeights) {
+function drawOne(
+  cluster: ClusterView,
+  list: readonly EndpointView[],
+  random: Random,
+  nowMs: number,
+  even: boolean,
+  not: number,
+): number {
+  if (even) {
     if (not < 0) return Math.floor(random.next() * list.length);
     const i = Math.floor(random.next() * (list.length - 1));
     return i >= not ? i + 1 : i;
   }
   let total = 0;
-  for (let i = 0; i < list.length; i++) if (i !== not) total += list[i].weight;
+  for (let i = 0; i < list.length; i++) if (i !== not) total += warmWeight(cluster, list[i], nowMs);
   let x = random.next() * total;
   let last = 0;
   for (let i = 0; i < list.length; i++) {
     if (i === not) continue;
     last = i;
-    x -= list[i].weight;
+    x -= warmWeight(cluster, list[i], nowMs);
     if (x < 0) return i;
   }
   return last;
 }
 
 /** Round robin; with uneven weights the smooth kind, which spreads an endpoint's turns over the round. */
-function nextInTurn(cluster: ClusterView, list: readonly EndpointView[]): EndpointView {
-  if (cluster.evenWeights) {
+function nextInTurn(cluster: ClusterView, list: readonly EndpointView[], nowMs: number, even: boolean): EndpointView {
+  if (even) {
     const i = cluster.state.roundRobin++ % list.length;
     if (cluster.state.roundRobin >= 0x3fffffff) cluster.state.roundRobin = 0;
     return list[i];
@@ -111,8 +151,9 @@ function nextInTurn(cluster: ClusterView, list: readonly EndpointView[]): Endpoi
   let total = 0;
   let best = list[0];
   for (const e of list) {
-    total += e.weight;
-    e.state.credit += e.weight;
+    const weight = warmWeight(cluster, e, nowMs);
+    total += weight;
+    e.state.credit += weight;
     if (e.state.credit > best.state.credit) best = e;
   }
   best.state.credit -= total;

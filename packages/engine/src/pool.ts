@@ -27,10 +27,16 @@ export function releasePending(cluster: ClusterView): void {
   if (cluster.state.pending > 0) cluster.state.pending--;
 }
 
-/** Retries running at the same time. */
+/** Retries running at the same time: at most the pool's limit and the budget's part of what runs. */
 export function acquireRetry(cluster: ClusterView): boolean {
   const limit = cluster.pool?.maxRetries ?? 0;
   if (limit > 0 && cluster.state.retries >= limit) return false;
+  const budget = cluster.cluster.retryBudget;
+  if (budget) {
+    const running = cluster.state.requests + cluster.state.pending;
+    const allowed = Math.max(Math.floor((running * budget.percent) / 100), budget.minRetryConcurrency);
+    if (cluster.state.retries >= allowed) return false;
+  }
   cluster.state.retries++;
   return true;
 }

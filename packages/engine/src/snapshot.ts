@@ -15,6 +15,7 @@ import { type CompiledAuthorization, compileAuthorization } from './authorize.ts
 import { canonicalAuthority } from './canonical.ts';
 import { type CompiledPort, compilePort } from './compile.ts';
 import { parseIp } from './ip.ts';
+import { groupEndpoints } from './locality.ts';
 import { uneject } from './outlier.ts';
 import { defaultRetry } from './retry.ts';
 import type {
@@ -32,6 +33,8 @@ type CompiledService = readonly CompiledPort[];
 
 interface ClusterMemo {
   readonly view: ClusterView;
+  /** Groups depend on where the client is. */
+  readonly self: Self | undefined;
   readonly endpoints: Endpoints | undefined;
 }
 
@@ -39,6 +42,7 @@ interface Draft {
   readonly previous: Snapshot | undefined;
   readonly reuse: Map<object, unknown>;
   readonly clusters: Map<string, ClusterView>;
+  readonly self: Self | undefined;
 }
 
 /**
@@ -73,7 +77,7 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
   const endpointSets = new Map<string, Map<number, Endpoints>>();
   for (const set of endpoints) child(endpointSets, set.host).set(set.port, set);
 
-  const draft: Draft = { previous, reuse: new Map(), clusters: new Map() };
+  const draft: Draft = { previous, reuse: new Map(), clusters: new Map(), self };
   for (const cluster of clusters.values()) {
     const set = endpointSets.get(cluster.host)?.get(cluster.port);
     draft.clusters.set(cluster.name, clusterView(draft, cluster, set));
@@ -131,7 +135,7 @@ function serviceView(draft: Draft, service: Service): ServiceView {
 
 function clusterView(draft: Draft, cluster: Cluster, set: Endpoints | undefined): ClusterView {
   const memo = draft.previous?.reuse.get(cluster) as ClusterMemo | undefined;
-  if (memo && memo.endpoints === set) {
+  if (memo && memo.endpoints === set && (memo.self === draft.self || !cluster.locality)) {
     draft.reuse.set(cluster, memo);
     return memo.view;
   }
@@ -161,12 +165,12 @@ function clusterView(draft: Draft, cluster: Cluster, set: Endpoints | undefined)
     cluster,
     endpoints: members,
     candidates,
-    evenWeights: candidates.every((e) => e.weight === candidates[0].weight),
+    groups: groupEndpoints(cluster, candidates, draft.self),
     state: old?.state ?? newClusterState(),
     pool: cluster.pool,
     pinned: undefined,
   };
-  draft.reuse.set(cluster, { view, endpoints: set } satisfies ClusterMemo);
+  draft.reuse.set(cluster, { view, endpoints: set, self: draft.self } satisfies ClusterMemo);
   return view;
 }
 
@@ -186,11 +190,21 @@ function newEndpointState(): EndpointState {
     timesEjected: 0,
     ejections: 0,
     credit: 0,
+    sinceMs: undefined,
   };
 }
 
 function newClusterState(): ClusterState {
-  return { requests: 0, pending: 0, retries: 0, connections: 0, roundRobin: 0, nextSweepMs: -1 };
+  return {
+    requests: 0,
+    pending: 0,
+    retries: 0,
+    connections: 0,
+    roundRobin: 0,
+    nextSweepMs: -1,
+    warmView: undefined,
+    warmUntilMs: 0,
+  };
 }
 
 /** A full name beats an alias; among aliases the first service has it. */

@@ -11,6 +11,7 @@ import type {
 } from '@weft/plan';
 import type { CompiledAuthorization } from './authorize.ts';
 import type { CompiledHttpRoute, CompiledTcpRoute } from './compile.ts';
+import type { HashTable } from './hash.ts';
 
 /** What happened to one endpoint as a member of one cluster. Engine changes it; it outlives snapshots. */
 export interface EndpointState {
@@ -29,6 +30,8 @@ export interface EndpointState {
   ejections: number;
   /** Smooth weighted round robin's account. */
   credit: number;
+  /** When a pick could first have chosen it; kept for clusters with a warm-up only. */
+  sinceMs: number | undefined;
 }
 
 /** An endpoint inside one cluster. Compare endpoints by `state`: it is the same object in every snapshot. */
@@ -48,6 +51,23 @@ export interface ClusterState {
   roundRobin: number;
   /** When the next outlier sweep is due; -1 before the first. */
   nextSweepMs: number;
+  /** The candidates that the warm-up has seen; undefined before the first pick. */
+  warmView: readonly EndpointView[] | undefined;
+  /** Until when some endpoint warms up. */
+  warmUntilMs: number;
+}
+
+/** Endpoints of a cluster that are equally near, or that get a share together (locality.ts). */
+export interface EndpointGroup {
+  /** 0 is nearest; others serve as far as nearer ones are not well. */
+  readonly priority: number;
+  /** Share among the groups of a priority; 0: the only one of it. */
+  readonly weight: number;
+  /** Never empty. */
+  readonly endpoints: readonly EndpointView[];
+  readonly evenWeights: boolean;
+  /** For consistent hashing, made when first needed. */
+  table: HashTable | undefined;
 }
 
 export interface ClusterView {
@@ -57,8 +77,8 @@ export interface ClusterView {
   readonly endpoints: readonly EndpointView[];
   /** Members that take new requests: not draining. Ejection is in their state. */
   readonly candidates: readonly EndpointView[];
-  /** All weights of `candidates` are equal. */
-  readonly evenWeights: boolean;
+  /** `candidates` by locality, nearest first; one group where locality plays no part. */
+  readonly groups: readonly EndpointGroup[];
   readonly state: ClusterState;
   readonly pool: ConnectionPool | undefined;
   /** Set on the view of an original destination: pick gives this endpoint whatever its health. */

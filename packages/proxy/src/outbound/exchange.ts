@@ -2,6 +2,7 @@
 import {
   acquireRequest,
   acquireRetry,
+  affinityHash,
   applyHeaderOps,
   type ClusterView,
   canonicalAuthority,
@@ -10,6 +11,8 @@ import {
   type FaultDecision,
   type ForwardDecision,
   hostOf,
+  NO_HASH,
+  newAffinityCookie,
   onEnd,
   onResult,
   onStart,
@@ -34,7 +37,9 @@ import { addMeshHeaders, meshed, poolFor } from './upstream.ts';
 
 /** Where a client's request came in. */
 export interface OutboundVia {
+  /** `address:port`. */
   readonly remote: string;
+  readonly remoteIp: string;
   readonly httpVersion: string;
 }
 
@@ -53,10 +58,13 @@ export class OutboundExchange extends Exchange {
   #retrying = 0;
   #tried: EndpointView[] | undefined;
   #external: { host: string; port: number } | undefined;
+  #remoteIp: string;
+  #hash = NO_HASH;
 
   constructor(core: Core, snapshot: Snapshot, down: Stream, head: Head, end: boolean, via: OutboundVia) {
     super(core, snapshot, down, head, end);
     this.downstreamRemote = via.remote;
+    this.#remoteIp = via.remoteIp;
     this.httpVersion = via.httpVersion;
     this.source = core.self;
   }
@@ -160,6 +168,7 @@ export class OutboundExchange extends Exchange {
       return;
     }
     this.#counted = true;
+    if (cluster.cluster.hash) this.#hashed(cluster);
     this.routeRef = decision.destinationRef;
     if (decision.rewrite?.path !== undefined) setPseudo(this.head, ':path', decision.rewrite.path);
     if (decision.rewrite?.authority !== undefined) setPseudo(this.head, ':authority', decision.rewrite.authority);
@@ -185,6 +194,16 @@ export class OutboundExchange extends Exchange {
     return this.facts.grpc || protocol === Protocol.HTTP2 || protocol === Protocol.GRPC;
   }
 
+  /** Who is asked follows from the request; a caller without the cookie that says it is given one. */
+  #hashed(cluster: ClusterView): void {
+    this.#hash = affinityHash(cluster, this.head, this.#remoteIp);
+    if (this.#hash !== NO_HASH) return;
+    const cookie = newAffinityCookie(cluster, this.core.random);
+    if (!cookie) return;
+    this.#hash = cookie.hash;
+    this.responseOps = [...(this.responseOps ?? []), { remove: [], set: [], add: ['set-cookie', cookie.setCookie] }];
+  }
+
   protected open(attempt: Attempt): void {
     const { core } = this;
     if (this.#external) {
@@ -205,6 +224,7 @@ export class OutboundExchange extends Exchange {
       core.random,
       core.nowMs(),
       this.retry?.ignorePreviousHosts ? this.#tried : undefined,
+      this.#hash,
     );
     if (picked === 'none') {
       this.addFlag('UH');

@@ -102,6 +102,7 @@ export class OutboundListener {
     const core = this.#core;
     const via: OutboundVia = {
       remote: `${pipe.remoteAddress}:${pipe.remotePort}`,
+      remoteIp: pipe.remoteAddress,
       httpVersion: kind === 'http1' ? 'HTTP/1.1' : 'HTTP/2',
     };
     serveHttp(core, this.served, kind, pipe, hold, (stream, head, end) => {
@@ -123,7 +124,11 @@ export class OutboundListener {
 
   #explicit(socket: Socket): void {
     const pipe = new SocketPipe(socket, this.#core.ticker);
-    const via: OutboundVia = { remote: `${pipe.remoteAddress}:${pipe.remotePort}`, httpVersion: 'HTTP/1.1' };
+    const via: OutboundVia = {
+      remote: `${pipe.remoteAddress}:${pipe.remotePort}`,
+      remoteIp: pipe.remoteAddress,
+      httpVersion: 'HTTP/1.1',
+    };
     serveHttp(this.#core, this.served, 'http1', pipe, undefined, (stream, head, end) => {
       if (!this.#authorized(field(head, 'proxy-authorization'))) {
         this.#core.observer.count('outbound_proxy_auth_refused');

@@ -1,6 +1,7 @@
 /** An opaque connection that leaves a workload: one endpoint per connection, another one only before the first byte. */
 import {
   acquireConnection,
+  affinityHash,
   type ClusterView,
   type EndpointView,
   onEnd,
@@ -26,6 +27,7 @@ import { type TcpSession, tcpRecord } from './session.ts';
 import { Splice } from './splice.ts';
 
 const CONNECT_ATTEMPTS = 3;
+const NO_HEAD: Head = [];
 
 export interface TcpTarget {
   view?: ServicePortView;
@@ -105,7 +107,15 @@ export class OutboundTcp implements Asker {
 
   #next(): void {
     const cluster = this.#cluster as ClusterView;
-    const picked = pickEndpoint(this.#snapshot, cluster, this.#core.random, this.#core.nowMs(), this.#tried);
+    const picked = pickEndpoint(
+      this.#snapshot,
+      cluster,
+      this.#core.random,
+      this.#core.nowMs(),
+      this.#tried,
+      // Of what a request may be hashed by, a connection has only its caller's address.
+      affinityHash(cluster, NO_HEAD, this.#down.remoteAddress),
+    );
     if (picked === 'none') {
       this.#fail('UH', 'no_healthy_upstream');
       return;

@@ -278,6 +278,13 @@ export declare type Self = Message<"weft.plan.v1.Self"> & {
    * @generated from field: repeated string services = 18;
    */
   services: string[];
+
+  /**
+   * region/zone/subzone, as far as known
+   *
+   * @generated from field: string locality = 30;
+   */
+  locality: string;
 };
 
 /**
@@ -1232,6 +1239,205 @@ export declare type Fault = Message<"weft.plan.v1.Fault"> & {
 export declare const FaultSchema: GenMessage<Fault>;
 
 /**
+ * What a request is hashed by (LB_POLICY_RING_HASH, LB_POLICY_MAGLEV). Without a key the endpoint is drawn at random.
+ *
+ * @generated from message weft.plan.v1.ConsistentHash
+ */
+export declare type ConsistentHash = Message<"weft.plan.v1.ConsistentHash"> & {
+  /**
+   * @generated from oneof weft.plan.v1.ConsistentHash.key
+   */
+  key: {
+    /**
+     * lower case
+     *
+     * @generated from field: string header = 1;
+     */
+    value: string;
+    case: "header";
+  } | {
+    /**
+     * @generated from field: weft.plan.v1.HashCookie cookie = 2;
+     */
+    value: HashCookie;
+    case: "cookie";
+  } | {
+    /**
+     * @generated from field: bool source_ip = 3;
+     */
+    value: boolean;
+    case: "sourceIp";
+  } | {
+    /**
+     * @generated from field: string query_param = 4;
+     */
+    value: string;
+    case: "queryParam";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * ring: entries at least, default 1024; Maglev: slots, a prime, default 65537
+   *
+   * @generated from field: uint32 table_size = 5;
+   */
+  tableSize: number;
+};
+
+/**
+ * Describes the message weft.plan.v1.ConsistentHash.
+ * Use `create(ConsistentHashSchema)` to create a new message.
+ */
+export declare const ConsistentHashSchema: GenMessage<ConsistentHash>;
+
+/**
+ * @generated from message weft.plan.v1.HashCookie
+ */
+export declare type HashCookie = Message<"weft.plan.v1.HashCookie"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * Set by the proxy where a request has none; 0: a session cookie. Absent: never set.
+   *
+   * @generated from field: optional uint32 ttl_ms = 3;
+   */
+  ttlMs?: number | undefined;
+};
+
+/**
+ * Describes the message weft.plan.v1.HashCookie.
+ * Use `create(HashCookieSchema)` to create a new message.
+ */
+export declare const HashCookieSchema: GenMessage<HashCookie>;
+
+/**
+ * Where endpoints are preferred. At most one of distribute and order.
+ *
+ * @generated from message weft.plan.v1.LocalityLb
+ */
+export declare type LocalityLb = Message<"weft.plan.v1.LocalityLb"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * shares of traffic by locality; what is not named gets none
+   *
+   * @generated from field: repeated weft.plan.v1.LocalityShare distribute = 2;
+   */
+  distribute: LocalityShare[];
+
+  /**
+   * labels, "key" or "key=value": the more of them match in order, the sooner
+   *
+   * @generated from field: repeated string failover_priority = 3;
+   */
+  failoverPriority: string[];
+
+  /**
+   * the region that comes after the client's own; empty: any
+   *
+   * @generated from field: string failover_region = 4;
+   */
+  failoverRegion: string;
+
+  /**
+   * nearer localities first, others where those are not well
+   *
+   * @generated from field: bool failover = 5;
+   */
+  failover: boolean;
+};
+
+/**
+ * Describes the message weft.plan.v1.LocalityLb.
+ * Use `create(LocalityLbSchema)` to create a new message.
+ */
+export declare const LocalityLbSchema: GenMessage<LocalityLb>;
+
+/**
+ * @generated from message weft.plan.v1.LocalityShare
+ */
+export declare type LocalityShare = Message<"weft.plan.v1.LocalityShare"> & {
+  /**
+   * region/zone/subzone, "*" for the rest
+   *
+   * @generated from field: string locality = 1;
+   */
+  locality: string;
+
+  /**
+   * @generated from field: uint32 weight = 2;
+   */
+  weight: number;
+};
+
+/**
+ * Describes the message weft.plan.v1.LocalityShare.
+ * Use `create(LocalityShareSchema)` to create a new message.
+ */
+export declare const LocalityShareSchema: GenMessage<LocalityShare>;
+
+/**
+ * New endpoints get a growing share.
+ *
+ * @generated from message weft.plan.v1.Warmup
+ */
+export declare type Warmup = Message<"weft.plan.v1.Warmup"> & {
+  /**
+   * @generated from field: uint32 duration_ms = 1;
+   */
+  durationMs: number;
+
+  /**
+   * @generated from field: double minimum_percent = 2;
+   */
+  minimumPercent: number;
+
+  /**
+   * @generated from field: double aggression = 3;
+   */
+  aggression: number;
+};
+
+/**
+ * Describes the message weft.plan.v1.Warmup.
+ * Use `create(WarmupSchema)` to create a new message.
+ */
+export declare const WarmupSchema: GenMessage<Warmup>;
+
+/**
+ * Retries running at once: at most this part of the running requests, but always the minimum.
+ *
+ * @generated from message weft.plan.v1.RetryBudget
+ */
+export declare type RetryBudget = Message<"weft.plan.v1.RetryBudget"> & {
+  /**
+   * @generated from field: double percent = 1;
+   */
+  percent: number;
+
+  /**
+   * @generated from field: uint32 min_retry_concurrency = 2;
+   */
+  minRetryConcurrency: number;
+};
+
+/**
+ * Describes the message weft.plan.v1.RetryBudget.
+ * Use `create(RetryBudgetSchema)` to create a new message.
+ */
+export declare const RetryBudgetSchema: GenMessage<RetryBudget>;
+
+/**
  * @generated from message weft.plan.v1.Cluster
  */
 export declare type Cluster = Message<"weft.plan.v1.Cluster"> & {
@@ -1307,6 +1513,31 @@ export declare type Cluster = Message<"weft.plan.v1.Cluster"> & {
    * @generated from field: string service_namespace = 13;
    */
   serviceNamespace: string;
+
+  /**
+   * @generated from field: weft.plan.v1.ConsistentHash hash = 20;
+   */
+  hash?: ConsistentHash | undefined;
+
+  /**
+   * @generated from field: weft.plan.v1.LocalityLb locality = 21;
+   */
+  locality?: LocalityLb | undefined;
+
+  /**
+   * @generated from field: weft.plan.v1.Warmup warmup = 22;
+   */
+  warmup?: Warmup | undefined;
+
+  /**
+   * @generated from field: weft.plan.v1.RetryBudget retry_budget = 23;
+   */
+  retryBudget?: RetryBudget | undefined;
+
+  /**
+   * @generated from field: string lb_ref = 24;
+   */
+  lbRef: string;
 };
 
 /**
@@ -1522,6 +1753,13 @@ export declare type Endpoint = Message<"weft.plan.v1.Endpoint"> & {
    * @generated from field: bool mtls_disabled = 15;
    */
   mtlsDisabled: boolean;
+
+  /**
+   * region/zone/subzone, as far as known
+   *
+   * @generated from field: string locality = 20;
+   */
+  locality: string;
 };
 
 /**
@@ -1697,6 +1935,16 @@ export enum LbPolicy {
    * @generated from enum value: LB_POLICY_RANDOM = 3;
    */
   RANDOM = 3,
+
+  /**
+   * @generated from enum value: LB_POLICY_RING_HASH = 4;
+   */
+  RING_HASH = 4,
+
+  /**
+   * @generated from enum value: LB_POLICY_MAGLEV = 5;
+   */
+  MAGLEV = 5,
 }
 
 /**

@@ -117,7 +117,8 @@ export class DataPlane {
         limits: core.limits,
         wireLimits: core.wireLimits,
         admit: (socket) => core.admit(socket),
-        onStream: (peer, stream, head, end) => linkStream(core, this.outbound.sessions, peer, stream, head, end),
+        onStream: (peer, stream, head, end) =>
+          linkStream(core, this.inbound, this.outbound.sessions, peer, stream, head, end),
       });
     }
     this.core.links.rotate();

@@ -2,12 +2,13 @@
 import type { EndpointView } from '@weft/engine';
 import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
 import type { Deadline } from '../net/timers.ts';
-import type { Asker, Lane, UnavailableReason } from '../upstream/lane.ts';
+import type { Asker, InsideTunnels, Lane, UnavailableReason } from '../upstream/lane.ts';
 import type { Exchange } from './exchange.ts';
 
 export class Attempt implements StreamHandler, Asker {
   /** Not wanted any more: events of it are ignored. */
   abandoned = false;
+  inside: InsideTunnels | undefined;
   stream: Stream | undefined;
   lane: Lane | undefined;
   endpoint: EndpointView | undefined;

@@ -1,20 +1,23 @@
 /** What arrives on a mesh link: request streams that name a port by header, and CONNECT tunnels that name it by authority. */
 import { authenticate, canonicalAuthority, findInbound, type Snapshot } from '@weft/engine';
-import type { Inbound } from '@weft/plan';
+import { type Inbound, Protocol } from '@weft/plan';
 import type { Head, Stream, StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { field } from '../http/headers.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { isProxyPort, PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
+import { serverFirst } from '../net/detect.ts';
 import { HoldSink } from '../net/pipe.ts';
 import { StreamPipe } from '../net/stream-pipe.ts';
 import { answer } from '../outbound/listener.ts';
 import { inboundTcp } from '../tcp/inbound.ts';
 import type { TcpSession } from '../tcp/session.ts';
 import { InboundExchange } from './exchange.ts';
+import type { InboundListener } from './listener.ts';
 
 export function linkStream(
   core: Core,
+  inside: InboundListener,
   sessions: Set<TcpSession>,
   peer: LinkPeer,
   stream: Stream,
@@ -39,6 +42,13 @@ export function linkStream(
     return answer(stream, 403, 'mTLS is disabled on this port');
   }
   const pipe = new StreamPipe(stream, peer.remoteAddress, peer.remotePort);
+  if (mayHoldRequests(peer, inbound)) {
+    // Its bytes must come before it can be judged: as requests, with all their attributes.
+    stream.sendHead([':status', '200'], false);
+    inside.carry(pipe, port, peer);
+    if (end) pipe.sink.ended();
+    return pipe;
+  }
   const hold = new HoldSink();
   pipe.sink = hold;
   if (end) hold.ended();
@@ -63,6 +73,23 @@ export function linkStream(
     },
   });
   return pipe;
+}
+
+/**
+ * Whether HTTP is looked for inside a tunnel. A Weft proxy sends requests as streams: what it tunnels it has found to be
+ * something else. Were that not true, nothing is gained: tunnels are judged by the rules for TCP, the stricter ones.
+ */
+function mayHoldRequests(peer: LinkPeer, inbound: Inbound): boolean {
+  if (peer.weft) return false;
+  switch (inbound.protocol) {
+    case Protocol.TCP:
+    case Protocol.TLS:
+      return false;
+    case Protocol.UNSPECIFIED:
+      return !serverFirst(inbound.port);
+    default:
+      return true;
+  }
 }
 
 /** A port that the plan names, not the entry for all others. */

@@ -13,7 +13,7 @@ import { Served, serveHttp } from '../http/serve.ts';
 import { countTlsError, type LinkPeer, peerOf } from '../link/server.ts';
 import { isProxyPort } from '../link/settings.ts';
 import { codecOf, Detector, serverFirst } from '../net/detect.ts';
-import { HoldSink } from '../net/pipe.ts';
+import { HoldSink, type Pipe } from '../net/pipe.ts';
 import { plainAddress, SocketPipe } from '../net/socket-output.ts';
 import { inboundTcp } from '../tcp/inbound.ts';
 import type { TcpSession } from '../tcp/session.ts';
@@ -175,12 +175,21 @@ export class InboundListener {
       socket.destroy();
       return;
     }
-    const pipe = new SocketPipe(socket);
+    this.carry(new SocketPipe(socket), port, judged.peer);
+  }
+
+  /** What a peer that has proved who it is sends to a port, in a TLS connection of its own or in a tunnel. */
+  carry(pipe: Pipe, port: number, peer: LinkPeer): void {
+    const core = this.#core;
+    const declared = (core.snapshot && findInbound(core.snapshot, port)?.protocol) ?? Protocol.UNSPECIFIED;
+    if (declared === Protocol.TCP || (declared === Protocol.UNSPECIFIED && serverFirst(port))) {
+      this.#opaque(pipe, undefined, port, peer, '');
+      return;
+    }
     new Detector(pipe, core, (kind, hold) => {
-      const declared = (core.snapshot && findInbound(core.snapshot, port)?.protocol) ?? Protocol.UNSPECIFIED;
       const codec = codecOf(kind, declared, hold);
-      if (codec) this.#http(pipe, hold, port, judged.peer, codec);
-      else this.#opaque(pipe, hold, port, judged.peer, '');
+      if (codec) this.#http(pipe, hold, port, peer, codec);
+      else this.#opaque(pipe, hold, port, peer, '');
     });
   }
 
@@ -190,7 +199,7 @@ export class InboundListener {
     pipe.abort();
   }
 
-  #http(pipe: SocketPipe, hold: HoldSink, port: number, peer: LinkPeer | undefined, kind: 'http1' | 'http2'): void {
+  #http(pipe: Pipe, hold: HoldSink, port: number, peer: LinkPeer | undefined, kind: 'http1' | 'http2'): void {
     const core = this.#core;
     const via = {
       peer,
@@ -205,7 +214,7 @@ export class InboundListener {
     });
   }
 
-  #opaque(pipe: SocketPipe, hold: HoldSink | undefined, port: number, peer: LinkPeer | undefined, sni: string): void {
+  #opaque(pipe: Pipe, hold: HoldSink | undefined, port: number, peer: LinkPeer | undefined, sni: string): void {
     const core = this.#core;
     const snapshot = core.snapshot as Snapshot;
     let held = hold;

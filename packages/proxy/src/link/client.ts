@@ -14,6 +14,8 @@ import { CodecSink } from '../net/pipe.ts';
 import { SocketPipe } from '../net/socket-output.ts';
 import type { Deadline, Ticker, Ticking, TimerOwner, TimerWheel } from '../net/timers.ts';
 import type { Asker, Lane, LanePool } from '../upstream/lane.ts';
+import type { PoolLimits } from '../upstream/upstreams.ts';
+import { PortLanes } from './port-lanes.ts';
 import { WEFT_SETTING, WEFT_SETTINGS } from './settings.ts';
 
 export const STREAMS_PER_LINK = 100;
@@ -210,6 +212,7 @@ export class LinkPool implements LanePool, Ticking {
   #deps: LinkDeps;
   #links: Link[] = [];
   #waiting: Asker[] = [];
+  #ports = new Map<number, PortLanes>();
   #timeoutMs = 10_000;
   #emptySinceMs = 0;
   #onEmpty: (pool: LinkPool) => void;
@@ -238,14 +241,23 @@ export class LinkPool implements LanePool, Ticking {
     this.#timeoutMs = ms;
   }
 
+  /** A lane is a link: for requests where the peer is a Weft proxy, else for tunnels alone. */
   ask(asker: Asker): void {
     const link = this.#pick();
     if (link) {
-      asker.onLane(link);
+      hand(asker, link);
       return;
     }
     this.#waiting.push(asker);
     this.#grow();
+  }
+
+  /** For requests to a port of the peer's workload, whatever the peer understands. `h2`: what the workload speaks. */
+  lanes(port: number, h2: boolean, limits: PoolLimits | undefined): LanePool {
+    const key = port * 2 + (h2 ? 1 : 0);
+    let lanes = this.#ports.get(key);
+    if (!lanes) this.#ports.set(key, (lanes = new PortLanes(this, port, h2, this.#deps, limits)));
+    return lanes;
   }
 
   serve(): void {
@@ -259,7 +271,7 @@ export class LinkPool implements LanePool, Ticking {
         this.#grow();
         return;
       }
-      (this.#waiting.shift() as Asker).onLane(link);
+      hand(this.#waiting.shift() as Asker, link);
     }
   }
 
@@ -314,6 +326,7 @@ export class LinkPool implements LanePool, Ticking {
     else if (this.#emptySinceMs === 0) this.#emptySinceMs = nowMs;
     else if (nowMs - this.#emptySinceMs > IDLE_EXTRA_MS) {
       this.#deps.ticker.delete(this);
+      for (const lanes of this.#ports.values()) lanes.close();
       this.#onEmpty(this);
     }
   }
@@ -324,6 +337,7 @@ export class LinkPool implements LanePool, Ticking {
 
   destroy(): void {
     this.#deps.ticker.delete(this);
+    for (const lanes of this.#ports.values()) lanes.close();
     for (const link of [...this.#links]) link.destroy();
     this.#links = [];
   }
@@ -382,6 +396,11 @@ export class LinkPool implements LanePool, Ticking {
     if (!this.#links.some((l) => l.usable && !l.retiring)) return;
     for (const link of this.#links) if (link.retiring) link.drain();
   }
+}
+
+function hand(asker: Asker, link: Link): void {
+  if (!link.weft && asker.inside) asker.inside.askInside(asker);
+  else asker.onLane(link);
 }
 
 /** All link pools of one source identity. */

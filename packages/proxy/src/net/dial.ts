@@ -1,5 +1,6 @@
 /** Opens TCP connections for the data path, with a limit in time and one answer. */
 import { connect as netConnect, type Socket } from 'node:net';
+import type { Pipe } from './pipe.ts';
 import { SocketPipe } from './socket-output.ts';
 import type { Deadline, Ticker, TimerOwner, TimerWheel } from './timers.ts';
 
@@ -9,9 +10,12 @@ export type Connector = (host: string, port: number) => Socket;
 export const plainConnector: Connector = (host, port) => netConnect({ host, port, allowHalfOpen: true, noDelay: true });
 
 export interface DialResult {
-  connected(pipe: SocketPipe): void;
+  connected(pipe: Pipe): void;
   failed(reason: 'connect' | 'timeout', detail: string): void;
 }
+
+/** A way to one place, whatever carries the bytes: answers once, never in this call. */
+export type Dialer = (timeoutMs: number, result: DialResult) => void;
 
 class Dial implements TimerOwner {
   #socket: Socket;

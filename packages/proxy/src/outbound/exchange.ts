@@ -244,11 +244,11 @@ export class OutboundExchange extends Exchange {
     poolFor(core, current, picked, this.#h2).ask(attempt);
   }
 
-  protected requestHead(attempt: Attempt, _lane: Lane): Head {
+  protected requestHead(attempt: Attempt, lane: Lane): Head {
     const head = this.head.slice();
     const left = this.attempts > 1 ? this.remainingGrpcTimeout() : undefined;
     if (left !== undefined) setField(head, 'grpc-timeout', left);
-    if (this.mtls && attempt.endpoint) addMeshHeaders(this.core, head, attempt.endpoint);
+    if (lane.weft && attempt.endpoint) addMeshHeaders(this.core, head, attempt.endpoint);
     return head;
   }
 

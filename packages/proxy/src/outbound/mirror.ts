@@ -19,12 +19,13 @@ import type { Core } from '../core.ts';
 import type { RequestCopy } from '../http/exchange.ts';
 import { field, setPseudo } from '../http/headers.ts';
 import type { Deadline, Ticking, TimerOwner } from '../net/timers.ts';
-import type { Asker, Lane } from '../upstream/lane.ts';
-import { addMeshHeaders, meshed, poolFor } from './upstream.ts';
+import type { Asker, InsideTunnels, Lane } from '../upstream/lane.ts';
+import { addMeshHeaders, poolFor } from './upstream.ts';
 
 export class Mirror implements RequestCopy, StreamHandler, Asker, TimerOwner, Ticking {
   /** It is over: what still comes of the request is not wanted. */
   abandoned = false;
+  inside: InsideTunnels | undefined;
   readonly #core: Core;
   readonly #cluster: ClusterView | undefined;
   readonly #h2: boolean;
@@ -71,7 +72,6 @@ export class Mirror implements RequestCopy, StreamHandler, Asker, TimerOwner, Ti
     setPseudo(this.#head, ':authority', mirrorAuthority(field(head, ':authority') ?? ''));
     this.#endpoint = picked;
     onStart(picked);
-    if (meshed(cluster, picked)) addMeshHeaders(core, this.#head, picked);
     core.exchanges.add(this);
     if (timeoutMs > 0) this.#deadline = core.timers.add(timeoutMs, this);
     return this;
@@ -111,6 +111,7 @@ export class Mirror implements RequestCopy, StreamHandler, Asker, TimerOwner, Ti
 
   onLane(lane: Lane): void {
     const held = this.#held;
+    if (lane.weft) addMeshHeaders(this.#core, this.#head, this.#endpoint as EndpointView);
     const whole = this.#requestEnded && !this.#trailers;
     const stream = lane.request(this.#head, whole && held.length === 0, this);
     this.#stream = stream;

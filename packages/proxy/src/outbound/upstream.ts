@@ -12,16 +12,16 @@ export function meshed(cluster: ClusterView, endpoint: EndpointView): boolean {
   return e.meshPort > 0 && !e.mtlsDisabled && cluster.cluster.tls !== ClientTls.DISABLE;
 }
 
-/** Where to ask for a lane to the endpoint. `h2`: what it speaks where it is reached directly. */
+/** Where to ask for a lane to the endpoint. `h2`: what it speaks where no Weft proxy is before it. */
 export function poolFor(core: Core, cluster: ClusterView, endpoint: EndpointView, h2: boolean): LanePool {
   const e = endpoint.endpoint;
   if (!meshed(cluster, endpoint)) return core.upstreams.pool(e.address, e.port, h2, cluster.pool);
   const pool = core.links.pool(e.address, e.meshPort, e.identity);
   if (cluster.pool?.connectTimeoutMs) pool.connectTimeoutMs = cluster.pool.connectTimeoutMs;
-  return pool;
+  return pool.lanes(e.port, h2, cluster.pool);
 }
 
-/** What a request on a mesh link carries beside the application's own headers. */
+/** What a request on a mesh link between two Weft proxies carries beside the application's own headers. */
 export function addMeshHeaders(core: Core, head: Head, endpoint: EndpointView): void {
   head.push(PORT_HEADER, String(endpoint.endpoint.port), SOURCE_HEADER, core.sourceHeader);
 }

@@ -14,20 +14,18 @@ import {
   type Snapshot,
 } from '@weft/engine';
 import { PASSTHROUGH_CLUSTER } from '@weft/plan';
-import type { Head, ResetCode, Stream } from '@weft/wire';
+import type { Head } from '@weft/wire';
 import type { Core } from '../core.ts';
-import { field } from '../http/headers.ts';
-import { PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
-import { dialTcp } from '../net/dial.ts';
+import { openTunnel } from '../link/tunnel.ts';
+import { type DialResult, dialTcp } from '../net/dial.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
-import { StreamPipe } from '../net/stream-pipe.ts';
 import { meshed } from '../outbound/upstream.ts';
-import type { Asker, Lane } from '../upstream/lane.ts';
 import { type TcpSession, tcpRecord } from './session.ts';
 import { Splice } from './splice.ts';
 
 const CONNECT_ATTEMPTS = 3;
 const NO_HEAD: Head = [];
+const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface TcpTarget {
   view?: ServicePortView;
@@ -37,8 +35,8 @@ export interface TcpTarget {
 }
 
 /** Carries `down` to where the plan says. `early` are bytes that came before; `session` counts it for a drain. */
-export class OutboundTcp implements Asker {
-  abandoned = false;
+export class OutboundTcp {
+  #closed = false;
   #core: Core;
   #snapshot: Snapshot;
   #down: Pipe;
@@ -83,7 +81,7 @@ export class OutboundTcp implements Asker {
     if (!view) {
       r.cluster = PASSTHROUGH_CLUSTER;
       r.upstreamHost = `${this.#target.host}:${this.#target.port}`;
-      this.#dial(this.#target.host, this.#target.port, 10_000);
+      this.#dial(this.#target.host, this.#target.port, CONNECT_TIMEOUT_MS);
       return;
     }
     r.service = this.#core.serviceOf(view);
@@ -128,44 +126,23 @@ export class OutboundTcp implements Asker {
     r.destination = this.#core.peerOf(e);
     r.upstreamHost = `${e.address}:${e.port}`;
     r.mtls = meshed(cluster, picked);
-    if (r.mtls) this.#core.links.pool(e.address, e.meshPort, e.identity).ask(this);
-    else this.#dial(e.address, e.port, cluster.pool?.connectTimeoutMs || 10_000);
+    const timeoutMs = cluster.pool?.connectTimeoutMs || CONNECT_TIMEOUT_MS;
+    if (!r.mtls) {
+      this.#dial(e.address, e.port, timeoutMs);
+      return;
+    }
+    const links = this.#core.links.pool(e.address, e.meshPort, e.identity);
+    openTunnel(links, e.address, e.port, this.#core.sourceHeader, timeoutMs, this.#core.timers, this.#result);
   }
 
   #dial(host: string, port: number, timeoutMs: number): void {
-    dialTcp(this.#core.options.connector, host, port, timeoutMs, this.#core.timers, {
-      connected: (pipe) => this.#join(pipe),
-      failed: (_reason, detail) => this.#again(detail),
-    });
+    dialTcp(this.#core.options.connector, host, port, timeoutMs, this.#core.timers, this.#result);
   }
 
-  onLane(lane: Lane): void {
-    const e = (this.#endpoint as EndpointView).endpoint;
-    const authority = e.address.includes(':') ? `[${e.address}]:${e.port}` : `${e.address}:${e.port}`;
-    const head: Head = [':method', 'CONNECT', ':authority', authority];
-    if (lane.weft) head.push(PORT_HEADER, String(e.port), SOURCE_HEADER, this.#core.sourceHeader);
-    lane.request(head, false, {
-      onHead: (stream: Stream, response: Head, end: boolean) => {
-        if (field(response, ':status') !== '200') {
-          stream.reset('cancel');
-          this.#again(`CONNECT answered ${field(response, ':status')}`);
-          return;
-        }
-        const pipe = new StreamPipe(stream, e.address, e.port);
-        stream.handler = pipe;
-        this.#join(pipe);
-        if (end) pipe.sink.ended();
-      },
-      onData: () => {},
-      onTrailers: () => {},
-      onReset: (_s: Stream, code: ResetCode, detail: string) => this.#again(detail || code),
-      onDrain: () => {},
-    });
-  }
-
-  onUnavailable(_reason: string, detail: string): void {
-    this.#again(detail);
-  }
+  readonly #result: DialResult = {
+    connected: (pipe) => this.#join(pipe),
+    failed: (_reason, detail) => this.#again(detail),
+  };
 
   /** Nothing was sent yet, so another endpoint may be tried. */
   #again(detail: string): void {
@@ -226,8 +203,8 @@ export class OutboundTcp implements Asker {
   }
 
   #close(): void {
-    if (this.abandoned) return;
-    this.abandoned = true;
+    if (this.#closed) return;
+    this.#closed = true;
     if (this.#endpoint) onEnd(this.#endpoint);
     this.#endpoint = undefined;
     if (this.#counted && this.#cluster) releaseConnection(this.#cluster);

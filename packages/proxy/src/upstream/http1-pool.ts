@@ -1,9 +1,8 @@
 /** Keep-alive HTTP/1.1 connections to one address: most recently used first, so that a burst's extra ones age out. */
 import type { Head, Stream, StreamHandler, WireCounters } from '@weft/wire';
 import { Http1Client } from '@weft/wire';
-import { type Connector, dialTcp } from '../net/dial.ts';
-import { CodecSink } from '../net/pipe.ts';
-import type { SocketPipe } from '../net/socket-output.ts';
+import type { Dialer } from '../net/dial.ts';
+import { CodecSink, type Pipe } from '../net/pipe.ts';
 import type { Ticker, Ticking, TimerWheel } from '../net/timers.ts';
 import type { Asker, Lane, LanePool } from './lane.ts';
 
@@ -25,7 +24,6 @@ export const defaultPoolSettings: Readonly<PoolSettings> = Object.freeze({
 });
 
 export interface PoolDeps {
-  connector: Connector;
   timers: TimerWheel;
   ticker: Ticker;
   counters: WireCounters;
@@ -38,7 +36,7 @@ class Http1Lane implements Lane {
   requests = 0;
   idleSinceMs = 0;
   dead = false;
-  constructor(pool: Http1Pool, pipe: SocketPipe, deps: PoolDeps) {
+  constructor(pool: Http1Pool, pipe: Pipe, deps: PoolDeps) {
     this.client = new Http1Client({
       output: pipe,
       counters: deps.counters,
@@ -58,8 +56,7 @@ class Http1Lane implements Lane {
 }
 
 export class Http1Pool implements LanePool, Ticking {
-  #host: string;
-  #port: number;
+  #dial: Dialer;
   #deps: PoolDeps;
   #settings: PoolSettings;
   #idle: Http1Lane[] = [];
@@ -68,9 +65,8 @@ export class Http1Pool implements LanePool, Ticking {
   #waiting: Asker[] = [];
   #closed = false;
 
-  constructor(host: string, port: number, deps: PoolDeps, settings: PoolSettings = defaultPoolSettings) {
-    this.#host = host;
-    this.#port = port;
+  constructor(dial: Dialer, deps: PoolDeps, settings: PoolSettings = defaultPoolSettings) {
+    this.#dial = dial;
     this.#deps = deps;
     this.#settings = settings;
     deps.ticker.add(this);
@@ -158,31 +154,23 @@ export class Http1Pool implements LanePool, Ticking {
 
   #connect(): void {
     this.#connecting++;
-    dialTcp(
-      this.#deps.connector,
-      this.#host,
-      this.#port,
-      this.#settings.connectTimeoutMs,
-      this.#deps.timers,
-      {
-        connected: (pipe) => {
-          this.#connecting--;
-          const lane = new Http1Lane(this, pipe, this.#deps);
-          this.#all.add(lane);
-          const asker = this.#nextWaiting();
-          if (asker) asker.onLane(lane);
-          else this.idle(lane);
-        },
-        failed: (reason, detail) => {
-          this.#connecting--;
-          // One attempt failed: one asker hears it; the others have attempts of their own, or none is left.
-          this.#nextWaiting()?.onUnavailable(reason, detail);
-          if (this.#connecting === 0 && this.#all.size === 0) {
-            for (let a = this.#nextWaiting(); a; a = this.#nextWaiting()) a.onUnavailable(reason, detail);
-          }
-        },
+    this.#dial(this.#settings.connectTimeoutMs, {
+      connected: (pipe) => {
+        this.#connecting--;
+        const lane = new Http1Lane(this, pipe, this.#deps);
+        this.#all.add(lane);
+        const asker = this.#nextWaiting();
+        if (asker) asker.onLane(lane);
+        else this.idle(lane);
       },
-      this.#deps.ticker,
-    );
+      failed: (reason, detail) => {
+        this.#connecting--;
+        // One attempt failed: one asker hears it; the others have attempts of their own, or none is left.
+        this.#nextWaiting()?.onUnavailable(reason, detail);
+        if (this.#connecting === 0 && this.#all.size === 0) {
+          for (let a = this.#nextWaiting(); a; a = this.#nextWaiting()) a.onUnavailable(reason, detail);
+        }
+      },
+    });
   }
 }

@@ -1,7 +1,7 @@
 /** HTTP/2 over plaintext with prior knowledge (h2c) to one address: applications that speak gRPC or HTTP/2. */
 import type { Head, Stream, StreamHandler } from '@weft/wire';
 import { Http2Connection } from '@weft/wire';
-import { dialTcp } from '../net/dial.ts';
+import type { Dialer } from '../net/dial.ts';
 import { CodecSink } from '../net/pipe.ts';
 import type { Ticking } from '../net/timers.ts';
 import type { PoolDeps, PoolSettings } from './http1-pool.ts';
@@ -26,17 +26,15 @@ class Http2Lane implements Lane {
 }
 
 export class Http2Pool implements LanePool, Ticking {
-  #host: string;
-  #port: number;
+  #dial: Dialer;
   #deps: PoolDeps;
   #settings: PoolSettings;
   #lanes: Http2Lane[] = [];
   #connecting = 0;
   #waiting: Asker[] = [];
 
-  constructor(host: string, port: number, deps: PoolDeps, settings: PoolSettings) {
-    this.#host = host;
-    this.#port = port;
+  constructor(dial: Dialer, deps: PoolDeps, settings: PoolSettings) {
+    this.#dial = dial;
     this.#deps = deps;
     this.#settings = settings;
     deps.ticker.add(this);
@@ -99,48 +97,40 @@ export class Http2Pool implements LanePool, Ticking {
 
   #connect(): void {
     this.#connecting++;
-    dialTcp(
-      this.#deps.connector,
-      this.#host,
-      this.#port,
-      this.#settings.connectTimeoutMs,
-      this.#deps.timers,
-      {
-        connected: (pipe) => {
-          this.#connecting--;
-          const lane = new Http2Lane();
-          const lost = (): void => {
-            if (lane.dead) return;
-            lane.dead = true;
-            const i = this.#lanes.indexOf(lane);
-            if (i >= 0) this.#lanes.splice(i, 1);
-            if (this.#waiting.length > 0 && this.#lanes.length + this.#connecting === 0) this.#connect();
-          };
-          lane.connection = new Http2Connection({
-            role: 'client',
-            output: pipe,
-            counters: this.#deps.counters,
-            nowMs: this.#deps.nowMs,
-            onGoaway: () => {
-              lane.going = true;
-            },
-            onClosed: lost,
-          });
-          lane.idleSinceMs = this.#deps.nowMs();
-          pipe.sink = new CodecSink(lane.connection, this.#deps.ticker, lost);
-          this.#lanes.push(lane);
-          this.#serve();
-        },
-        failed: (reason, detail) => {
-          this.#connecting--;
-          if (this.#connecting === 0) {
-            const waiting = this.#waiting;
-            this.#waiting = [];
-            for (const asker of waiting) if (!asker.abandoned) asker.onUnavailable(reason, detail);
-          }
-        },
+    this.#dial(this.#settings.connectTimeoutMs, {
+      connected: (pipe) => {
+        this.#connecting--;
+        const lane = new Http2Lane();
+        const lost = (): void => {
+          if (lane.dead) return;
+          lane.dead = true;
+          const i = this.#lanes.indexOf(lane);
+          if (i >= 0) this.#lanes.splice(i, 1);
+          if (this.#waiting.length > 0 && this.#lanes.length + this.#connecting === 0) this.#connect();
+        };
+        lane.connection = new Http2Connection({
+          role: 'client',
+          output: pipe,
+          counters: this.#deps.counters,
+          nowMs: this.#deps.nowMs,
+          onGoaway: () => {
+            lane.going = true;
+          },
+          onClosed: lost,
+        });
+        lane.idleSinceMs = this.#deps.nowMs();
+        pipe.sink = new CodecSink(lane.connection, this.#deps.ticker, lost);
+        this.#lanes.push(lane);
+        this.#serve();
       },
-      this.#deps.ticker,
-    );
+      failed: (reason, detail) => {
+        this.#connecting--;
+        if (this.#connecting === 0) {
+          const waiting = this.#waiting;
+          this.#waiting = [];
+          for (const asker of waiting) if (!asker.abandoned) asker.onUnavailable(reason, detail);
+        }
+      },
+    });
   }
 }

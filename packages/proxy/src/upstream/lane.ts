@@ -17,6 +17,8 @@ export type UnavailableReason = 'connect' | 'timeout' | 'overflow' | 'closed';
 export interface Asker {
   /** The asker gave up; pools skip it. */
   readonly abandoned: boolean;
+  /** Set by a pool on which the peer may turn out to take no requests of ours: the asker is handed on to this. */
+  inside?: InsideTunnels | undefined;
   onLane(lane: Lane): void;
   onUnavailable(reason: UnavailableReason, detail: string): void;
 }
@@ -24,4 +26,9 @@ export interface Asker {
 export interface LanePool {
   ask(asker: Asker): void;
   readonly open: number;
+}
+
+/** Lanes to a port of a peer that only knows HBONE: HTTP connections inside CONNECT tunnels. */
+export interface InsideTunnels {
+  askInside(asker: Asker): void;
 }

@@ -1,4 +1,5 @@
 /** All plaintext upstreams of a proxy: its own application, and destinations without a proxy. */
+import { type Connector, type Dialer, dialTcp } from '../net/dial.ts';
 import { defaultPoolSettings, Http1Pool, type PoolDeps, type PoolSettings } from './http1-pool.ts';
 import { Http2Pool } from './http2-pool.ts';
 import type { LanePool } from './lane.ts';
@@ -28,11 +29,15 @@ interface Entry {
   http2: (LanePool & { close(): void }) | undefined;
 }
 
+export interface UpstreamDeps extends PoolDeps {
+  connector: Connector;
+}
+
 export class Upstreams {
-  #deps: PoolDeps;
+  #deps: UpstreamDeps;
   #byHost = new Map<string, Map<number, Entry>>();
 
-  constructor(deps: PoolDeps) {
+  constructor(deps: UpstreamDeps) {
     this.#deps = deps;
   }
 
@@ -41,8 +46,13 @@ export class Upstreams {
     if (!ports) this.#byHost.set(host, (ports = new Map()));
     let entry = ports.get(port);
     if (!entry) ports.set(port, (entry = { http1: undefined, http2: undefined }));
-    if (h2) return (entry.http2 ??= new Http2Pool(host, port, this.#deps, poolSettings(limits)));
-    return (entry.http1 ??= new Http1Pool(host, port, this.#deps, poolSettings(limits)));
+    if (h2) return (entry.http2 ??= new Http2Pool(this.#dialer(host, port), this.#deps, poolSettings(limits)));
+    return (entry.http1 ??= new Http1Pool(this.#dialer(host, port), this.#deps, poolSettings(limits)));
+  }
+
+  #dialer(host: string, port: number): Dialer {
+    const { connector, timers, ticker } = this.#deps;
+    return (timeoutMs, result) => void dialTcp(connector, host, port, timeoutMs, timers, result, ticker);
   }
 
   get open(): number {

@@ -69,9 +69,11 @@ function peersOf(row: Row, o: Options): Peer[] {
 }
 
 /** Connections are made, and code is compiled as it runs: the JIT needs its time, the others little. */
-async function warm(stage: Stage, chain: Chain, seconds: number): Promise<void> {
-  if (chain.kind !== 'http' || chain.pids.length === 0) return;
-  await saturate(stage, chain, { connections: 32, seconds: chain.peer === 'weft' ? seconds : Math.min(seconds, 3) });
+async function warm(stage: Stage, chain: Chain, row: Row, o: Options): Promise<void> {
+  if (chain.pids.length === 0) return;
+  const seconds = chain.peer === 'weft' ? o.warmSeconds : Math.min(o.warmSeconds, 3);
+  if (chain.kind === 'http') await saturate(stage, chain, { connections: 32, seconds });
+  else await row.measure({ stage, chain, seconds, quick: o.quick });
 }
 
 async function runRow(stage: Stage, row: Row, o: Options, chains: ReadonlyMap<string, Chain>): Promise<RowResult> {
@@ -87,7 +89,7 @@ async function runRow(stage: Stage, row: Row, o: Options, chains: ReadonlyMap<st
       }
     }
   }
-  return { row, samples };
+  return { row, samples: row.derive ? row.derive(samples) : samples };
 }
 
 /** All rows of one kind: their chains are started once, except where a row wants its own. */
@@ -105,7 +107,7 @@ async function runKind(
   for (const peer of o.peers.filter((p) => shared.some((r) => peersOf(r, o).includes(p)))) {
     const chain = await peer.start(stage, kind);
     chains.set(peer.name, chain);
-    await warm(stage, chain, o.warmSeconds);
+    await warm(stage, chain, shared[0]!, o);
   }
   for (const row of shared) done(await runRow(stage, row, o, chains));
   for (const chain of chains.values()) await chain.stop();

@@ -9,6 +9,7 @@ export interface Saturation {
   /** CPU of both proxies together. */
   cpuUsPerRequest: number;
   perSecond: number;
+  bytesPerSecond: number;
   bytesPerCpuSecond: number;
   p50Ms: number;
   p99Ms: number;
@@ -40,6 +41,7 @@ export async function saturate(
   return {
     cpuUsPerRequest: used / requests,
     perSecond: requests / seconds,
+    bytesPerSecond: bytes / seconds,
     bytesPerCpuSecond: bytes / (used / 1e6),
     p50Ms: p50 / 1000,
     p99Ms: p99 / 1000,

@@ -1,4 +1,9 @@
+import { bytesRows } from './bytes.ts';
 import { chainRows } from './chain.ts';
+import { connections } from './connections.ts';
+import { grpc } from './grpc.ts';
+import { rateRows } from './rate.ts';
 import type { Row } from './row.ts';
 
-export const rows: readonly Row[] = [...chainRows];
+/** In the order of the report. */
+export const rows: readonly Row[] = [...chainRows, ...rateRows, grpc, ...bytesRows, connections];

@@ -32,6 +32,8 @@ export interface Row {
   /** True: every round gets a chain that was just started, and is the only one. */
   fresh?: boolean;
   measure(run: Run): Promise<Sample>;
+  /** Adds figures that come of several peers' samples. */
+  derive?(samples: ReadonlyMap<string, readonly Sample[]>): Map<string, Sample[]>;
 }
 
 export const cpuFigure: Figure = { key: 'cpu', unit: 'µs CPU/request', digits: 1 };

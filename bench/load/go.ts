@@ -1,0 +1,99 @@
+/** The load program of bench/load/go: compiled when it is first needed, run on the load's core. */
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { have } from '../../conformance/install.ts';
+import { cpuUs } from '../measure.ts';
+import type { Chain, Stage } from '../stage.ts';
+
+const source = path.join(import.meta.dirname, 'go');
+const program = path.join(import.meta.dirname, '../../node_modules/.cache/weft/bench/load');
+
+/** What the program says of a run. Latencies are of requests that were answered. */
+export interface LoadResult {
+  requests: number;
+  errors: number;
+  bytes: number;
+  seconds: number;
+  p50Ms: number;
+  p90Ms: number;
+  p99Ms: number;
+  maxMs: number;
+  firstError?: string;
+}
+
+let built = false;
+
+/** The program's path. Throws where Go is missing. */
+export function loadProgram(): string {
+  if (built) return program;
+  if (!have('go')) throw new Error('Go is missing: apt-get install golang-go (1.25 or newer), or from https://go.dev');
+  execFileSync('go', ['build', '-o', program, '.'], { cwd: source, stdio: ['ignore', 'inherit', 'inherit'] });
+  built = true;
+  return program;
+}
+
+export interface Loaded extends LoadResult {
+  /** CPU that both proxies used meanwhile, µs. */
+  cpuUs: number;
+}
+
+/** Runs one load to its end. Throws where anything failed. */
+export async function load(
+  stage: Stage,
+  chain: Chain,
+  command: string,
+  flags: Record<string, string | number>,
+): Promise<Loaded> {
+  const [file, ...args] = loadArgs(stage, chain, command, flags);
+  const before = cpuUs(chain.pids);
+  const { stdout } = await promisify(execFile)(file!, args);
+  return checked(chain, { ...(JSON.parse(stdout) as LoadResult), cpuUs: cpuUs(chain.pids) - before });
+}
+
+/**
+ * Like `load`, for a load that first opens everything and says so with a line of its own: CPU is counted from there on, and
+ * `opened` is called there.
+ */
+export async function loadAfterOpening(
+  stage: Stage,
+  chain: Chain,
+  command: string,
+  flags: Record<string, string | number>,
+  opened: () => void,
+): Promise<Loaded> {
+  const [file, ...args] = loadArgs(stage, chain, command, flags);
+  const child = spawn(file!, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let before: number | undefined;
+  let last = '';
+  let rest = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    const parts = (rest + chunk.toString()).split('\n');
+    rest = parts.pop()!;
+    for (const line of parts) {
+      if (before === undefined) {
+        before = cpuUs(chain.pids);
+        opened();
+      } else last = line;
+    }
+  });
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  if (code !== 0 || last === '' || before === undefined) throw new Error(`${chain.peer}: the load ended with ${code}`);
+  return checked(chain, { ...(JSON.parse(last) as LoadResult), cpuUs: cpuUs(chain.pids) - before });
+}
+
+function loadArgs(stage: Stage, chain: Chain, command: string, flags: Record<string, string | number>): string[] {
+  const given = Object.entries(flags).flatMap(([name, value]) => [`-${name}`, String(value)]);
+  return stage.on('load', [loadProgram(), command, '-address', `${chain.host}:${chain.port}`, ...given]);
+}
+
+/** A figure of failures says nothing. */
+function checked(chain: Chain, result: Loaded): Loaded {
+  const { requests, errors, firstError } = result;
+  if (errors > 0 || requests === 0)
+    throw new Error(`${chain.peer}: ${errors} failed, ${requests} answered${firstError ? `: ${firstError}` : ''}`);
+  return result;
+}

@@ -2,7 +2,7 @@
 # Installs what the mesh's transparent capture and its tests use from Debian. Run as root; nothing to do when all is there.
 set -eu
 missing=
-for pair in nft:nftables ip:iproute2 tcpdump:tcpdump setpriv:util-linux curl:curl; do
+for pair in nft:nftables ip:iproute2 tcpdump:tcpdump setpriv:util-linux curl:curl openssl:openssl; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || missing="$missing ${pair#*:}"
 done
 [ -n "$missing" ] || exit 0

@@ -227,12 +227,20 @@ class Analysis {
     if (this.#model.peerAuthentications.some((p) => !this.#ok(p))) return;
     const blocks = [rule.trafficPolicy, ...rule.subsets.map((s) => s.trafficPolicy)];
     for (const [i, policy] of blocks.entries()) {
-      if (policy?.tlsMode === 'DISABLE')
-        this.#strictMeetsDisable(rule, policy.field, pattern, rule.subsets[i - 1]?.labels);
+      if (policy?.tlsMode && policy.tlsMode !== 'ISTIO_MUTUAL')
+        this.#strictMeets(
+          policy.tlsMode === 'DISABLE' ? 'plaintext' : 'TLS of their own',
+          rule,
+          policy.field,
+          pattern,
+          rule.subsets[i - 1]?.labels,
+        );
     }
   }
 
-  #strictMeetsDisable(
+  /** A port that takes the mesh's TLS alone, and clients that are told to send it `what`. */
+  #strictMeets(
+    what: string,
     rule: DestinationRuleModel,
     field: string,
     pattern: string,
@@ -249,7 +257,7 @@ class Analysis {
           if (mtls?.mode !== 'STRICT' || !mtls.policy) continue;
           const { policy } = mtls;
           const where = `${policy.namespace}/${policy.name} (${policy.source.file}:${policy.source.line})`;
-          const message = `clients would send plaintext to ${process.name}, whose port ${target} is STRICT by the PeerAuthentication ${where}`;
+          const message = `clients would send ${what} to ${process.name}, whose port ${target} is STRICT by the PeerAuthentication ${where}`;
           this.#report(rule, 'WEFT-MTLS-CONFLICT', message, `${field}.tls.mode`);
           return;
         }

@@ -114,6 +114,56 @@ test('every mistake is refused with its code and field', () => {
       'spec.trafficPolicy.tls.mode',
       /STRICT/,
     ],
+    [
+      doc(
+        'DestinationRule',
+        '{host: a, trafficPolicy: {tls: {mode: MUTUAL, clientCertificate: /c.pem}}}',
+        'networking.istio.io/v1',
+      ),
+      'WEFT-FIELD',
+      'spec.trafficPolicy.tls.privateKey',
+      /MUTUAL needs it/,
+    ],
+    [
+      doc(
+        'DestinationRule',
+        '{host: a, trafficPolicy: {tls: {mode: SIMPLE, clientCertificate: /c.pem}}}',
+        'networking.istio.io/v1',
+      ),
+      'WEFT-VALUE',
+      'spec.trafficPolicy.tls.clientCertificate',
+      /for the mode MUTUAL/,
+    ],
+    [
+      doc(
+        'DestinationRule',
+        '{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL, sni: x.example.com}}}',
+        'networking.istio.io/v1',
+      ),
+      'WEFT-VALUE',
+      'spec.trafficPolicy.tls.sni',
+      /SIMPLE and MUTUAL/,
+    ],
+    [
+      doc(
+        'DestinationRule',
+        '{host: a, trafficPolicy: {tls: {mode: SIMPLE, caCertificates: ca.pem}}}',
+        'networking.istio.io/v1',
+      ),
+      'WEFT-VALUE',
+      'spec.trafficPolicy.tls.caCertificates',
+      /absolute path/,
+    ],
+    [
+      doc(
+        'DestinationRule',
+        '{host: a, trafficPolicy: {tls: {mode: SIMPLE, insecureSkipVerify: true, subjectAltNames: [x]}}}',
+        'networking.istio.io/v1',
+      ),
+      'WEFT-VALUE',
+      'spec.trafficPolicy.tls.subjectAltNames',
+      /insecureSkipVerify/,
+    ],
     [doc('AuthorizationPolicy', '{action: DENY}', 'security.istio.io/v1'), 'WEFT-VALUE', 'spec.rules', /DENY/],
     [
       doc('Service', '{selector: {app: nobody}, ports: [{port: 80}]}', 'v1'),

@@ -9,6 +9,8 @@ import {
   type OutlierDetection,
   OutlierDetectionSchema,
   outboundClusterName,
+  type TlsOrigination,
+  TlsOriginationSchema,
 } from '@weft/plan';
 import { hostCovers, hostSpecificity, resolveHost, serviceHost } from './hosts.ts';
 import type { RefTable } from './refs.ts';
@@ -20,6 +22,7 @@ import type {
   ServiceModel,
   ServicePortModel,
   SubsetModel,
+  TlsOriginationModel,
   TrafficPolicyModel,
 } from './types.ts';
 
@@ -71,6 +74,13 @@ const LB = {
   RANDOM: LbPolicy.RANDOM,
 };
 
+const TLS = {
+  DISABLE: ClientTls.DISABLE,
+  ISTIO_MUTUAL: ClientTls.ISTIO_MUTUAL,
+  SIMPLE: ClientTls.SIMPLE,
+  MUTUAL: ClientTls.MUTUAL,
+};
+
 /** The default cluster of a service port, and one for each subset. */
 export function compileClusters(
   model: Model,
@@ -106,17 +116,18 @@ export function compileClusters(
         ? outlierOf(outlier.policy.outlierDetection, refs.use(outlier.rule, `${outlier.policy.field}.outlierDetection`))
         : undefined,
       pool: poolOf(pool),
-      tls: tls
-        ? tls.policy.tlsMode === 'DISABLE'
-          ? ClientTls.DISABLE
-          : ClientTls.ISTIO_MUTUAL
-        : ClientTls.UNSPECIFIED,
+      tls: tls?.policy.tlsMode ? TLS[tls.policy.tlsMode] : ClientTls.UNSPECIFIED,
       tlsRef: tls ? refs.use(tls.rule, `${tls.policy.field}.tls.mode`) : '',
       serviceName: service.name,
       serviceNamespace: service.namespace,
+      origination: tls?.policy.origination ? originationOf(tls.policy.origination) : undefined,
     });
   };
   return [make(undefined), ...effective.subsets.map(make)];
+}
+
+function originationOf(o: TlsOriginationModel): TlsOrigination {
+  return create(TlsOriginationSchema, { ...o, subjectAltNames: [...o.subjectAltNames] });
 }
 
 /** A block with no fields means Istio's defaults. */

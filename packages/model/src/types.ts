@@ -210,12 +210,24 @@ export interface ConnectionPoolModel {
 
 export type LoadBalancerName = 'LEAST_REQUEST' | 'ROUND_ROBIN' | 'RANDOM';
 
+/** TLS that the client's proxy begins (`tls.mode` SIMPLE or MUTUAL). Files are absolute paths, read by the proxy. */
+export interface TlsOriginationModel {
+  readonly sni: string; // '': the host
+  readonly subjectAltNames: readonly string[]; // empty: the SNI
+  readonly caCertificates: string; // '': the system's
+  readonly clientCertificate: string;
+  readonly privateKey: string;
+  readonly insecureSkipVerify: boolean;
+}
+
 export interface TrafficPolicyModel {
   readonly field: string;
   readonly loadBalancer: LoadBalancerName | undefined;
   readonly connectionPool: ConnectionPoolModel | undefined;
   readonly outlierDetection: OutlierDetectionModel | undefined;
-  readonly tlsMode: 'DISABLE' | 'ISTIO_MUTUAL' | undefined;
+  readonly tlsMode: 'DISABLE' | 'ISTIO_MUTUAL' | 'SIMPLE' | 'MUTUAL' | undefined;
+  /** With SIMPLE and MUTUAL. */
+  readonly origination: TlsOriginationModel | undefined;
 }
 
 export interface SubsetModel {

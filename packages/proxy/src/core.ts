@@ -9,6 +9,7 @@ import { type ProxyLimits, wireLimits } from './limits.ts';
 import type { Links } from './link/client.ts';
 import { encodeSource, selfPeer } from './link/source.ts';
 import type { Connector } from './net/dial.ts';
+import { Originators } from './net/originate.ts';
 import type { Ticker, Ticking, TimerWheel } from './net/timers.ts';
 import { type Observer, type PeerInfo, type ServiceInfo, unknownPeer } from './observe/types.ts';
 import type { Upstreams } from './upstream/upstreams.ts';
@@ -49,6 +50,7 @@ export class Core {
   connections = 0;
   links!: Links;
   upstreams!: Upstreams;
+  readonly originators: Originators;
   snapshot: Snapshot | undefined;
   epoch = 0n;
   self: PeerInfo = unknownPeer();
@@ -68,6 +70,7 @@ export class Core {
     this.ids = options.ids;
     this.nowMs = options.nowMs;
     this.wallMs = options.wallMs;
+    this.originators = new Originators(options.nowMs);
     this.limits = options.limits;
     this.wireLimits = wireLimits(options.limits);
     this.ticker.add({ tick: (now) => this.#tickExchanges(now) });

@@ -5,12 +5,31 @@ import type {
   LoadBalancerName,
   OutlierDetectionModel,
   SubsetModel,
+  TlsOriginationModel,
   TrafficPolicyModel,
 } from '@weft/model';
-import type { ObjectSchema } from '../schema.ts';
-import { bool, checkHost, type Kind, labels, labelsOf, type Plain, percent, portName, uint32 } from './common.ts';
+import type { ObjectSchema, Schema } from '../schema.ts';
+import {
+  bool,
+  checkHost,
+  type FieldReport,
+  type Kind,
+  labels,
+  labelsOf,
+  nonEmpty,
+  type Plain,
+  percent,
+  portName,
+  uint32,
+} from './common.ts';
 
 export const NETWORKING = ['networking.istio.io/v1', 'networking.istio.io/v1beta1', 'networking.istio.io/v1alpha3'];
+
+/** Read by the proxy, whose working folder is nobody's business. */
+const file: Schema = {
+  t: 'string',
+  check: (v) => (v.startsWith('/') && !v.includes('\0') ? undefined : 'it is an absolute path, as the proxy sees it'),
+};
 
 const trafficPolicy: ObjectSchema = {
   t: 'object',
@@ -71,26 +90,16 @@ const trafficPolicy: ObjectSchema = {
     tls: {
       t: 'object',
       fields: {
-        mode: {
-          t: 'string',
-          check: (v) => {
-            if (v === 'SIMPLE' || v === 'MUTUAL')
-              return 'TLS by the client proxy to outside servers is not supported yet';
-            return v === 'DISABLE' || v === 'ISTIO_MUTUAL' ? undefined : 'it may be DISABLE or ISTIO_MUTUAL';
-          },
-        },
+        mode: { t: 'string', enum: ['DISABLE', 'SIMPLE', 'MUTUAL', 'ISTIO_MUTUAL'] },
+        clientCertificate: file,
+        privateKey: file,
+        caCertificates: file,
+        subjectAltNames: { t: 'list', max: 100, of: nonEmpty },
+        sni: { t: 'string', check: (v) => (v.includes('*') ? 'it is one host name' : checkHost(v)) },
+        insecureSkipVerify: bool,
       },
       required: ['mode'],
-      unsupported: [
-        'clientCertificate',
-        'privateKey',
-        'caCertificates',
-        'credentialName',
-        'subjectAltNames',
-        'sni',
-        'insecureSkipVerify',
-        'caCrl',
-      ],
+      unsupported: ['credentialName', 'caCrl'],
     },
   },
   unsupported: ['portLevelSettings', 'tunnel', 'proxyProtocol', 'retryBudget'],
@@ -126,19 +135,19 @@ export const destinationRuleKind: Kind<DestinationRuleModel> = {
         field,
         name: s.name,
         labels: labelsOf(s.labels),
-        trafficPolicy: policyOf(s.trafficPolicy, `${field}.trafficPolicy`),
+        trafficPolicy: policyOf(s.trafficPolicy, `${field}.trafficPolicy`, report),
       });
     }
     return {
       ...resource,
       host: spec.host ?? '',
-      trafficPolicy: policyOf(spec.trafficPolicy, 'spec.trafficPolicy'),
+      trafficPolicy: policyOf(spec.trafficPolicy, 'spec.trafficPolicy', report),
       subsets,
     };
   },
 };
 
-function policyOf(p: Plain | undefined, field: string): TrafficPolicyModel | undefined {
+function policyOf(p: Plain | undefined, field: string, report: FieldReport): TrafficPolicyModel | undefined {
   if (!p) return undefined;
   const simple = p.loadBalancer?.simple;
   let loadBalancer: LoadBalancerName | undefined;
@@ -151,6 +160,43 @@ function policyOf(p: Plain | undefined, field: string): TrafficPolicyModel | und
     connectionPool: p.connectionPool ? poolOf(p.connectionPool) : undefined,
     outlierDetection: p.outlierDetection ? outlierOf(p.outlierDetection) : undefined,
     tlsMode: p.tls?.mode,
+    origination: p.tls ? originationOf(p.tls, `${field}.tls`, report) : undefined,
+  };
+}
+
+const ORIGINATION = [
+  'clientCertificate',
+  'privateKey',
+  'caCertificates',
+  'subjectAltNames',
+  'sni',
+  'insecureSkipVerify',
+];
+
+function originationOf(t: Plain, field: string, report: FieldReport): TlsOriginationModel | undefined {
+  if (t.mode !== 'SIMPLE' && t.mode !== 'MUTUAL') {
+    for (const name of ORIGINATION) {
+      if (t[name] === undefined) continue;
+      report('WEFT-VALUE', `it is for the modes SIMPLE and MUTUAL; the mode is ${t.mode}`, `${field}.${name}`);
+    }
+    return undefined;
+  }
+  for (const name of ['clientCertificate', 'privateKey']) {
+    if (t.mode === 'MUTUAL' && !t[name])
+      report('WEFT-FIELD', `is missing: the mode MUTUAL needs it`, `${field}.${name}`);
+    if (t.mode === 'SIMPLE' && t[name]) report('WEFT-VALUE', 'it is for the mode MUTUAL', `${field}.${name}`);
+  }
+  const skip = t.insecureSkipVerify ?? false;
+  if (skip && t.subjectAltNames?.length) {
+    report('WEFT-VALUE', 'may not stand with insecureSkipVerify, which looks at no name', `${field}.subjectAltNames`);
+  }
+  return {
+    sni: t.sni ?? '',
+    subjectAltNames: t.subjectAltNames ?? [],
+    caCertificates: t.caCertificates ?? '',
+    clientCertificate: t.clientCertificate ?? '',
+    privateKey: t.privateKey ?? '',
+    insecureSkipVerify: skip,
   };
 }
 

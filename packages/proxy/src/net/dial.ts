@@ -1,10 +1,14 @@
 /** Opens TCP connections for the data path, with a limit in time and one answer. */
 import { connect as netConnect, type Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import type { Pipe } from './pipe.ts';
 import { SocketPipe } from './socket-output.ts';
 import type { Deadline, Ticker, TimerOwner, TimerWheel } from './timers.ts';
 
-/** Makes a socket that is connecting. Replaced where sockets need a mark or another namespace. */
+/**
+ * Makes a socket that is connecting; a TLS socket is there when its handshake is done. Replaced where sockets need a mark
+ * or another namespace.
+ */
 export type Connector = (host: string, port: number) => Socket;
 
 export const plainConnector: Connector = (host, port) => netConnect({ host, port, allowHalfOpen: true, noDelay: true });
@@ -30,7 +34,7 @@ class Dial implements TimerOwner {
     this.#result = result;
     this.#linger = linger;
     this.#deadline = timers.add(timeoutMs, this);
-    socket.once('connect', this.#connected);
+    socket.once((socket as TLSSocket).encrypted ? 'secureConnect' : 'connect', this.#connected);
     socket.on('error', this.#error);
     socket.once('close', this.#closed);
   }
@@ -49,6 +53,7 @@ class Dial implements TimerOwner {
     this.#done = true;
     this.#deadline.cancel();
     this.#socket.off('connect', this.#connected);
+    this.#socket.off('secureConnect', this.#connected);
     this.#socket.off('close', this.#closed);
   }
   #connected = (): void => {

@@ -1,21 +1,26 @@
-/** How an endpoint is reached: by a mesh link to its proxy, or directly. */
+/** How an endpoint is reached: by a mesh link to its proxy, directly, or directly by TLS that begins here. */
 import type { ClusterView, EndpointView } from '@weft/engine';
 import { ClientTls } from '@weft/plan';
 import type { Head } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
+import type { Connector } from '../net/dial.ts';
 import type { LanePool } from '../upstream/lane.ts';
 
 /** True where this endpoint is to be reached by mTLS through its proxy. */
 export function meshed(cluster: ClusterView, endpoint: EndpointView): boolean {
   const e = endpoint.endpoint;
-  return e.meshPort > 0 && !e.mtlsDisabled && cluster.cluster.tls !== ClientTls.DISABLE;
+  const { tls } = cluster.cluster;
+  return e.meshPort > 0 && !e.mtlsDisabled && (tls === ClientTls.UNSPECIFIED || tls === ClientTls.ISTIO_MUTUAL);
 }
 
 /** Where to ask for a lane to the endpoint. `h2`: what it speaks where no Weft proxy is before it. */
 export function poolFor(core: Core, cluster: ClusterView, endpoint: EndpointView, h2: boolean): LanePool {
   const e = endpoint.endpoint;
-  if (!meshed(cluster, endpoint)) return core.upstreams.pool(e.address, e.port, h2, cluster.pool);
+  if (!meshed(cluster, endpoint)) {
+    const tls = core.originators.of(cluster.cluster);
+    return (tls ? core.upstreams.overTls(tls) : core.upstreams).pool(e.address, e.port, h2, cluster.pool);
+  }
   const pool = core.links.pool(e.address, e.meshPort, e.identity);
   if (cluster.pool?.connectTimeoutMs) pool.connectTimeoutMs = cluster.pool.connectTimeoutMs;
   return pool.lanes(e.port, h2, cluster.pool);
@@ -24,4 +29,10 @@ export function poolFor(core: Core, cluster: ClusterView, endpoint: EndpointView
 /** What a request on a mesh link between two Weft proxies carries beside the application's own headers. */
 export function addMeshHeaders(core: Core, head: Head, endpoint: EndpointView): void {
   head.push(PORT_HEADER, String(endpoint.endpoint.port), SOURCE_HEADER, core.sourceHeader);
+}
+
+/** How an opaque connection to the endpoint is dialled where it does not go by a mesh link. */
+export function connectorFor(core: Core, cluster: ClusterView): Connector {
+  const tls = core.originators.of(cluster.cluster);
+  return tls ? tls.connector(core.options.connector, undefined) : core.options.connector;
 }

@@ -17,9 +17,9 @@ import { PASSTHROUGH_CLUSTER } from '@weft/plan';
 import type { Head } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { openTunnel } from '../link/tunnel.ts';
-import { type DialResult, dialTcp } from '../net/dial.ts';
+import { type Connector, type DialResult, dialTcp } from '../net/dial.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
-import { meshed } from '../outbound/upstream.ts';
+import { connectorFor, meshed } from '../outbound/upstream.ts';
 import { type TcpSession, tcpRecord } from './session.ts';
 import { Splice } from './splice.ts';
 
@@ -81,7 +81,7 @@ export class OutboundTcp {
     if (!view) {
       r.cluster = PASSTHROUGH_CLUSTER;
       r.upstreamHost = `${this.#target.host}:${this.#target.port}`;
-      this.#dial(this.#target.host, this.#target.port, CONNECT_TIMEOUT_MS);
+      this.#dial(this.#core.options.connector, this.#target.host, this.#target.port, CONNECT_TIMEOUT_MS);
       return;
     }
     r.service = this.#core.serviceOf(view);
@@ -128,15 +128,15 @@ export class OutboundTcp {
     r.mtls = meshed(cluster, picked);
     const timeoutMs = cluster.pool?.connectTimeoutMs || CONNECT_TIMEOUT_MS;
     if (!r.mtls) {
-      this.#dial(e.address, e.port, timeoutMs);
+      this.#dial(connectorFor(this.#core, cluster), e.address, e.port, timeoutMs);
       return;
     }
     const links = this.#core.links.pool(e.address, e.meshPort, e.identity);
     openTunnel(links, e.address, e.port, this.#core.sourceHeader, timeoutMs, this.#core.timers, this.#result);
   }
 
-  #dial(host: string, port: number, timeoutMs: number): void {
-    dialTcp(this.#core.options.connector, host, port, timeoutMs, this.#core.timers, this.#result);
+  #dial(connector: Connector, host: string, port: number, timeoutMs: number): void {
+    dialTcp(connector, host, port, timeoutMs, this.#core.timers, this.#result);
   }
 
   readonly #result: DialResult = {

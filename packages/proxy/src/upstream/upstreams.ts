@@ -1,5 +1,6 @@
-/** All plaintext upstreams of a proxy: its own application, and destinations without a proxy. */
+/** All upstreams that are no mesh links: the proxy's own application, destinations without a proxy, TLS begun here. */
 import { type Connector, type Dialer, dialTcp } from '../net/dial.ts';
+import type { Originator } from '../net/originate.ts';
 import { defaultPoolSettings, Http1Pool, type PoolDeps, type PoolSettings } from './http1-pool.ts';
 import { Http2Pool } from './http2-pool.ts';
 import type { LanePool } from './lane.ts';
@@ -36,9 +37,21 @@ export interface UpstreamDeps extends PoolDeps {
 export class Upstreams {
   #deps: UpstreamDeps;
   #byHost = new Map<string, Map<number, Entry>>();
+  /** Connections that begin with TLS, by whose it is. */
+  #byTls = new Map<Originator, Upstreams>();
+  #tls: Originator | undefined;
 
-  constructor(deps: UpstreamDeps) {
+  /** `tls`: every connection begins with it. */
+  constructor(deps: UpstreamDeps, tls?: Originator) {
     this.#deps = deps;
+    this.#tls = tls;
+  }
+
+  /** The upstreams that are reached by this TLS. */
+  overTls(tls: Originator): Upstreams {
+    let upstreams = this.#byTls.get(tls);
+    if (!upstreams) this.#byTls.set(tls, (upstreams = new Upstreams(this.#deps, tls)));
+    return upstreams;
   }
 
   pool(host: string, port: number, h2: boolean, limits: PoolLimits | undefined): LanePool {
@@ -46,17 +59,19 @@ export class Upstreams {
     if (!ports) this.#byHost.set(host, (ports = new Map()));
     let entry = ports.get(port);
     if (!entry) ports.set(port, (entry = { http1: undefined, http2: undefined }));
-    if (h2) return (entry.http2 ??= new Http2Pool(this.#dialer(host, port), this.#deps, poolSettings(limits)));
-    return (entry.http1 ??= new Http1Pool(this.#dialer(host, port), this.#deps, poolSettings(limits)));
+    if (h2) return (entry.http2 ??= new Http2Pool(this.#dialer(host, port, 'h2'), this.#deps, poolSettings(limits)));
+    return (entry.http1 ??= new Http1Pool(this.#dialer(host, port, 'http/1.1'), this.#deps, poolSettings(limits)));
   }
 
-  #dialer(host: string, port: number): Dialer {
-    const { connector, timers, ticker } = this.#deps;
+  #dialer(host: string, port: number, alpn: string): Dialer {
+    const { timers, ticker } = this.#deps;
+    const connector = this.#tls ? this.#tls.connector(this.#deps.connector, alpn) : this.#deps.connector;
     return (timeoutMs, result) => void dialTcp(connector, host, port, timeoutMs, timers, result, ticker);
   }
 
   get open(): number {
     let n = 0;
+    for (const upstreams of this.#byTls.values()) n += upstreams.open;
     for (const ports of this.#byHost.values())
       for (const e of ports.values()) n += (e.http1?.open ?? 0) + (e.http2?.open ?? 0);
     return n;
@@ -70,5 +85,7 @@ export class Upstreams {
       }
     }
     this.#byHost.clear();
+    for (const upstreams of this.#byTls.values()) upstreams.close();
+    this.#byTls.clear();
   }
 }

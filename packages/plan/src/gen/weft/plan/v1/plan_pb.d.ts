@@ -1515,6 +1515,13 @@ export declare type Cluster = Message<"weft.plan.v1.Cluster"> & {
   serviceNamespace: string;
 
   /**
+   * with CLIENT_TLS_SIMPLE and CLIENT_TLS_MUTUAL
+   *
+   * @generated from field: weft.plan.v1.TlsOrigination origination = 14;
+   */
+  origination?: TlsOrigination | undefined;
+
+  /**
    * @generated from field: weft.plan.v1.ConsistentHash hash = 20;
    */
   hash?: ConsistentHash | undefined;
@@ -1545,6 +1552,55 @@ export declare type Cluster = Message<"weft.plan.v1.Cluster"> & {
  * Use `create(ClusterSchema)` to create a new message.
  */
 export declare const ClusterSchema: GenMessage<Cluster>;
+
+/**
+ * Files are paths on the proxy's machine.
+ *
+ * @generated from message weft.plan.v1.TlsOrigination
+ */
+export declare type TlsOrigination = Message<"weft.plan.v1.TlsOrigination"> & {
+  /**
+   * empty: the cluster's host
+   *
+   * @generated from field: string sni = 1;
+   */
+  sni: string;
+
+  /**
+   * empty: the SNI
+   *
+   * @generated from field: repeated string subject_alt_names = 2;
+   */
+  subjectAltNames: string[];
+
+  /**
+   * empty: the system's
+   *
+   * @generated from field: string ca_certificates = 3;
+   */
+  caCertificates: string;
+
+  /**
+   * @generated from field: string client_certificate = 4;
+   */
+  clientCertificate: string;
+
+  /**
+   * @generated from field: string private_key = 5;
+   */
+  privateKey: string;
+
+  /**
+   * @generated from field: bool insecure_skip_verify = 6;
+   */
+  insecureSkipVerify: boolean;
+};
+
+/**
+ * Describes the message weft.plan.v1.TlsOrigination.
+ * Use `create(TlsOriginationSchema)` to create a new message.
+ */
+export declare const TlsOriginationSchema: GenMessage<TlsOrigination>;
 
 /**
  * @generated from message weft.plan.v1.OutlierDetection
@@ -1972,6 +2028,20 @@ export enum ClientTls {
    * @generated from enum value: CLIENT_TLS_ISTIO_MUTUAL = 2;
    */
   ISTIO_MUTUAL = 2,
+
+  /**
+   * TLS to the application itself, never by its proxy
+   *
+   * @generated from enum value: CLIENT_TLS_SIMPLE = 3;
+   */
+  SIMPLE = 3,
+
+  /**
+   * the same with a client certificate
+   *
+   * @generated from enum value: CLIENT_TLS_MUTUAL = 4;
+   */
+  MUTUAL = 4,
 }
 
 /**

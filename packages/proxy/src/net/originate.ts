@@ -1,0 +1,152 @@
+/** TLS that a proxy begins for its application: DestinationRule `tls.mode` SIMPLE and MUTUAL (features: P10). */
+import { X509Certificate } from 'node:crypto';
+import { readFileSync, statSync } from 'node:fs';
+import { isIP } from 'node:net';
+import {
+  checkServerIdentity,
+  createSecureContext,
+  getCACertificates,
+  type PeerCertificate,
+  type SecureContext,
+  connect as tlsConnect,
+} from 'node:tls';
+import { WeftError } from '@weft/base';
+import type { Cluster, TlsOrigination } from '@weft/plan';
+import type { Connector } from './dial.ts';
+
+/** How often the files are looked at for a change, at most; a certificate that was replaced is used by new connections. */
+const LOOK_MS = 2000;
+
+/** The TLS of one cluster. Two clusters with the same settings and host share one. */
+export class Originator {
+  readonly #settings: TlsOrigination;
+  readonly #serverName: string;
+  readonly #nowMs: () => number;
+  #context: SecureContext | undefined;
+  #lookedMs = 0;
+  #state = '';
+
+  constructor(settings: TlsOrigination, host: string, nowMs: () => number) {
+    this.#settings = settings;
+    this.#serverName = settings.sni || host;
+    this.#nowMs = nowMs;
+  }
+
+  /** Wraps a connector. `alpn` undefined: none is offered (opaque TCP). Throws as the files cannot be read. */
+  connector(plain: Connector, alpn: string | undefined): Connector {
+    return (host, port) => {
+      const secureContext = this.#contextNow();
+      const raw = plain(host, port);
+      const socket = tlsConnect({
+        socket: raw,
+        secureContext,
+        servername: isIP(this.#serverName) ? '' : this.#serverName,
+        ALPNProtocols: alpn ? [alpn] : undefined,
+        rejectUnauthorized: !this.#settings.insecureSkipVerify,
+        checkServerIdentity: this.#check,
+      });
+      raw.on('error', (error) => socket.destroy(error));
+      return socket;
+    };
+  }
+
+  #check = (_name: string, certificate: PeerCertificate): Error | undefined => {
+    const names = this.#settings.subjectAltNames;
+    if (names.length === 0) return checkServerIdentity(this.#serverName, certificate);
+    if (names.some((name) => hasName(new X509Certificate(certificate.raw), name))) return undefined;
+    const error: Error & { code?: string } = new Error(`the server's certificate has none of ${names.join(', ')}`);
+    error.code = 'ERR_TLS_CERT_ALTNAME_INVALID';
+    return error;
+  };
+
+  #contextNow(): SecureContext {
+    const now = this.#nowMs();
+    if (this.#context && now - this.#lookedMs < LOOK_MS) return this.#context;
+    this.#lookedMs = now;
+    const { caCertificates, clientCertificate, privateKey } = this.#settings;
+    const state = [caCertificates, clientCertificate, privateKey].map(changed).join();
+    if (this.#context && state === this.#state) return this.#context;
+    try {
+      this.#context = createSecureContext({
+        ca: caCertificates ? read(caCertificates) : systemRoots(),
+        cert: clientCertificate ? read(clientCertificate) : undefined,
+        key: privateKey ? read(privateKey) : undefined,
+        minVersion: 'TLSv1.2',
+      });
+      this.#state = state;
+    } catch (error) {
+      // Half of a replacement: what was good before still is.
+      if (!this.#context) throw error;
+    }
+    return this.#context;
+  }
+}
+
+/** Finds the originator of a cluster; undefined where its connections are not to begin TLS. */
+export class Originators {
+  readonly #nowMs: () => number;
+  readonly #byCluster = new WeakMap<Cluster, Originator>();
+  readonly #bySettings = new Map<string, Originator>();
+
+  constructor(nowMs: () => number) {
+    this.#nowMs = nowMs;
+  }
+
+  of(cluster: Cluster): Originator | undefined {
+    const settings = cluster.origination;
+    if (!settings) return undefined;
+    let found = this.#byCluster.get(cluster);
+    if (!found) {
+      // Once per part of a plan: a part that comes anew with the same settings keeps its connections.
+      const { sni, subjectAltNames, caCertificates, clientCertificate, privateKey, insecureSkipVerify } = settings;
+      const files = [caCertificates, clientCertificate, privateKey];
+      const key = JSON.stringify([cluster.host, sni, subjectAltNames, files, insecureSkipVerify]);
+      found = this.#bySettings.get(key) ?? new Originator(settings, cluster.host, this.#nowMs);
+      this.#bySettings.set(key, found);
+      this.#byCluster.set(cluster, found);
+    }
+    return found;
+  }
+}
+
+function read(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    throw new WeftError('proxy.tls_file', `cannot read ${path} (${why}): it must be readable to the proxy's user`);
+  }
+}
+
+function changed(path: string): string {
+  if (path === '') return '';
+  const at = statSync(path, { throwIfNoEntry: false });
+  return at ? `${at.mtimeMs}.${at.size}.${at.ino}` : 'none';
+}
+
+let roots: string[] | undefined;
+
+/** What the machine trusts; where it says nothing, what comes with the runtime. */
+function systemRoots(): string[] {
+  if (!roots) {
+    const own = getCACertificates('system');
+    roots = own.length > 0 ? own : getCACertificates('bundled');
+  }
+  return roots;
+}
+
+/** A DNS name (a certificate's wildcard covers one label), an IP address or a URI. */
+function hasName(certificate: X509Certificate, name: string): boolean {
+  if (name.includes('://')) return uriNames(certificate).includes(name);
+  if (isIP(name)) return certificate.checkIP(name) !== undefined;
+  return certificate.checkHost(name, { subject: 'never' }) !== undefined;
+}
+
+/** Values that could be taken for several are printed in quotes, as JSON. */
+function uriNames(certificate: X509Certificate): string[] {
+  const names: string[] = [];
+  for (const [, value] of (certificate.subjectAltName ?? '').matchAll(/(?:^|, )URI:("(?:[^"\\]|\\.)*"|[^,]*)/g)) {
+    names.push(value.startsWith('"') ? (JSON.parse(value) as string) : value);
+  }
+  return names;
+}

@@ -13,6 +13,8 @@ interface Libc {
   prctl(option: number, argument: bigint, a: bigint, b: bigint, c: bigint): number;
   setns(fd: number, kind: number): number;
   getppid(): number;
+  /** glibc alone has it. */
+  mallocTrim: ((keep: number) => number) | undefined;
   errno(): number;
 }
 
@@ -50,9 +52,30 @@ function libc(): Libc {
     prctl: c.func('int prctl(int, uint64_t, uint64_t, uint64_t, uint64_t)') as Libc['prctl'],
     setns: c.func('int setns(int, int)'),
     getppid: c.func('int getppid()'),
+    mallocTrim: optional(() => c.func('int malloc_trim(size_t)')),
     errno: () => koffi.errno(),
   };
   return loaded;
+}
+
+function optional<T>(load: () => T): T | undefined {
+  try {
+    return load();
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Gives back to the kernel what malloc keeps of freed memory: after a burst that can be most of a process, and the limit
+ * of a cgroup counts it. False where the C library or the platform has no such call. Takes some milliseconds.
+ */
+export function trimMemory(): boolean {
+  try {
+    return libc().mallocTrim?.(0) !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 /** Loads the library now: before privileges are dropped, and not during the first connection. */

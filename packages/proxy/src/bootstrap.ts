@@ -94,6 +94,18 @@ export function readBootstrap(path: string): Bootstrap {
       throw invalid(path, name, 'must be a positive number');
   }
   readLimits(b.limits, path);
+  const given = process.env.WEFT_PROXY_LIMITS;
+  if (given) {
+    let own: unknown;
+    try {
+      own = JSON.parse(given);
+    } catch (cause) {
+      throw new WeftError('bootstrap.invalid', `WEFT_PROXY_LIMITS is no JSON: ${String(cause)}`, { cause });
+    }
+    readLimits(own, 'WEFT_PROXY_LIMITS');
+    b.limits = { ...(b.limits as object | undefined), ...(own as object | undefined) };
+    readLimits(b.limits, 'WEFT_PROXY_LIMITS');
+  }
   return value as Bootstrap;
 }
 

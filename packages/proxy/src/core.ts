@@ -12,6 +12,7 @@ import type { Connector } from './net/dial.ts';
 import { Originators } from './net/originate.ts';
 import type { Ticker, Ticking, TimerWheel } from './net/timers.ts';
 import { type Observer, type PeerInfo, type ServiceInfo, unknownPeer } from './observe/types.ts';
+import type { Holder, Overload } from './overload/overload.ts';
 import type { Upstreams } from './upstream/upstreams.ts';
 
 export interface CoreOptions {
@@ -31,6 +32,9 @@ export interface CoreOptions {
   limits: ProxyLimits;
 }
 
+/** A request that runs. */
+export interface InFlight extends Ticking, Holder {}
+
 export class Core {
   readonly options: CoreOptions;
   readonly observer: Observer;
@@ -43,14 +47,15 @@ export class Core {
   readonly wallMs: () => number;
   readonly counters: WireCounters;
   readonly limits: ProxyLimits;
-  readonly wireLimits: Partial<WireLimits>;
+  readonly wireLimits: WireLimits;
   /** Requests in flight; each gets the tick by which it sees that nothing moves any more. */
-  readonly exchanges = new Set<Ticking>();
+  readonly exchanges = new Set<InFlight>();
   /** Downstream connections open now. */
   connections = 0;
   links!: Links;
   upstreams!: Upstreams;
   readonly originators: Originators;
+  overload!: Overload;
   snapshot: Snapshot | undefined;
   epoch = 0n;
   self: PeerInfo = unknownPeer();
@@ -85,7 +90,14 @@ export class Core {
       socket.destroy();
       return false;
     }
+    if (this.overload.level === 2) {
+      this.observer.count('overload_connections_refused');
+      socket.on('error', () => {});
+      socket.destroy();
+      return false;
+    }
     this.connections++;
+    this.overload.admitted();
     socket.once('close', this.#disconnected);
     return true;
   }

@@ -20,8 +20,12 @@ import { onSocketError } from './net/socket-output.ts';
 import { Ticker, TimerWheel } from './net/timers.ts';
 import type { Observer } from './observe/types.ts';
 import { OutboundListener } from './outbound/listener.ts';
+import { MemorySensor } from './overload/memory.ts';
+import { Overload, shedLargest } from './overload/overload.ts';
 import type { ProxyCounts } from './state.ts';
 import { Upstreams } from './upstream/upstreams.ts';
+
+const MEMORY_SAMPLE_MS = 250;
 
 export interface DataPlaneOptions {
   address: string;
@@ -47,6 +51,7 @@ export class DataPlane {
   #workload = new Map<number, Server>();
   #identity: Identity | undefined;
   #bound = false;
+  #memoryTimer: NodeJS.Timeout | undefined;
 
   constructor(options: DataPlaneOptions) {
     this.#options = options;
@@ -79,8 +84,9 @@ export class DataPlane {
       sampling: options.sampling ?? 0.01,
       limits: { ...defaultProxyLimits, ...options.limits },
     });
-    const { counters } = this.core;
-    this.core.upstreams = new Upstreams({ connector, timers, ticker, counters, nowMs });
+    const { counters, limits, wireLimits } = this.core;
+    this.core.overload = this.#watchMemory();
+    this.core.upstreams = new Upstreams({ connector, timers, ticker, counters, nowMs, wireLimits });
     this.core.links = new Links({
       connector,
       timers,
@@ -89,6 +95,8 @@ export class DataPlane {
       nowMs,
       wallMs,
       logger,
+      limits,
+      wireLimits,
       identity: () => this.#identity,
     });
     this.outbound = new OutboundListener(this.core, {
@@ -99,6 +107,27 @@ export class DataPlane {
     });
     this.inbound = new InboundListener(this.core, this.outbound.sessions);
     ticker.add({ tick: (now) => this.core.snapshot && sweep(this.core.snapshot, now) });
+  }
+
+  #watchMemory(): Overload {
+    const { core } = this;
+    const sensor = new MemorySensor(core.limits.memoryBytes);
+    const overload = new Overload({
+      limits: core.limits,
+      read: () => sensor.read(),
+      count: core.counters.count,
+      logger: core.logger,
+      nowMs: core.nowMs,
+      goaway: () => {
+        this.outbound.served.drain();
+        this.inbound.served.drain();
+        this.#mesh?.goaway();
+      },
+      shed: (bytes) => shedLargest([...core.exchanges, ...this.outbound.sessions], bytes),
+    });
+    this.#memoryTimer = setInterval(() => overload.sample(), MEMORY_SAMPLE_MS);
+    this.#memoryTimer.unref();
+    return overload;
   }
 
   /** First and every later identity. Links made with the old one are replaced. */
@@ -209,6 +238,7 @@ export class DataPlane {
 
   /** Closes everything now. */
   close(): void {
+    clearInterval(this.#memoryTimer);
     this.outbound.server.close();
     this.#captured?.close();
     for (const server of this.#workload.values()) server.close();

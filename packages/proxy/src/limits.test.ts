@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { defaultProxyLimits, readLimits } from './limits.ts';
+import { defaultWireLimits } from '@weft/wire';
+import { defaultProxyLimits, readLimits, wireLimits } from './limits.ts';
 
 test('limits: defaults, changes, and errors that name the field', () => {
   assert.deepEqual(readLimits(undefined, 'b.json'), defaultProxyLimits);
@@ -9,5 +10,12 @@ test('limits: defaults, changes, and errors that name the field', () => {
   for (const bad of [0, -1, 1.5, '5', null, 2 ** 31]) {
     assert.throws(() => readLimits({ maxRequests: bad }, 'b.json'), /limits\.maxRequests must be a whole number/);
   }
+  assert.equal(readLimits({ continuationFrames: 4 }, 'b.json').continuationFrames, 4, 'a limit of a codec');
+  assert.equal(readLimits({ memoryBytes: 2 ** 40 }, 'b.json').memoryBytes, 2 ** 40);
+  assert.equal(readLimits({ requestTimeoutMs: 0 }, 'b.json').requestTimeoutMs, 0);
+  assert.throws(() => readLimits({ overloadPercent: 101 }, 'b.json'), /from 1 to 100/);
+  assert.throws(() => readLimits({ overloadPercent: 96 }, 'b.json'), /overloadCriticalPercent must not be below/);
+  assert.deepEqual(wireLimits(defaultProxyLimits), defaultWireLimits);
+  assert.equal(wireLimits({ ...defaultProxyLimits, headerBytes: 5 }).headerBytes, 5);
   assert.throws(() => readLimits([], 'b.json'), /limits must be an object/);
 });

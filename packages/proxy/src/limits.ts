@@ -2,18 +2,18 @@
 import { WeftError } from '@weft/base';
 import { defaultWireLimits, type WireLimits } from '@weft/wire';
 
-export interface ProxyLimits {
+/** All names of the codecs' limits (`WireLimits`) are names here too. */
+export interface ProxyLimits extends WireLimits {
   /** Downstream connections of all listeners together, mesh links included. */
   maxConnections: number;
   /** Requests in flight, both directions together. */
   maxRequests: number;
-  headersTimeoutMs: number;
-  /** An HTTP connection without a request. */
-  idleTimeoutMs: number;
   /** A request or response of which nothing passes, either way. */
   streamIdleTimeoutMs: number;
-  /** A finished message whose last bytes are not read. */
-  flushTimeoutMs: number;
+  /** From a request's head to its last byte; 0: no bound (an edge sets one). */
+  requestTimeoutMs: number;
+  /** An opaque connection on which nothing passes. */
+  tcpIdleTimeoutMs: number;
   tlsHandshakeTimeoutMs: number;
   /** How long a connection's first bytes are waited for before it is opaque TCP. */
   detectTimeoutMs: number;
@@ -22,15 +22,23 @@ export interface ProxyLimits {
   /** RST_STREAM frames of one mesh link, at once and then per second. */
   linkResetBurst: number;
   linkResetPerSecond: number;
+  /** A link with streams is asked whether it lives this often, and is given up without an answer after that long. */
+  linkPingEveryMs: number;
+  linkPingTimeoutMs: number;
+  /** What this process may use; 0: what its cgroups allow. */
+  memoryBytes: number;
+  /** Of the memory or of V8's heap: new requests are refused; connections too, and what holds most is reset. */
+  overloadPercent: number;
+  overloadCriticalPercent: number;
 }
 
 export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
+  ...defaultWireLimits,
   maxConnections: 10_000,
   maxRequests: 10_000,
-  headersTimeoutMs: defaultWireLimits.headersTimeoutMs,
-  idleTimeoutMs: defaultWireLimits.idleTimeoutMs,
   streamIdleTimeoutMs: 300_000,
-  flushTimeoutMs: defaultWireLimits.flushTimeoutMs,
+  requestTimeoutMs: 0,
+  tcpIdleTimeoutMs: 3_600_000,
   tlsHandshakeTimeoutMs: 10_000,
   detectTimeoutMs: 10_000,
   mirrorBufferBytes: 1024 * 1024,
@@ -38,6 +46,11 @@ export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   // would cost it the link. It has proved who it is, and each reset is of a request it was allowed to make.
   linkResetBurst: 20_000,
   linkResetPerSecond: 5000,
+  linkPingEveryMs: 10_000,
+  linkPingTimeoutMs: 20_000,
+  memoryBytes: 0,
+  overloadPercent: 90,
+  overloadCriticalPercent: 95,
 });
 
 const LARGEST = 2_147_483_647;
@@ -52,15 +65,21 @@ export function readLimits(given: unknown, where: string): ProxyLimits {
   for (const [name, value] of Object.entries(given)) {
     if (!Object.hasOwn(defaultProxyLimits, name))
       throw invalid(`limits.${name}`, `is not known; known are ${Object.keys(defaultProxyLimits).join(', ')}`);
-    if (!Number.isInteger(value) || value < 1 || value > LARGEST)
-      throw invalid(`limits.${name}`, `must be a whole number from 1 to ${LARGEST}`);
-    limits[name as keyof ProxyLimits] = value;
+    const key = name as keyof ProxyLimits;
+    const least = defaultProxyLimits[key] === 0 ? 0 : 1;
+    const most = name.endsWith('Percent') ? 100 : name.endsWith('Bytes') ? Number.MAX_SAFE_INTEGER : LARGEST;
+    if (!Number.isSafeInteger(value) || value < least || value > most)
+      throw invalid(`limits.${name}`, `must be a whole number from ${least} to ${most}`);
+    limits[key] = value;
   }
+  if (limits.overloadCriticalPercent < limits.overloadPercent)
+    throw invalid('limits.overloadCriticalPercent', `must not be below limits.overloadPercent`);
   return limits;
 }
 
 /** What of them the codecs keep. */
-export function wireLimits(limits: ProxyLimits): Partial<WireLimits> {
-  const { headersTimeoutMs, idleTimeoutMs, flushTimeoutMs } = limits;
-  return { headersTimeoutMs, idleTimeoutMs, flushTimeoutMs };
+export function wireLimits(limits: ProxyLimits): WireLimits {
+  const wire = { ...defaultWireLimits };
+  for (const name of Object.keys(wire) as (keyof WireLimits)[]) wire[name] = limits[name];
+  return wire;
 }

@@ -153,6 +153,7 @@ async function run(b: Bootstrap, logger: Logger): Promise<void> {
         return i && { spiffeId: i.spiffeId, serial: i.serial, notBeforeMs: i.notBeforeMs, notAfterMs: i.notAfterMs };
       },
       counts: () => plane.counts(),
+      overload: () => plane.core.overload,
       endpointStatus: () => endpointStatusOf(store.snapshot),
     },
   });

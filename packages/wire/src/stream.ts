@@ -44,6 +44,8 @@ export interface Stream {
   /** Stops onData (back-pressure: the peer's window is not opened, or the socket is not read). */
   pause(): void;
   resume(): void;
+  /** Bytes that wait here, either way. */
+  readonly buffered: number;
 }
 
 /** Events of one stream. Order: onHead, onData*, (onTrailers)?; `end` true or onTrailers is the last of a direction. */
@@ -73,6 +75,8 @@ export interface Output {
   /** Stop and go on reading (HTTP/1 back-pressure). */
   pauseReading(): void;
   resumeReading(): void;
+  /** Bytes taken that have not left yet. */
+  readonly buffered?: number;
   /** Runs `fn` once at the end of this turn of the loop (setImmediate in the proxy): all frames of a turn leave in one write. */
   defer(fn: () => void): void;
 }

@@ -157,6 +157,21 @@ function registerGauges(state: AdminState, metrics: Registry): void {
   metrics.gauge('weft_proxy_certificate_expiry_seconds', 'End of the certificate, seconds since 1970; 0: none.', () =>
     state.certificate ? Math.floor(state.certificate.notAfterMs / 1000) : 0,
   );
+  metrics.gauge(
+    'weft_proxy_overload_level',
+    '1: new requests are refused for want of memory; 2: connections too.',
+    () => state.overload?.().level ?? 0,
+  );
+  metrics.gauge(
+    'weft_proxy_memory_pressure_ratio',
+    'Memory used, of what the cgroups or the configuration allow; 0: no limit.',
+    () => state.overload?.().reading.memory ?? 0,
+  );
+  metrics.gauge(
+    'weft_proxy_heap_pressure_ratio',
+    'Heap used, of what V8 allows.',
+    () => state.overload?.().reading.heap ?? 0,
+  );
   metrics.gauge('process_resident_memory_bytes', 'Resident memory.', () => process.memoryUsage.rss());
   metrics.gauge('process_cpu_seconds_total', 'CPU time, user and system.', () => {
     const { user, system } = process.cpuUsage();

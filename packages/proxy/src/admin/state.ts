@@ -1,4 +1,5 @@
 import type { Snapshot } from '@weft/engine';
+import type { MemoryReading } from '../overload/memory.ts';
 import type { CertificateView, ProxyState } from '../state.ts';
 
 /** What the balancer thinks of one endpoint now. */
@@ -23,6 +24,8 @@ export interface AdminState
     ProxyState['bootstrap'],
     'mesh' | 'instance' | 'trustDomain' | 'capture' | 'address' | 'probes'
   >;
+  /** How full the memory is, and what follows from it. */
+  overload?(): { readonly level: number; readonly reading: MemoryReading };
   /** Live state of endpoints; absent where there is no balancer. */
   endpointStatus?(): Iterable<EndpointStatus>;
 }

@@ -15,8 +15,8 @@ import {
 } from '@weft/engine';
 import { childTrace, formatTraceparent, newTrace, readTraceContext, writeTraceContext } from '@weft/telemetry';
 import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
-import type { Core } from '../core.ts';
-import type { Deadline, Ticking, TimerOwner } from '../net/timers.ts';
+import type { Core, InFlight } from '../core.ts';
+import type { Deadline, TimerOwner } from '../net/timers.ts';
 import type { EdgeKey, PeerInfo, Reporter, RequestRecord, ServiceInfo } from '../observe/types.ts';
 import type { Lane, UnavailableReason } from '../upstream/lane.ts';
 import { Attempt } from './attempt.ts';
@@ -44,7 +44,7 @@ export interface RequestCopy {
   cut(): void;
 }
 
-export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
+export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   readonly core: Core;
   readonly snapshot: Snapshot;
   readonly down: Stream;
@@ -137,6 +137,11 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
   /** False where too many requests are in flight: this one is answered. */
   protected admit(): boolean {
     const { core } = this;
+    if (core.overload.level > 0) {
+      core.observer.count('overload_requests_refused');
+      this.#overloaded();
+      return false;
+    }
     if (core.exchanges.size >= core.limits.maxRequests) {
       core.observer.count('requests_overflow');
       this.addFlag('UO');
@@ -145,11 +150,59 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
       return false;
     }
     core.exchanges.add(this);
+    core.overload.admitted();
     return true;
+  }
+
+  /** Head, body kept for a retry, and what waits in the streams of both sides. */
+  get heldBytes(): number {
+    let bytes = this.#heldBytes + this.down.buffered + (this.attempt?.stream?.buffered ?? 0);
+    for (const text of this.head) bytes += text.length;
+    return bytes;
+  }
+
+  /** Memory is short, and this exchange is one of those that hold most of it. */
+  shed(): void {
+    if (this.done) {
+      this.core.exchanges.delete(this);
+      this.attempt?.stream?.reset('cancel');
+      this.down.reset('flow');
+      return;
+    }
+    this.core.observer.count('overload_exchanges_reset');
+    this.#giveUp();
+    if (!this.#headSent) {
+      this.#overloaded();
+      return;
+    }
+    this.addFlag('OM');
+    this.details = 'overload';
+    this.down.reset('flow');
+    this.finish();
+  }
+
+  #overloaded(): void {
+    this.addFlag('OM');
+    this.details = 'overload';
+    const extra: Head = ['x-envoy-local-overloaded', 'true'];
+    if (this.httpVersion !== 'HTTP/2') extra.push('connection', 'close');
+    this.reply(503, 'memory is short', extra);
+  }
+
+  /** Lets go of the attempt that runs, with a judgement of nobody. */
+  #giveUp(): void {
+    const attempt = this.attempt;
+    if (attempt && !attempt.abandoned) this.attemptOver(attempt, 0, -1);
+    this.#dropAttempt('cancel');
   }
 
   /** Once a second: gives up what does not move, whoever holds it up. */
   tick(nowMs: number): void {
+    const { requestTimeoutMs } = this.core.limits;
+    if (requestTimeoutMs > 0 && !this.#requestEnded && !this.done && nowMs - this.#startMs >= requestTimeoutMs) {
+      this.#requestTimeout();
+      return;
+    }
     if (this.#active) {
       this.#active = false;
       this.#idleSinceMs = nowMs;
@@ -157,21 +210,32 @@ export abstract class Exchange implements StreamHandler, TimerOwner, Ticking {
     }
     if (nowMs - this.#idleSinceMs < this.core.limits.streamIdleTimeoutMs) return;
     this.core.observer.count('stream_idle_timeout');
-    const attempt = this.attempt;
     if (this.done) {
       this.core.exchanges.delete(this);
-      attempt?.stream?.reset('cancel');
+      this.attempt?.stream?.reset('cancel');
       this.down.reset('timeout');
       return;
     }
-    if (attempt && !attempt.abandoned) this.attemptOver(attempt, 0, -1);
-    this.#dropAttempt('cancel');
+    this.#giveUp();
     this.addFlag('SI');
     this.details = 'stream_idle_timeout';
     if (this.#headSent) {
       this.down.reset('timeout');
       this.finish();
     } else this.reply(this.#requestEnded ? 504 : 408, 'stream timeout');
+  }
+
+  /** The client does not finish its request. Tunnels are no requests that end. */
+  #requestTimeout(): void {
+    if (this.facts.protocol !== '') return;
+    this.core.observer.count('request_timeout');
+    this.#giveUp();
+    this.addFlag('DT');
+    this.details = 'request_overall_timeout';
+    if (this.#headSent) {
+      this.down.reset('timeout');
+      this.finish();
+    } else this.reply(408, 'request timeout');
   }
 
   onData(_stream: Stream, chunk: Uint8Array, end: boolean): void {

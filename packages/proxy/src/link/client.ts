@@ -7,8 +7,9 @@ import type { Socket } from 'node:net';
 import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import type { Logger } from '@weft/base';
 import { clientTlsOptions, type Identity } from '@weft/identity';
-import type { Head, Stream, StreamHandler, WireCounters } from '@weft/wire';
+import type { Head, Stream, StreamHandler, WireCounters, WireLimits } from '@weft/wire';
 import { Http2Connection } from '@weft/wire';
+import type { ProxyLimits } from '../limits.ts';
 import type { Connector } from '../net/dial.ts';
 import { CodecSink } from '../net/pipe.ts';
 import { SocketPipe } from '../net/socket-output.ts';
@@ -22,8 +23,6 @@ export const STREAMS_PER_LINK = 100;
 export const MAX_LINKS = 128;
 const IDLE_EXTRA_MS = 15_000;
 const IDLE_LAST_MS = 300_000;
-const PING_EVERY_MS = 10_000;
-const PING_LIMIT_MS = 20_000;
 /** Renew before a certificate's end by a tenth of what was left at the handshake, within these bounds. */
 const MARGIN_MIN_MS = 2000;
 const MARGIN_MAX_MS = 60_000;
@@ -37,6 +36,8 @@ export interface LinkDeps {
   wallMs: () => number;
   identity: () => Identity | undefined;
   logger: Logger;
+  limits: Pick<ProxyLimits, 'linkPingEveryMs' | 'linkPingTimeoutMs'>;
+  wireLimits: WireLimits;
 }
 
 class Link implements Lane, TimerOwner {
@@ -130,13 +131,13 @@ class Link implements Lane, TimerOwner {
     if (c.open > 0) {
       this.idleSinceMs = nowMs;
       if (this.#pingOpen) {
-        if (nowMs - this.#pingAtMs > PING_LIMIT_MS) {
+        if (nowMs - this.#pingAtMs > this.#deps.limits.linkPingTimeoutMs) {
           this.#deps.counters.count('link_ping_timeout');
           this.#detail = 'ping timeout';
           this.destroy();
           this.#lost('connect');
         }
-      } else if (nowMs - this.#pingAtMs > PING_EVERY_MS) {
+      } else if (nowMs - this.#pingAtMs > this.#deps.limits.linkPingEveryMs) {
         this.#pingAtMs = nowMs;
         this.#pingOpen = true;
         c.ping(() => {
@@ -166,6 +167,7 @@ class Link implements Lane, TimerOwner {
       counters: this.#deps.counters,
       nowMs: this.#deps.nowMs,
       announce: WEFT_SETTINGS,
+      limits: this.#deps.wireLimits,
       onSettings: (peer) => this.#settings(peer),
       onGoaway: () => {
         this.draining = true;

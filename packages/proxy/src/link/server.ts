@@ -75,7 +75,7 @@ export interface LinkServerDeps {
   wallMs: () => number;
   logger: Logger;
   limits: ProxyLimits;
-  wireLimits: Partial<WireLimits>;
+  wireLimits: WireLimits;
   /** Counts a new connection; false where it was refused. */
   admit(socket: Socket): boolean;
   onStream(peer: LinkPeer, stream: Stream, head: Head, end: boolean): StreamHandler;
@@ -131,6 +131,11 @@ export class LinkServer {
 
   drain(): void {
     this.#draining = true;
+    this.goaway();
+  }
+
+  /** The links there are finish what runs and end; new ones are served. */
+  goaway(): void {
     for (const s of this.#open) s.connection.drain();
   }
 

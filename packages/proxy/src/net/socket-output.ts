@@ -116,6 +116,10 @@ export class SocketPipe implements Pipe, Ticking {
     else raw.resetAndDestroy();
   }
 
+  get buffered(): number {
+    return this.#bytes + this.socket.writableLength;
+  }
+
   pauseReading(): void {
     this.socket.pause();
   }

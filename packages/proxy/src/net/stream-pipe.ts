@@ -35,6 +35,9 @@ export class StreamPipe implements Pipe, StreamHandler {
   abort(): void {
     this.#close('connection');
   }
+  get buffered(): number {
+    return this.#stream.buffered;
+  }
   pauseReading(): void {
     if (!this.#gone) this.#stream.pause();
   }

@@ -15,14 +15,14 @@ import {
   releaseRequest,
 } from '@weft/engine';
 import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
-import type { Core } from '../core.ts';
+import type { Core, InFlight } from '../core.ts';
 import type { RequestCopy } from '../http/exchange.ts';
 import { field, setPseudo } from '../http/headers.ts';
-import type { Deadline, Ticking, TimerOwner } from '../net/timers.ts';
+import type { Deadline, TimerOwner } from '../net/timers.ts';
 import type { Asker, InsideTunnels, Lane } from '../upstream/lane.ts';
 import { addMeshHeaders, poolFor } from './upstream.ts';
 
-export class Mirror implements RequestCopy, StreamHandler, Asker, TimerOwner, Ticking {
+export class Mirror implements RequestCopy, StreamHandler, Asker, TimerOwner, InFlight {
   /** It is over: what still comes of the request is not wanted. */
   abandoned = false;
   inside: InsideTunnels | undefined;
@@ -57,7 +57,11 @@ export class Mirror implements RequestCopy, StreamHandler, Asker, TimerOwner, Ti
     const cluster = this.#cluster;
     core.observer.count('mirror_requests');
     // Copies are the first to go where a limit is met.
-    if (core.exchanges.size >= core.limits.maxRequests || (cluster && !acquireRequest(cluster))) {
+    if (
+      core.overload.level > 0 ||
+      core.exchanges.size >= core.limits.maxRequests ||
+      (cluster && !acquireRequest(cluster))
+    ) {
       this.abandoned = true;
       core.observer.count('mirror_dropped');
       return this;
@@ -159,6 +163,14 @@ export class Mirror implements RequestCopy, StreamHandler, Asker, TimerOwner, Ti
   onTimer(): void {
     this.#judge('timeout');
     this.#end('mirror_failed');
+  }
+
+  get heldBytes(): number {
+    return this.#behind;
+  }
+
+  shed(): void {
+    this.#end('mirror_dropped');
   }
 
   tick(nowMs: number): void {

@@ -7,8 +7,8 @@ import type { LinkPeer } from '../link/server.ts';
 import { dialTcp } from '../net/dial.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
 import type { PeerInfo } from '../observe/types.ts';
-import { type TcpSession, tcpRecord } from './session.ts';
-import { Splice } from './splice.ts';
+import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
+import { IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
 
 export interface InboundTcp {
   core: Core;
@@ -68,9 +68,10 @@ export function inboundTcp(t: InboundTcp): void {
   dialTcp(core.options.connector, host, port, inbound.pool?.connectTimeoutMs || 10_000, core.timers, {
     connected: (up) => {
       const { pipe, hold } = t.accept();
-      const session: TcpSession = { destroy: (detail) => splice.destroy(detail) };
+      const session: TcpSession = sessionOf(() => splice);
       t.sessions.add(session);
-      const splice = new Splice(pipe, up, core.ticker, (end) => {
+      const over = (end: SpliceEnd): void => {
+        if (end.broken === 'idle' && end.detail === IDLE_DETAIL) core.observer.count('tcp_idle_timeout');
         t.sessions.delete(session);
         r.bytesIn = end.fromA;
         r.bytesOut = end.fromB;
@@ -78,7 +79,8 @@ export function inboundTcp(t: InboundTcp): void {
         else if (end.broken === 'b') r.flags = 'UC';
         r.details = end.detail;
         close();
-      });
+      };
+      const splice = new Splice(pipe, up, core.ticker, over, core.limits.tcpIdleTimeoutMs);
       up.sink = splice.b;
       if (hold) hold.release(pipe, splice.a);
       else pipe.sink = splice.a;

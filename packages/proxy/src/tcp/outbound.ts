@@ -20,8 +20,8 @@ import { openTunnel } from '../link/tunnel.ts';
 import { type Connector, type DialResult, dialTcp } from '../net/dial.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
 import { connectorFor, meshed } from '../outbound/upstream.ts';
-import { type TcpSession, tcpRecord } from './session.ts';
-import { Splice } from './splice.ts';
+import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
+import { IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
 
 const CONNECT_ATTEMPTS = 3;
 const NO_HEAD: Head = [];
@@ -169,9 +169,11 @@ export class OutboundTcp {
     }
     if (this.#endpoint && this.#cluster) onResult(this.#endpoint, this.#cluster, { status: 200 }, this.#core.nowMs());
     this.#open();
-    const session: TcpSession = { destroy: (detail) => splice.destroy(detail) };
+    const session: TcpSession = sessionOf(() => splice);
     this.#sessions.add(session);
-    const splice = new Splice(this.#down, up, this.#core.ticker, (end) => {
+    const core = this.#core;
+    const over = (end: SpliceEnd): void => {
+      if (end.broken === 'idle' && end.detail === IDLE_DETAIL) core.observer.count('tcp_idle_timeout');
       this.#sessions.delete(session);
       const r = this.#record;
       r.bytesIn = end.fromA;
@@ -180,7 +182,8 @@ export class OutboundTcp {
       else if (end.broken === 'b') r.flags = 'UC';
       r.details = end.detail;
       this.#close();
-    });
+    };
+    const splice = new Splice(this.#down, up, core.ticker, over, core.limits.tcpIdleTimeoutMs);
     up.sink = splice.b;
     this.#hold.release(this.#down, splice.a);
     this.#down.resumeReading();

@@ -1,8 +1,21 @@
 import type { Reporter, TcpRecord } from '../observe/types.ts';
+import type { Holder } from '../overload/overload.ts';
+import type { Splice } from './splice.ts';
 
 /** A running tunnel, so that a drain can wait for it and end it at its deadline. */
-export interface TcpSession {
+export interface TcpSession extends Holder {
   destroy(detail: string): void;
+}
+
+/** The session of a splice. An idle end is counted: it is a limit (LIMITS.md). */
+export function sessionOf(splice: () => Splice): TcpSession {
+  return {
+    get heldBytes() {
+      return splice().heldBytes;
+    },
+    shed: () => splice().destroy('overload'),
+    destroy: (detail) => splice().destroy(detail),
+  };
 }
 
 export function tcpRecord(reporter: Reporter): TcpRecord {

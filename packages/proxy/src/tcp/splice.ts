@@ -2,7 +2,8 @@
 import type { Pipe, PipeSink } from '../net/pipe.ts';
 import type { Ticker, Ticking } from '../net/timers.ts';
 
-export const TCP_IDLE_MS = 3_600_000;
+/** The detail of an end for want of bytes. */
+export const IDLE_DETAIL = 'idle timeout';
 
 export interface SpliceEnd {
   /** Bytes from a to b, and from b to a. */
@@ -55,7 +56,7 @@ export class Splice implements Ticking {
   #onEnd: (end: SpliceEnd) => void;
 
   /** Takes over the sinks of both pipes. Bytes held before must be given with `feed` by the caller. */
-  constructor(a: Pipe, b: Pipe, ticker: Ticker, onEnd: (end: SpliceEnd) => void, idleMs = TCP_IDLE_MS) {
+  constructor(a: Pipe, b: Pipe, ticker: Ticker, onEnd: (end: SpliceEnd) => void, idleMs: number) {
     this.a = new Side(a, this);
     this.b = new Side(b, this);
     this.a.other = this.b;
@@ -64,6 +65,11 @@ export class Splice implements Ticking {
     this.#onEnd = onEnd;
     this.#limitMs = idleMs;
     ticker.add(this);
+  }
+
+  /** Bytes that wait here for the slower side. */
+  get heldBytes(): number {
+    return (this.a.pipe.buffered ?? 0) + (this.b.pipe.buffered ?? 0);
   }
 
   /** Bytes both ways until now. */
@@ -83,7 +89,7 @@ export class Splice implements Ticking {
       return;
     }
     this.#idleMs += passed;
-    if (this.#idleMs >= this.#limitMs) this.#finish('idle', 'idle timeout');
+    if (this.#idleMs >= this.#limitMs) this.#finish('idle', IDLE_DETAIL);
   }
 
   lost(side: Side, detail: string): void {

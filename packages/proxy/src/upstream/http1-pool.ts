@@ -1,5 +1,5 @@
 /** Keep-alive HTTP/1.1 connections to one address: most recently used first, so that a burst's extra ones age out. */
-import type { Head, Stream, StreamHandler, WireCounters } from '@weft/wire';
+import type { Head, Stream, StreamHandler, WireCounters, WireLimits } from '@weft/wire';
 import { Http1Client } from '@weft/wire';
 import type { Dialer } from '../net/dial.ts';
 import { CodecSink, type Pipe } from '../net/pipe.ts';
@@ -28,6 +28,7 @@ export interface PoolDeps {
   ticker: Ticker;
   counters: WireCounters;
   nowMs: () => number;
+  wireLimits: WireLimits;
 }
 
 class Http1Lane implements Lane {
@@ -40,6 +41,7 @@ class Http1Lane implements Lane {
     this.client = new Http1Client({
       output: pipe,
       counters: deps.counters,
+      limits: deps.wireLimits,
       nowMs: deps.nowMs,
       onIdle: () => pool.idle(this),
       onClosed: () => pool.closed(this),

@@ -112,6 +112,7 @@ export class Http2Pool implements LanePool, Ticking {
           role: 'client',
           output: pipe,
           counters: this.#deps.counters,
+          limits: this.#deps.wireLimits,
           nowMs: this.#deps.nowMs,
           onGoaway: () => {
             lane.going = true;

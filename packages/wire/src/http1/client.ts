@@ -88,6 +88,10 @@ export class Http1Client implements Connection, ExchangeOwner {
     return this.stream === undefined ? 0 : 1;
   }
 
+  get buffered(): number {
+    return this.input.size + this.earlyBytes + (this.output.buffered ?? 0);
+  }
+
   /** Can take a request now. */
   get idle(): boolean {
     return this.reading === 'idle' && this.keep;

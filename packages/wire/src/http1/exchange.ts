@@ -8,6 +8,7 @@ export interface ExchangeOwner {
   sendTrailers(fields: Head): void;
   reset(code: ResetCode): void;
   setPaused(paused: boolean): void;
+  readonly buffered: number;
 }
 
 /** One HTTP/1.1 exchange. */
@@ -39,6 +40,10 @@ export class Exchange implements Stream {
 
   reset(code: ResetCode): void {
     this.owner?.reset(code);
+  }
+
+  get buffered(): number {
+    return this.owner?.buffered ?? 0;
   }
 
   pause(): void {

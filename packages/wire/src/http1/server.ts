@@ -101,6 +101,10 @@ export class Http1Server implements Connection, ExchangeOwner {
     return this.stream === undefined ? 0 : 1;
   }
 
+  get buffered(): number {
+    return this.input.size + (this.output.buffered ?? 0);
+  }
+
   receive(chunk: Uint8Array): void {
     if (this.reading === 'closed' || this.reading === 'discard') return;
     this.input.push(asBuffer(chunk));

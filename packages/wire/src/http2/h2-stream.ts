@@ -158,6 +158,10 @@ export class H2Stream implements Stream {
     }
   }
 
+  get buffered(): number {
+    return this.queue.bytes + (this.#held?.bytes ?? 0);
+  }
+
   pause(): void {
     this.#paused = true;
   }

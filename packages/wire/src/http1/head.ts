@@ -339,6 +339,8 @@ export function parseRequestHead(text: string, scheme: string, limits: WireLimit
     const other = version.length === 8 && version.startsWith('HTTP/') && isDigit(version, 5) && isDigit(version, 7);
     throw new Refusal(other && version[6] === '.' ? 505 : 400, 'bad_version', 'not HTTP/1.0 or HTTP/1.1');
   }
+  // RFC 9113 11.6 keeps this method for the preface of HTTP/2; a server may take what follows for its frames.
+  if (method === 'PRI') throw new Refusal(400, 'bad_request_line', 'the method PRI is never used');
   const http10 = version === 'HTTP/1.0';
   const connect = method === 'CONNECT';
   const head: Head = connect

@@ -91,6 +91,7 @@ const table: [string, string, number[], Partial<WireLimits>?][] = [
   ['space behind the version', `GET / HTTP/1.1 \r\n${H}\r\n`, [400]],
   ['space before the method', ` GET / HTTP/1.1\r\n${H}\r\n`, [400]],
   ['bad method', `G(T / HTTP/1.1\r\n${H}\r\n`, [400]],
+  ['the method of the HTTP/2 preface', `PRI / HTTP/1.1\r\n${H}\r\n`, [400]],
   ['HTTP/0.9', 'GET /\r\n\r\n', [400]],
   ['HTTP/2.0 preface', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', [505]],
   ['HTTP/1.2', `GET / HTTP/1.2\r\n${H}\r\n`, [505]],

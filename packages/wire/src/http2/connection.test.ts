@@ -425,6 +425,7 @@ test('malformed requests are reset, the connection goes on', () => {
     ['user info', [':method', 'GET', ':scheme', 'http', ':authority', 'u@a.test', ':path', '/']],
     ['blank value', [...get, 'x', ' y']],
     ['status', [...get.slice(0, 8), ':status', '200']],
+    ['method of the preface', [':method', 'PRI', ...get.slice(2)]],
   ];
   for (const [name, head] of bad) {
     const t = pair();

@@ -138,7 +138,8 @@ export function requestHead(fields: HpackDecoder, facts: HeadFacts, extended: bo
   let authority = pseudo[kind.authority];
   const head: Head = [':method', method ?? ''];
   if (pseudo[kind.status] !== undefined) facts.problem = ':status in a request';
-  if (method === undefined || !isToken(method)) facts.problem = ':method is missing or no token';
+  // RFC 9113 11.6: PRI is the preface's, and no server behind us should have to guess.
+  if (method === undefined || method === 'PRI' || !isToken(method)) facts.problem = ':method is missing or no token';
   facts.isConnect = method === 'CONNECT';
   facts.isHead = method === 'HEAD';
   const tunnel = facts.isConnect && protocol === undefined;

@@ -174,7 +174,7 @@ class Analysis {
     // The rules a client sees depend on its namespace; a subset must be there for clients of the rule's and the service's.
     const host = serviceHost(service, this.#model.domain);
     for (const client of new Set([vs.namespace, service.namespace])) {
-      const effective = destinationRuleFor(this.#model, client, service);
+      const effective = destinationRuleFor(this.#model, { namespace: client, labels: {} }, service);
       const found = effective.subsets.find((s) => s.subset.name === d.subset);
       if (!found) {
         const have = list(

@@ -189,6 +189,6 @@ export function parseDuration(text: string): number | undefined {
   let ms = 0;
   for (const [, n, , unit] of text.matchAll(/(\d+(\.\d+)?)(h|ms|m|s|us|µs|ns)/g))
     ms += Number(n) * (UNITS.get(unit) ?? 0);
-  const rounded = Math.ceil(ms - 1e-9);
+  const rounded = Math.max(0, Math.ceil(ms - 1e-9));
   return rounded <= MAX_DURATION_MS ? rounded : undefined;
 }

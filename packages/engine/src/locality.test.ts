@@ -2,14 +2,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { seededRandom } from '@weft/base';
-import { type ClusterSchema, EndpointsSchema, PartSchema } from '@weft/plan';
+import { type ClusterSchema, EndpointsSchema, localityCovers, PartSchema } from '@weft/plan';
 import {
   acquireRequest,
   acquireRetry,
   buildSnapshot,
   type ClusterView,
   type EndpointView,
-  localityCovers,
   pickEndpoint,
   releaseRetry,
   type Snapshot,

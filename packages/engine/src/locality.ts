@@ -1,6 +1,6 @@
 /** Which part of a cluster's endpoints a request goes to: by locality and by how well the nearer ones are (B-6). */
 import type { Random } from '@weft/base';
-import type { Cluster, Self } from '@weft/plan';
+import { type Cluster, localityCovers, type Self } from '@weft/plan';
 import type { EndpointGroup, EndpointView } from './views.ts';
 
 /** A group counts as whole while at least 1/1.4 of it is well: Envoy's overprovisioning factor. */
@@ -66,18 +66,6 @@ function byShare(
 
 function weightOf(endpoints: readonly EndpointView[]): number {
   return endpoints.reduce((sum, e) => sum + e.weight, 0);
-}
-
-/** `region/zone/subzone` patterns, with `*` for the rest; shorter patterns cover everything below. */
-export function localityCovers(pattern: string, locality: string): boolean {
-  if (pattern === '*') return true;
-  const have = locality.split('/');
-  const wanted = pattern.split('/');
-  for (let i = 0; i < wanted.length; i++) {
-    if (wanted[i] === '*') return true;
-    if (wanted[i] !== (have[i] ?? '')) return false;
-  }
-  return true;
 }
 
 /** 0: the same subzone; 1: the zone; 2: the region; 3: the region that comes next (or any); 4: others. */

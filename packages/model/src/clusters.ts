@@ -5,18 +5,19 @@ import {
   type Cluster,
   ClusterSchema,
   ConnectionPoolSchema,
-  LbPolicy,
   type OutlierDetection,
   OutlierDetectionSchema,
   outboundClusterName,
   type TlsOrigination,
   TlsOriginationSchema,
 } from '@weft/plan';
-import { hostCovers, hostSpecificity, resolveHost, serviceHost } from './hosts.ts';
+import { compileBalancing, localityOf } from './balancing.ts';
+import { hostCovers, hostSpecificity, isExportedTo, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
 import type { RefTable } from './refs.ts';
 import type {
   ConnectionPoolModel,
   DestinationRuleModel,
+  Instance,
   Model,
   OutlierDetectionModel,
   ServiceModel,
@@ -35,21 +36,25 @@ export interface EffectiveRule {
 
 const NONE: EffectiveRule = { policyRule: undefined, subsets: [] };
 
+/** Who asks: a DestinationRule may hold for some clients only. */
+export type Client = Pick<Instance, 'namespace' | 'labels'>;
+
 /**
  * Looks in the client's namespace, then the service's, then the root namespace; within the first that has a rule for the host
- * the most specific host wins, and levels are never merged. Several rules for the same host in one namespace: their
+ * the most specific host wins, and levels are never merged. Another namespace's rule must be exported to the client's,
+ * and one with a workloadSelector holds for the clients it selects in its own namespace, before those without. Several rules for the same host in one namespace: their
  * subsets are joined (the first of a name counts) and the first top-level policy counts.
  */
-export function destinationRuleFor(model: Model, clientNamespace: string, service: ServiceModel): EffectiveRule {
+export function destinationRuleFor(model: Model, client: Client, service: ServiceModel): EffectiveRule {
   const host = serviceHost(service, model.domain);
-  for (const level of new Set([clientNamespace, service.namespace, model.rootNamespace])) {
+  for (const level of new Set([client.namespace, service.namespace, model.rootNamespace])) {
     let best = -1;
     let rules: DestinationRuleModel[] = [];
     for (const rule of model.destinationRules) {
-      if (rule.namespace !== level) continue;
+      if (rule.namespace !== level || !holdsFor(rule, client)) continue;
       const pattern = resolveHost(rule.host, rule.namespace, model.domain);
       if (!hostCovers(pattern, host)) continue;
-      const score = hostSpecificity(pattern);
+      const score = 2 * hostSpecificity(pattern) + (rule.workloadSelector ? 1 : 0);
       if (score > best) {
         best = score;
         rules = [];
@@ -68,11 +73,11 @@ export function destinationRuleFor(model: Model, clientNamespace: string, servic
   return NONE;
 }
 
-const LB = {
-  LEAST_REQUEST: LbPolicy.LEAST_REQUEST,
-  ROUND_ROBIN: LbPolicy.ROUND_ROBIN,
-  RANDOM: LbPolicy.RANDOM,
-};
+function holdsFor(rule: DestinationRuleModel, client: Client): boolean {
+  const own = rule.namespace === client.namespace;
+  if (rule.workloadSelector && !(own && labelsMatch(rule.workloadSelector, client.labels))) return false;
+  return own || isExportedTo(rule.exportTo, client.namespace);
+}
 
 const TLS = {
   DISABLE: ClientTls.DISABLE,
@@ -85,22 +90,20 @@ const TLS = {
 export function compileClusters(
   model: Model,
   domain: string,
-  clientNamespace: string,
+  client: Client,
   service: ServiceModel,
   port: ServicePortModel,
   refs: RefTable,
 ): Cluster[] {
-  const effective = destinationRuleFor(model, clientNamespace, service);
+  const effective = destinationRuleFor(model, client, service);
   const host = serviceHost(service, domain);
   const make = (entry: { rule: DestinationRuleModel; subset: SubsetModel } | undefined): Cluster => {
     const subset = entry?.subset;
     // A section given in the subset replaces the rule's section whole, as in Istio.
-    const layers: { rule: DestinationRuleModel; policy: TrafficPolicyModel }[] = [];
-    if (entry?.subset.trafficPolicy) layers.push({ rule: entry.rule, policy: entry.subset.trafficPolicy });
-    if (effective.policyRule?.trafficPolicy) {
-      layers.push({ rule: effective.policyRule, policy: effective.policyRule.trafficPolicy });
-    }
-    const lb = layers.find((l) => l.policy.loadBalancer)?.policy.loadBalancer;
+    const layers: Layer[] = [];
+    if (entry) addLayer(layers, entry.rule, entry.subset.trafficPolicy, port.port);
+    if (effective.policyRule) addLayer(layers, effective.policyRule, effective.policyRule.trafficPolicy, port.port);
+    const lb = layers.find((l) => l.policy.loadBalancer);
     const pool = layers.find((l) => l.policy.connectionPool)?.policy.connectionPool;
     const outlier = layers.find((l) => l.policy.outlierDetection);
     const tls = layers.find((l) => l.policy.tlsMode);
@@ -111,7 +114,9 @@ export function compileClusters(
       port: port.port,
       subset: subset?.name ?? '',
       subsetLabels: { ...subset?.labels },
-      lb: lb ? LB[lb] : LbPolicy.UNSPECIFIED,
+      ...compileBalancing(lb?.policy.loadBalancer, localityOf(client.labels), outlier !== undefined),
+      lbRef: lb ? refs.use(lb.rule, `${lb.policy.field}.loadBalancer`) : '',
+      retryBudget: layers.find((l) => l.policy.retryBudget)?.policy.retryBudget,
       outlier: outlier?.policy.outlierDetection
         ? outlierOf(outlier.policy.outlierDetection, refs.use(outlier.rule, `${outlier.policy.field}.outlierDetection`))
         : undefined,
@@ -128,6 +133,21 @@ export function compileClusters(
 
 function originationOf(o: TlsOriginationModel): TlsOrigination {
   return create(TlsOriginationSchema, { ...o, subjectAltNames: [...o.subjectAltNames] });
+}
+
+interface Layer {
+  readonly rule: DestinationRuleModel;
+  readonly policy: TrafficPolicyModel;
+}
+
+/** What a policy says of a port goes before what it says of all, and leaves nothing of that (B-6: no inheritance). */
+function addLayer(layers: Layer[], rule: DestinationRuleModel, policy: TrafficPolicyModel | undefined, port: number) {
+  if (!policy || layers.some((l) => isPortLevel(l))) return;
+  layers.push({ rule, policy: policy.portLevel.get(port) ?? policy });
+}
+
+function isPortLevel({ policy }: Layer): boolean {
+  return policy.field.includes('.portLevelSettings[');
 }
 
 /** A block with no fields means Istio's defaults. */

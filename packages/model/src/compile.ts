@@ -12,13 +12,15 @@ import {
   ServiceSchema,
 } from '@weft/plan';
 import { compileAuthorization } from './authz.ts';
+import { localityOf } from './balancing.ts';
 import { compileClusters } from './clusters.ts';
 import { serviceHost, serviceSelects } from './hosts.ts';
 import { compileInbound } from './inbound.ts';
+import { canonicalName, canonicalRevision, label } from './labels.ts';
 import { planProtocol } from './protocols.ts';
 import { RefTable } from './refs.ts';
 import { compileHttpRoutes, compileTcpRoutes } from './routes.ts';
-import type { Instance, Labels, MeshRuntime, Model, ServiceModel } from './types.ts';
+import type { Instance, MeshRuntime, Model, ServiceModel } from './types.ts';
 
 export interface Compiled {
   /** Resource name (`self`, `inbound/8080`, `authz`, `service/<host>`, `cluster/<name>`) → part. */
@@ -41,7 +43,7 @@ export function compile(model: Model, runtime: MeshRuntime, instance: Instance):
     parts.set(`service/${value.host}`, part({ case: 'service', value }));
     for (const port of service.ports) {
       if (port.transport !== 'TCP') continue;
-      for (const cluster of compileClusters(model, runtime.domain, instance.namespace, service, port, refs)) {
+      for (const cluster of compileClusters(model, runtime.domain, instance, service, port, refs)) {
         parts.set(`cluster/${cluster.name}`, part({ case: 'cluster', value: cluster }));
       }
     }
@@ -72,6 +74,7 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     registryOnly: runtime.registryOnly ?? false,
     domain: runtime.domain,
     drainMs: runtime.drainMs ?? 5_000,
+    locality: localityOf(i.labels),
     services: model.services.filter((s) => serviceSelects(s, i)).map((s) => serviceHost(s, runtime.domain)),
   });
 }
@@ -107,28 +110,4 @@ function compileService(
         }),
       ),
   });
-}
-
-/** `labels[key]`, own properties only: `constructor` is a legal label key. */
-export function label(labels: Labels, key: string): string | undefined {
-  return Object.hasOwn(labels, key) ? labels[key] : undefined;
-}
-
-/** Istio's order for the name that metrics and dashboards group by. */
-export function canonicalName(i: Pick<Instance, 'labels' | 'workload'>): string {
-  return (
-    label(i.labels, 'service.istio.io/canonical-name') ??
-    label(i.labels, 'app.kubernetes.io/name') ??
-    label(i.labels, 'app') ??
-    i.workload
-  );
-}
-
-export function canonicalRevision(i: Pick<Instance, 'labels'>): string {
-  return (
-    label(i.labels, 'service.istio.io/canonical-revision') ??
-    label(i.labels, 'app.kubernetes.io/version') ??
-    label(i.labels, 'version') ??
-    'latest'
-  );
 }

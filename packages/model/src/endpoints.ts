@@ -1,9 +1,10 @@
 /** Endpoints of every service port: not part of an epoch, and the same for every client. */
 import { create } from '@bufbuild/protobuf';
 import { EndpointSchema, type Endpoints, EndpointsSchema, endpointsName } from '@weft/plan';
-import { canonicalName, canonicalRevision, label } from './compile.ts';
+import { localityOf } from './balancing.ts';
 import { serviceHost, serviceSelects, spiffeId } from './hosts.ts';
 import { mtlsFor, targetPortOn } from './inbound.ts';
+import { canonicalName, canonicalRevision, label } from './labels.ts';
 import type { MeshRuntime, Model } from './types.ts';
 
 export const MESH_PORT = 15008;
@@ -41,6 +42,7 @@ export function compileEndpoints(model: Model, runtime: MeshRuntime): Map<string
             version: label(i.labels, 'version') ?? '',
             app: label(i.labels, 'app') ?? '',
             weight: 1,
+            locality: localityOf(i.labels),
             draining: i.draining,
             mtlsDisabled: mtlsFor(model, i, target).mode === 'DISABLE',
           }),

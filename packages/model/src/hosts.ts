@@ -37,6 +37,11 @@ export function labelsMatch(selector: Labels, labels: Labels): boolean {
   return true;
 }
 
+/** Whether a rule that lists `exportTo` is seen from another namespace than its own. */
+export function isExportedTo(exportTo: readonly string[] | undefined, namespace: string): boolean {
+  return exportTo === undefined || exportTo.length === 0 || exportTo.includes('*') || exportTo.includes(namespace);
+}
+
 /** A Service without a selector selects nothing, unlike a policy without one. */
 export function serviceSelects(service: ServiceModel, workload: Pick<Instance, 'namespace' | 'labels'>): boolean {
   const selector = service.selector;

@@ -208,7 +208,41 @@ export interface ConnectionPoolModel {
   readonly idleTimeoutMs: number | undefined;
 }
 
-export type LoadBalancerName = 'LEAST_REQUEST' | 'ROUND_ROBIN' | 'RANDOM';
+export interface ConsistentHashModel {
+  readonly key:
+    | { readonly case: 'header' | 'queryParam'; readonly value: string }
+    | { readonly case: 'sourceIp'; readonly value: true }
+    | {
+        readonly case: 'cookie';
+        /** `ttlMs` undefined: the proxy makes no cookie; 0: one for the session. */
+        readonly value: { readonly name: string; readonly path: string; readonly ttlMs: number | undefined };
+      };
+  readonly maglev: boolean;
+  readonly tableSize: number | undefined;
+}
+
+export interface LocalityModel {
+  readonly enabled: boolean;
+  readonly distribute: readonly {
+    readonly from: string;
+    readonly to: readonly { readonly locality: string; readonly weight: number }[];
+  }[];
+  readonly failover: readonly { readonly from: string; readonly to: string }[];
+  readonly failoverPriority: readonly string[];
+}
+
+export interface WarmupModel {
+  readonly durationMs: number;
+  readonly minimumPercent: number;
+  readonly aggression: number;
+}
+
+export interface LoadBalancerModel {
+  readonly simple: 'LEAST_REQUEST' | 'ROUND_ROBIN' | 'RANDOM' | 'PASSTHROUGH' | undefined;
+  readonly hash: ConsistentHashModel | undefined;
+  readonly locality: LocalityModel | undefined;
+  readonly warmup: WarmupModel | undefined;
+}
 
 /** TLS that the client's proxy begins (`tls.mode` SIMPLE or MUTUAL). Files are absolute paths, read by the proxy. */
 export interface TlsOriginationModel {
@@ -222,12 +256,15 @@ export interface TlsOriginationModel {
 
 export interface TrafficPolicyModel {
   readonly field: string;
-  readonly loadBalancer: LoadBalancerName | undefined;
+  readonly loadBalancer: LoadBalancerModel | undefined;
   readonly connectionPool: ConnectionPoolModel | undefined;
   readonly outlierDetection: OutlierDetectionModel | undefined;
   readonly tlsMode: 'DISABLE' | 'ISTIO_MUTUAL' | 'SIMPLE' | 'MUTUAL' | undefined;
   /** With SIMPLE and MUTUAL. */
   readonly origination: TlsOriginationModel | undefined;
+  readonly retryBudget: { readonly percent: number; readonly minRetryConcurrency: number } | undefined;
+  /** What is not said here is the default, not the parent's. */
+  readonly portLevel: ReadonlyMap<number, TrafficPolicyModel>;
 }
 
 export interface SubsetModel {
@@ -239,6 +276,10 @@ export interface SubsetModel {
 
 export interface DestinationRuleModel extends Resource {
   readonly host: string;
+  /** Namespaces that see it; undefined: all. */
+  readonly exportTo: readonly string[] | undefined;
+  /** Clients that it holds for; undefined: all. */
+  readonly workloadSelector: Labels | undefined;
   readonly trafficPolicy: TrafficPolicyModel | undefined;
   readonly subsets: readonly SubsetModel[];
 }

@@ -14,3 +14,15 @@ export function endpointsName(host: string, port: number): string {
 }
 
 export const PASSTHROUGH_CLUSTER = 'PassthroughCluster';
+
+/** `region/zone/subzone` patterns, with `*` for the rest; shorter patterns cover everything below. */
+export function localityCovers(pattern: string, locality: string): boolean {
+  if (pattern === '*') return true;
+  const have = locality.split('/');
+  const wanted = pattern.split('/');
+  for (let i = 0; i < wanted.length; i++) {
+    if (wanted[i] === '*') return true;
+    if (wanted[i] !== (have[i] ?? '')) return false;
+  }
+  return true;
+}

@@ -70,6 +70,17 @@ export const selector: ObjectSchema = {
   unsupported: ['matchExpressions'],
 };
 
+/** Which namespaces may see a rule: "." its own, "*" all (the default), or names. */
+export const exportTo: Schema = {
+  t: 'list',
+  max: 1000,
+  of: {
+    t: 'string',
+    check: (v) =>
+      v === '*' || v === '.' || checkLabelName(v) === undefined ? undefined : 'it may be ".", "*" or a namespace',
+  },
+};
+
 export function labelsOf(value: unknown): Labels {
   return Object.freeze({ ...(value as Labels | undefined) });
 }

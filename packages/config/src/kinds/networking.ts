@@ -2,7 +2,6 @@
 import type {
   ConnectionPoolModel,
   DestinationRuleModel,
-  LoadBalancerName,
   OutlierDetectionModel,
   SubsetModel,
   TlsOriginationModel,
@@ -12,6 +11,7 @@ import type { ObjectSchema, Schema } from '../schema.ts';
 import {
   bool,
   checkHost,
+  exportTo,
   type FieldReport,
   type Kind,
   labels,
@@ -19,9 +19,12 @@ import {
   nonEmpty,
   type Plain,
   percent,
+  port,
   portName,
+  selector,
   uint32,
 } from './common.ts';
+import { loadBalancer, loadBalancerOf, retryBudget } from './load-balancer.ts';
 
 export const NETWORKING = ['networking.istio.io/v1', 'networking.istio.io/v1beta1', 'networking.istio.io/v1alpha3'];
 
@@ -31,23 +34,11 @@ const file: Schema = {
   check: (v) => (v.startsWith('/') && !v.includes('\0') ? undefined : 'it is an absolute path, as the proxy sees it'),
 };
 
-const trafficPolicy: ObjectSchema = {
+const settings: ObjectSchema = {
   t: 'object',
   fields: {
-    loadBalancer: {
-      t: 'object',
-      fields: {
-        simple: {
-          t: 'string',
-          check: (v) => {
-            if (v === 'PASSTHROUGH') return 'it is not supported yet';
-            const known = ['UNSPECIFIED', 'LEAST_REQUEST', 'LEAST_CONN', 'ROUND_ROBIN', 'RANDOM'];
-            return known.includes(v) ? undefined : `it may be ${known.join(', ')}`;
-          },
-        },
-      },
-      unsupported: ['consistentHash', 'localityLbSetting', 'warmup', 'warmupDurationSecs', 'zoneAwareLbSetting'],
-    },
+    loadBalancer,
+    retryBudget,
     connectionPool: {
       t: 'object',
       fields: {
@@ -102,7 +93,26 @@ const trafficPolicy: ObjectSchema = {
       unsupported: ['credentialName', 'caCrl'],
     },
   },
-  unsupported: ['portLevelSettings', 'tunnel', 'proxyProtocol', 'retryBudget'],
+  unsupported: ['tunnel', 'proxyProtocol'],
+};
+
+const trafficPolicy: ObjectSchema = {
+  ...settings,
+  fields: {
+    ...settings.fields,
+    portLevelSettings: {
+      t: 'list',
+      max: 1000,
+      of: {
+        ...settings,
+        fields: {
+          ...settings.fields,
+          port: { t: 'object', fields: { number: port }, required: ['number'] },
+        },
+        required: ['port'],
+      },
+    },
+  },
 };
 
 export const destinationRuleKind: Kind<DestinationRuleModel> = {
@@ -113,6 +123,8 @@ export const destinationRuleKind: Kind<DestinationRuleModel> = {
     fields: {
       host: { t: 'string', check: (v) => (v === '*' ? undefined : checkHost(v)) },
       trafficPolicy,
+      exportTo,
+      workloadSelector: selector,
       subsets: {
         t: 'list',
         max: 1000,
@@ -120,7 +132,6 @@ export const destinationRuleKind: Kind<DestinationRuleModel> = {
       },
     },
     required: ['host'],
-    unsupported: ['exportTo', 'workloadSelector'],
   },
   specRequired: true,
   build(resource, spec, report) {
@@ -142,6 +153,8 @@ export const destinationRuleKind: Kind<DestinationRuleModel> = {
       ...resource,
       host: spec.host ?? '',
       trafficPolicy: policyOf(spec.trafficPolicy, 'spec.trafficPolicy', report),
+      exportTo: spec.exportTo,
+      workloadSelector: spec.workloadSelector ? labelsOf(spec.workloadSelector.matchLabels) : undefined,
       subsets,
     };
   },
@@ -149,18 +162,25 @@ export const destinationRuleKind: Kind<DestinationRuleModel> = {
 
 function policyOf(p: Plain | undefined, field: string, report: FieldReport): TrafficPolicyModel | undefined {
   if (!p) return undefined;
-  const simple = p.loadBalancer?.simple;
-  let loadBalancer: LoadBalancerName | undefined;
-  // LEAST_CONN is the old name of LEAST_REQUEST
-  if (simple === 'LEAST_CONN' || simple === 'LEAST_REQUEST') loadBalancer = 'LEAST_REQUEST';
-  else if (simple === 'ROUND_ROBIN' || simple === 'RANDOM') loadBalancer = simple;
+  const portLevel = new Map<number, TrafficPolicyModel>();
+  for (const [i, level] of ((p.portLevelSettings ?? []) as Plain[]).entries()) {
+    const number = level?.port?.number as number | undefined;
+    if (number === undefined) continue;
+    const at = `${field}.portLevelSettings[${i}]`;
+    if (portLevel.has(number)) report('WEFT-VALUE', `port ${number} is there twice`, `${at}.port.number`);
+    portLevel.set(number, policyOf({ ...level, portLevelSettings: undefined }, at, report)!);
+  }
   return {
     field,
-    loadBalancer,
+    loadBalancer: p.loadBalancer ? loadBalancerOf(p.loadBalancer, `${field}.loadBalancer`, report) : undefined,
     connectionPool: p.connectionPool ? poolOf(p.connectionPool) : undefined,
     outlierDetection: p.outlierDetection ? outlierOf(p.outlierDetection) : undefined,
     tlsMode: p.tls?.mode,
     origination: p.tls ? originationOf(p.tls, `${field}.tls`, report) : undefined,
+    retryBudget: p.retryBudget
+      ? { percent: p.retryBudget.percent ?? 20, minRetryConcurrency: p.retryBudget.minRetryConcurrency ?? 3 }
+      : undefined,
+    portLevel,
   };
 }
 

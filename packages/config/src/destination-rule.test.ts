@@ -1,0 +1,153 @@
+/** DestinationRules from YAML to clusters: which rule a client gets, and what it says of balancing. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { compile, type Instance, type MeshRuntime } from '@weft/model';
+import { type Cluster, LbPolicy } from '@weft/plan';
+import { loadFiles } from './index.ts';
+
+const service = `apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: shop}
+spec: {selector: {app: cart}, ports: [{name: http, port: 80}, {name: tcp, port: 81}]}
+---
+apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata: {name: cart, namespace: shop, labels: {app: cart}}
+spec: {command: [run], ports: [{containerPort: 80}, {containerPort: 81}]}
+`;
+
+function rule(spec: string, name = 'cart', namespace = 'shop'): string {
+  return `---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: ${name}, namespace: ${namespace}}\nspec: ${spec}\n`;
+}
+
+function clusters(rules: string, client: { namespace?: string; labels?: Record<string, string> } = {}) {
+  const { model, problems } = loadFiles([{ path: 'a.yaml', text: service + rules }]);
+  assert.ok(model, JSON.stringify(problems, null, 1));
+  const instance: Instance = {
+    name: 'web-0',
+    workload: 'web',
+    namespace: client.namespace ?? 'shop',
+    serviceAccount: 'web',
+    labels: client.labels ?? {},
+    address: '10.0.0.9',
+    dialAddress: '10.0.0.9',
+    ports: [],
+    injected: true,
+    ready: true,
+    draining: false,
+  };
+  const runtime: MeshRuntime = {
+    mesh: 'm',
+    trustDomain: 'cluster.local',
+    domain: 'cluster.local',
+    capture: 'transparent',
+    instances: [instance],
+    vips: new Map(),
+  };
+  const { parts } = compile(model, runtime, instance);
+  return (port = 80, subset = ''): Cluster => {
+    const part = parts.get(`cluster/outbound|${port}|${subset}|cart.shop.svc.cluster.local`);
+    assert.ok(part?.kind.case === 'cluster');
+    return part.kind.value;
+  };
+}
+
+const lb = (text: string): string => rule(`{host: cart, trafficPolicy: {loadBalancer: ${text}}}`);
+
+test('consistent hashing', () => {
+  const header = clusters(lb('{consistentHash: {httpHeaderName: X-User}}'))();
+  assert.equal(header.lb, LbPolicy.RING_HASH);
+  assert.deepEqual(header.hash?.key, { case: 'header', value: 'x-user' });
+  const cookie = clusters(
+    lb('{consistentHash: {httpCookie: {name: sid, path: /, ttl: 0s}, maglev: {tableSize: 251}}}'),
+  )();
+  assert.equal(cookie.lb, LbPolicy.MAGLEV);
+  assert.equal(cookie.hash?.tableSize, 251);
+  assert.equal(cookie.hash?.key.case === 'cookie' && cookie.hash.key.value.ttlMs, 0);
+});
+
+test('port-level settings stand alone, a subset goes before its rule', () => {
+  const of = clusters(
+    rule(`
+  host: cart
+  trafficPolicy:
+    loadBalancer: {simple: RANDOM}
+    outlierDetection: {consecutive5xxErrors: 7}
+    retryBudget: {percent: 50}
+    portLevelSettings:
+      - {port: {number: 81}, loadBalancer: {simple: ROUND_ROBIN}}
+  subsets:
+    - {name: v1, labels: {version: v1}, trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST}}}
+`),
+  );
+  assert.equal(of(80).lb, LbPolicy.RANDOM);
+  assert.equal(of(80).outlier?.consecutive5xx, 7);
+  assert.deepEqual([of(80).retryBudget?.percent, of(80).retryBudget?.minRetryConcurrency], [50, 3]);
+  assert.equal(of(81).lb, LbPolicy.ROUND_ROBIN);
+  assert.equal(of(81).outlier, undefined);
+  assert.equal(of(80, 'v1').lb, LbPolicy.LEAST_REQUEST);
+  assert.equal(of(80, 'v1').outlier?.consecutive5xx, 7);
+});
+
+test('localities: shares and failover as seen from the client', () => {
+  const eu = { labels: { 'topology.kubernetes.io/region': 'eu', 'topology.kubernetes.io/zone': 'a' } };
+  const distribute = lb('{localityLbSetting: {distribute: [{from: eu/a/*, to: {"eu/a/*": 80, "us/*": 20}}]}}');
+  assert.deepEqual(
+    clusters(distribute, eu)().locality?.distribute.map((d) => [d.locality, d.weight]),
+    [
+      ['eu/a/*', 80],
+      ['us/*', 20],
+    ],
+  );
+  assert.equal(clusters(distribute)().locality, undefined);
+
+  const outlier = rule('{host: cart, trafficPolicy: {outlierDetection: {}}}');
+  assert.equal(clusters(outlier, eu)().locality?.failover, true);
+  assert.equal(clusters(outlier)().locality, undefined);
+  const named = rule(
+    '{host: cart, trafficPolicy: {outlierDetection: {}, loadBalancer: {localityLbSetting: {failover: [{from: eu, to: us}]}}}}',
+  );
+  assert.equal(clusters(named, { labels: { 'istio-locality': 'eu.a.1' } })().locality?.failoverRegion, 'us');
+});
+
+test('exportTo and workloadSelector choose the clients of a rule', () => {
+  const random = '{host: cart.shop.svc.cluster.local, trafficPolicy: {loadBalancer: {simple: RANDOM}}';
+  const hidden = rule(`${random}, exportTo: ["."]}`);
+  assert.equal(clusters(hidden)().lb, LbPolicy.RANDOM);
+  assert.equal(clusters(hidden, { namespace: 'other' })().lb, LbPolicy.UNSPECIFIED);
+  assert.equal(clusters(rule(`${random}, exportTo: [other]}`), { namespace: 'other' })().lb, LbPolicy.RANDOM);
+
+  const chosen =
+    rule('{host: cart, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}', 'all') +
+    rule(`${random}, workloadSelector: {matchLabels: {app: web}}}`, 'web');
+  assert.equal(clusters(chosen, { labels: { app: 'web' } })().lb, LbPolicy.RANDOM);
+  assert.equal(clusters(chosen, { labels: { app: 'api' } })().lb, LbPolicy.ROUND_ROBIN);
+});
+
+test('what only several fields together get wrong is said with its place', () => {
+  const table: [string, string, RegExp][] = [
+    [lb('{consistentHash: {}}'), 'spec.trafficPolicy.loadBalancer.consistentHash', /httpHeaderName/],
+    [
+      lb('{consistentHash: {useSourceIp: true, maglev: {tableSize: 100}}}'),
+      'spec.trafficPolicy.loadBalancer.consistentHash.maglev.tableSize',
+      /prime/,
+    ],
+    [
+      lb('{localityLbSetting: {distribute: [{from: eu, to: {eu: 50}}]}}'),
+      'spec.trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to',
+      /50 %/,
+    ],
+    [lb('{simple: RANDOM, consistentHash: {useSourceIp: true}}'), 'spec.trafficPolicy.loadBalancer', /simple/],
+    [
+      rule('{host: cart, trafficPolicy: {portLevelSettings: [{port: {number: 80}}, {port: {number: 80}}]}}'),
+      'spec.trafficPolicy.portLevelSettings[1].port.number',
+      /twice/,
+    ],
+  ];
+  for (const [text, field, message] of table) {
+    const { problems } = loadFiles([{ path: 'a.yaml', text: service + text }]);
+    const found = problems.find((p) => p.severity === 'error' && p.field.startsWith(field));
+    assert.ok(found, JSON.stringify(problems));
+    assert.match(found.message, message);
+  }
+});

@@ -1,0 +1,67 @@
+/** The balancing part of a cluster: policy, hash key, localities, warm-up (features: B-6). */
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { type ClusterSchema, ConsistentHashSchema, LbPolicy, LocalityLbSchema, localityCovers } from '@weft/plan';
+import { label } from './labels.ts';
+import type { ConsistentHashModel, Labels, LoadBalancerModel, LocalityModel } from './types.ts';
+
+const DEFAULT_LOCALITY: LocalityModel = { enabled: true, distribute: [], failover: [], failoverPriority: [] };
+
+/** `region/zone/subzone` of a workload, as far as its labels say: Istio's own label first, then Kubernetes'. */
+export function localityOf(labels: Labels): string {
+  const own = label(labels, 'istio-locality');
+  // A label's value has no slash; Istio takes dots for them.
+  if (own) return own.replaceAll('.', '/');
+  const region = label(labels, 'topology.kubernetes.io/region') ?? '';
+  const zone = label(labels, 'topology.kubernetes.io/zone') ?? '';
+  const subzone = label(labels, 'topology.istio.io/subzone') ?? '';
+  return [region, zone, subzone].join('/').replace(/\/+$/, '');
+}
+
+type Balancing = Pick<MessageInitShape<typeof ClusterSchema>, 'lb' | 'hash' | 'locality' | 'warmup'>;
+
+/** `client` is the client's locality; `outlier`: the cluster has outlier detection, without which nothing fails over. */
+export function compileBalancing(lb: LoadBalancerModel | undefined, client: string, outlier: boolean): Balancing {
+  return {
+    lb: policyOf(lb),
+    hash: lb?.hash ? hashOf(lb.hash) : undefined,
+    locality: localityRule(lb?.locality ?? DEFAULT_LOCALITY, client, outlier),
+    warmup: lb?.warmup,
+  };
+}
+
+function policyOf(lb: LoadBalancerModel | undefined): LbPolicy {
+  if (lb?.hash) return lb.hash.maglev ? LbPolicy.MAGLEV : LbPolicy.RING_HASH;
+  switch (lb?.simple) {
+    case 'LEAST_REQUEST':
+      return LbPolicy.LEAST_REQUEST;
+    case 'ROUND_ROBIN':
+      return LbPolicy.ROUND_ROBIN;
+    case 'RANDOM':
+    // Who dials an endpoint's own address gets that endpoint whatever the policy; behind a virtual address, where
+    // Istio would leave the choice to kube-proxy, it is random as it is there.
+    case 'PASSTHROUGH':
+      return LbPolicy.RANDOM;
+    default:
+      return LbPolicy.UNSPECIFIED;
+  }
+}
+
+function hashOf(hash: ConsistentHashModel) {
+  return create(ConsistentHashSchema, { key: hash.key as never, tableSize: hash.tableSize ?? 0 });
+}
+
+function localityRule(rule: LocalityModel, client: string, outlier: boolean) {
+  if (!rule.enabled) return undefined;
+  if (rule.distribute.length > 0) {
+    const own = rule.distribute.find((d) => localityCovers(d.from, client));
+    return own ? create(LocalityLbSchema, { distribute: [...own.to] }) : undefined;
+  }
+  const byLabels = rule.failoverPriority.length > 0;
+  if (!outlier || (client === '' && !byLabels)) return undefined;
+  const region = client.split('/')[0];
+  return create(LocalityLbSchema, {
+    failover: true,
+    failoverPriority: [...rule.failoverPriority],
+    failoverRegion: rule.failover.find((f) => f.from === region)?.to ?? '',
+  });
+}

@@ -88,6 +88,9 @@ function takenRanges(): string[] {
   return taken;
 }
 
+/** Ports below this need root; a namespace has its own. */
+const LOWEST_PORT = '/proc/sys/net/ipv4/ip_unprivileged_port_start';
+
 function ownFolder(path: string, marker: string): void {
   if (existsSync(path)) return;
   mkdirSync(MARKERS, { recursive: true, mode: 0o755 });
@@ -157,9 +160,12 @@ export class MeshNetwork {
 
   /**
    * Makes a workload's namespace, with the capture rules where `rules` is given (an injected workload), before any
-   * process runs in it. `dnsSearch` is written to its resolv.conf.
+   * process runs in it. `dnsSearch` is written to its resolv.conf. `lowPorts`: anybody in it may listen below 1024.
    */
-  add(instance: string, options: { rules?: CaptureRules | undefined; dnsSearch?: readonly string[] } = {}): Workspace {
+  add(
+    instance: string,
+    options: { rules?: CaptureRules | undefined; dnsSearch?: readonly string[]; lowPorts?: boolean } = {},
+  ): Workspace {
     const n = this.#allocate();
     const namespace = namespaceName(this.mesh, instance);
     const hostInterface = `wv${this.#hash}-${n.toString(16)}`;
@@ -177,6 +183,7 @@ export class MeshNetwork {
         `link set lo up\naddress add ${address}/16 dev eth0\nlink set eth0 up\nroute add default via ${this.gateway}\n`,
       );
       if (options.rules) run('ip', ['netns', 'exec', namespace, 'nft', '-f', '-'], captureRules(options.rules));
+      if (options.lowPorts) run('ip', ['netns', 'exec', namespace, 'sh', '-c', `echo 0 > ${LOWEST_PORT}`]);
       ownFolder(ETC_NETNS, '.made-etc-netns');
       mkdirSync(`${ETC_NETNS}/${namespace}`, { recursive: true, mode: 0o755 });
       const search = options.dnsSearch?.length ? `search ${options.dnsSearch.join(' ')}\noptions ndots:5\n` : '';

@@ -5,8 +5,9 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { formatPosition, WeftError } from '@weft/base';
 import { transparentUnavailable } from '@weft/capture';
-import { loadFiles } from '@weft/config';
+import { isAttachment, type LoadResult, loadFiles } from '@weft/config';
 import { MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
+import { checkKeyPair } from '@weft/identity';
 import { injected, type Model } from '@weft/model';
 // A proxy's objects die young: a larger nursery costs memory and saves nothing (measured).
 import proxyFlags from '../proxy-flags.json' with { type: 'json' };
@@ -20,7 +21,10 @@ export interface UpOptions {
   controlExtra?: Readonly<Record<string, unknown>>;
 }
 
-/** YAML files of the given files and folders (folders: their own, not their sub-folders'), absolute and sorted. */
+/**
+ * YAML files of the given files and folders (folders: their own, not their sub-folders'), absolute and sorted, and the
+ * certificates and keys beside them.
+ */
 export function findFiles(given: readonly string[]): string[] {
   const found: string[] = [];
   for (const g of given) {
@@ -35,11 +39,10 @@ export function findFiles(given: readonly string[]): string[] {
       found.push(full);
       continue;
     }
-    const inside = readdirSync(full)
-      .filter((n) => /\.(ya?ml|json)$/.test(n) && !n.startsWith('.'))
-      .sort();
+    const visible = readdirSync(full).filter((n) => !n.startsWith('.'));
+    const inside = visible.filter((n) => /\.(ya?ml|json)$/.test(n)).sort();
     if (inside.length === 0) throw new WeftError('no-file', `${g} holds no .yaml, .yml or .json file`);
-    found.push(...inside.map((n) => path.join(full, n)));
+    found.push(...[...inside, ...visible.filter(isAttachment).sort()].map((n) => path.join(full, n)));
   }
   return [...new Set(found)];
 }
@@ -62,9 +65,17 @@ export function formatProblem(p: {
   return `${place ? `${place}: ` : ''}${p.severity}: ${p.message}`;
 }
 
+/** What the files say, with every problem, certificates checked against their keys. */
+export function readFiles(files: readonly string[]): LoadResult {
+  return loadFiles(
+    files.map((f) => ({ path: f, text: readFileSync(f, 'utf8') })),
+    { checkKeyPair },
+  );
+}
+
 /** The model of files, or an error that lists every problem. Warnings go to `warn`. */
 export function loadModel(files: readonly string[], warn: (line: string) => void): Model {
-  const { model, problems } = loadFiles(files.map((f) => ({ path: f, text: readFileSync(f, 'utf8') })));
+  const { model, problems } = readFiles(files);
   const errors = problems.filter((p) => p.severity === 'error');
   for (const p of problems) if (p.severity !== 'error') warn(formatProblem(p));
   if (errors.length > 0 || !model)
@@ -79,8 +90,9 @@ export function loadModel(files: readonly string[], warn: (line: string) => void
 
 export function processSpecs(model: Model): ProcessSpec[] {
   return model.processes.map((p) => {
-    const decision = injected(model, p);
+    const decision = p.gateway ? { injected: true, reason: 'it is a gateway' } : injected(model, p);
     return {
+      gateway: p.gateway !== undefined,
       name: p.name,
       namespace: p.namespace,
       serviceAccount: p.serviceAccountName,
@@ -173,7 +185,7 @@ export async function bringUp(
     // Folders as such, so that a file added to one is seen.
     files: options.files.map((f) => path.resolve(f)),
     controlCommand: selfCommand([], 'control-plane'),
-    proxyCommand: selfCommand(proxyFlags, 'proxy', '--mode', 'sidecar'),
+    proxyCommand: selfCommand(proxyFlags, 'proxy'),
     reload: reloader(options.files),
     say: options.say,
     ...(options.onChange ? { onChange: options.onChange } : {}),

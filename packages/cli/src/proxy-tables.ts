@@ -23,10 +23,12 @@ function listeners(dump: Json): string {
       cell(i.mtlsRef),
     ]);
   }
+  for (const g of list(dump.gateway))
+    rows.push(['gateway', texts(g.hosts), cell(g.port), cell(g.protocol), undefined, cell(g.ref)]);
   for (const s of list(dump.outbound))
     for (const p of list(s.ports))
       rows.push(['outbound', cell(s.host), cell(p.port), outboundProtocol(p.protocol), undefined, texts(s.addresses)]);
-  return table(['DIRECTION', 'SERVICE', 'PORT', 'PROTOCOL', 'MTLS', 'ADDRESS OR RULE'], rows);
+  return table(['DIRECTION', 'SERVICE OR HOST', 'PORT', 'PROTOCOL', 'MTLS', 'ADDRESS OR RULE'], rows);
 }
 
 const PROTOCOLS = ['DETECT', 'HTTP', 'HTTP2', 'GRPC', 'TCP', 'TLS'];
@@ -35,24 +37,22 @@ const outboundProtocol = (value: unknown): string =>
 
 function routes(dump: Json): string {
   const rows: Cell[][] = [];
-  for (const s of list(dump.services)) {
-    for (const p of list(s.ports)) {
-      for (const r of [...list(p.http), ...list(p.tcp)]) {
-        const matches = list(r.match).length;
-        const to = list(r.clusters)
-          .map((c) => `${String(c.cluster)}${typeof c.weight === 'number' ? ` ${c.weight}` : ''}`)
-          .join(', ');
-        const instead = r.redirect ? 'redirect' : r.directResponse ? 'direct response' : '';
-        rows.push([
-          `${String(s.host)}:${String(p.port)}`,
-          matches === 0 ? 'all' : `${matches} rules`,
-          to || instead,
-          cell(r.ref),
-        ]);
-      }
-    }
-  }
-  return table(['SERVICE', 'MATCH', 'TO (CLUSTER, WEIGHT)', 'RULE'], rows, 160);
+  const add = (where: string, r: Json): void => {
+    const matches = list(r.match).length;
+    const to = list(r.clusters)
+      .map((c) => `${String(c.cluster)}${typeof c.weight === 'number' ? ` ${c.weight}` : ''}`)
+      .join(', ');
+    const instead = r.redirect ? 'redirect' : r.directResponse ? 'direct response' : '';
+    rows.push([where, matches === 0 ? 'all' : `${matches} rules`, to || instead, cell(r.ref)]);
+  };
+  for (const s of list(dump.services))
+    for (const p of list(s.ports))
+      for (const r of [...list(p.http), ...list(p.tcp)]) add(`${String(s.host)}:${String(p.port)}`, r);
+  for (const g of list(dump.gateways))
+    for (const s of list(g.servers))
+      for (const h of list(s.virtualHosts))
+        for (const r of list(h.http)) add(`${s.tls ? 'https' : 'http'}://${String(h.host)}:${String(g.port)}`, r);
+  return table(['SERVICE OR HOST', 'MATCH', 'TO (CLUSTER, WEIGHT)', 'RULE'], rows, 160);
 }
 
 function clusters(dump: Json): string {
@@ -90,8 +90,13 @@ function endpoints(dump: Json): string {
 
 function secrets(dump: Json): string {
   return table(
-    ['IDENTITY', 'SERIAL', 'FROM', 'TO'],
-    list(dump.certificates).map((c) => [cell(c.spiffeId), cell(c.serial), cell(c.notBefore), cell(c.notAfter)]),
+    ['IDENTITY OR SECRET', 'SERIAL', 'FROM', 'TO'],
+    list(dump.certificates).map((c) => [
+      cell(c.spiffeId) ?? `${String(c.resource)} (${String(c.names)})`,
+      cell(c.serial),
+      cell(c.notBefore),
+      cell(c.notAfter),
+    ]),
     160,
   );
 }

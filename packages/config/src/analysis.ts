@@ -1,11 +1,14 @@
 /** What is wrong between resources: names of what does not exist, two rules for one thing, rules that contradict. */
 import {
+  boundHosts,
   type DestinationModel,
   type DestinationRuleModel,
   destinationRuleFor,
   findService,
+  gatewayName,
   hostCovers,
   labelsMatch,
+  MESH_GATEWAY,
   type Model,
   mtlsFor,
   type Resource,
@@ -16,6 +19,8 @@ import {
   targetPortOn,
   type VirtualServiceModel,
 } from '@weft/model';
+import { GatewayAnalysis } from './analysis-gateway.ts';
+import { list, pairs } from './words.ts';
 
 type Target = Pick<DestinationModel, 'host' | 'subset' | 'port'>;
 
@@ -31,17 +36,12 @@ export type Report = (
 export function analyze(model: Model, broken: ReadonlySet<string>, report: Report): void {
   const a = new Analysis(model, broken, report);
   for (const service of model.services) a.service(service);
+  new GatewayAnalysis(model, broken, report).run();
   for (const vs of model.virtualServices) a.virtualService(vs);
   a.oneVirtualServiceAHost();
   for (const rule of model.destinationRules) a.destinationRule(rule);
   a.policies();
   a.singletons();
-}
-
-function list(names: readonly string[], none: string): string {
-  if (names.length === 0) return none;
-  const shown = [...names].sort().slice(0, 30).join(', ');
-  return names.length > 30 ? `${shown} and ${names.length - 30} more` : shown;
 }
 
 class Analysis {
@@ -118,8 +118,11 @@ class Analysis {
 
   virtualService(vs: VirtualServiceModel): void {
     if (!this.#ok(vs)) return;
+    const mesh = vs.gateways.includes(MESH_GATEWAY);
     for (const [i, host] of vs.hosts.entries()) {
       const field = `spec.hosts[${i}]`;
+      // What a gateway serves needs no service of its name.
+      if (!mesh || this.#servedByGateway(vs, host)) continue;
       if (host.startsWith('*')) {
         if (!this.#hosts().some((h) => hostCovers(host.toLowerCase(), h))) {
           this.#report(vs, 'WEFT-NO-SERVICE', `no service has a host like ${host}`, field, 'warning');
@@ -142,6 +145,15 @@ class Analysis {
     for (const route of vs.http) {
       for (const m of route.mirrors) this.#destination(vs, m, m.field, m.percent > 0);
     }
+  }
+
+  #servedByGateway(vs: VirtualServiceModel, host: string): boolean {
+    const one = { ...vs, hosts: [host] };
+    const service = findService(this.#model, resolveHost(host, vs.namespace, this.#model.domain));
+    if (service || vs.gateways.length === 1) return false;
+    return this.#model.gateways.some(
+      (g) => vs.gateways.includes(gatewayName(g)) && g.servers.some((s) => boundHosts(this.#model, s, one).length > 0),
+    );
   }
 
   #noPort(rule: Resource, service: ServiceModel, port: number, field: string): void {
@@ -200,6 +212,8 @@ class Analysis {
   oneVirtualServiceAHost(): void {
     const first = new Map<string, VirtualServiceModel>();
     for (const vs of this.#model.virtualServices) {
+      // On gateways they are merged.
+      if (!vs.gateways.includes(MESH_GATEWAY)) continue;
       for (const [i, host] of vs.hosts.entries()) {
         const fqdn = resolveHost(host, vs.namespace, this.#model.domain);
         const other = first.get(fqdn);
@@ -308,10 +322,4 @@ class Analysis {
       'warning',
     );
   }
-}
-
-function pairs(labels: Readonly<Record<string, string>>): string {
-  return Object.entries(labels)
-    .map(([k, v]) => `${k}: ${v}`)
-    .join(', ');
 }

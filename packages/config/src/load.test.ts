@@ -81,7 +81,7 @@ test('every mistake is refused with its code and field', () => {
       /missing/,
     ],
     [vs(`{hosts: [a], http: [{${to}, fault: {}}]}`), 'WEFT-VALUE', 'spec.http[0].fault', /delay or abort/],
-    [vs(`{hosts: [a], gateways: [gw], http: [{${to}}]}`), 'WEFT-VALUE', 'spec.gateways[0]', /gateways/],
+    [vs(`{hosts: [a], gateways: [gw], http: [{${to}}]}`), 'WEFT-NO-GATEWAY', 'spec.gateways', /shop\/gw/],
     [
       vs(`{hosts: [a], http: [{match: [{uri: {regex: "(?=x)"}}], ${to}}]}`),
       'WEFT-VALUE',

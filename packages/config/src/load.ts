@@ -2,9 +2,22 @@
 import type { Position } from '@weft/base';
 import { type Labels, type Model, type Resource, refOf } from '@weft/model';
 import { analyze } from './analysis.ts';
-import { annotations, checkLabelName, checkName, type Kind, labels, labelsOf, type Plain } from './kinds/common.ts';
+import {
+  annotations,
+  checkLabelName,
+  checkName,
+  type FieldReport,
+  hasPem,
+  type Kind,
+  type KindContext,
+  labels,
+  labelsOf,
+  type Plain,
+} from './kinds/common.ts';
 import { meshDefaultsKind, namespaceKind, processKind, serviceAccountKind, serviceKind } from './kinds/core.ts';
+import { gatewayKind } from './kinds/gateway.ts';
 import { destinationRuleKind } from './kinds/networking.ts';
+import { secretKind } from './kinds/secret.ts';
 import { authorizationPolicyKind, peerAuthenticationKind } from './kinds/security.ts';
 import { virtualServiceKind } from './kinds/virtual-service.ts';
 import { nearest, type Problem, Problems } from './problems.ts';
@@ -18,6 +31,8 @@ export interface SourceFile {
 }
 
 export interface LoadOptions {
+  /** Judges a certificate chain and its key more closely than by their shape; absent: by that alone. */
+  readonly checkKeyPair?: (certificatePem: string, keyPem: string) => string | undefined;
   readonly domain?: string; // default cluster.local
   readonly rootNamespace?: string; // default istio-system
 }
@@ -38,6 +53,8 @@ const KINDS: ReadonlyMap<string, Kind<Resource>> = new Map(
       meshDefaultsKind,
       virtualServiceKind,
       destinationRuleKind,
+      gatewayKind,
+      secretKind,
       peerAuthenticationKind,
       authorizationPolicyKind,
     ] as Kind<Resource>[]
@@ -47,10 +64,15 @@ const KINDS: ReadonlyMap<string, Kind<Resource>> = new Map(
 /** Every kind that is read, e.g. for help texts. */
 export const SUPPORTED_KINDS: readonly string[] = [...KINDS.keys()];
 
+/** A file that holds no resources, but what a resource names by its path: certificates and keys. */
+export function isAttachment(path: string): boolean {
+  return /\.(pem|crt|key)$/.test(path);
+}
+
 /** Pure: the same files give the same result. Files are taken in the order given; first means first in that order. */
 export function loadFiles(files: readonly SourceFile[], options: LoadOptions = {}): LoadResult {
-  const loader = new Loader(options);
-  for (const file of files) loader.file(file);
+  const loader = new Loader(options, new Map(files.map((f) => [f.path, f.text])));
+  for (const file of files) if (!isAttachment(file.path)) loader.file(file);
   return loader.finish();
 }
 
@@ -85,8 +107,12 @@ class Loader {
   readonly #broken = new Set<string>();
   readonly #domain: string;
   readonly #rootNamespace: string;
+  readonly #checkKeyPair: LoadOptions['checkKeyPair'];
+  readonly #texts: ReadonlyMap<string, string>;
 
-  constructor(options: LoadOptions) {
+  constructor(options: LoadOptions, texts: ReadonlyMap<string, string>) {
+    this.#checkKeyPair = options.checkKeyPair;
+    this.#texts = texts;
     this.#domain = options.domain ?? 'cluster.local';
     this.#rootNamespace = options.rootNamespace ?? 'istio-system';
   }
@@ -112,6 +138,8 @@ class Loader {
       processes: of('Process'),
       virtualServices: of('VirtualService'),
       destinationRules: of('DestinationRule'),
+      gateways: of('Gateway'),
+      secrets: of('Secret'),
       peerAuthentications: of('PeerAuthentication'),
       authorizationPolicies: of('AuthorizationPolicy'),
       meshDefaults: of('MeshDefaults'),
@@ -198,18 +226,22 @@ class Loader {
     const namespace = clusterWide ? '' : (metaTree?.kind === 'map' && scalar(metaTree, 'namespace')) || 'default';
     const source: Position = Object.freeze({ file, line: tree.line });
     let resource: Resource = { kind: kind.kind, name, namespace, labels: {}, annotations: {}, source };
-    const report: Report = (code, message, field, line) => this.#report(resource, code, message, field, 'error', line);
+    const wrong = new Set<string>();
+    const report: Report = (code, message, field, line) => {
+      wrong.add(field);
+      this.#report(resource, code, message, field, 'error', line);
+    };
 
     const fields: ObjectSchema['fields'] = kind.spec
       ? { apiVersion: any, kind: any, metadata: METADATA, spec: kind.spec, status: any }
-      : { apiVersion: any, kind: any, metadata: METADATA };
-    const unsupported = kind.spec ? [] : ['secrets', 'imagePullSecrets', 'automountServiceAccountToken'];
+      : { apiVersion: any, kind: any, metadata: METADATA, ...kind.top?.fields };
+    const unsupported = kind.top?.unsupported ?? [];
     const required = kind.specRequired ? ['metadata', 'spec'] : ['metadata'];
     const read = readSchema({ t: 'object', fields, required, unsupported }, tree, '', report) as Plain;
     const meta = (read.metadata ?? {}) as { labels?: Labels; annotations?: Labels };
     if (kind.kind === 'Service' || clusterWide) {
-      const wrong = name ? checkLabelName(name) : undefined;
-      if (wrong) report('WEFT-VALUE', `is "${name.slice(0, 80)}": ${wrong}`, 'metadata.name', 0);
+      const bad = name ? checkLabelName(name) : undefined;
+      if (bad) report('WEFT-VALUE', `is "${name.slice(0, 80)}": ${bad}`, 'metadata.name', 0);
     }
     resource = { ...resource, labels: labelsOf(meta.labels), annotations: labelsOf(meta.annotations) };
 
@@ -222,11 +254,25 @@ class Loader {
       return;
     }
     this.#place(resource, tree, '');
-    const built = kind.build(resource, read.spec ?? {}, (code, message, field, severity) =>
-      this.#report(resource, code, message, field, severity),
+    const fieldReport: FieldReport = Object.assign(
+      (code: string, message: string, field: string, severity?: 'error' | 'warning') =>
+        this.#report(resource, code, message, field, severity),
+      { broken: (field: string) => wrong.has(field) },
     );
+    const built = kind.build(resource, (kind.top ? read : read.spec) ?? {}, fieldReport, this.#contextOf(file));
     if (this.#problems.errors > before) this.#broken.add(id);
     this.#resources.set(id, Object.freeze(built));
+  }
+
+  #contextOf(file: string): KindContext {
+    return {
+      attachment: (path) => this.#texts.get(path.startsWith('/') ? path : besides(file, path)),
+      checkPair: (certificatePem, keyPem) => {
+        if (!hasPem(certificatePem, 'CERTIFICATE')) return 'the certificate is no PEM of a CERTIFICATE';
+        if (!hasPem(keyPem, 'PRIVATE KEY')) return 'the key is no PEM of a PRIVATE KEY';
+        return this.#checkKeyPair?.(certificatePem, keyPem);
+      },
+    };
   }
 
   #place(resource: Resource, tree: Tree, path: string): void {
@@ -242,6 +288,16 @@ class Loader {
       for (const [i, item] of tree.items.entries()) note(`${path}[${i}]`, item.line, item);
     }
   }
+}
+
+/** A path relative to the folder of a file. */
+function besides(file: string, path: string): string {
+  const parts = file.split('/').slice(0, -1);
+  for (const part of path.split('/')) {
+    if (part === '..' && parts.length > 0) parts.pop();
+    else if (part !== '.' && part !== '') parts.push(part);
+  }
+  return parts.join('/');
 }
 
 function scalar(tree: Extract<Tree, { kind: 'map' }>, key: string): string | undefined {

@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, type Logger, systemClock } from '@weft/base';
 import { loadFiles } from '@weft/config';
-import { controlPlaneId, createAuthority, DEFAULT_CERT_TTL_MS, IdentityClient } from '@weft/identity';
+import { checkKeyPair, controlPlaneId, createAuthority, DEFAULT_CERT_TTL_MS, IdentityClient } from '@weft/identity';
 import { createAdsRoutes } from '@weft/xds';
 import { startApi } from './api/server.ts';
 import { CertificateIssuer } from './ca/service.ts';
@@ -36,7 +36,13 @@ export async function startControlPlane(
   const clock = parts.clock ?? systemClock;
   mkdirSync(config.stateDir, { recursive: true, mode: 0o700 });
   const state = new State(config.stateDir, logger);
-  const mesh = new Mesh({ config, state, load: parts.load ?? loadFiles, logger, clock });
+  const mesh = new Mesh({
+    config,
+    state,
+    load: parts.load ?? ((files) => loadFiles(files, { checkKeyPair })),
+    logger,
+    clock,
+  });
   const { trustDomain } = mesh;
   const authority = await createAuthority({ dir: join(config.stateDir, 'ca'), trustDomain, clock });
   const ttlMs = config.certTtlMs ?? DEFAULT_CERT_TTL_MS;

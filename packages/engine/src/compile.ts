@@ -79,7 +79,11 @@ export interface CompiledPort {
 }
 
 export function compilePort(port: ServicePort): CompiledPort {
-  return { http: port.http.map(compileHttpRoute), tcp: port.tcp.map(compileTcpRoute) };
+  return { http: compileHttpRoutes(port.http), tcp: port.tcp.map(compileTcpRoute) };
+}
+
+export function compileHttpRoutes(routes: readonly HttpRoute[]): readonly CompiledHttpRoute[] {
+  return routes.map(compileHttpRoute);
 }
 
 function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {

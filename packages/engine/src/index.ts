@@ -11,6 +11,7 @@
  * route.ts        routeHttp(view, head, random): RouteDecision                  head as canonicalHead left it
  *                 routeTcp(view, random): TcpDecision | undefined
  *                 applyHeaderOps(head, ops): void
+ * gateway.ts      findGatewayServer(port, serverName), findVirtualHost(server, authority): whose certificate, whose routes
  * pick.ts         pickEndpoint(snapshot, cluster, random, nowMs, exclude?, hash?): EndpointView | 'none'
  * affinity.ts     affinityHash(cluster, head, remoteIp): number; newAffinityCookie(cluster, random)
  * pool.ts         acquireRequest/releaseRequest, acquirePending/…, acquireRetry/…, acquireConnection/… (cluster): boolean
@@ -28,6 +29,7 @@ export * from './authenticate.ts';
 export * from './authorize.ts';
 export * from './canonical.ts';
 export * from './compile.ts';
+export * from './gateway.ts';
 export * from './grpc.ts';
 export * from './hash.ts';
 export * from './ip.ts';

@@ -12,7 +12,7 @@ import {
 } from './compile.ts';
 import { headValue, queryValue, testKey } from './match.ts';
 import type { CompiledRetry } from './retry.ts';
-import type { ClusterView, ServicePortView } from './views.ts';
+import type { ClusterView, RouteView, ServicePortView } from './views.ts';
 
 /** What to inject into one request. The delay, if any, comes before the abort, if any. */
 export interface FaultDecision {
@@ -108,7 +108,7 @@ interface Parts {
  * The route of a request: first match wins. The head must be canonical (canonicalHead), with the pseudo-headers first.
  * Randomness is drawn for weights (only with several destinations), delay, abort, mirrors (below 100 %), in this order.
  */
-export function routeHttp(view: ServicePortView, head: readonly string[], random: Random): RouteDecision {
+export function routeHttp(view: RouteView, head: readonly string[], random: Random): RouteDecision {
   let method = '';
   let scheme = '';
   let authority = '';
@@ -169,7 +169,7 @@ function matches(m: CompiledMatch, r: Parts): boolean {
 }
 
 function decide(
-  view: ServicePortView,
+  view: RouteView,
   compiled: CompiledHttpRoute,
   match: CompiledMatch | undefined,
   parts: Parts,
@@ -208,7 +208,7 @@ function decide(
 }
 
 /** Each mirror is drawn for itself. */
-function drawMirrors(view: ServicePortView, compiled: CompiledHttpRoute, random: Random): MirrorDecision[] {
+function drawMirrors(view: RouteView, compiled: CompiledHttpRoute, random: Random): MirrorDecision[] {
   const drawn: MirrorDecision[] = [];
   for (const { ref, cluster, percent } of compiled.mirrors) {
     if (percent < 100 && random.next() * 100 >= percent) continue;
@@ -229,10 +229,10 @@ function both(first: HeaderOps | undefined, second: HeaderOps | undefined): read
   return second ? [first, second] : [first];
 }
 
-function clusterOf(view: ServicePortView, name: string): ClusterView | undefined {
+function clusterOf(view: RouteView, name: string): ClusterView | undefined {
   const cluster = view.clusters.get(name);
   // An address that the client chose itself stays chosen, unless the route sends the request to another service.
-  return view.pinned && (!cluster || cluster.cluster.host === view.service.host) ? view.pinned : cluster;
+  return view.pinned && (!cluster || cluster.cluster.host === view.host) ? view.pinned : cluster;
 }
 
 function draw(split: CompiledSplit, random: Random): CompiledDestination | undefined {

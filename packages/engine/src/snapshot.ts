@@ -4,9 +4,11 @@ import {
   type Cluster,
   type Endpoint,
   type Endpoints,
+  type GatewayListener,
   type Inbound,
   outboundClusterName,
   type Part,
+  type Secret,
   type Self,
   type Service,
   ServicePortSchema,
@@ -14,6 +16,7 @@ import {
 import { type CompiledAuthorization, compileAuthorization } from './authorize.ts';
 import { canonicalAuthority } from './canonical.ts';
 import { type CompiledPort, compilePort } from './compile.ts';
+import { type CompiledGateway, compileGatewayListener, type GatewayPortView, gatewayPortView } from './gateway.ts';
 import { parseIp } from './ip.ts';
 import { groupEndpoints } from './locality.ts';
 import { uneject } from './outlier.ts';
@@ -56,6 +59,8 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
   const authorizations: Authorization[] = [];
   const services = new Map<string, Service>();
   const clusters = new Map<string, Cluster>();
+  const listeners: GatewayListener[] = [];
+  const secrets = new Map<string, Secret>();
   for (const { kind } of parts) {
     switch (kind.case) {
       case 'self':
@@ -72,6 +77,12 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
         break;
       case 'cluster':
         clusters.set(kind.value.name, kind.value);
+        break;
+      case 'gateway':
+        listeners.push(kind.value);
+        break;
+      case 'secret':
+        secrets.set(kind.value.name, kind.value);
     }
   }
   const endpointSets = new Map<string, Map<number, Endpoints>>();
@@ -90,6 +101,8 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
     inbound,
     authorization,
     pathPolicies: authorization.usesPaths,
+    gateways: new Map(listeners.map((l) => [l.port, gatewayView(draft, l)])),
+    secrets,
     services: views,
     names: nameIndex(views),
     clusters: draft.clusters,
@@ -113,6 +126,13 @@ function compiledAuthorization(draft: Draft, parts: readonly Authorization[]): C
   return compiled;
 }
 
+function gatewayView(draft: Draft, listener: GatewayListener): GatewayPortView {
+  const old = draft.previous?.reuse.get(listener) as CompiledGateway | undefined;
+  const compiled = old ?? compileGatewayListener(listener);
+  draft.reuse.set(listener, compiled);
+  return gatewayPortView(listener, compiled, draft.clusters);
+}
+
 function serviceView(draft: Draft, service: Service): ServiceView {
   const old = draft.previous?.reuse.get(service) as CompiledService | undefined;
   const compiled = old ?? service.ports.map(compilePort);
@@ -121,6 +141,7 @@ function serviceView(draft: Draft, service: Service): ServiceView {
   service.ports.forEach((port, i) => {
     const { http, tcp } = compiled[i];
     ports.set(port.port, {
+      host: service.host,
       service,
       port,
       protocol: port.protocol,

@@ -5,12 +5,14 @@ import type {
   HttpRoute,
   Inbound,
   Protocol,
+  Secret,
   Self,
   Service,
   ServicePort,
 } from '@weft/plan';
 import type { CompiledAuthorization } from './authorize.ts';
 import type { CompiledHttpRoute, CompiledTcpRoute } from './compile.ts';
+import type { GatewayPortView } from './gateway.ts';
 import type { HashTable } from './hash.ts';
 
 /** What happened to one endpoint as a member of one cluster. Engine changes it; it outlives snapshots. */
@@ -85,17 +87,23 @@ export interface ClusterView {
   readonly pinned: EndpointView | undefined;
 }
 
-/** One port of one service as a client sees it. */
-export interface ServicePortView {
-  readonly service: Service;
-  readonly port: ServicePort;
-  readonly protocol: Protocol;
+/** Routes of HTTP requests to one host, as a service's clients or a gateway's visitors see it. */
+export interface RouteView {
+  /** A service's FQDN, or a virtual host of a gateway. */
+  readonly host: string;
   readonly http: readonly CompiledHttpRoute[];
-  readonly tcp: readonly CompiledTcpRoute[];
   /** Clusters of the snapshot that this view belongs to. */
   readonly clusters: ReadonlyMap<string, ClusterView>;
   /** Original destination: clusters of this service's host are replaced by this one. */
   readonly pinned: ClusterView | undefined;
+}
+
+/** One port of one service as a client sees it. */
+export interface ServicePortView extends RouteView {
+  readonly service: Service;
+  readonly port: ServicePort;
+  readonly protocol: Protocol;
+  readonly tcp: readonly CompiledTcpRoute[];
 }
 
 export interface ServiceView {
@@ -111,6 +119,10 @@ export interface Snapshot {
   readonly authorization: CompiledAuthorization;
   /** Some policy of this workload looks at paths: `%2F` and `%5C` are to be rejected then (canonical.ts). */
   readonly pathPolicies: boolean;
+  /** A gateway's ports, by the port it listens on. */
+  readonly gateways: ReadonlyMap<number, GatewayPortView>;
+  /** A gateway's certificates by resource name. */
+  readonly secrets: ReadonlyMap<string, Secret>;
   /** By FQDN, lower case. */
   readonly services: ReadonlyMap<string, ServiceView>;
   /** By FQDN and alias, lower case. `*.suffix` hosts stand here too. */

@@ -39,7 +39,7 @@ export interface HostContext {
   readonly rootPem: string;
   readonly controlAddress: string;
   readonly services: readonly ServiceSpec[];
-  /** The command of a sidecar. */
+  /** The command of a proxy, without its mode. */
   readonly proxyCommand: readonly string[];
   readonly baseEnv: Readonly<Record<string, string>>;
   /** The same for our own processes. */
@@ -58,6 +58,16 @@ function portName(service: ServiceSpec): string {
   return service.name.toUpperCase().replaceAll('-', '_');
 }
 
+/** A gateway is ready while its proxy says so. */
+const GATEWAY_PROBE: ProbeSpec = {
+  action: { type: 'http', path: '/healthz/ready', port: 15021 },
+  initialDelayMs: 0,
+  periodMs: 1000,
+  timeoutMs: 1000,
+  successThreshold: 1,
+  failureThreshold: 3,
+};
+
 export class Instance {
   readonly name: string;
   readonly spec: ProcessSpec;
@@ -73,6 +83,8 @@ export class Instance {
   #proxyRestart: Timer | undefined;
   #proxyFailures = 0;
   #proxyRestarts = 0;
+  /** It was ready once. */
+  #proxyServed = false;
   #lastProxyErrors: string[] = [];
   #stopping = false;
   #stopped: Promise<void> | undefined;
@@ -113,7 +125,9 @@ export class Instance {
     this.#proxyLog = new LogFile(join(h.paths.logs, `${this.name}.proxy.log`));
     if (h.network) {
       const search = [`${this.spec.namespace}.svc.cluster.local`, 'svc.cluster.local', 'cluster.local'];
-      this.#workspace = h.network.add(this.name, { rules: this.spec.injected ? {} : undefined, dnsSearch: search });
+      // Nothing but the proxy runs in a gateway's namespace: there is nothing to capture, and low ports are its own.
+      const rules = this.spec.injected && !this.spec.gateway ? {} : undefined;
+      this.#workspace = h.network.add(this.name, { rules, dnsSearch: search, lowPorts: this.spec.gateway });
       this.address = this.#workspace.address;
     } else {
       this.address = h.nextLoopback();
@@ -124,7 +138,13 @@ export class Instance {
       await this.#startProxy();
       await this.#waitProxy();
     }
-    if (!this.#stopping) this.#startApplication();
+    if (this.#stopping) return;
+    if (!this.spec.gateway) {
+      this.#startApplication();
+      return;
+    }
+    this.#setState('running');
+    this.#watchReadiness();
   }
 
   /** Tells the control plane what this instance is now; also after the control plane was restarted. */
@@ -139,6 +159,7 @@ export class Instance {
       address: this.address,
       ports: s.ports,
       injected: s.injected,
+      gateway: s.gateway,
       ready: this.state === 'ready',
       draining: this.state === 'draining',
       dialAddress: this.address,
@@ -236,7 +257,8 @@ export class Instance {
 
   /** A taken port is said before anything starts. */
   async #checkPorts(): Promise<void> {
-    const ports = this.spec.ports.map((p) => p.number).concat(this.spec.injected ? [15001, 15008, 15020, 15021] : []);
+    const own = this.spec.gateway ? [15020, 15021] : this.spec.injected ? [15001, 15008, 15020, 15021] : [];
+    const ports = this.spec.ports.map((p) => p.number).concat(own);
     for (const port of ports) {
       await new Promise<void>((resolve, reject) => {
         const server = net.createServer();
@@ -258,6 +280,7 @@ export class Instance {
   }
 
   #readiness(): ProbeSpec {
+    if (this.spec.gateway) return GATEWAY_PROBE;
     if (this.spec.readiness) return this.spec.readiness;
     // Without a probe a workload with a port is ready when it listens; it is not asked again after that.
     const port = this.spec.ports[0]?.number ?? 0;
@@ -295,8 +318,9 @@ export class Instance {
     const own = transparent ? '127.0.0.1' : this.address;
     const probe = this.#readiness();
     const timeoutMs = probe.timeoutMs;
-    const probes =
-      probe.action.type === 'http'
+    const probes = this.spec.gateway
+      ? {}
+      : probe.action.type === 'http'
         ? { readyz: { httpGet: { path: probe.action.path, port: probe.action.port }, timeoutMs } }
         : probe.action.type === 'tcp' && probe.action.port > 0
           ? { readyz: { tcpSocket: { port: probe.action.port }, timeoutMs } }
@@ -313,16 +337,20 @@ export class Instance {
       capture: h.capture,
       address: this.address,
       bind: {
-        outbound: { host: own, port: 15001 },
-        inbound: transparent ? { host: all, port: 15006 } : undefined,
-        mesh: { host: all, port: 15008 },
+        ...(this.spec.gateway
+          ? {}
+          : {
+              outbound: { host: own, port: 15001 },
+              inbound: transparent ? { host: all, port: 15006 } : undefined,
+              mesh: { host: all, port: 15008 },
+              dns: { host: own, port: 15053 },
+            }),
         admin: { host: own, port: 15000 },
         probes: { host: all, port: 15020 },
         health: { host: all, port: 15021 },
         metrics: { host: all, port: 15090 },
-        dns: { host: own, port: 15053 },
       },
-      proxySecret: transparent ? undefined : this.#secret,
+      proxySecret: transparent || this.spec.gateway ? undefined : this.#secret,
       probes,
       uid: transparent ? PROXY_UID : undefined,
       gid: transparent ? PROXY_UID : undefined,
@@ -335,7 +363,7 @@ export class Instance {
     this.#lastProxyErrors = [];
     const child = new Child(
       {
-        argv: [...prefix, ...h.proxyCommand],
+        argv: [...prefix, ...h.proxyCommand, '--mode', this.spec.gateway ? 'gateway' : 'sidecar'],
         cwd: '/',
         env: { ...h.ownEnv, WEFT_BOOTSTRAP: path, WEFT_PARENT_PID: String(process.pid) },
         restartPolicy: 'Never',
@@ -359,7 +387,7 @@ export class Instance {
     if (this.#stopping) return;
     this.#host.say(this.name, `proxy ended (${exit.text}); until it is back nothing enters or leaves`);
     // The first start is judged by #waitProxy; only a proxy that has served comes back by itself.
-    if (this.#app !== undefined) this.#restartProxy();
+    if (this.#proxyServed) this.#restartProxy();
   }
 
   #restartProxy(): void {
@@ -391,7 +419,10 @@ export class Instance {
   async #waitProxy(): Promise<void> {
     const end = systemClock.now() + PROXY_READY_MS;
     while (!this.#stopping) {
-      if (await probeHttp(this.address, 15021, '/healthz/ready', 1000)) return;
+      if (await probeHttp(this.address, 15021, '/healthz/ready', 1000)) {
+        this.#proxyServed = true;
+        return;
+      }
       if (!this.#proxy?.running) {
         throw new WeftError(
           'proxy-start',
@@ -496,7 +527,7 @@ export class Instance {
           { cwd: this.spec.cwd, env: this.environment() },
           probe.timeoutMs,
         );
-      if (this.spec.injected)
+      if (this.spec.injected && !this.spec.gateway)
         return probeHttp(
           this.address,
           15020,

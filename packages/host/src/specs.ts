@@ -15,6 +15,8 @@ export interface ProbeSpec {
 }
 
 export interface ProcessSpec {
+  /** A proxy on its own: it has no command. */
+  readonly gateway: boolean;
   readonly name: string;
   readonly namespace: string;
   readonly serviceAccount: string;

@@ -504,6 +504,7 @@ export function checkSpec(spec: ProcessSpec): void {
       `process ${spec.name}: runAsUser ${PROXY_UID} is the proxy's, whose traffic is not captured: choose another`,
     );
   }
+  if (spec.gateway) return;
   if (!existsSync(spec.cwd)) throw new WeftError('cwd', `process ${spec.name}: the folder ${spec.cwd} does not exist`);
   const program = spec.command[0];
   if (!program) throw new WeftError('command', `process ${spec.name}: the command is empty`);

@@ -4,6 +4,7 @@ export * from './ca.ts';
 export * from './client.ts';
 export * from './csr.ts';
 export { writeFileAtomic } from './files.ts';
+export * from './key-pair.ts';
 export * from './spiffe.ts';
 export * from './store.ts';
 export * from './tls.ts';

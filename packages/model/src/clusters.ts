@@ -13,6 +13,7 @@ import {
 } from '@weft/plan';
 import { compileBalancing, localityOf } from './balancing.ts';
 import { hostCovers, hostSpecificity, isExportedTo, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
+import { planProtocol } from './protocols.ts';
 import type { RefTable } from './refs.ts';
 import type {
   ConnectionPoolModel,
@@ -126,6 +127,7 @@ export function compileClusters(
       serviceName: service.name,
       serviceNamespace: service.namespace,
       origination: tls?.policy.origination ? originationOf(tls.policy.origination) : undefined,
+      protocol: planProtocol(port.protocol),
     });
   };
   return [make(undefined), ...effective.subsets.map(make)];

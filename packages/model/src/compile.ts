@@ -14,6 +14,7 @@ import {
 import { compileAuthorization } from './authz.ts';
 import { localityOf } from './balancing.ts';
 import { compileClusters } from './clusters.ts';
+import { compileGateway } from './gateway.ts';
 import { serviceHost, serviceSelects } from './hosts.ts';
 import { compileInbound } from './inbound.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
@@ -23,7 +24,7 @@ import { compileHttpRoutes, compileTcpRoutes } from './routes.ts';
 import type { Instance, MeshRuntime, Model, ServiceModel } from './types.ts';
 
 export interface Compiled {
-  /** Resource name (`self`, `inbound/8080`, `authz`, `service/<host>`, `cluster/<name>`) → part. */
+  /** Resource name (`self`, `inbound/8080`, `authz`, `service/<host>`, `cluster/<name>`, `gateway/443`, …) → part. */
   readonly parts: Map<string, Part>;
   /** What every ref in the parts stands for. */
   readonly references: Reference[];
@@ -34,13 +35,22 @@ export function compile(model: Model, runtime: MeshRuntime, instance: Instance):
   const refs = new RefTable(model);
   const parts = new Map<string, Part>();
   parts.set('self', part({ case: 'self', value: compileSelf(model, runtime, instance) }));
-  for (const inbound of compileInbound(model, runtime.domain, instance, refs)) {
-    parts.set(`inbound/${inbound.port}`, part({ case: 'inbound', value: inbound }));
+  if (instance.gateway) {
+    const { listeners, secrets } = compileGateway(model, runtime.domain, instance, refs);
+    for (const value of listeners) parts.set(`gateway/${value.port}`, part({ case: 'gateway', value }));
+    for (const [name, value] of secrets) parts.set(name, part({ case: 'secret', value }));
+  } else {
+    for (const inbound of compileInbound(model, runtime.domain, instance, refs)) {
+      parts.set(`inbound/${inbound.port}`, part({ case: 'inbound', value: inbound }));
+    }
   }
   parts.set('authz', part({ case: 'authorization', value: compileAuthorization(model, instance, refs) }));
   for (const service of model.services) {
-    const value = compileService(model, runtime, instance, service, refs);
-    parts.set(`service/${value.host}`, part({ case: 'service', value }));
+    // A gateway routes by its Gateways' hosts alone, to the same clusters.
+    if (!instance.gateway) {
+      const value = compileService(model, runtime, instance, service, refs);
+      parts.set(`service/${value.host}`, part({ case: 'service', value }));
+    }
     for (const port of service.ports) {
       if (port.transport !== 'TCP') continue;
       for (const cluster of compileClusters(model, runtime.domain, instance, service, port, refs)) {
@@ -75,6 +85,9 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     domain: runtime.domain,
     drainMs: runtime.drainMs ?? 5_000,
     locality: localityOf(i.labels),
+    acceptHttp10: model.processes.some(
+      (p) => p.name === i.workload && p.namespace === i.namespace && p.gateway?.acceptHttp10 === true,
+    ),
     services: model.services.filter((s) => serviceSelects(s, i)).map((s) => serviceHost(s, runtime.domain)),
   });
 }

@@ -32,7 +32,8 @@ export function compileEndpoints(model: Model, runtime: MeshRuntime): Map<string
             // Without a proxy nothing listens at the workload's address for it: dial the application itself.
             address: i.injected ? i.address : i.dialAddress,
             port: i.injected ? target : dialPort,
-            meshPort: i.injected ? MESH_PORT : 0,
+            // A gateway takes what comes from outside: it has no mesh port.
+            meshPort: i.injected && !i.gateway ? MESH_PORT : 0,
             identity: spiffeId(runtime.trustDomain, i.namespace, i.serviceAccount),
             labels: { ...i.labels },
             workload: i.workload,

@@ -4,6 +4,7 @@ export * from './balancing.ts';
 export * from './clusters.ts';
 export * from './compile.ts';
 export * from './endpoints.ts';
+export * from './gateway.ts';
 export * from './hosts.ts';
 export * from './inbound.ts';
 export * from './injection.ts';

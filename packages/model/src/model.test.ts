@@ -28,6 +28,8 @@ const empty: Model = {
   processes: [],
   virtualServices: [],
   destinationRules: [],
+  gateways: [],
+  secrets: [],
   peerAuthentications: [],
   authorizationPolicies: [],
   meshDefaults: [],

@@ -26,25 +26,26 @@ import {
   type WeightedCluster,
   WeightedClusterSchema,
 } from '@weft/plan';
+import type { Client } from './clusters.ts';
 import { findService, hostCovers, hostSpecificity, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
 import { mayCarryHttp } from './protocols.ts';
 import type { RefTable } from './refs.ts';
-import type {
-  DestinationModel,
-  FaultModel,
-  HeaderOperationsModel,
-  HttpMatchModel,
-  HttpRouteModel,
-  KeyMatchModel,
-  Labels,
-  MeshDefaultsModel,
-  MirrorModel,
-  Model,
-  RetriesModel,
-  ServiceModel,
-  ServicePortModel,
-  StringMatchModel,
-  VirtualServiceModel,
+import {
+  type DestinationModel,
+  type FaultModel,
+  type HeaderOperationsModel,
+  type HttpMatchModel,
+  type HttpRouteModel,
+  type KeyMatchModel,
+  MESH_GATEWAY,
+  type MeshDefaultsModel,
+  type MirrorModel,
+  type Model,
+  type RetriesModel,
+  type ServiceModel,
+  type ServicePortModel,
+  type StringMatchModel,
+  type VirtualServiceModel,
 } from './types.ts';
 
 export const DEFAULT_RETRY_ON: readonly string[] = [
@@ -61,6 +62,7 @@ export function virtualServiceFor(model: Model, service: ServiceModel): VirtualS
   let best: VirtualServiceModel | undefined;
   let bestScore = -1;
   for (const vs of model.virtualServices) {
+    if (!vs.gateways.includes(MESH_GATEWAY)) continue;
     for (const written of vs.hosts) {
       const pattern = resolveHost(written, vs.namespace, model.domain);
       const score = hostSpecificity(pattern);
@@ -80,11 +82,6 @@ export function defaultTimeout(model: Model, namespace: string): { ms: number; f
     if (found) return { ms: found.timeoutMs ?? 0, from: found };
   }
   return { ms: 0, from: undefined };
-}
-
-interface Client {
-  readonly namespace: string;
-  readonly labels: Labels;
 }
 
 export function compileHttpRoutes(
@@ -111,17 +108,35 @@ export function compileHttpRoutes(
       }),
     ];
   }
-  const routes: HttpRoute[] = [];
-  for (const route of vs.http) {
-    const match = route.match.filter((m) => appliesTo(m, client, port.port));
-    // None of its matches can hold for this caller and port; with no match at all it holds always.
-    if (route.match.length > 0 && match.length === 0) continue;
-    routes.push(httpRoute(model, domain, vs, route, match, { ms: fallback.ms, ref: timeoutRef }, service, port, refs));
-  }
+  const routes = virtualServiceRoutes(model, domain, client, vs, MESH_GATEWAY, port.port, refs, {
+    ms: fallback.ms,
+    ref: timeoutRef,
+  });
   if (routes.length === 0) {
     // A port that carries HTTP always has a route: this one says what "no rule for this caller" means.
     const direct = create(DirectResponseSchema, { status: 404, body: '' });
     routes.push(create(HttpRouteSchema, { ref: refs.use(vs, 'spec.http'), name: 'no-rule', directResponse: direct }));
+  }
+  return routes;
+}
+
+/** The routes of a VirtualService that hold for this client on one of its gateways (`mesh`, or a Gateway's) and port. */
+export function virtualServiceRoutes(
+  model: Model,
+  domain: string,
+  client: Client,
+  vs: VirtualServiceModel,
+  gateway: string,
+  port: number,
+  refs: RefTable,
+  fallback: { ms: number; ref: string } = { ms: 0, ref: '' },
+): HttpRoute[] {
+  const routes: HttpRoute[] = [];
+  for (const route of vs.http) {
+    const match = route.match.filter((m) => appliesTo(m, client, gateway, port));
+    // None of its matches can hold for this caller and port; with no match at all it holds always.
+    if (route.match.length > 0 && match.length === 0) continue;
+    routes.push(httpRoute(model, domain, vs, route, match, fallback, port, refs));
   }
   return routes;
 }
@@ -136,8 +151,8 @@ export function compileTcpRoutes(
 ): TcpRoute[] {
   const vs = virtualServiceFor(model, service);
   for (const route of vs?.tcp ?? []) {
-    if (route.match.length > 0 && !route.match.some((m) => appliesTo(m, client, port.port))) continue;
-    const clusters = route.route.map((d) => weighted(model, domain, vs!, d, port, refs));
+    if (route.match.length > 0 && !route.match.some((m) => appliesTo(m, client, MESH_GATEWAY, port.port))) continue;
+    const clusters = route.route.map((d) => weighted(model, domain, vs!, d, port.port, refs));
     return [create(TcpRouteSchema, { ref: refs.use(vs!, route.field), clusters })];
   }
   const clusters = [ownCluster(domain, service, port, refs)];
@@ -145,10 +160,12 @@ export function compileTcpRoutes(
 }
 
 function appliesTo(
-  m: { port: number; sourceLabels: Labels; sourceNamespace: string },
+  m: Pick<HttpMatchModel, 'port' | 'sourceLabels' | 'sourceNamespace' | 'gateways'>,
   client: Client,
+  gateway: string,
   port: number,
 ): boolean {
+  if (m.gateways.length > 0 && !m.gateways.includes(gateway)) return false;
   if (m.port !== 0 && m.port !== port) return false;
   if (m.sourceNamespace !== '' && m.sourceNamespace !== client.namespace) return false;
   return labelsMatch(m.sourceLabels, client.labels);
@@ -164,12 +181,12 @@ function weighted(
   domain: string,
   vs: VirtualServiceModel,
   d: DestinationModel,
-  listener: ServicePortModel,
+  listenerPort: number,
   refs: RefTable,
 ): WeightedCluster {
   return create(WeightedClusterSchema, {
     ref: refs.use(vs, d.field),
-    cluster: clusterOf(model, domain, vs, d, listener),
+    cluster: clusterOf(model, domain, vs, d, listenerPort),
     weight: d.weight,
     headers: headersOf(d.headers),
   });
@@ -180,12 +197,12 @@ function mirrorOf(
   domain: string,
   vs: VirtualServiceModel,
   m: MirrorModel,
-  listener: ServicePortModel,
+  listenerPort: number,
   refs: RefTable,
 ): Mirror {
   return create(MirrorSchema, {
     ref: refs.use(vs, m.field),
-    cluster: clusterOf(model, domain, vs, m, listener),
+    cluster: clusterOf(model, domain, vs, m, listenerPort),
     percent: m.percent,
   });
 }
@@ -195,12 +212,12 @@ function clusterOf(
   domain: string,
   vs: VirtualServiceModel,
   d: { host: string; subset: string; port: number },
-  listener: ServicePortModel,
+  listenerPort: number,
 ): string {
   const host = resolveHost(d.host, vs.namespace, model.domain);
   const target = findService(model, host);
   const tcp = target?.ports.filter((p) => p.transport === 'TCP') ?? [];
-  const port = d.port || (tcp.length === 1 ? tcp[0].port : listener.port);
+  const port = d.port || (tcp.length === 1 ? tcp[0].port : listenerPort);
   return outboundClusterName(port, d.subset, target ? serviceHost(target, domain) : host);
 }
 
@@ -211,8 +228,7 @@ function httpRoute(
   route: HttpRouteModel,
   match: readonly HttpMatchModel[],
   fallback: { ms: number; ref: string },
-  _service: ServiceModel,
-  port: ServicePortModel,
+  port: number,
   refs: RefTable,
 ): HttpRoute {
   const own = route.timeoutMs !== undefined;

@@ -67,9 +67,17 @@ export interface ProbeModel {
 
 export type RestartPolicy = 'Always' | 'OnFailure' | 'Never';
 
+/** Of a Process that is no application but a gateway: a proxy on its own, which Gateways select by its labels. */
+export interface GatewayProcessModel {
+  /** Serve HTTP/1.0; default false: 426. */
+  readonly acceptHttp10: boolean;
+}
+
 /** `weft.dev/v1alpha1 Process`: what a Deployment is on Kubernetes. `metadata.labels` are the workload's labels. */
 export interface ProcessModel extends Resource {
+  /** Empty for a gateway. */
   readonly command: readonly string[];
+  readonly gateway: GatewayProcessModel | undefined;
   /** As written: relative to the folder of the file (`source.file`). */
   readonly cwd: string | undefined;
   readonly env: readonly { readonly name: string; readonly value: string }[];
@@ -101,11 +109,13 @@ export interface HttpMatchModel {
   readonly withoutHeaders: readonly KeyMatchModel[];
   readonly queryParams: readonly KeyMatchModel[];
   readonly ignoreUriCase: boolean;
-  /** Service port; 0: any. */
+  /** Service port, or a Gateway server's; 0: any. */
   readonly port: number;
   /** Selects callers when the plan is made. */
   readonly sourceLabels: Labels;
   readonly sourceNamespace: string;
+  /** `mesh` and `namespace/name`; empty: all of the VirtualService's. */
+  readonly gateways: readonly string[];
 }
 
 export interface HeaderOperationsModel {
@@ -177,14 +187,54 @@ export interface HttpRouteModel {
 
 export interface TcpRouteModel {
   readonly field: string;
-  readonly match: readonly { readonly port: number; readonly sourceLabels: Labels; readonly sourceNamespace: string }[];
+  readonly match: readonly Pick<HttpMatchModel, 'port' | 'sourceLabels' | 'sourceNamespace' | 'gateways'>[];
   readonly route: readonly DestinationModel[];
 }
 
+/** The reserved gateway of all sidecars. */
+export const MESH_GATEWAY = 'mesh';
+
 export interface VirtualServiceModel extends Resource {
   readonly hosts: readonly string[];
+  /** `mesh` and `namespace/name`, never empty. */
+  readonly gateways: readonly string[];
   readonly http: readonly HttpRouteModel[];
   readonly tcp: readonly TcpRouteModel[];
+}
+
+export type TlsVersionName = 'TLS_AUTO' | 'TLSV1_2' | 'TLSV1_3';
+
+export interface GatewayTlsModel {
+  /** Name of a Secret in the gateway workload's namespace; empty where files are given. */
+  readonly credentialName: string;
+  /** What `serverCertificate` and `privateKey` hold; undefined with `credentialName`. */
+  readonly files: { readonly certificatePem: string; readonly keyPem: string } | undefined;
+  readonly minVersion: TlsVersionName;
+  readonly maxVersion: TlsVersionName;
+  readonly cipherSuites: readonly string[];
+}
+
+export interface GatewayServerModel {
+  readonly field: string;
+  readonly port: number;
+  readonly portName: string;
+  /** `namespace` of the VirtualServices that may use the host; `*`: any. */
+  readonly hosts: readonly { readonly namespace: string; readonly host: string }[];
+  /** Undefined: plaintext. */
+  readonly tls: GatewayTlsModel | undefined;
+  readonly httpsRedirect: boolean;
+}
+
+export interface GatewayModel extends Resource {
+  /** Labels of gateway workloads, in any namespace; empty: all of them. */
+  readonly selector: Labels;
+  readonly servers: readonly GatewayServerModel[];
+}
+
+/** A Secret with a certificate. Never printed. */
+export interface SecretModel extends Resource {
+  readonly certificatePem: string;
+  readonly keyPem: string;
 }
 
 export interface OutlierDetectionModel {
@@ -346,6 +396,8 @@ export interface Model {
   readonly processes: readonly ProcessModel[];
   readonly virtualServices: readonly VirtualServiceModel[];
   readonly destinationRules: readonly DestinationRuleModel[];
+  readonly gateways: readonly GatewayModel[];
+  readonly secrets: readonly SecretModel[];
   readonly peerAuthentications: readonly PeerAuthenticationModel[];
   readonly authorizationPolicies: readonly AuthorizationPolicyModel[];
   readonly meshDefaults: readonly MeshDefaultsModel[];
@@ -367,6 +419,8 @@ export interface Instance {
   readonly address: string; // its own IP address
   readonly ports: readonly InstancePort[];
   readonly injected: boolean;
+  /** It is a proxy on its own, with no application behind it. */
+  readonly gateway?: boolean;
   readonly ready: boolean;
   readonly draining: boolean;
   /** Where the application listens as its own proxy sees it; the same as `address`, 127.0.0.1 in explicit mode. */

@@ -2,3 +2,4 @@
 export * from './gen/weft/control/v1/control_pb.js';
 export * from './gen/weft/plan/v1/plan_pb.js';
 export * from './names.ts';
+export * from './redact.ts';

@@ -26,3 +26,8 @@ export function localityCovers(pattern: string, locality: string): boolean {
   }
   return true;
 }
+
+/** Resource name of a Secret part. */
+export function secretName(namespace: string, name: string): string {
+  return `secret/${namespace}/${name}`;
+}

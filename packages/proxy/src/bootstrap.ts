@@ -1,7 +1,7 @@
 /** What a proxy is told at its start, and how it reads it. */
 import { readFileSync } from 'node:fs';
 import { WeftError } from '@weft/base';
-import { type ProxyLimits, readLimits } from './limits.ts';
+import { type ProxyLimits, type ProxyMode, readLimits } from './limits.ts';
 
 export interface Bind {
   host: string;
@@ -30,11 +30,11 @@ export interface Bootstrap {
   capture: 'transparent' | 'explicit';
   /** The workload's own IP address. */
   address: string;
-  /** Where the listeners are. Explicit capture: `inbound` may be absent; `workload` lists the ports served for the application. */
+  /** Where the listeners are. Explicit capture has no `inbound`; a gateway none of the first three: its plan says its ports. */
   bind: {
-    outbound: Bind;
+    outbound?: Bind;
     inbound?: Bind;
-    mesh: Bind;
+    mesh?: Bind;
     admin?: Bind;
     probes?: Bind;
     health?: Bind;
@@ -56,10 +56,10 @@ export interface Bootstrap {
 }
 
 /**
- * Reads and checks a bootstrap file.
+ * Reads and checks a bootstrap file, for a proxy of this mode.
  * Throws WeftError `bootstrap.*` naming the file and the field.
  */
-export function readBootstrap(path: string): Bootstrap {
+export function readBootstrap(path: string, mode: ProxyMode = 'sidecar'): Bootstrap {
   let value: unknown;
   try {
     value = JSON.parse(readFileSync(path, 'utf8'));
@@ -86,14 +86,14 @@ export function readBootstrap(path: string): Bootstrap {
     throw invalid(path, 'capture', 'must be transparent or explicit');
   const bind = b.bind as Record<string, unknown> | undefined;
   if (typeof bind !== 'object' || bind === null) throw invalid(path, 'bind', 'must be an object');
-  for (const name of ['outbound', 'mesh']) checkBind(path, `bind.${name}`, bind[name], true);
+  for (const name of ['outbound', 'mesh']) checkBind(path, `bind.${name}`, bind[name], mode === 'sidecar');
   for (const name of ['inbound', 'admin', 'probes', 'health', 'metrics', 'dns'])
     checkBind(path, `bind.${name}`, bind[name], false);
   for (const name of ['uid', 'gid']) {
     if (b[name] !== undefined && !(Number.isInteger(b[name]) && (b[name] as number) > 0))
       throw invalid(path, name, 'must be a positive number');
   }
-  readLimits(b.limits, path);
+  readLimits(b.limits, path, mode);
   const given = process.env.WEFT_PROXY_LIMITS;
   if (given) {
     let own: unknown;
@@ -102,9 +102,9 @@ export function readBootstrap(path: string): Bootstrap {
     } catch (cause) {
       throw new WeftError('bootstrap.invalid', `WEFT_PROXY_LIMITS is no JSON: ${String(cause)}`, { cause });
     }
-    readLimits(own, 'WEFT_PROXY_LIMITS');
+    readLimits(own, 'WEFT_PROXY_LIMITS', mode);
     b.limits = { ...(b.limits as object | undefined), ...(own as object | undefined) };
-    readLimits(b.limits, 'WEFT_PROXY_LIMITS');
+    readLimits(b.limits, 'WEFT_PROXY_LIMITS', mode);
   }
   return value as Bootstrap;
 }

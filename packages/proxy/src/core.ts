@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net';
 import type { Logger, Random } from '@weft/base';
 import type { ServicePortView, Snapshot } from '@weft/engine';
-import type { Endpoint, Self } from '@weft/plan';
+import type { Cluster, Endpoint, Self } from '@weft/plan';
 import type { IdSource } from '@weft/telemetry';
 import type { WireCounters, WireLimits } from '@weft/wire';
 import { type ProxyLimits, wireLimits } from './limits.ts';
@@ -63,7 +63,7 @@ export class Core {
   spiffeId = '';
   draining = false;
   #peers = new WeakMap<Endpoint, PeerInfo>();
-  #services = new WeakMap<ServicePortView, ServiceInfo>();
+  #services = new WeakMap<ServicePortView | Cluster, ServiceInfo>();
 
   constructor(options: CoreOptions) {
     this.options = options;
@@ -149,6 +149,17 @@ export class Core {
       const { host, name, namespace } = view.service;
       info = { host, name, namespace, port: view.port.port };
       this.#services.set(view, info);
+    }
+    return info;
+  }
+
+  /** The service behind a cluster, for who did not ask for a service by its name. */
+  serviceOfCluster(cluster: Cluster): ServiceInfo {
+    let info = this.#services.get(cluster);
+    if (!info) {
+      const { host, serviceName, serviceNamespace, port } = cluster;
+      info = { host, name: serviceName, namespace: serviceNamespace, port };
+      this.#services.set(cluster, info);
     }
     return info;
   }

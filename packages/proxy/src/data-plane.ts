@@ -1,4 +1,4 @@
-/** The data path of one sidecar, put together: listeners, links, pools. It knows nothing of where plans come from. */
+/** The data path of one sidecar or gateway, put together: listeners, links, pools. It knows nothing of where plans come from. */
 
 import { randomBytes } from 'node:crypto';
 import type { Server, Socket } from 'node:net';
@@ -10,9 +10,10 @@ import type { Identity } from '@weft/identity';
 import { IdSource } from '@weft/telemetry';
 import type { Bind } from './bootstrap.ts';
 import { Core } from './core.ts';
+import { Gateway } from './gateway/listeners.ts';
 import { linkStream } from './inbound/links.ts';
 import { InboundListener } from './inbound/listener.ts';
-import { defaultProxyLimits, type ProxyLimits } from './limits.ts';
+import { defaultLimitsOf, type ProxyLimits } from './limits.ts';
 import { Links } from './link/client.ts';
 import { LinkServer } from './link/server.ts';
 import { type Connector, plainConnector } from './net/dial.ts';
@@ -30,7 +31,10 @@ const MEMORY_SAMPLE_MS = 250;
 export interface DataPlaneOptions {
   address: string;
   capture: 'transparent' | 'explicit';
-  bind: { outbound: Bind; inbound?: Bind; mesh: Bind };
+  /** Of a sidecar. */
+  bind: { outbound?: Bind; inbound?: Bind; mesh?: Bind };
+  /** Makes it a gateway, which listens at this address, on the ports of its plan alone. */
+  gateway?: { host: string };
   proxySecret?: string;
   observer: Observer;
   logger: Logger;
@@ -45,6 +49,7 @@ export class DataPlane {
   readonly core: Core;
   readonly outbound: OutboundListener;
   readonly inbound: InboundListener;
+  readonly #gateway: Gateway | undefined;
   #options: DataPlaneOptions;
   #mesh: LinkServer | undefined;
   #captured: Server | undefined;
@@ -82,7 +87,7 @@ export class DataPlane {
       nowMs,
       wallMs,
       sampling: options.sampling ?? 0.01,
-      limits: { ...defaultProxyLimits, ...options.limits },
+      limits: { ...defaultLimitsOf(options.gateway ? 'gateway' : 'sidecar'), ...options.limits },
     });
     const { counters, limits, wireLimits } = this.core;
     this.core.overload = this.#watchMemory();
@@ -100,12 +105,13 @@ export class DataPlane {
       identity: () => this.#identity,
     });
     this.outbound = new OutboundListener(this.core, {
-      bind: options.bind.outbound,
+      port: options.bind.outbound?.port ?? 0,
       explicit: options.capture === 'explicit',
       secret: options.proxySecret,
       originalDestination: options.originalDestination ?? (() => undefined),
     });
     this.inbound = new InboundListener(this.core, this.outbound.sessions);
+    this.#gateway = options.gateway && new Gateway(this.core, options.gateway.host);
     ticker.add({ tick: (now) => this.core.snapshot && sweep(this.core.snapshot, now) });
   }
 
@@ -133,6 +139,10 @@ export class DataPlane {
   /** First and every later identity. Links made with the old one are replaced. */
   setIdentity(identity: Identity): void {
     this.#identity = identity;
+    if (this.#gateway) {
+      this.core.links.rotate();
+      return;
+    }
     this.inbound.rotate(identity);
     if (this.#mesh) this.#mesh.rotate(identity);
     else {
@@ -155,12 +165,18 @@ export class DataPlane {
 
   apply(snapshot: Snapshot, epoch: bigint): void {
     this.core.apply(snapshot, epoch);
+    this.#gateway?.apply(snapshot);
     if (this.#bound) this.#workloadPorts(snapshot);
   }
 
   /** Binds everything. Needs an identity. Rejects with `proxy.listen`, naming the address. */
   async listen(): Promise<void> {
     const { bind, capture, originalDestination } = this.#options;
+    if (this.#gateway) {
+      await this.#gateway.listen();
+      return;
+    }
+    if (!bind.outbound || !bind.mesh) throw new WeftError('proxy.bind', 'a sidecar needs bind.outbound and bind.mesh');
     if (!this.#mesh)
       throw new WeftError('proxy.identity', 'the proxy has no identity yet: it cannot listen for mesh links');
     await listen(this.outbound.server, bind.outbound);
@@ -202,7 +218,11 @@ export class DataPlane {
   counts(): ProxyCounts {
     const links = this.core.links.counts();
     return {
-      downstream: this.outbound.served.size + this.inbound.served.size + this.outbound.sessions.size,
+      downstream:
+        this.outbound.served.size +
+        this.inbound.served.size +
+        this.outbound.sessions.size +
+        (this.#gateway?.connections ?? 0),
       links: links.links + (this.#mesh?.open ?? 0),
       linkStreams: links.streams + (this.#mesh?.streams ?? 0),
       upstream: this.core.upstreams.open,
@@ -220,6 +240,7 @@ export class DataPlane {
     this.#mesh?.server.close();
     this.#mesh?.drain();
     this.inbound.served.drain();
+    this.#gateway?.drain();
     // The application may still need its way out while it finishes its own requests.
     while (performance.now() < end && (this.#running() || this.outbound.served.exchanges > 0)) {
       await new Promise((resolve) => setTimeout(resolve, 50));
@@ -233,7 +254,7 @@ export class DataPlane {
 
   /** Requests and tunnels that others have open to this workload. */
   #inboundRunning(): number {
-    return (this.#mesh?.streams ?? 0) + this.inbound.served.exchanges;
+    return (this.#mesh?.streams ?? 0) + this.inbound.served.exchanges + (this.#gateway?.exchanges ?? 0);
   }
 
   /** Closes everything now. */
@@ -246,6 +267,7 @@ export class DataPlane {
     this.outbound.served.drain();
     this.inbound.served.drain();
     this.#mesh?.destroy();
+    this.#gateway?.close();
     this.core.links.destroy();
     this.core.upstreams.close();
     this.core.ticker.close();

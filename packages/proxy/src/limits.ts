@@ -6,6 +6,8 @@ import { defaultWireLimits, type WireLimits } from '@weft/wire';
 export interface ProxyLimits extends WireLimits {
   /** Downstream connections of all listeners together, mesh links included. */
   maxConnections: number;
+  /** Of one port of a gateway. */
+  maxConnectionsPerListener: number;
   /** Requests in flight, both directions together. */
   maxRequests: number;
   /** A request or response of which nothing passes, either way. */
@@ -35,6 +37,7 @@ export interface ProxyLimits extends WireLimits {
 export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   ...defaultWireLimits,
   maxConnections: 10_000,
+  maxConnectionsPerListener: 10_000,
   maxRequests: 10_000,
   streamIdleTimeoutMs: 300_000,
   requestTimeoutMs: 0,
@@ -53,11 +56,32 @@ export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   overloadCriticalPercent: 95,
 });
 
+/** What a gateway takes from strangers. */
+export const edgeProxyLimits: Readonly<ProxyLimits> = Object.freeze({
+  ...defaultProxyLimits,
+  maxConnections: 50_000,
+  requestTimeoutMs: 300_000,
+  flushTimeoutMs: 30_000,
+  headerFieldBytes: 8 * 1024,
+  maxConcurrentStreams: 100,
+  connectionWindowBytes: 1024 * 1024,
+  // One stream alone leaves room for others in the connection's window.
+  maxWindowBytes: 512 * 1024,
+  bufferBytes: 32 * 1024,
+});
+
+/** What the proxy is for: a workload's sidecar, or a gateway between the mesh and strangers. */
+export type ProxyMode = 'sidecar' | 'gateway';
+
+export function defaultLimitsOf(mode: ProxyMode): Readonly<ProxyLimits> {
+  return mode === 'gateway' ? edgeProxyLimits : defaultProxyLimits;
+}
+
 const LARGEST = 2_147_483_647;
 
-/** Defaults with what `given` changes. Throws WeftError `bootstrap.invalid` that names the field; `where` is the file. */
-export function readLimits(given: unknown, where: string): ProxyLimits {
-  const limits = { ...defaultProxyLimits };
+/** Defaults of the mode with what `given` changes. Throws WeftError `bootstrap.invalid` that names the field; `where` is the file. */
+export function readLimits(given: unknown, where: string, mode: ProxyMode = 'sidecar'): ProxyLimits {
+  const limits = { ...defaultLimitsOf(mode) };
   if (given === undefined || given === null) return limits;
   const invalid = (field: string, what: string): WeftError =>
     new WeftError('bootstrap.invalid', `${where}: ${field} ${what}`);

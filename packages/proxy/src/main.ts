@@ -1,4 +1,4 @@
-/** The sidecar's process: bootstrap → certificate → plan → listeners → ready; SIGTERM drains and exits 0. */
+/** The proxy's process: bootstrap → certificate → plan → listeners → ready; SIGTERM drains and exits 0. */
 import { chownSync, mkdirSync } from 'node:fs';
 import { createClient } from '@connectrpc/connect';
 import type { Logger } from '@weft/base';
@@ -23,6 +23,7 @@ import { endpointStatusOf } from './admin/state.ts';
 import { type Bootstrap, readBootstrap } from './bootstrap.ts';
 import { DataPlane } from './data-plane.ts';
 import { startDnsServer } from './dns/server.ts';
+import type { ProxyMode } from './limits.ts';
 import type { Connector } from './net/dial.ts';
 import { LineWriter } from './observe/line-writer.ts';
 import { MeshObserver } from './observe/observer.ts';
@@ -33,14 +34,14 @@ import { TelemetryPush } from './report.ts';
 const DEFAULT_DRAIN_MS = 5000;
 
 /** Runs until SIGTERM. Throws WeftError where it cannot start; afterwards errors are logged, never fatal. */
-export async function main(): Promise<void> {
+export async function main(mode: ProxyMode = 'sidecar'): Promise<void> {
   const path = process.env.WEFT_BOOTSTRAP;
   if (!path)
     throw new WeftError(
       'bootstrap',
       'WEFT_BOOTSTRAP is not set: it names the JSON file that tells the proxy who it is',
     );
-  const b = readBootstrap(path);
+  const b = readBootstrap(path, mode);
   const parent = Number(process.env.WEFT_PARENT_PID);
   if (Number.isInteger(parent) && parent > 1) dieWithParent(parent);
   const logger = pino(
@@ -55,10 +56,10 @@ export async function main(): Promise<void> {
     if (b.uid && process.getuid?.() === 0) chownSync(dir, b.uid, b.gid ?? b.uid);
   }
   if (b.uid) dropPrivileges(b.uid, b.gid ?? b.uid);
-  await run(b, logger);
+  await run(b, mode, logger);
 }
 
-async function run(b: Bootstrap, logger: Logger): Promise<void> {
+async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void> {
   const registry = new Registry();
   const count = (name: string): void => registry.count(name);
   const edges = new EdgeAggregator({ count });
@@ -74,6 +75,8 @@ async function run(b: Bootstrap, logger: Logger): Promise<void> {
     address: b.address,
     capture: b.capture,
     bind: b.bind,
+    // In a namespace of its own all addresses are the gateway's.
+    gateway: mode === 'gateway' ? { host: b.capture === 'transparent' ? '0.0.0.0' : b.address } : undefined,
     proxySecret: b.proxySecret,
     limits: b.limits,
     connector: connectorOf(b),

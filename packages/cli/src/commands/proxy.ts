@@ -9,8 +9,8 @@ export function addProxy(program: Command): void {
     program
       .command('proxy')
       .description('run a proxy; WEFT_BOOTSTRAP names its bootstrap file ("weft up" starts these)')
-      .addOption(new Option('--mode <mode>', 'what it serves').choices(['sidecar']).default('sidecar'))
-      .action(async () => {
+      .addOption(new Option('--mode <mode>', 'what it serves').choices(['sidecar', 'gateway']).default('sidecar'))
+      .action(async ({ mode }: { mode: 'sidecar' | 'gateway' }) => {
         if (!process.env.WEFT_BOOTSTRAP)
           throw new WeftError(
             'bootstrap',
@@ -18,8 +18,9 @@ export function addProxy(program: Command): void {
           );
         const { main } = await import('@weft/proxy');
         flushCompileCache(); // For the next one, also where this one gives its rights up or is killed.
-        await main();
+        await main(mode);
       }),
     'WEFT_BOOTSTRAP=/run/weft/shop.cart-0/bootstrap.json weft proxy --mode sidecar',
+    'WEFT_BOOTSTRAP=/run/weft/shop.ingress-0/bootstrap.json weft proxy --mode gateway',
   );
 }

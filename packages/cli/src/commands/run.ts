@@ -51,6 +51,7 @@ async function run(
       ports: [{ number: options.port }],
       replicas: 1,
       restartPolicy: 'Never',
+      gateway: false,
       injected: true,
       injectedReason: 'weft run',
     },

@@ -1,9 +1,7 @@
-import { readFileSync } from 'node:fs';
-import { loadFiles } from '@weft/config';
 import type { Command } from 'commander';
 import { type OutputOption, outputOption, print, printJson } from '../common.ts';
 import { example } from '../example.ts';
-import { findFiles, formatProblem } from '../mesh.ts';
+import { findFiles, formatProblem, readFiles } from '../mesh.ts';
 
 /** `weft validate`: what `weft up` would refuse, without starting anything. */
 export function addValidate(program: Command): void {
@@ -20,7 +18,7 @@ export function addValidate(program: Command): void {
 
 function validate(options: { files: string[] } & OutputOption): void {
   const files = findFiles(options.files);
-  const { problems } = loadFiles(files.map((f) => ({ path: f, text: readFileSync(f, 'utf8') })));
+  const { problems } = readFiles(files);
   const errors = problems.filter((p) => p.severity === 'error').length;
   if (options.output === 'json') printJson({ files, problems });
   else {

@@ -8,15 +8,32 @@ import type { ObjectSchema, Schema } from '../schema.ts';
 export type Plain = Record<string, any>;
 
 /** Reports a problem of the resource at a field. */
-export type FieldReport = (code: string, message: string, field: string, severity?: 'error' | 'warning') => void;
+export interface FieldReport {
+  (code: string, message: string, field: string, severity?: 'error' | 'warning'): void;
+  /** Whether something was reported of the field already. */
+  broken(field: string): boolean;
+}
+
+/** What a kind may ask about other than its own document. */
+export interface KindContext {
+  /** The text of a file named by a path relative to the document's; undefined where it is not among those given. */
+  attachment(path: string): string | undefined;
+  /** What is wrong with a certificate chain and key, both PEM; undefined: nothing. */
+  checkPair(certificatePem: string, keyPem: string): string | undefined;
+}
 
 export interface Kind<T extends Resource> {
   readonly kind: string;
   readonly apiVersions: readonly string[];
   readonly spec: ObjectSchema | undefined;
   readonly specRequired: boolean;
-  /** The checked `spec`, as plain data; undefined members where something was wrong (and was reported). */
-  build(resource: Resource, spec: Plain, report: FieldReport): T;
+  /** Fields beside metadata of a kind that has no spec. */
+  readonly top?: Pick<ObjectSchema, 'fields' | 'unsupported'>;
+  /**
+   * The checked `spec` (the whole document where the kind has `top`), as plain data; undefined members where something
+   * was wrong (and was reported).
+   */
+  build(resource: Resource, spec: Plain, report: FieldReport, context: KindContext): T;
 }
 
 export const str: Schema = { t: 'string' };
@@ -83,6 +100,11 @@ export const exportTo: Schema = {
 
 export function labelsOf(value: unknown): Labels {
   return Object.freeze({ ...(value as Labels | undefined) });
+}
+
+/** PEM of a kind (`CERTIFICATE`, `… PRIVATE KEY`) by its shape; who can judge the contents does so later. */
+export function hasPem(text: string, what: 'CERTIFICATE' | 'PRIVATE KEY'): boolean {
+  return new RegExp(`-----BEGIN ([A-Z]+ )?${what}-----[\\s\\S]+-----END ([A-Z]+ )?${what}-----`).test(text);
 }
 
 /** A host name, perhaps with a first label of `*`. */

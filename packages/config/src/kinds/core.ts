@@ -45,6 +45,7 @@ export const serviceAccountKind: Kind<ServiceAccountModel> = {
   apiVersions: ['v1'],
   spec: undefined,
   specRequired: false,
+  top: { fields: {}, unsupported: ['secrets', 'imagePullSecrets', 'automountServiceAccountToken'] },
   build: (resource) => resource,
 };
 
@@ -174,6 +175,7 @@ const processSpec: ObjectSchema = {
   t: 'object',
   fields: {
     command: { t: 'list', of: str, min: 1, max: 1000 },
+    gateway: { t: 'object', fields: { acceptHttp10: bool } },
     args: strings,
     cwd: nonEmpty,
     env: {
@@ -212,7 +214,7 @@ const processSpec: ObjectSchema = {
     restartPolicy: { t: 'string', enum: ['Always', 'OnFailure', 'Never'] },
     runAsUser: { t: 'int', min: 0, max: 4_294_967_294 },
   },
-  required: ['command'],
+  oneOf: [['command', 'gateway']],
   unsupported: ['livenessProbe', 'startupProbe', 'lifecycle', 'resources', 'terminationGracePeriodSeconds', 'template'],
 };
 
@@ -244,10 +246,18 @@ export const processKind: Kind<ProcessModel> = {
     if (spec.runAsUser === 1337) {
       report(VALUE, 'the user 1337 is the proxy: its traffic would pass by the mesh', 'spec.runAsUser');
     }
+    if (spec.gateway) {
+      for (const name of ['args', 'cwd', 'env', 'readinessProbe', 'restartPolicy', 'runAsUser']) {
+        if (spec[name] !== undefined) report(VALUE, 'a gateway is a proxy alone: remove it', `spec.${name}`);
+      }
+    } else if (!spec.command && !report.broken('spec.command')) {
+      report('WEFT-FIELD', 'the field "command" is missing (a gateway has "gateway: {}" instead)', 'spec.command');
+    }
     if (spec.command?.[0] === '') report(VALUE, 'the first word of the command is empty', 'spec.command[0]');
     return {
       ...resource,
       command: [...(spec.command ?? []), ...(spec.args ?? [])],
+      gateway: spec.gateway ? { acceptHttp10: spec.gateway.acceptHttp10 ?? false } : undefined,
       cwd: spec.cwd,
       env: envOf(spec.env),
       ports,

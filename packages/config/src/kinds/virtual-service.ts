@@ -1,16 +1,17 @@
-/** Istio's VirtualService on the mesh (features: B-5, B-7, B-9). */
-import type {
-  DestinationModel,
-  FaultModel,
-  HeaderOperationsModel,
-  HttpMatchModel,
-  HttpRouteModel,
-  KeyMatchModel,
-  MirrorModel,
-  RetriesModel,
-  StringMatchModel,
-  TcpRouteModel,
-  VirtualServiceModel,
+/** Istio's VirtualService, on the mesh and on gateways (features: B-5, B-7, B-9). */
+import {
+  type DestinationModel,
+  type FaultModel,
+  type HeaderOperationsModel,
+  type HttpMatchModel,
+  type HttpRouteModel,
+  type KeyMatchModel,
+  MESH_GATEWAY,
+  type MirrorModel,
+  type RetriesModel,
+  type StringMatchModel,
+  type TcpRouteModel,
+  type VirtualServiceModel,
 } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import {
@@ -18,6 +19,8 @@ import {
   checkHeaderName,
   checkHeaderValue,
   checkHost,
+  checkLabelName,
+  checkName,
   checkRegex,
   type FieldReport,
   type Kind,
@@ -37,11 +40,21 @@ const stringMatch: ObjectSchema = {
   oneOf: [['exact', 'prefix', 'regex']],
 };
 const headerMatch: Schema = { t: 'map', of: stringMatch, checkKey: checkHeaderName };
-const meshOnly: Schema = {
+const gateways: Schema = {
   t: 'list',
-  of: { t: 'string', check: (v) => (v === 'mesh' ? undefined : 'gateways are not supported yet, only "mesh"') },
+  max: 1000,
+  of: {
+    t: 'string',
+    check: (v) => {
+      const [first, second, more] = v.split('/');
+      const good = second === undefined || checkLabelName(first) === undefined;
+      return good && more === undefined && checkName(second ?? first) === undefined
+        ? undefined
+        : 'it is "mesh", the name of a Gateway in the same namespace, or namespace/name';
+    },
+  },
 };
-const sources = { sourceLabels: labels, sourceNamespace: str, gateways: meshOnly, port };
+const sources = { sourceLabels: labels, sourceNamespace: str, gateways, port };
 
 const headerPairs: Schema = {
   t: 'map',
@@ -222,9 +235,9 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
         t: 'list',
         min: 1,
         max: 1000,
-        of: { t: 'string', check: (v) => (v === '*' ? '"*" is for gateways only: name the services' : checkHost(v)) },
+        of: { t: 'string', check: (v) => (v === '*' ? undefined : checkHost(v)) },
       },
-      gateways: meshOnly,
+      gateways,
       http: { t: 'list', max: 1000, of: httpRoute },
       tcp: { t: 'list', max: 1000, of: tcpRoute },
     },
@@ -233,8 +246,25 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
   },
   specRequired: true,
   build(resource, spec, report) {
-    const http = ((spec.http ?? []) as Plain[]).map((r, i) => buildHttp(r ?? {}, `spec.http[${i}]`, report));
-    const tcp = ((spec.tcp ?? []) as Plain[]).map((r, i) => buildTcp(r ?? {}, `spec.tcp[${i}]`, report));
+    const { namespace } = resource;
+    const bound = gatewaysOf(spec.gateways, namespace);
+    if (bound.length === 0) bound.push(MESH_GATEWAY);
+    const http = ((spec.http ?? []) as Plain[]).map((r, i) => buildHttp(r ?? {}, namespace, `spec.http[${i}]`, report));
+    const tcp = ((spec.tcp ?? []) as Plain[]).map((r, i) => buildTcp(r ?? {}, namespace, `spec.tcp[${i}]`, report));
+    if (bound.includes(MESH_GATEWAY)) {
+      const star = ((spec.hosts ?? []) as string[]).indexOf('*');
+      if (star >= 0) report('WEFT-VALUE', '"*" is for gateways only: name the services', `spec.hosts[${star}]`);
+    } else if (tcp.length > 0) {
+      report('WEFT-UNSUPPORTED', 'gateways serve HTTP alone yet: tcp routes would have no effect', 'spec.tcp');
+    }
+    for (const route of [...http, ...tcp]) {
+      for (const [j, m] of route.match.entries()) {
+        const strange = m.gateways.find((g) => !bound.includes(g));
+        if (strange === undefined) continue;
+        const message = `names ${strange}, which spec.gateways does not (${bound.join(', ')}): it would never match`;
+        report('WEFT-VALUE', message, `${route.field}.match[${j}].gateways`);
+      }
+    }
     if (http.length === 0 && tcp.length === 0) {
       report('WEFT-VALUE', 'a VirtualService needs at least one entry in http or tcp', 'spec');
     }
@@ -243,11 +273,17 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
       const message = `is never reached: spec.http[${all}] before it has no match and takes every request`;
       report('WEFT-UNREACHABLE', message, `spec.http[${all + 1}]`, 'warning');
     }
-    return { ...resource, hosts: spec.hosts ?? [], http, tcp };
+    return { ...resource, hosts: spec.hosts ?? [], gateways: bound, http, tcp };
   },
 };
 
-function buildHttp(r: Plain, field: string, report: FieldReport): HttpRouteModel {
+/** Names with their namespaces: a short one is in the rule's own. */
+function gatewaysOf(written: unknown, namespace: string): string[] {
+  const names = ((written ?? []) as (string | undefined)[]).filter((g) => g !== undefined);
+  return [...new Set(names.map((g) => (g === MESH_GATEWAY || g.includes('/') ? g : `${namespace}/${g}`)))];
+}
+
+function buildHttp(r: Plain, namespace: string, field: string, report: FieldReport): HttpRouteModel {
   const actions = ['route', 'redirect', 'directResponse'].filter((a) => (a === 'route' ? r.route?.length : r[a]));
   if (actions.length !== 1) {
     report(
@@ -260,7 +296,7 @@ function buildHttp(r: Plain, field: string, report: FieldReport): HttpRouteModel
   return {
     field,
     name: r.name ?? '',
-    match: ((r.match ?? []) as Plain[]).map((m, i) => matchOf(m ?? {}, `${field}.match[${i}]`)),
+    match: ((r.match ?? []) as Plain[]).map((m, i) => matchOf(m ?? {}, namespace, `${field}.match[${i}]`)),
     route: destinationsOf(r.route, field, report),
     redirect: r.redirect
       ? {
@@ -306,13 +342,14 @@ function mirrorsOf(r: Plain, field: string, report: FieldReport): MirrorModel[] 
   return list;
 }
 
-function buildTcp(r: Plain, field: string, report: FieldReport): TcpRouteModel {
+function buildTcp(r: Plain, namespace: string, field: string, report: FieldReport): TcpRouteModel {
   return {
     field,
     match: ((r.match ?? []) as (Plain | undefined)[]).map((m) => ({
       port: m?.port ?? 0,
       sourceLabels: labelsOf(m?.sourceLabels),
       sourceNamespace: m?.sourceNamespace ?? '',
+      gateways: gatewaysOf(m?.gateways, namespace),
     })),
     route: destinationsOf(r.route, field, report),
   };
@@ -335,7 +372,7 @@ function destinationsOf(route: Plain[] | undefined, field: string, report: Field
   return list;
 }
 
-function matchOf(m: Plain, field: string): HttpMatchModel {
+function matchOf(m: Plain, namespace: string, field: string): HttpMatchModel {
   return {
     field,
     uri: stringOf(m.uri),
@@ -349,6 +386,7 @@ function matchOf(m: Plain, field: string): HttpMatchModel {
     port: m.port ?? 0,
     sourceLabels: labelsOf(m.sourceLabels),
     sourceNamespace: m.sourceNamespace ?? '',
+    gateways: gatewaysOf(m.gateways, namespace),
   };
 }
 

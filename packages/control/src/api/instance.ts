@@ -64,6 +64,7 @@ export function parseInstance(value: unknown, wanted: string): Instance {
     dialAddress,
     ports,
     injected: flag('injected', true),
+    gateway: flag('gateway', false),
     ready: flag('ready', false),
     draining: flag('draining', false),
   };

@@ -23,7 +23,7 @@ import { create, type JsonObject, toJson } from '@bufbuild/protobuf';
 import { type Logger, WeftError } from '@weft/base';
 import type { Authority } from '@weft/identity';
 import { compile, compileEndpoints } from '@weft/model';
-import { EndpointsSchema, PartSchema, ReferencesSchema } from '@weft/plan';
+import { EndpointsSchema, PartSchema, ReferencesSchema, withoutKeys } from '@weft/plan';
 import type { Tokens } from '../ca/tokens.ts';
 import type { Collector } from '../collect/service.ts';
 import type { Mesh } from '../mesh.ts';
@@ -220,7 +220,7 @@ function plan(mesh: Mesh, name: string): unknown {
   const runtime = mesh.runtime();
   const compiled = compile(model, runtime, instance);
   const parts = new Map<string, JsonObject>();
-  for (const [key, part] of compiled.parts) parts.set(key, toJson(PartSchema, part) as JsonObject);
+  for (const [key, part] of compiled.parts) parts.set(key, toJson(PartSchema, withoutKeys(part)) as JsonObject);
   const endpoints = new Map<string, JsonObject>();
   for (const [key, e] of compileEndpoints(model, runtime)) endpoints.set(key, toJson(EndpointsSchema, e) as JsonObject);
   const references = create(ReferencesSchema, { epoch: BigInt(epoch), entries: compiled.references });

@@ -2,13 +2,15 @@
 import { type FSWatcher, readdirSync, readFileSync, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, type Logger, systemClock, type Timer } from '@weft/base';
+import { isAttachment } from '@weft/config';
 import type { SourceFile } from '../state.ts';
 
 const POLL_MS = 250;
 /** A change is taken once two looks this far apart agree: editors write in steps. */
 const SETTLE_MS = 40;
-/** As the command line: a folder's own files of these kinds, not hidden ones. */
-const isSource = (name: string): boolean => /\.(ya?ml|json)$/.test(name) && !name.startsWith('.');
+/** As the command line: a folder's own files of these kinds, and what they may name, not hidden ones. */
+const isSource = (name: string): boolean =>
+  (/\.(ya?ml|json)$/.test(name) || isAttachment(name)) && !name.startsWith('.');
 const MAX_FILES = 10_000;
 const MAX_FILE_BYTES = 4 * 1024 * 1024;
 

@@ -1,14 +1,15 @@
+import { X509Certificate } from 'node:crypto';
 import { toJson } from '@bufbuild/protobuf';
-import { EndpointsSchema, type Part, PartSchema, ReferencesSchema } from '@weft/plan';
+import { EndpointsSchema, type Part, PartSchema, ReferencesSchema, withoutKeys } from '@weft/plan';
 import type { AdminState } from './state.ts';
 
-/** What the admin port shows of a plan, as plain values. The plan holds no secrets: keys never are in it. */
+/** What the admin port shows of a plan, as plain values. A gateway's keys are left out. */
 
 function partsOf(state: AdminState, kind: NonNullable<Part['kind']['case']>): unknown[] {
   const out: unknown[] = [];
   for (const [name, part] of [...state.parts].sort((a, b) => (a[0] < b[0] ? -1 : 1))) {
     if (part.kind.case !== kind) continue;
-    const json = toJson(PartSchema, part) as Record<string, unknown>;
+    const json = toJson(PartSchema, withoutKeys(part)) as Record<string, unknown>;
     out.push({ resource: name, ...(json[kind] as object) });
   }
   return out;
@@ -19,7 +20,10 @@ export function dumpPlan(state: AdminState): unknown {
     instance: state.bootstrap.instance,
     mesh: state.bootstrap.mesh,
     epoch: state.epoch,
-    parts: [...state.parts].map(([resource, part]) => ({ resource, ...(toJson(PartSchema, part) as object) })),
+    parts: [...state.parts].map(([resource, part]) => ({
+      resource,
+      ...(toJson(PartSchema, withoutKeys(part)) as object),
+    })),
     endpoints: [...state.endpoints.values()].map((e) => toJson(EndpointsSchema, e)),
     references: state.references ? toJson(ReferencesSchema, state.references) : null,
   };
@@ -38,11 +42,29 @@ export function dumpListeners(state: AdminState): unknown {
       ports: ports.map((p) => ({ port: p.port, name: p.name, protocol: p.protocol })),
     });
   }
-  return { inbound: partsOf(state, 'inbound'), outbound };
+  return { inbound: partsOf(state, 'inbound'), outbound, gateway: gatewayListeners(state) };
+}
+
+/** A gateway's ports; their routes are told by dumpRoutes. */
+function gatewayListeners(state: AdminState): unknown[] {
+  const out: unknown[] = [];
+  for (const { kind } of state.parts.values()) {
+    if (kind.case !== 'gateway') continue;
+    const { port, servers } = kind.value;
+    for (const { ref, hosts, tls, virtualHosts } of servers) {
+      const served = tls ? hosts : virtualHosts.map((h) => h.host);
+      out.push({ port, protocol: tls ? 'HTTPS' : 'HTTP', hosts: served, secret: tls?.secret ?? '', ref });
+    }
+  }
+  return out;
 }
 
 export function dumpRoutes(state: AdminState): unknown {
-  return { services: partsOf(state, 'service'), authorization: partsOf(state, 'authorization') };
+  return {
+    services: partsOf(state, 'service'),
+    gateways: partsOf(state, 'gateway'),
+    authorization: partsOf(state, 'authorization'),
+  };
 }
 
 export function dumpClusters(state: AdminState): unknown {
@@ -74,17 +96,32 @@ export function dumpEndpoints(state: AdminState): unknown {
   return { services };
 }
 
+/** The workload's own certificate, and those that a gateway shows to visitors. Never a key. */
 export function dumpCertificates(state: AdminState): unknown {
-  const c = state.certificate;
-  if (!c) return { certificates: [] };
-  return {
-    certificates: [
-      {
-        spiffeId: c.spiffeId,
-        serial: c.serial,
-        notBefore: new Date(c.notBeforeMs).toISOString(),
-        notAfter: new Date(c.notAfterMs).toISOString(),
-      },
-    ],
-  };
+  const certificates: unknown[] = [];
+  const own = state.certificate;
+  if (own) {
+    certificates.push({
+      spiffeId: own.spiffeId,
+      serial: own.serial,
+      notBefore: new Date(own.notBeforeMs).toISOString(),
+      notAfter: new Date(own.notAfterMs).toISOString(),
+    });
+  }
+  for (const [resource, { kind }] of state.parts) {
+    if (kind.case !== 'secret') continue;
+    try {
+      const c = new X509Certificate(kind.value.certificatePem);
+      certificates.push({
+        resource,
+        names: c.subjectAltName ?? c.subject,
+        serial: c.serialNumber.toLowerCase(),
+        notBefore: c.validFromDate.toISOString(),
+        notAfter: c.validToDate.toISOString(),
+      });
+    } catch {
+      certificates.push({ resource, names: 'cannot be read' });
+    }
+  }
+  return { certificates };
 }

@@ -199,7 +199,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   /** Once a second: gives up what does not move, whoever holds it up. */
   tick(nowMs: number): void {
     const { requestTimeoutMs } = this.core.limits;
-    if (requestTimeoutMs > 0 && !this.#requestEnded && !this.done && nowMs - this.#startMs >= requestTimeoutMs) {
+    if (requestTimeoutMs > 0 && nowMs - this.#startMs >= requestTimeoutMs && this.#unfinished) {
       this.#requestTimeout();
       return;
     }
@@ -225,9 +225,13 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     } else this.reply(this.#requestEnded ? 504 : 408, 'stream timeout');
   }
 
-  /** The client does not finish its request. Tunnels are no requests that end. */
+  /** The request is still coming, and is of a kind that ends: tunnels do not, and calls of gRPC may stream for long. */
+  get #unfinished(): boolean {
+    return !this.#requestEnded && !this.done && this.facts.protocol === '' && !this.facts.grpc;
+  }
+
+  /** The client does not finish its request. */
   #requestTimeout(): void {
-    if (this.facts.protocol !== '') return;
     this.core.observer.count('request_timeout');
     this.#giveUp();
     this.addFlag('DT');

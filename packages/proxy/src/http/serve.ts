@@ -25,6 +25,13 @@ export class Served {
   }
 }
 
+export interface ServeOptions {
+  /** Of requests; default http. */
+  scheme?: 'http' | 'https';
+  /** Default true; else HTTP/1.0 gets 426. */
+  acceptHttp10?: boolean;
+}
+
 export function serveHttp(
   core: Core,
   served: Served,
@@ -32,11 +39,12 @@ export function serveHttp(
   pipe: Pipe,
   hold: HoldSink | undefined,
   onStream: OnStream,
+  { scheme = 'http', acceptHttp10 }: ServeOptions = {},
 ): void {
   const common = { output: pipe, onStream, counters: core.counters, nowMs: core.nowMs, limits: core.wireLimits };
   const connection: Connection =
     kind === 'http1'
-      ? new Http1Server({ ...common, scheme: 'http' })
+      ? new Http1Server({ ...common, scheme, acceptHttp10 })
       : new Http2Connection({ ...common, role: 'server', enableConnectProtocol: true });
   served.add(connection);
   const sink = new CodecSink(connection, core.ticker, () => served.delete(connection));

@@ -7,12 +7,12 @@ import { createServer as createTlsServer, type TLSSocket, type Server as TlsServ
 import { authenticatePort, findInbound, type Snapshot } from '@weft/engine';
 import { type Identity, serverTlsOptions } from '@weft/identity';
 import { type Inbound, Protocol } from '@weft/plan';
-import { parseClientHello } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { Served, serveHttp } from '../http/serve.ts';
 import { countTlsError, type LinkPeer, peerOf } from '../link/server.ts';
 import { isProxyPort } from '../link/settings.ts';
 import { codecOf, Detector, serverFirst } from '../net/detect.ts';
+import { putBack, readClientHello } from '../net/hello.ts';
 import { HoldSink, type Pipe } from '../net/pipe.ts';
 import { plainAddress, SocketPipe } from '../net/socket-output.ts';
 import { inboundTcp } from '../tcp/inbound.ts';
@@ -93,12 +93,7 @@ export class InboundListener {
     }
     new Detector(pipe, core, (kind, hold) => {
       if (kind === 'tls') {
-        const hello = parseClientHello(Buffer.concat(hold.chunks));
-        if (hello === 'more') {
-          this.#waitHello(pipe, hold, port, strict);
-          return;
-        }
-        this.#tlsOrOpaque(pipe, hold, port, strict, typeof hello === 'object' ? hello : undefined);
+        readClientHello(pipe, hold, core, (hello, held) => this.#tlsOrOpaque(pipe, held, port, strict, hello));
         return;
       }
       if (strict) {
@@ -110,35 +105,6 @@ export class InboundListener {
       if (codec) this.#http(pipe, hold, port, undefined, codec);
       else this.#opaque(pipe, hold, port, undefined, '');
     });
-  }
-
-  /** A ClientHello in several segments. */
-  #waitHello(pipe: SocketPipe, held: HoldSink, port: number, strict: boolean): void {
-    const hold = new HoldSink();
-    hold.chunks = held.chunks;
-    let decided = false;
-    const core = this.#core;
-    const deadline = core.timers.add(core.limits.detectTimeoutMs, {
-      onTimer: () => {
-        if (decided || hold.lost !== undefined) return;
-        decided = true;
-        core.counters.count('detect_timeout');
-        pipe.abort();
-      },
-    });
-    const add = hold.bytes.bind(hold);
-    hold.bytes = (chunk) => {
-      add(chunk);
-      if (decided) return;
-      const all = Buffer.concat(hold.chunks);
-      hold.chunks = [all];
-      const hello = parseClientHello(all);
-      if (hello === 'more' && all.length < 32 * 1024) return;
-      decided = true;
-      deadline.cancel();
-      this.#tlsOrOpaque(pipe, hold, port, strict, typeof hello === 'object' ? hello : undefined);
-    };
-    pipe.sink = hold;
   }
 
   #tlsOrOpaque(
@@ -153,7 +119,7 @@ export class InboundListener {
       const socket = pipe.release();
       this.#handed.set(key, port);
       socket.once('close', () => this.#handed.delete(key));
-      for (let i = hold.chunks.length - 1; i >= 0; i--) socket.unshift(hold.chunks[i]);
+      putBack(socket, hold);
       this.#tls.emit('connection', socket);
       return;
     }

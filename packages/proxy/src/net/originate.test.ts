@@ -133,7 +133,14 @@ before(async () => {
     parts.push(
       part({
         case: 'cluster',
-        value: { name: cluster, host: host(name), port: s.port, tls: s.tls, origination: s.origination },
+        value: {
+          name: cluster,
+          host: host(name),
+          port: s.port,
+          protocol: s.protocol,
+          tls: s.tls,
+          origination: s.origination,
+        },
       }),
       part({
         case: 'service',

@@ -58,10 +58,15 @@ export class SocketPipe implements Pipe, Ticking {
   #detail = '';
   #lingerFrom = 0;
   #linger: Ticker | undefined;
+  readonly #highBytes: number;
 
-  /** The socket must be made with allowHalfOpen. `linger`: end half-open leftovers after a while (HTTP, not tunnels). */
-  constructor(socket: Socket, linger?: Ticker) {
+  /**
+   * The socket must be made with allowHalfOpen. `linger`: end half-open leftovers after a while (HTTP, not tunnels).
+   * `highBytes`: unsent bytes above which `write` says false, never more than the default.
+   */
+  constructor(socket: Socket, linger?: Ticker, highBytes = HIGH_BYTES) {
     this.socket = socket;
+    this.#highBytes = Math.min(highBytes, HIGH_BYTES);
     this.#linger = linger;
     this.remoteAddress = plainAddress(socket.remoteAddress ?? '');
     this.remotePort = socket.remotePort ?? 0;
@@ -80,7 +85,7 @@ export class SocketPipe implements Pipe, Ticking {
       this.#bytes += bytes.length;
       this.#mark();
     }
-    if (this.#bytes + this.socket.writableLength > HIGH_BYTES) {
+    if (this.#bytes + this.socket.writableLength > this.#highBytes) {
       this.#blocked = true;
       return false;
     }
@@ -204,7 +209,7 @@ export class SocketPipe implements Pipe, Ticking {
   }
 
   #onWritten = (): void => {
-    if (this.#blocked && !this.#gone && this.#bytes + this.socket.writableLength <= HIGH_BYTES / 2) {
+    if (this.#blocked && !this.#gone && this.#bytes + this.socket.writableLength <= this.#highBytes / 2) {
       this.#blocked = false;
       this.#guard(() => this.sink.drained());
     }

@@ -7,6 +7,7 @@ import {
   type ClusterView,
   canonicalAuthority,
   canonicalHead,
+  type EncodedSlash,
   type EndpointView,
   type FaultDecision,
   type ForwardDecision,
@@ -18,6 +19,7 @@ import {
   onStart,
   pickEndpoint,
   type RouteDecision,
+  type RouteView,
   releaseRequest,
   releaseRetry,
   routeHttp,
@@ -50,7 +52,6 @@ export class OutboundExchange extends Exchange {
   protected readonly downstreamRemote: string;
   protected readonly httpVersion: string;
   protected mtls = false;
-  #view: ServicePortView | undefined;
   #decision: RouteDecision | undefined;
   #fault: FaultDecision | undefined;
   #clusterView: ClusterView | undefined;
@@ -71,43 +72,54 @@ export class OutboundExchange extends Exchange {
 
   /** `view` undefined: nothing of the mesh; `external` says where to pass it on to, if anywhere. */
   begin(view: ServicePortView | undefined, external?: { host: string; port: number }): this {
+    stripMeshHeaders(this.head);
+    if (!this.take('keep')) return this;
+    if (view) {
+      this.service = this.core.serviceOf(view);
+      return this.route(view);
+    }
+    if (!external) return this.noRoute();
+    this.#external = external;
+    this.cluster = PASSTHROUGH_CLUSTER;
+    this.startAttempt();
+    return this;
+  }
+
+  /** Canonical form, ids, and a place among the requests in flight; false: answered already. */
+  protected take(encodedSlash: EncodedSlash): boolean {
     const { head } = this;
-    stripMeshHeaders(head);
-    const problem = canonicalHead(head, 'keep');
+    const problem = canonicalHead(head, encodedSlash);
     this.facts = requestFacts(head);
     this.prepareIds();
-    if (!this.admit()) return this;
+    if (!this.admit()) return false;
     if (problem) {
       this.details = problem.details;
       this.reply(problem.status, '');
-      return this;
+      return false;
     }
     this.startGrpcDeadline();
-    if (!view) {
-      if (!external) {
-        this.addFlag('NR');
-        this.details = 'route_not_found';
-        this.reply(404, '');
-        return this;
-      }
-      this.#external = external;
-      this.cluster = PASSTHROUGH_CLUSTER;
-      this.startAttempt();
-      return this;
-    }
-    this.#view = view;
-    this.service = this.core.serviceOf(view);
-    const decision = routeHttp(view, head, this.core.random);
+    return true;
+  }
+
+  protected noRoute(): this {
+    this.addFlag('NR');
+    this.details = 'route_not_found';
+    this.reply(404, '');
+    return this;
+  }
+
+  /** Decides among the routes of `view` and does what they say. */
+  protected route(view: RouteView): this {
+    const decision = routeHttp(view, this.head, this.core.random);
     this.#decision = decision;
-    if (decision.kind === 'none') {
-      this.addFlag('NR');
-      this.details = 'route_not_found';
-      this.reply(404, '');
-      return this;
-    }
+    if (decision.kind === 'none') return this.noRoute();
     this.routeRef = decision.ref;
     this.responseOps = decision.responseOps;
-    if (decision.kind === 'forward') this.cluster = decision.clusterName;
+    if (decision.kind === 'forward') {
+      this.cluster = decision.clusterName;
+      // A visitor of a gateway asks for a host; the service is the one that the route leads to.
+      if (!this.service && decision.cluster) this.service = this.core.serviceOfCluster(decision.cluster.cluster);
+    }
     const fault = decision.fault;
     if (fault) {
       this.#fault = fault;
@@ -184,13 +196,13 @@ export class OutboundExchange extends Exchange {
 
   #copy(decision: ForwardDecision): void {
     for (const mirror of decision.mirrors) {
-      this.copyTo(new Mirror(this.core, mirror, this.#h2).prepare(this.head, decision.timeoutMs));
+      this.copyTo(new Mirror(this.core, mirror, this.#h2(mirror.cluster)).prepare(this.head, decision.timeoutMs));
     }
   }
 
   /** Applications get the protocol that they were declared to speak. */
-  get #h2(): boolean {
-    const protocol = this.#view?.protocol;
+  #h2(cluster: ClusterView | undefined): boolean {
+    const protocol = cluster?.cluster.protocol;
     return this.facts.grpc || protocol === Protocol.HTTP2 || protocol === Protocol.GRPC;
   }
 
@@ -241,7 +253,7 @@ export class OutboundExchange extends Exchange {
     this.enter();
     this.upstreamHost = `${e.address}:${e.port}`;
     this.mtls = meshed(current, picked);
-    poolFor(core, current, picked, this.#h2).ask(attempt);
+    poolFor(core, current, picked, this.#h2(current)).ask(attempt);
   }
 
   protected requestHead(attempt: Attempt, lane: Lane): Head {

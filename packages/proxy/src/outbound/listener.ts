@@ -7,7 +7,6 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { findService, findServiceByAuthority } from '@weft/engine';
 import { Protocol } from '@weft/plan';
 import type { Head, Stream, StreamHandler } from '@weft/wire';
-import type { Bind } from '../bootstrap.ts';
 import type { Core } from '../core.ts';
 import { field, removeField } from '../http/headers.ts';
 import { Served, serveHttp } from '../http/serve.ts';
@@ -21,7 +20,8 @@ import type { TcpSession } from '../tcp/session.ts';
 import { externalTarget, OutboundExchange, type OutboundVia } from './exchange.ts';
 
 export interface OutboundOptions {
-  bind: Bind;
+  /** Where it listens, for finding loops. */
+  port: number;
   explicit: boolean;
   secret: string | undefined;
   /** Transparent mode: where a redirected socket wanted to go. */
@@ -56,7 +56,7 @@ export class OutboundListener {
   #transparent(socket: Socket): void {
     const target = this.#options.originalDestination(socket);
     const own = this.server.address();
-    const port = typeof own === 'object' && own ? own.port : this.#options.bind.port;
+    const port = typeof own === 'object' && own ? own.port : this.#options.port;
     if (!target || (target.port === port && isOwn(target.host, this.#core.options.address))) {
       // Nobody redirected it, or it would come back to this listener for ever.
       this.#core.observer.count('outbound_loop_refused');

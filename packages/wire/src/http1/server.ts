@@ -28,6 +28,8 @@ export interface Http1ServerOptions {
   onStream: OnStream;
   /** `:scheme` of requests whose target does not name one: 'http' or 'https'. */
   scheme: string;
+  /** False: HTTP/1.0 is answered with 426. Default true. */
+  acceptHttp10?: boolean;
   limits?: Partial<WireLimits>;
   counters?: WireCounters;
   /** Monotonic milliseconds; without it timeouts count from the next `tick`. */
@@ -53,6 +55,7 @@ export class Http1Server implements Connection, ExchangeOwner {
   private readonly output: Output;
   private readonly onStream: OnStream;
   private readonly scheme: string;
+  private readonly acceptHttp10: boolean;
   private readonly limits: WireLimits;
   private readonly counters: WireCounters | undefined;
   private readonly nowMs: (() => number) | undefined;
@@ -89,6 +92,7 @@ export class Http1Server implements Connection, ExchangeOwner {
     this.output = options.output;
     this.onStream = options.onStream;
     this.scheme = options.scheme;
+    this.acceptHttp10 = options.acceptHttp10 ?? true;
     this.limits = { ...defaultWireLimits, ...options.limits };
     this.counters = options.counters;
     this.nowMs = options.nowMs;
@@ -234,7 +238,9 @@ export class Http1Server implements Connection, ExchangeOwner {
     const next = this.headBuffer.push(bytes, 0);
     if (next === -1) return true;
     this.input.unread(bytes, next);
-    this.begin(parseRequestHead(this.headBuffer.text, this.scheme, this.limits));
+    const request = parseRequestHead(this.headBuffer.text, this.scheme, this.limits);
+    if (request.http10 && !this.acceptHttp10) throw new Refusal(426, 'http10', 'HTTP/1.0 is not served here');
+    this.begin(request);
     return true;
   }
 
@@ -537,7 +543,10 @@ export class Http1Server implements Connection, ExchangeOwner {
       statusLine(status) +
         'content-type: text/plain\r\ncontent-length: ' +
         body.length +
-        '\r\nconnection: close\r\n\r\n' +
+        // RFC 9110 15.5.22: 426 names what to come with.
+        (refusal.status === 426
+          ? '\r\nupgrade: HTTP/1.1\r\nconnection: upgrade, close\r\n\r\n'
+          : '\r\nconnection: close\r\n\r\n') +
         (this.request?.method === 'HEAD' && this.stream !== undefined ? '' : body),
     );
     this.finishOutput();

@@ -16,7 +16,7 @@ export declare const file_weft_plan_v1_plan: GenFile;
 
 /**
  * xDS type "type.weft.dev/weft.plan.v1.Part". Resource names: "self", "inbound/<port>", "authz",
- * "service/<host>", "cluster/<cluster name>".
+ * "service/<host>", "cluster/<cluster name>"; of a gateway "gateway/<port>" and "secret/<namespace>/<name>".
  *
  * @generated from message weft.plan.v1.Part
  */
@@ -54,6 +54,18 @@ export declare type Part = Message<"weft.plan.v1.Part"> & {
      */
     value: Cluster;
     case: "cluster";
+  } | {
+    /**
+     * @generated from field: weft.plan.v1.GatewayListener gateway = 6;
+     */
+    value: GatewayListener;
+    case: "gateway";
+  } | {
+    /**
+     * @generated from field: weft.plan.v1.Secret secret = 7;
+     */
+    value: Secret;
+    case: "secret";
   } | { case: undefined; value?: undefined };
 };
 
@@ -285,6 +297,13 @@ export declare type Self = Message<"weft.plan.v1.Self"> & {
    * @generated from field: string locality = 30;
    */
   locality: string;
+
+  /**
+   * of a gateway: HTTP/1.0 is served, else 426
+   *
+   * @generated from field: bool accept_http10 = 19;
+   */
+  acceptHttp10: boolean;
 };
 
 /**
@@ -1515,6 +1534,13 @@ export declare type Cluster = Message<"weft.plan.v1.Cluster"> & {
   serviceNamespace: string;
 
   /**
+   * of the service port: h2c where it is HTTP2 or GRPC and the endpoint has no proxy
+   *
+   * @generated from field: weft.plan.v1.Protocol protocol = 15;
+   */
+  protocol: Protocol;
+
+  /**
    * with CLIENT_TLS_SIMPLE and CLIENT_TLS_MUTUAL
    *
    * @generated from field: weft.plan.v1.TlsOrigination origination = 14;
@@ -1825,6 +1851,166 @@ export declare type Endpoint = Message<"weft.plan.v1.Endpoint"> & {
 export declare const EndpointSchema: GenMessage<Endpoint>;
 
 /**
+ * One port of a gateway workload: either one server without TLS, which holds all that share the port, or servers with
+ * TLS, among which the ClientHello's server name chooses.
+ *
+ * @generated from message weft.plan.v1.GatewayListener
+ */
+export declare type GatewayListener = Message<"weft.plan.v1.GatewayListener"> & {
+  /**
+   * where it listens: after the targetPort of a Service that selects the gateway
+   *
+   * @generated from field: uint32 port = 1;
+   */
+  port: number;
+
+  /**
+   * @generated from field: repeated weft.plan.v1.GatewayServer servers = 2;
+   */
+  servers: GatewayServer[];
+};
+
+/**
+ * Describes the message weft.plan.v1.GatewayListener.
+ * Use `create(GatewayListenerSchema)` to create a new message.
+ */
+export declare const GatewayListenerSchema: GenMessage<GatewayListener>;
+
+/**
+ * @generated from message weft.plan.v1.GatewayServer
+ */
+export declare type GatewayServer = Message<"weft.plan.v1.GatewayServer"> & {
+  /**
+   * the Gateway's server; unique within the listener
+   *
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * with TLS: server names, exact, "*.suffix" or "*" (also for none)
+   *
+   * @generated from field: repeated string hosts = 2;
+   */
+  hosts: string[];
+
+  /**
+   * absent: plaintext
+   *
+   * @generated from field: weft.plan.v1.GatewayTls tls = 3;
+   */
+  tls?: GatewayTls | undefined;
+
+  /**
+   * @generated from field: repeated weft.plan.v1.VirtualHost virtual_hosts = 4;
+   */
+  virtualHosts: VirtualHost[];
+};
+
+/**
+ * Describes the message weft.plan.v1.GatewayServer.
+ * Use `create(GatewayServerSchema)` to create a new message.
+ */
+export declare const GatewayServerSchema: GenMessage<GatewayServer>;
+
+/**
+ * @generated from message weft.plan.v1.GatewayTls
+ */
+export declare type GatewayTls = Message<"weft.plan.v1.GatewayTls"> & {
+  /**
+   * resource name of the Secret part
+   *
+   * @generated from field: string secret = 1;
+   */
+  secret: string;
+
+  /**
+   * @generated from field: weft.plan.v1.TlsVersion min_version = 2;
+   */
+  minVersion: TlsVersion;
+
+  /**
+   * @generated from field: weft.plan.v1.TlsVersion max_version = 3;
+   */
+  maxVersion: TlsVersion;
+
+  /**
+   * OpenSSL's names, of TLS 1.2; empty: the default
+   *
+   * @generated from field: repeated string cipher_suites = 4;
+   */
+  cipherSuites: string[];
+};
+
+/**
+ * Describes the message weft.plan.v1.GatewayTls.
+ * Use `create(GatewayTlsSchema)` to create a new message.
+ */
+export declare const GatewayTlsSchema: GenMessage<GatewayTls>;
+
+/**
+ * Routes for a host: exact, "*.suffix" or "*". The most specific one serves a request.
+ *
+ * @generated from message weft.plan.v1.VirtualHost
+ */
+export declare type VirtualHost = Message<"weft.plan.v1.VirtualHost"> & {
+  /**
+   * @generated from field: string host = 1;
+   */
+  host: string;
+
+  /**
+   * in order; first match wins
+   *
+   * @generated from field: repeated weft.plan.v1.HttpRoute http = 2;
+   */
+  http: HttpRoute[];
+};
+
+/**
+ * Describes the message weft.plan.v1.VirtualHost.
+ * Use `create(VirtualHostSchema)` to create a new message.
+ */
+export declare const VirtualHostSchema: GenMessage<VirtualHost>;
+
+/**
+ * A certificate and its key. Goes to the gateways that use it, and never into a dump.
+ *
+ * @generated from message weft.plan.v1.Secret
+ */
+export declare type Secret = Message<"weft.plan.v1.Secret"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * its resource name
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * leaf first
+   *
+   * @generated from field: string certificate_pem = 3;
+   */
+  certificatePem: string;
+
+  /**
+   * @generated from field: string key_pem = 4;
+   */
+  keyPem: string;
+};
+
+/**
+ * Describes the message weft.plan.v1.Secret.
+ * Use `create(SecretSchema)` to create a new message.
+ */
+export declare const SecretSchema: GenMessage<Secret>;
+
+/**
  * @generated from enum weft.plan.v1.Protocol
  */
 export enum Protocol {
@@ -2048,4 +2234,31 @@ export enum ClientTls {
  * Describes the enum weft.plan.v1.ClientTls.
  */
 export declare const ClientTlsSchema: GenEnum<ClientTls>;
+
+/**
+ * @generated from enum weft.plan.v1.TlsVersion
+ */
+export enum TlsVersion {
+  /**
+   * at least 1.2, at most 1.3
+   *
+   * @generated from enum value: TLS_VERSION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: TLS_VERSION_TLSV1_2 = 1;
+   */
+  TLSV1_2 = 1,
+
+  /**
+   * @generated from enum value: TLS_VERSION_TLSV1_3 = 2;
+   */
+  TLSV1_3 = 2,
+}
+
+/**
+ * Describes the enum weft.plan.v1.TlsVersion.
+ */
+export declare const TlsVersionSchema: GenEnum<TlsVersion>;
 

@@ -1,0 +1,118 @@
+/** What is wrong between Gateways, the workloads they select, their Secrets and the VirtualServices bound to them. */
+import {
+  boundHosts,
+  type GatewayModel,
+  type GatewayServerModel,
+  gatewayName,
+  gatewaysOf,
+  labelsMatch,
+  listeningPort,
+  MESH_GATEWAY,
+  type Model,
+  type ProcessModel,
+  refOf,
+  type VirtualServiceModel,
+} from '@weft/model';
+import type { Report } from './analysis.ts';
+import { list, pairs } from './words.ts';
+
+export class GatewayAnalysis {
+  readonly #model: Model;
+  readonly #broken: ReadonlySet<string>;
+  readonly #report: Report;
+
+  constructor(model: Model, broken: ReadonlySet<string>, report: Report) {
+    this.#model = model;
+    this.#broken = broken;
+    this.#report = report;
+  }
+
+  run(): void {
+    const { gateways, processes, virtualServices } = this.#model;
+    const intact = (r: { kind: string; namespace: string; name: string }) => !this.#broken.has(refOf(r));
+    for (const vs of virtualServices) if (intact(vs)) this.#bindings(vs);
+    if (!processes.every(intact) || !gateways.every(intact)) return;
+    const workloads = processes.filter((p) => p.gateway);
+    for (const gateway of gateways) this.#workloads(gateway, workloads);
+    for (const workload of workloads) this.#listeners(workload);
+  }
+
+  /** Gateways that a VirtualService names, and whether it has a host there at all. */
+  #bindings(vs: VirtualServiceModel): void {
+    const known = this.#model.gateways.map(gatewayName);
+    const mesh = vs.gateways.includes(MESH_GATEWAY);
+    for (const name of vs.gateways) {
+      if (name === MESH_GATEWAY) continue;
+      const gateway = this.#model.gateways.find((g) => gatewayName(g) === name);
+      if (!gateway) {
+        const message = `there is no Gateway ${name}. A name without a namespace is in the rule's own. Gateways: ${list(known, 'none')}`;
+        this.#report(vs, 'WEFT-NO-GATEWAY', message, 'spec.gateways');
+        continue;
+      }
+      // With the mesh among its gateways, its hosts may be for that.
+      if (this.#broken.has(refOf(gateway)) || mesh) continue;
+      if (gateway.servers.some((s) => boundHosts(this.#model, s, vs).length > 0)) continue;
+      const hosts = gateway.servers.flatMap((s) =>
+        s.hosts.map((h) => (h.namespace === '*' ? h.host : `${h.namespace}/${h.host}`)),
+      );
+      const message = `none of its hosts is one of the Gateway ${name}: it would serve nothing there. That has ${list(hosts, 'none')}`;
+      this.#report(vs, 'WEFT-NO-HOST', message, 'spec.hosts', 'warning');
+    }
+  }
+
+  #workloads(gateway: GatewayModel, workloads: readonly ProcessModel[]): void {
+    const selected = workloads.filter((p) => labelsMatch(gateway.selector, p.labels));
+    if (selected.length === 0) {
+      const have = list(
+        workloads.map((p) => `${p.name} {${pairs(p.labels)}}`),
+        'none (a Process with "gateway: {}" is one)',
+      );
+      const message = `the selector {${pairs(gateway.selector)}} matches no gateway: nothing serves it. Gateways that run: ${have}`;
+      this.#report(gateway, 'WEFT-NO-TARGET', message, 'spec.selector', 'warning');
+    }
+    for (const server of gateway.servers) {
+      const name = server.tls?.credentialName;
+      if (!name) continue;
+      for (const namespace of new Set(selected.map((p) => p.namespace))) {
+        if (this.#model.secrets.some((s) => s.name === name && s.namespace === namespace)) continue;
+        const have = list(
+          this.#model.secrets.filter((s) => s.namespace === namespace).map((s) => s.name),
+          'none',
+        );
+        const message = `there is no Secret ${name} in namespace ${namespace}, where the gateway runs. Secrets there: ${have}`;
+        this.#report(gateway, 'WEFT-NO-SECRET', message, `${server.field}.tls.credentialName`);
+      }
+    }
+  }
+
+  /** One port is HTTP or HTTPS; and of HTTPS servers each name leads to one. */
+  #listeners(workload: ProcessModel): void {
+    const ports = workload.ports.map((p) => ({ number: p.port, name: p.name }));
+    const first = new Map<number, { gateway: GatewayModel; server: GatewayServerModel }>();
+    const names = new Map<string, GatewayModel>();
+    for (const gateway of gatewaysOf(this.#model, workload)) {
+      for (const server of gateway.servers) {
+        const port = listeningPort(this.#model, { ...workload, ports }, server.port);
+        const other = first.get(port);
+        if (!other) first.set(port, { gateway, server });
+        else if ((other.server.tls === undefined) !== (server.tls === undefined)) {
+          const where = `${gatewayName(other.gateway)} (${other.gateway.source.file}:${other.gateway.source.line})`;
+          const message = `the port ${port} of ${workload.name} serves ${other.server.tls ? 'HTTPS' : 'HTTP'} for the Gateway ${where}: it cannot serve both`;
+          this.#report(gateway, 'WEFT-PORT-CONFLICT', message, `${server.field}.port`);
+          continue;
+        }
+        if (!server.tls) continue;
+        for (const host of new Set(server.hosts.map((h) => h.host))) {
+          const key = `${port} ${host}`;
+          const taken = names.get(key);
+          if (!taken) names.set(key, gateway);
+          else {
+            const where = `${gatewayName(taken)} (${taken.source.file}:${taken.source.line})`;
+            const message = `the host ${host} on port ${port} already belongs to the Gateway ${where}: one server has its certificate`;
+            this.#report(gateway, 'WEFT-HOST-CONFLICT', message, `${server.field}.hosts`);
+          }
+        }
+      }
+    }
+  }
+}

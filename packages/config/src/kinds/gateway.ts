@@ -1,0 +1,219 @@
+/** Istio's Gateway with HTTP and HTTPS servers (features: B-19). */
+import type { GatewayModel, GatewayServerModel, GatewayTlsModel, TlsVersionName } from '@weft/model';
+import type { ObjectSchema, Schema } from '../schema.ts';
+import {
+  bool,
+  checkHost,
+  checkLabelName,
+  checkName,
+  type FieldReport,
+  type Kind,
+  type KindContext,
+  labels,
+  labelsOf,
+  nonEmpty,
+  type Plain,
+  port,
+  str,
+} from './common.ts';
+import { NETWORKING } from './networking.ts';
+
+const VALUE = 'WEFT-VALUE';
+
+/** Protocols whose requests both HTTP codecs serve. */
+const PLAIN = new Set(['HTTP', 'HTTP2', 'GRPC', 'GRPC-WEB']);
+const NOT_YET = new Set(['TCP', 'TLS', 'MONGO', 'MYSQL', 'REDIS', 'UDP']);
+const MODES_NOT_YET = ['PASSTHROUGH', 'MUTUAL', 'AUTO_PASSTHROUGH', 'ISTIO_MUTUAL', 'OPTIONAL_MUTUAL'];
+
+/** Suites of TLS 1.2 with forward secrecy and an AEAD; those of TLS 1.3 are not chosen, as in Istio. */
+const SUITES = new Set(
+  ['AES128-GCM-SHA256', 'AES256-GCM-SHA384', 'CHACHA20-POLY1305'].flatMap((s) => [
+    `ECDHE-ECDSA-${s}`,
+    `ECDHE-RSA-${s}`,
+  ]),
+);
+
+const tlsVersion: Schema = {
+  t: 'string',
+  check: (v) => {
+    if (v === 'TLSV1_0' || v === 'TLSV1_1') return 'versions before TLS 1.2 are not served';
+    return ['TLS_AUTO', 'TLSV1_2', 'TLSV1_3'].includes(v) ? undefined : 'it may be TLS_AUTO, TLSV1_2 or TLSV1_3';
+  },
+};
+
+const host: Schema = {
+  t: 'string',
+  check: (v) => {
+    const slash = v.indexOf('/');
+    const namespace = slash < 0 ? '*' : v.slice(0, slash);
+    if (namespace !== '*' && namespace !== '.' && checkLabelName(namespace) !== undefined) {
+      return 'what stands before the "/" is a namespace, "." (the Gateway\'s own) or "*"';
+    }
+    const name = v.slice(slash + 1);
+    return name === '*' ? undefined : checkHost(name);
+  },
+};
+
+const server: ObjectSchema = {
+  t: 'object',
+  fields: {
+    name: str,
+    port: {
+      t: 'object',
+      fields: {
+        number: port,
+        name: str,
+        protocol: {
+          t: 'string',
+          check: (v) => {
+            const upper = v.toUpperCase();
+            if (PLAIN.has(upper) || upper === 'HTTPS') return undefined;
+            if (NOT_YET.has(upper)) return 'it is not supported yet; HTTP, HTTPS, HTTP2 and GRPC are';
+            return 'it may be HTTP, HTTPS, HTTP2, GRPC or GRPC-WEB';
+          },
+        },
+      },
+      required: ['number', 'name', 'protocol'],
+      unsupported: ['targetPort'],
+    },
+    hosts: { t: 'list', of: host, min: 1, max: 1000 },
+    tls: {
+      t: 'object',
+      fields: {
+        httpsRedirect: bool,
+        mode: {
+          t: 'string',
+          check: (v) => {
+            if (v === 'SIMPLE') return undefined;
+            return MODES_NOT_YET.includes(v) ? 'only SIMPLE is supported yet' : 'it may be SIMPLE';
+          },
+        },
+        credentialName: {
+          t: 'string',
+          check: (v) => {
+            if (v.includes('/') || v.includes(':')) {
+              return 'it names a Secret in the namespace of the gateway workload; other places are not supported';
+            }
+            return checkName(v);
+          },
+        },
+        serverCertificate: nonEmpty,
+        privateKey: nonEmpty,
+        minProtocolVersion: tlsVersion,
+        maxProtocolVersion: tlsVersion,
+        cipherSuites: {
+          t: 'list',
+          max: 100,
+          of: {
+            t: 'string',
+            check: (v) => (SUITES.has(v) ? undefined : `it is not served; ${[...SUITES].join(', ')} are`),
+          },
+        },
+      },
+      unsupported: [
+        'credentialNames',
+        'caCertificates',
+        'caCrl',
+        'caCertCredentialName',
+        'subjectAltNames',
+        'tlsCertificates',
+        'verifyCertificateSpki',
+        'verifyCertificateHash',
+      ],
+    },
+  },
+  required: ['port', 'hosts'],
+  unsupported: ['bind', 'defaultEndpoint'],
+};
+
+export const gatewayKind: Kind<GatewayModel> = {
+  kind: 'Gateway',
+  apiVersions: NETWORKING,
+  spec: {
+    t: 'object',
+    fields: { selector: labels, servers: { t: 'list', of: server, min: 1, max: 1000 } },
+    required: ['servers'],
+  },
+  specRequired: true,
+  build(resource, spec, report, context) {
+    const servers: GatewayServerModel[] = [];
+    for (const [i, s] of ((spec.servers ?? []) as (Plain | undefined)[]).entries()) {
+      const field = `spec.servers[${i}]`;
+      if (s?.port?.number === undefined || s.port.protocol === undefined) continue;
+      const number: number = s.port.number;
+      if (number >= 15000 && number <= 15099) {
+        report(VALUE, `the port ${number} is the proxy's (15000 to 15099): take another`, `${field}.port.number`);
+      }
+      const secure = s.port.protocol.toUpperCase() === 'HTTPS';
+      if (!secure) checkPlain(s, field, report);
+      servers.push({
+        field,
+        port: number,
+        portName: s.port.name ?? '',
+        hosts: ((s.hosts ?? []) as (string | undefined)[]).flatMap((h) => (h ? [hostOf(h, resource.namespace)] : [])),
+        tls: secure ? tlsOf(s.tls, field, report, context) : undefined,
+        httpsRedirect: s.tls?.httpsRedirect ?? false,
+      });
+    }
+    return { ...resource, selector: labelsOf(spec.selector), servers };
+  },
+};
+
+function hostOf(written: string, own: string): { namespace: string; host: string } {
+  const slash = written.indexOf('/');
+  const namespace = slash < 0 ? '*' : written.slice(0, slash);
+  return { namespace: namespace === '.' ? own : namespace, host: written.slice(slash + 1).toLowerCase() };
+}
+
+function checkPlain(s: Plain, field: string, report: FieldReport): void {
+  for (const name of Object.keys(s.tls ?? {})) {
+    if (name === 'httpsRedirect' || s.tls[name] === undefined) continue;
+    const message = `a server of protocol ${s.port.protocol} has no TLS but httpsRedirect: remove it, or make the protocol HTTPS`;
+    report(VALUE, message, `${field}.tls.${name}`);
+  }
+}
+
+function tlsOf(tls: Plain | undefined, field: string, report: FieldReport, context: KindContext): GatewayTlsModel {
+  const at = `${field}.tls`;
+  const files = [tls?.serverCertificate, tls?.privateKey].filter((f) => f !== undefined).length;
+  if (!tls) report('WEFT-FIELD', 'a server of protocol HTTPS needs tls', at);
+  else if (tls.mode === undefined && !report.broken(`${at}.mode`)) report('WEFT-FIELD', 'needs mode: SIMPLE', at);
+  if (tls?.httpsRedirect) {
+    report(VALUE, 'a server with TLS has nothing to redirect: httpsRedirect is for HTTP', `${at}.httpsRedirect`);
+  }
+  if (tls && (tls.credentialName !== undefined) === files > 0 && !report.broken(`${at}.credentialName`)) {
+    report(VALUE, 'needs exactly one of credentialName (a Secret), and serverCertificate with privateKey (files)', at);
+  } else if (files === 1) {
+    const missing = tls?.privateKey === undefined ? 'privateKey' : 'serverCertificate';
+    report('WEFT-FIELD', `the field "${missing}" is missing: a certificate and its key go together`, at);
+  }
+  const minVersion: TlsVersionName = tls?.minProtocolVersion ?? 'TLS_AUTO';
+  const maxVersion: TlsVersionName = tls?.maxProtocolVersion ?? 'TLS_AUTO';
+  if (minVersion === 'TLSV1_3' && maxVersion === 'TLSV1_2') {
+    report(VALUE, 'is below minProtocolVersion: no version is left', `${at}.maxProtocolVersion`);
+  }
+  return {
+    credentialName: tls?.credentialName ?? '',
+    files: files === 2 && tls ? readPair(tls, at, report, context) : undefined,
+    minVersion,
+    maxVersion,
+    cipherSuites: ((tls?.cipherSuites ?? []) as (string | undefined)[]).filter((c) => c !== undefined),
+  };
+}
+
+function readPair(tls: Plain, at: string, report: FieldReport, context: KindContext): GatewayTlsModel['files'] {
+  const read = (name: 'serverCertificate' | 'privateKey'): string | undefined => {
+    const found = context.attachment(tls[name]);
+    if (found === undefined) {
+      const message = `the file ${tls[name]} is not among those of the mesh: lay it beside this file, or give it with -f (paths are relative to this file; .pem, .crt and .key are read)`;
+      report('WEFT-NO-FILE', message, `${at}.${name}`);
+    }
+    return found;
+  };
+  const certificatePem = read('serverCertificate');
+  const keyPem = read('privateKey');
+  if (certificatePem === undefined || keyPem === undefined) return undefined;
+  const wrong = context.checkPair(certificatePem, keyPem);
+  if (wrong) report('WEFT-CERTIFICATE', wrong, `${at}.serverCertificate`);
+  return { certificatePem, keyPem };
+}

@@ -1,0 +1,57 @@
+/** Kubernetes' Secret, as far as it holds a certificate: type kubernetes.io/tls, or Opaque with the same keys. */
+import type { SecretModel } from '@weft/model';
+import type { Schema } from '../schema.ts';
+import { bool, type FieldReport, type Kind, type Plain } from './common.ts';
+
+/** Not checked by the schema, whose messages show values. */
+const values: Schema = { t: 'map', of: { t: 'string' } };
+const CERTIFICATES = ['tls.crt', 'cert'];
+const KEYS = ['tls.key', 'key'];
+
+export const secretKind: Kind<SecretModel> = {
+  kind: 'Secret',
+  apiVersions: ['v1'],
+  spec: undefined,
+  specRequired: false,
+  top: {
+    fields: {
+      type: {
+        t: 'string',
+        check: (v) =>
+          v === 'kubernetes.io/tls' || v === 'Opaque'
+            ? undefined
+            : 'only kubernetes.io/tls and Opaque are read here: nothing uses other Secrets',
+      },
+      data: values,
+      stringData: values,
+      immutable: bool,
+    },
+  },
+  build(resource, read, report, context) {
+    const certificatePem = entry(read, CERTIFICATES, report);
+    const keyPem = entry(read, KEYS, report);
+    if (certificatePem !== undefined && keyPem !== undefined) {
+      const wrong = context.checkPair(certificatePem, keyPem);
+      if (wrong) report('WEFT-CERTIFICATE', wrong, read.data ? 'data' : 'stringData');
+    }
+    return { ...resource, certificatePem: certificatePem ?? '', keyPem: keyPem ?? '' };
+  },
+};
+
+/** `stringData` is plain and wins over `data`, which is base64. What is wrong is said without the value. */
+function entry(read: Plain, names: readonly string[], report: FieldReport): string | undefined {
+  for (const name of names) {
+    const plain = read.stringData?.[name];
+    if (typeof plain === 'string') return plain;
+    const encoded = read.data?.[name];
+    if (typeof encoded !== 'string') continue;
+    try {
+      return atob(encoded.replace(/\s/g, ''));
+    } catch {
+      report('WEFT-VALUE', 'is not base64; plain text belongs under stringData', `data.${name}`);
+      return undefined;
+    }
+  }
+  report('WEFT-FIELD', `needs "${names[0]}" in data or stringData`, 'data');
+  return undefined;
+}

@@ -1,0 +1,210 @@
+/** What a gateway workload serves: its ports, their certificates, and the routes of each host (features: B-5, B-19). */
+import { create } from '@bufbuild/protobuf';
+import {
+  type GatewayListener,
+  GatewayListenerSchema,
+  type GatewayServer,
+  GatewayServerSchema,
+  type GatewayTls,
+  GatewayTlsSchema,
+  type HttpRoute,
+  HttpRouteSchema,
+  RedirectSchema,
+  type Secret,
+  SecretSchema,
+  secretName,
+  TlsVersion,
+  type VirtualHost,
+  VirtualHostSchema,
+} from '@weft/plan';
+import { hostCovers, labelsMatch, resolveHost, serviceSelects } from './hosts.ts';
+import { targetPortOn } from './inbound.ts';
+import type { RefTable } from './refs.ts';
+import { virtualServiceRoutes } from './routes.ts';
+import type {
+  GatewayModel,
+  GatewayServerModel,
+  Instance,
+  Labels,
+  Model,
+  TlsVersionName,
+  VirtualServiceModel,
+} from './types.ts';
+
+/** `namespace/name`, by which VirtualServices name a Gateway. */
+export function gatewayName(gateway: Pick<GatewayModel, 'namespace' | 'name'>): string {
+  return `${gateway.namespace}/${gateway.name}`;
+}
+
+/** The Gateways that a gateway workload serves, in file order. */
+export function gatewaysOf(model: Model, workload: { readonly labels: Labels }): GatewayModel[] {
+  return model.gateways.filter((g) => labelsMatch(g.selector, workload.labels));
+}
+
+/**
+ * Where a gateway workload listens for a port of a Gateway: at the targetPort of the first Service that selects the
+ * workload and has this port, as on Kubernetes; at the port itself where no Service has it.
+ */
+export function listeningPort(
+  model: Model,
+  workload: Pick<Instance, 'namespace' | 'labels' | 'ports'>,
+  port: number,
+): number {
+  for (const service of model.services) {
+    if (!serviceSelects(service, workload)) continue;
+    for (const p of service.ports) {
+      if (p.port !== port || p.transport !== 'TCP') continue;
+      const target = targetPortOn(p, workload);
+      if (target !== undefined) return target;
+    }
+  }
+  return port;
+}
+
+/** What two host patterns have in common, the narrower of them; undefined where nothing. */
+export function commonHost(a: string, b: string): string | undefined {
+  if (hostCovers(a, b)) return b;
+  return hostCovers(b, a) ? a : undefined;
+}
+
+/** Hosts that a VirtualService has on a server, in the order of the VirtualService's. */
+export function boundHosts(model: Model, server: GatewayServerModel, vs: VirtualServiceModel): string[] {
+  const out = new Set<string>();
+  for (const written of vs.hosts) {
+    const host = resolveHost(written, vs.namespace, model.domain);
+    for (const own of server.hosts) {
+      if (own.namespace !== '*' && own.namespace !== vs.namespace) continue;
+      const common = commonHost(own.host, host);
+      if (common !== undefined) out.add(common);
+    }
+  }
+  return [...out];
+}
+
+/** The Secret that a server's certificate is in, for a workload of `namespace`. */
+function secretOf(gateway: GatewayModel, server: GatewayServerModel, namespace: string): string {
+  const { credentialName } = server.tls!;
+  // Files have no name of their own: that of the server, which no Secret can have.
+  return credentialName ? secretName(namespace, credentialName) : `secret/${gatewayName(gateway)}#${server.field}`;
+}
+
+export function compileGateway(
+  model: Model,
+  domain: string,
+  instance: Instance,
+  refs: RefTable,
+): { listeners: GatewayListener[]; secrets: Map<string, Secret> } {
+  const listeners = new Map<number, GatewayListener>();
+  const secrets = new Map<string, Secret>();
+  for (const gateway of gatewaysOf(model, instance)) {
+    for (const server of gateway.servers) {
+      const port = listeningPort(model, instance, server.port);
+      let listener = listeners.get(port);
+      if (!listener) listeners.set(port, (listener = create(GatewayListenerSchema, { port })));
+      const hosts = virtualHosts(model, domain, instance, gateway, server, refs);
+      if (server.tls) {
+        const name = secretOf(gateway, server, instance.namespace);
+        const secret = secretPart(model, name, instance.namespace, gateway, server, refs);
+        if (secret) secrets.set(name, secret);
+        listener.servers.push(
+          create(GatewayServerSchema, {
+            ref: refs.use(gateway, server.field),
+            hosts: [...new Set(server.hosts.map((h) => h.host))],
+            tls: tlsOf(server, name),
+            virtualHosts: hosts,
+          }),
+        );
+      } else mergePlain(listener, refs.use(gateway, server.field), hosts);
+    }
+  }
+  for (const listener of listeners.values())
+    for (const server of listener.servers) for (const host of server.virtualHosts) host.http = catchAllLast(host.http);
+  return { listeners: [...listeners.values()].sort((a, b) => a.port - b.port), secrets };
+}
+
+/** Plaintext servers of one port are one: nothing but the host tells them apart. */
+function mergePlain(listener: GatewayListener, ref: string, hosts: VirtualHost[]): void {
+  let plain: GatewayServer | undefined = listener.servers.find((s) => !s.tls);
+  if (!plain) listener.servers.push((plain = create(GatewayServerSchema, { ref })));
+  for (const host of hosts) {
+    const same = plain.virtualHosts.find((h) => h.host === host.host);
+    if (same) same.http.push(...host.http);
+    else plain.virtualHosts.push(host);
+  }
+}
+
+/** Routes of several VirtualServices for one host stand together; one without a match would hide those behind it. */
+function catchAllLast(routes: HttpRoute[]): HttpRoute[] {
+  return [...routes.filter((r) => r.match.length > 0), ...routes.filter((r) => r.match.length === 0)];
+}
+
+function virtualHosts(
+  model: Model,
+  domain: string,
+  client: Instance,
+  gateway: GatewayModel,
+  server: GatewayServerModel,
+  refs: RefTable,
+): VirtualHost[] {
+  if (server.httpsRedirect) {
+    const hosts = [...new Set(server.hosts.map((h) => h.host))];
+    const http = () => [redirectRoute(gateway, server, refs)];
+    return hosts.map((host) => create(VirtualHostSchema, { host, http: http() }));
+  }
+  const found = new Map<string, HttpRoute[]>();
+  const name = gatewayName(gateway);
+  for (const vs of model.virtualServices) {
+    if (!vs.gateways.includes(name)) continue;
+    for (const host of boundHosts(model, server, vs)) {
+      const routes = virtualServiceRoutes(model, domain, client, vs, name, server.port, refs);
+      const there = found.get(host);
+      if (there) there.push(...routes);
+      else found.set(host, routes);
+    }
+  }
+  return [...found].map(([host, http]) => create(VirtualHostSchema, { host, http }));
+}
+
+/** 301 to https, at the port where this Gateway has it. */
+function redirectRoute(gateway: GatewayModel, server: GatewayServerModel, refs: RefTable): HttpRoute {
+  const secure = gateway.servers.filter((s) => s.tls).map((s) => s.port);
+  const port = secure.length === 0 || secure.includes(443) ? 443 : secure[0];
+  return create(HttpRouteSchema, {
+    ref: refs.use(gateway, `${server.field}.tls.httpsRedirect`),
+    name: 'https-redirect',
+    redirect: create(RedirectSchema, { scheme: 'https', code: 301, port }),
+  });
+}
+
+const VERSIONS: Record<TlsVersionName, TlsVersion> = {
+  TLS_AUTO: TlsVersion.UNSPECIFIED,
+  TLSV1_2: TlsVersion.TLSV1_2,
+  TLSV1_3: TlsVersion.TLSV1_3,
+};
+
+function tlsOf(server: GatewayServerModel, secret: string): GatewayTls {
+  const tls = server.tls!;
+  return create(GatewayTlsSchema, {
+    secret,
+    minVersion: VERSIONS[tls.minVersion],
+    maxVersion: VERSIONS[tls.maxVersion],
+    cipherSuites: [...tls.cipherSuites],
+  });
+}
+
+function secretPart(
+  model: Model,
+  name: string,
+  namespace: string,
+  gateway: GatewayModel,
+  server: GatewayServerModel,
+  refs: RefTable,
+): Secret | undefined {
+  const { credentialName, files } = server.tls!;
+  if (files)
+    return create(SecretSchema, { ref: refs.use(gateway, `${server.field}.tls.serverCertificate`), name, ...files });
+  const secret = model.secrets.find((s) => s.name === credentialName && s.namespace === namespace);
+  if (!secret) return undefined;
+  const { certificatePem, keyPem } = secret;
+  return create(SecretSchema, { ref: refs.use(secret), name, certificatePem, keyPem });
+}

@@ -1,0 +1,69 @@
+/** A request from outside: made harmless, authorized, and then routed as a sidecar routes. */
+import { authorize, findVirtualHost, type GatewayServerView, type Snapshot } from '@weft/engine';
+import type { Head, Stream } from '@weft/wire';
+import type { Core } from '../core.ts';
+import { setPseudo } from '../http/headers.ts';
+import { OutboundExchange, type OutboundVia } from '../outbound/exchange.ts';
+import { edgeHead } from './headers.ts';
+
+/** The connection that a visitor's request came by. */
+export interface GatewayVia extends OutboundVia {
+  /** It came by TLS. */
+  readonly secure: boolean;
+  /** Where the gateway listens. */
+  readonly port: number;
+  /** Server name of the ClientHello. */
+  readonly sni: string | undefined;
+}
+
+export class GatewayExchange extends OutboundExchange {
+  #visitor: GatewayVia;
+
+  constructor(core: Core, snapshot: Snapshot, down: Stream, head: Head, end: boolean, via: GatewayVia) {
+    super(core, snapshot, down, head, end, via);
+    this.#visitor = via;
+  }
+
+  /** `server` undefined: the plan has none at this port any more. */
+  serve(server: GatewayServerView | undefined): this {
+    const { core, head, snapshot } = this;
+    const via = this.#visitor;
+    const clean = edgeHead(head, via.remoteIp, via.secure);
+    if (!this.take('reject')) return this;
+    if (!clean) {
+      core.observer.count('edge_underscore_header');
+      this.details = 'unexpected_underscore';
+      this.reply(400, '');
+      return this;
+    }
+    this.#dropUsualPort(via.secure ? ':443' : ':80');
+    const verdict = authorize(snapshot, {
+      principal: undefined,
+      remoteIp: via.remoteIp,
+      destPort: via.port,
+      localIp: core.options.address,
+      sni: via.sni,
+      head,
+    });
+    this.authzRef = verdict.ref;
+    this.authzPolicy = verdict.policy;
+    if (!verdict.allow) {
+      this.details = verdict.details;
+      this.reply(403, 'RBAC: access denied');
+      return this;
+    }
+    const { method, protocol, authority } = this.facts;
+    // A gateway is nobody's forward proxy.
+    const tunnel = method === 'CONNECT' && protocol === '';
+    const host = server && !tunnel ? findVirtualHost(server, authority) : undefined;
+    return host ? this.route(host) : this.noRoute();
+  }
+
+  /** `shop.example.com:443` by https is `shop.example.com` (RFC 9110 4.2.3); rules and applications see one of them. */
+  #dropUsualPort(port: string): void {
+    const { authority } = this.facts;
+    if (!authority.endsWith(port)) return;
+    this.facts.authority = authority.slice(0, -port.length);
+    setPseudo(this.head, ':authority', this.facts.authority);
+  }
+}

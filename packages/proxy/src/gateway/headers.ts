@@ -1,0 +1,49 @@
+/** What a request's head may hold when it comes from outside, and what the gateway says about where it came from. */
+
+import type { Head } from '@weft/wire';
+import { setPseudo } from '../http/headers.ts';
+
+/**
+ * Changes a head in place. Fields that mean something only where a proxy of ours put them go: the mesh's (`x-weft-`, XFCC),
+ * those that steer Envoy (`x-envoy-`) and Istio (`x-istio-`), and the request's id, which is made anew. The visitor's
+ * address is appended to x-forwarded-for, and x-forwarded-proto and `:scheme` are what the connection is: no proxy before
+ * this one is trusted. False: a field name has a `_`, which applications may read as `-`.
+ */
+export function edgeHead(head: Head, remoteAddress: string, secure: boolean): boolean {
+  let clean = true;
+  let forwardedFor = '';
+  let to = 0;
+  for (let i = 0; i + 1 < head.length; i += 2) {
+    const name = head[i];
+    if (name.includes('_')) clean = false;
+    if (name.charCodeAt(0) === 120 && name.charCodeAt(1) === 45) {
+      if (name === 'x-forwarded-for') {
+        forwardedFor = forwardedFor === '' ? head[i + 1] : `${forwardedFor}, ${head[i + 1]}`;
+        continue;
+      }
+      if (isTrusted(name)) continue;
+    }
+    if (to !== i) {
+      head[to] = name;
+      head[to + 1] = head[i + 1];
+    }
+    to += 2;
+  }
+  head.length = to;
+  const scheme = secure ? 'https' : 'http';
+  setPseudo(head, ':scheme', scheme);
+  head.push('x-forwarded-for', forwardedFor === '' ? remoteAddress : `${forwardedFor}, ${remoteAddress}`);
+  head.push('x-forwarded-proto', scheme);
+  return clean;
+}
+
+function isTrusted(name: string): boolean {
+  return (
+    name === 'x-request-id' ||
+    name === 'x-forwarded-proto' ||
+    name === 'x-forwarded-client-cert' ||
+    name.startsWith('x-weft-') ||
+    name.startsWith('x-envoy-') ||
+    name.startsWith('x-istio-')
+  );
+}

@@ -1,0 +1,77 @@
+/** TLS of one server of a gateway: a certificate, versions and suites, exchangeable while connections are open. */
+import type { Socket } from 'node:net';
+import { createServer, type SecureVersion, type TLSSocket, type Server as TlsServer } from 'node:tls';
+import { type GatewayTls, type Secret, TlsVersion } from '@weft/plan';
+import type { Core } from '../core.ts';
+import { countTlsError } from '../link/server.ts';
+
+const SUITES_1_3 = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
+/** Forward secrecy and an AEAD, for clients that know no TLS 1.3. */
+const SUITES_1_2 = ['AES128-GCM-SHA256', 'AES256-GCM-SHA384', 'CHACHA20-POLY1305']
+  .map((s) => `ECDHE-ECDSA-${s}:ECDHE-RSA-${s}`)
+  .join(':');
+
+function version(said: TlsVersion, unsaid: SecureVersion): SecureVersion {
+  if (said === TlsVersion.TLSV1_2) return 'TLSv1.2';
+  return said === TlsVersion.TLSV1_3 ? 'TLSv1.3' : unsaid;
+}
+
+function optionsOf(tls: GatewayTls, secret: Secret) {
+  return {
+    key: secret.keyPem,
+    cert: secret.certificatePem,
+    minVersion: version(tls.minVersion, 'TLSv1.2'),
+    maxVersion: version(tls.maxVersion, 'TLSv1.3'),
+    ciphers: `${SUITES_1_3}:${tls.cipherSuites.length > 0 ? tls.cipherSuites.join(':') : SUITES_1_2}`,
+    honorCipherOrder: true,
+  };
+}
+
+/** Ends TLS on raw sockets that were accepted elsewhere, since the choice of a server needs the ClientHello first. */
+export class TlsEnd {
+  readonly #server: TlsServer;
+  readonly #core: Core;
+  #tls: GatewayTls;
+  #secret: Secret;
+
+  /** Throws where the certificate or its key is unusable. */
+  constructor(core: Core, tls: GatewayTls, secret: Secret, onSecure: (socket: TLSSocket) => void) {
+    this.#core = core;
+    this.#tls = tls;
+    this.#secret = secret;
+    this.#server = createServer(
+      {
+        ...optionsOf(tls, secret),
+        ALPNProtocols: ['h2', 'http/1.1'],
+        allowHalfOpen: true,
+        handshakeTimeout: core.limits.tlsHandshakeTimeoutMs,
+      },
+      onSecure,
+    );
+    this.#server.on('tlsClientError', (error: Error & { code?: string }, socket: TLSSocket) => {
+      countTlsError(core.counters, error);
+      socket.on('error', () => {});
+      socket.destroy();
+    });
+  }
+
+  /** For handshakes from now on. A certificate that cannot be used changes nothing. */
+  update(tls: GatewayTls, secret: Secret): void {
+    if (tls === this.#tls && secret === this.#secret) return;
+    this.#tls = tls;
+    this.#secret = secret;
+    try {
+      this.#server.setSecureContext(optionsOf(tls, secret));
+    } catch (error) {
+      this.#core.observer.count('gateway_certificate_refused');
+      this.#core.logger.error(
+        { secret: secret.ref, error: (error as Error).message },
+        'a certificate cannot be used: the last one stays',
+      );
+    }
+  }
+
+  handshake(socket: Socket): void {
+    this.#server.emit('connection', socket);
+  }
+}

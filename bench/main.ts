@@ -3,14 +3,16 @@
  *
  * Every chain is client → A → mutual TLS → B → application, one core for the proxies and the other one for load and
  * application (where there are two), rounds of all peers alternating, nothing but loopback. What to trust on a machine
- * with other work is the ratio. `BENCH_ROUNDS` (5), `BENCH_SECONDS` (5 a round), `BENCH_WARM` (15 s before the first) and
+ * with other work is the ratio. A run of all rows with all peers writes RESULTS.md. `BENCH_ROUNDS` (5), `BENCH_SECONDS` (5 a round), `BENCH_WARM` (15 s before the first) and
  * `BENCH_PROFILE=DIR` (CPU profiles of both Weft proxies) change the run.
  */
+import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { startApplication } from './apps/start.ts';
 import { saturate } from './load/wrk.ts';
 import { peers } from './peers/all.ts';
-import { cells, lines, type RowResult, table } from './results.ts';
+import { writeReport } from './report.ts';
+import { lines, type RowResult, text } from './results.ts';
 import { rows } from './rows/all.ts';
 import type { Row, Sample } from './rows/row.ts';
 import { type Chain, type Kind, openStage, type Peer, type Stage } from './stage.ts';
@@ -76,20 +78,49 @@ async function warm(stage: Stage, chain: Chain, row: Row, o: Options): Promise<v
   else await row.measure({ stage, chain, seconds, quick: o.quick });
 }
 
-async function runRow(stage: Stage, row: Row, o: Options, chains: ReadonlyMap<string, Chain>): Promise<RowResult> {
-  const mine = peersOf(row, o);
-  const samples = new Map<string, Sample[]>(mine.map((p) => [p.name, []]));
+interface Failures {
+  count: number;
+}
+
+/** One row with all its peers. A peer that fails is told and left out of the row; the others go on. */
+async function runRow(
+  stage: Stage,
+  row: Row,
+  o: Options,
+  chains: ReadonlyMap<string, Chain>,
+  failures: Failures,
+): Promise<RowResult> {
+  const mine = new Set(peersOf(row, o));
+  const samples = new Map<string, Sample[]>([...mine].map((p) => [p.name, []]));
   for (let round = 0; round < (row.fresh ? 1 : o.rounds); round++) {
-    for (const peer of round % 2 === 0 ? mine : [...mine].reverse()) {
-      const chain = chains.get(peer.name) ?? (await peer.start(stage, row.kind));
+    for (const peer of round % 2 === 0 ? [...mine] : [...mine].reverse()) {
       try {
-        samples.get(peer.name)!.push(await row.measure({ stage, chain, seconds: o.seconds, quick: o.quick }));
-      } finally {
-        if (!chains.has(peer.name)) await chain.stop();
+        samples.get(peer.name)!.push(await measure(stage, row, o, peer, chains.get(peer.name)));
+      } catch (error) {
+        process.stderr.write(`bench: ${row.name}: ${(error as Error).message}\n`);
+        failures.count++;
+        mine.delete(peer);
+        samples.delete(peer.name);
       }
     }
   }
   return { row, samples: row.derive ? row.derive(samples) : samples };
+}
+
+async function measure(stage: Stage, row: Row, o: Options, peer: Peer, shared: Chain | undefined): Promise<Sample> {
+  const run = { stage, seconds: o.seconds, quick: o.quick };
+  if (shared) return await row.measure({ ...run, chain: shared });
+  stage.proxyMemoryBytes = row.proxyMemoryBytes;
+  try {
+    const chain = await peer.start(stage, row.kind);
+    try {
+      return await row.measure({ ...run, chain });
+    } finally {
+      await chain.stop();
+    }
+  } finally {
+    stage.proxyMemoryBytes = undefined;
+  }
 }
 
 /** All rows of one kind: their chains are started once, except where a row wants its own. */
@@ -98,10 +129,11 @@ async function runKind(
   kind: Kind,
   mine: readonly Row[],
   o: Options,
+  failures: Failures,
   done: (r: RowResult) => void,
 ): Promise<void> {
   const app = await startApplication(stage, kind);
-  for (const row of mine.filter((r) => r.fresh)) done(await runRow(stage, row, o, new Map()));
+  for (const row of mine.filter((r) => r.fresh)) done(await runRow(stage, row, o, new Map(), failures));
   const shared = mine.filter((r) => !r.fresh);
   const chains = new Map<string, Chain>();
   for (const peer of o.peers.filter((p) => shared.some((r) => peersOf(r, o).includes(p)))) {
@@ -109,7 +141,7 @@ async function runKind(
     chains.set(peer.name, chain);
     await warm(stage, chain, shared[0]!, o);
   }
-  for (const row of shared) done(await runRow(stage, row, o, chains));
+  for (const row of shared) done(await runRow(stage, row, o, chains, failures));
   for (const chain of chains.values()) await chain.stop();
   await stage.stop([app]);
 }
@@ -117,6 +149,8 @@ async function runKind(
 async function main(): Promise<void> {
   const o = options();
   requireTools(o.peers);
+  const started = new Date();
+  const loadBefore = loadavg()[0]!;
   const stage = await openStage();
   let ended = false;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -128,15 +162,16 @@ async function main(): Promise<void> {
   }
   const columns = o.peers.map((p) => p.name);
   const results: RowResult[] = [];
+  const failures: Failures = { count: 0 };
   const done = (result: RowResult): void => {
     results.push(result);
     if (o.json) for (const line of lines(result)) process.stdout.write(`${JSON.stringify(line)}\n`);
-    else process.stdout.write(`${table([['row', 'figure', ...columns], ...cells(result, columns)])}\n\n`);
+    else process.stdout.write(`${text(result, columns)}\n\n`);
   };
   try {
     for (const kind of ['http', 'grpc', 'tcp', 'websocket'] as const) {
       const mine = o.rows.filter((r) => r.kind === kind);
-      if (mine.length > 0) await runKind(stage, kind, mine, o, done);
+      if (mine.length > 0) await runKind(stage, kind, mine, o, failures, done);
     }
   } catch (error) {
     if (ended) await new Promise(() => {}); // What was running was ended on purpose; the signal's handler exits.
@@ -144,6 +179,10 @@ async function main(): Promise<void> {
   } finally {
     if (!ended) await stage.close();
   }
+  if (failures.count > 0) process.exitCode = 1;
+  if (results.length < rows.length || o.peers.length < peers.length) return;
+  const file = writeReport({ ...o, results, started, loadBefore, failures: failures.count });
+  process.stderr.write(`bench: ${file} is written\n`);
 }
 
 try {

@@ -32,6 +32,15 @@ export function memory(pid: number): Memory {
   return { rssBytes: field('Rss'), pssBytes: field('Pss') };
 }
 
+/** Memory of the process that has more of it, in MB. */
+export function largerMemory(pids: readonly number[]): { rss: number; pss: number } {
+  const all = pids.map(memory);
+  return {
+    rss: Math.max(...all.map((m) => m.rssBytes)) / 1e6,
+    pss: Math.max(...all.map((m) => m.pssBytes)) / 1e6,
+  };
+}
+
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = Math.floor(sorted.length / 2);

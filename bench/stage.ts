@@ -5,6 +5,7 @@ import net from 'node:net';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { createAuthority, createKeyAndCsr } from '@weft/identity';
+import { MemoryCgroup } from './cgroup.ts';
 
 /** What travels through a chain, and so which application answers at its end. */
 export type Kind = 'http' | 'grpc' | 'tcp' | 'websocket';
@@ -48,7 +49,10 @@ export class Stage {
   readonly cores: { proxies: string; load: string };
   readonly appPorts: Readonly<Record<Kind, number>> = { http: 8080, grpc: 8081, tcp: 8082, websocket: 8083 };
   readonly certificates: { front: Certificate; back: Certificate };
+  /** Set: every proxy started from now on is in a memory cgroup of its own, of this size. */
+  proxyMemoryBytes: number | undefined;
   #children = new Set<ChildProcess>();
+  #cgroups: MemoryCgroup[] = [];
 
   constructor(certificates: { front: Certificate; back: Certificate }) {
     const net24 = `127.${16 + (process.pid % 200)}.${1 + (Math.floor(process.pid / 200) % 250)}`;
@@ -69,11 +73,24 @@ export class Stage {
 
   /** Starts a process that lives as long as the stage, or until `stop`. */
   start(core: 'proxies' | 'load', argv: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
-    const [command, ...args] = this.on(core, argv);
+    const [command, ...args] = this.on(core, core === 'proxies' ? this.#bounded(argv) : argv);
     const child = spawn(command!, args, { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, ...env } });
     this.#children.add(child);
     child.once('exit', () => this.#children.delete(child));
     return child;
+  }
+
+  #bounded(argv: readonly string[]): readonly string[] {
+    if (this.proxyMemoryBytes === undefined) return argv;
+    const name = `weft-bench-${process.pid}-${this.#cgroups.length}`;
+    const cgroup = new MemoryCgroup(name, this.proxyMemoryBytes);
+    this.#cgroups.push(cgroup);
+    return cgroup.run(argv);
+  }
+
+  /** Processes that were killed for their memory so far. */
+  get kills(): number {
+    return this.#cgroups.reduce((sum, c) => sum + c.kills, 0);
   }
 
   /** Both proxies of a chain; resolves when both listen. Throws when one ends before. */
@@ -115,6 +132,7 @@ export class Stage {
   /** Ends every process and removes the folder. */
   async close(): Promise<void> {
     await this.stop([...this.#children]);
+    for (const cgroup of this.#cgroups) cgroup.remove();
     rmSync(this.dir, { recursive: true, force: true });
   }
 }

@@ -1,6 +1,7 @@
 /** The load program of bench/load/go: compiled when it is first needed, run on the load's core. */
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { have } from '../../conformance/install.ts';
 import { cpuUs } from '../measure.ts';
@@ -52,37 +53,36 @@ export async function load(
 }
 
 /**
- * Like `load`, for a load that first opens everything and says so with a line of its own: CPU is counted from there on, and
- * `opened` is called there.
+ * Like `load`, for a load that says with a line of its own that everything is open, and keeps it open at its end: CPU is
+ * counted from that line on, and `finished` is called while all is still open.
  */
 export async function loadAfterOpening(
   stage: Stage,
   chain: Chain,
   command: string,
   flags: Record<string, string | number>,
-  opened: () => void,
+  finished: () => void,
 ): Promise<Loaded> {
   const [file, ...args] = loadArgs(stage, chain, command, flags);
-  const child = spawn(file!, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  let before: number | undefined;
-  let last = '';
-  let rest = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    const parts = (rest + chunk.toString()).split('\n');
-    rest = parts.pop()!;
-    for (const line of parts) {
-      if (before === undefined) {
-        before = cpuUs(chain.pids);
-        opened();
-      } else last = line;
-    }
-  });
-  const code = await new Promise<number | null>((resolve, reject) => {
+  const child = spawn(file!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = new Promise<void>((resolve, reject) => {
     child.once('error', reject);
-    child.once('close', resolve);
+    child.once('close', () => resolve());
   });
-  if (code !== 0 || last === '' || before === undefined) throw new Error(`${chain.peer}: the load ended with ${code}`);
-  return checked(chain, { ...(JSON.parse(last) as LoadResult), cpuUs: cpuUs(chain.pids) - before });
+  let before: number | undefined;
+  let result: Loaded | undefined;
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    if (before === undefined) {
+      before = cpuUs(chain.pids);
+      return;
+    }
+    result = { ...(JSON.parse(line) as LoadResult), cpuUs: cpuUs(chain.pids) - before };
+    finished();
+    child.stdin.end();
+  });
+  await ended;
+  if (!result) throw new Error(`${chain.peer}: the load ended without a result`);
+  return checked(chain, result);
 }
 
 function loadArgs(stage: Stage, chain: Chain, command: string, flags: Record<string, string | number>): string[] {

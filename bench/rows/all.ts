@@ -2,8 +2,18 @@ import { bytesRows } from './bytes.ts';
 import { chainRows } from './chain.ts';
 import { connections } from './connections.ts';
 import { grpc } from './grpc.ts';
+import { memoryRows } from './memory.ts';
 import { rateRows } from './rate.ts';
 import type { Row } from './row.ts';
+import { websocket } from './websocket.ts';
 
 /** In the order of the report. */
-export const rows: readonly Row[] = [...chainRows, ...rateRows, grpc, ...bytesRows, connections];
+export const rows: readonly Row[] = [
+  ...chainRows,
+  ...rateRows,
+  grpc,
+  ...bytesRows,
+  connections,
+  websocket,
+  ...memoryRows,
+];

@@ -1,14 +1,14 @@
 /** Large bodies and bytes of plain TCP: what a CPU second of the proxies moves. */
 import { load } from '../load/go.ts';
 import { saturate } from '../load/wrk.ts';
-import type { Figure, Row } from './row.ts';
+import { type Figure, type Row, type Target, timesPeer } from './row.ts';
 
 const MB = 1e6;
 const perCpuSecond: Figure = { key: 'cpu', unit: 'MB per CPU second', digits: 0 };
 const perSecond: Figure = { key: 'rate', unit: 'MB/s', digits: 0 };
 const CONNECTIONS = 16;
 
-function bodies(name: string, path: string, what: string, target?: string): Row {
+function bodies(name: string, path: string, what: string, target?: Target): Row {
   return {
     name,
     what: `${what} answers through ${CONNECTIONS} connections, as fast as they come (wrk)`,
@@ -40,6 +40,6 @@ const tcp: Row = {
 
 export const bytesRows: readonly Row[] = [
   bodies('body-64k', '/item/64k/', '64 KB'),
-  bodies('body-1m', '/item/1m/', '1 MiB', 'at least 0.6 × Envoy'),
+  bodies('body-1m', '/item/1m/', '1 MiB', timesPeer({ envoy: 0.6 }, true)),
   tcp,
 ];

@@ -1,8 +1,8 @@
 /** `chain-N`: 1 KB answers through N connections, as fast as they come. */
 import { saturate } from '../load/wrk.ts';
-import { cpuFigure, p50Figure, p99Figure, type Row } from './row.ts';
+import { cpuFigure, p50Figure, p99BesideEnvoy, type Row, timesPeer } from './row.ts';
 
-const TARGET = 'at most 1.0 × HAProxy, 0.5 × Envoy';
+const TARGET = timesPeer({ haproxy: 1, envoy: 0.5 });
 
 function chain(connections: number): Row {
   return {
@@ -14,7 +14,7 @@ function chain(connections: number): Row {
       connections > 1 ? { ...cpuFigure, target: TARGET } : cpuFigure,
       { key: 'rate', unit: 'requests/s', digits: 0 },
       p50Figure,
-      { ...p99Figure, target: 'at most 1.15 × Envoy' },
+      p99BesideEnvoy,
     ],
     async measure({ stage, chain, seconds }) {
       const m = await saturate(stage, chain, { connections, seconds });

@@ -1,6 +1,6 @@
 /** `grpc`: unary calls. */
 import { load } from '../load/go.ts';
-import { cpuFigure, p50Figure, p99Figure, type Row } from './row.ts';
+import { cpuFigure, p50Figure, p99BesideEnvoy, type Row } from './row.ts';
 
 const CONNECTIONS = 4;
 const STREAMS = 8;
@@ -10,7 +10,7 @@ export const grpc: Row = {
   what: `unary gRPC calls of 1 KB each way, ${CONNECTIONS} connections with ${STREAMS} calls at a time, as fast as they come`,
   kind: 'grpc',
   peers: ['haproxy', 'envoy', 'envoy-connect', 'direct'],
-  figures: [cpuFigure, { key: 'rate', unit: 'requests/s', digits: 0 }, p50Figure, p99Figure],
+  figures: [cpuFigure, { key: 'rate', unit: 'requests/s', digits: 0 }, p50Figure, p99BesideEnvoy],
   async measure({ stage, chain, seconds }) {
     const r = await load(stage, chain, 'grpc', { connections: CONNECTIONS, streams: STREAMS, length: `${seconds}s` });
     const cpu = chain.pids.length > 0 ? r.cpuUs / r.requests : undefined;

@@ -1,26 +1,21 @@
 /** `rate-N`: N requests per second, neither more nor less, latency from the moment each was due. */
 import { load } from '../load/go.ts';
 import { median } from '../measure.ts';
-import { cpuFigure, type Figure, p50Figure, p99Figure, type Row, type Sample } from './row.ts';
+import { atMost, cpuFigure, type Figure, p50Figure, p99BesideEnvoy, type Row, type Sample } from './row.ts';
 
 const CONNECTIONS = 16;
 
 function rate(perSecond: number): Row {
   const perHop: Figure[] = [
-    { key: 'hop50', unit: 'ms p50 added per hop', digits: 3, target: 'at most 0.3 ms' },
-    { key: 'hop99', unit: 'ms p99 added per hop', digits: 3, target: 'at most 1 ms' },
+    { key: 'hop50', unit: 'ms p50 added per hop', digits: 3, target: atMost(0.3, 'at most 0.3 ms') },
+    { key: 'hop99', unit: 'ms p99 added per hop', digits: 3, target: atMost(1, 'at most 1 ms') },
   ];
   return {
     name: `rate-${perSecond}`,
     what: `${perSecond} requests per second of 1 KB through ${CONNECTIONS} connections; latency from the moment a request is due`,
     kind: 'http',
     peers: ['haproxy', 'nginx', 'envoy', 'envoy-connect', 'direct'],
-    figures: [
-      cpuFigure,
-      p50Figure,
-      { ...p99Figure, target: 'at most 1.15 × Envoy' },
-      ...(perSecond === 1000 ? perHop : []),
-    ],
+    figures: [cpuFigure, p50Figure, p99BesideEnvoy, ...(perSecond === 1000 ? perHop : [])],
     async measure({ stage, chain, seconds }) {
       const r = await load(stage, chain, 'rate', { rate: perSecond, connections: CONNECTIONS, length: `${seconds}s` });
       const cpu = chain.pids.length > 0 ? r.cpuUs / r.requests : undefined;

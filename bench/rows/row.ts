@@ -6,8 +6,45 @@ export interface Figure {
   key: string;
   unit: string;
   digits: number;
-  /** What the figure should be, as the report says it. */
-  target?: string;
+  target?: Target;
+}
+
+/** What a figure should be. */
+export interface Target {
+  text: string;
+  /** `of` gives a peer's figure of this row; undefined where a peer that counts was not measured. */
+  met(of: (peer: string) => number | undefined): boolean | undefined;
+}
+
+/** At most so much, whatever the peers do. */
+export function atMost(limit: number, text: string): Target {
+  return {
+    text,
+    met: (of) => {
+      const ours = of('weft');
+      return ours === undefined ? undefined : ours <= limit;
+    },
+  };
+}
+
+/** At most (or with `atLeast`: at least) so many times a peer's. */
+export function timesPeer(factors: Readonly<Record<string, number>>, atLeast = false): Target {
+  const word = atLeast ? 'at least' : 'at most';
+  return {
+    text: `${word} ${Object.entries(factors)
+      .map(([peer, factor]) => `${factor} × ${peer}`)
+      .join(', ')}`,
+    met: (of) => {
+      const ours = of('weft');
+      let all: boolean | undefined = true;
+      for (const [peer, factor] of Object.entries(factors)) {
+        const theirs = of(peer);
+        if (ours === undefined || theirs === undefined) all = all && undefined;
+        else if (atLeast ? ours < theirs * factor : ours > theirs * factor) return false;
+      }
+      return all;
+    },
+  };
 }
 
 /** A figure that a peer cannot have (CPU of no proxies) is left out. */
@@ -31,6 +68,8 @@ export interface Row {
   figures: readonly Figure[];
   /** True: every round gets a chain that was just started, and is the only one. */
   fresh?: boolean;
+  /** With `fresh`: each proxy is kept in a memory cgroup of this size. */
+  proxyMemoryBytes?: number;
   measure(run: Run): Promise<Sample>;
   /** Adds figures that come of several peers' samples. */
   derive?(samples: ReadonlyMap<string, readonly Sample[]>): Map<string, Sample[]>;
@@ -39,3 +78,5 @@ export interface Row {
 export const cpuFigure: Figure = { key: 'cpu', unit: 'µs CPU/request', digits: 1 };
 export const p50Figure: Figure = { key: 'p50', unit: 'ms p50', digits: 2 };
 export const p99Figure: Figure = { key: 'p99', unit: 'ms p99', digits: 2 };
+/** The p99 of a row that has Envoy beside it. */
+export const p99BesideEnvoy: Figure = { ...p99Figure, target: timesPeer({ envoy: 1.15 }) };

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ type socket struct {
 }
 
 // Opens all sockets, says {"open": n}, then sends a message on each once per period, spread evenly, and awaits its echo.
+// Keeps them open until stdin ends.
 func webSocketLoad(o options) {
 	runtime.GOMAXPROCS(3)
 	sockets := make([]*socket, o.connections)
@@ -117,6 +119,7 @@ func webSocketLoad(o options) {
 	}
 	r.latencies(latencies)
 	say(r)
+	_, _ = io.Copy(io.Discard, os.Stdin) // Stays open until somebody has looked at the proxies.
 }
 
 func openWebSocket(address string, n int) (*socket, error) {

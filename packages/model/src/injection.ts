@@ -11,8 +11,8 @@ const NO = new Set(['false', 'disabled', 'no', 'off', 'n', '0']);
 const YES = new Set(['true', 'enabled', 'ingress', 'yes', 'on', 'y', '1']);
 
 /**
- * As Istio decides: either of namespace label `istio-injection: disabled` and workload `sidecar.istio.io/inject: "false"`
- * turns the proxy off; `istio-injection` wins over `istio.io/rev`. Linkerd's annotation on the workload wins over the
+ * What the workload says (`sidecar.istio.io/inject`) overrides its namespace (Istio's own webhook leaves a disabled
+ * namespace out whatever its pods say); `istio-injection` wins over `istio.io/rev`. Linkerd's annotation on the workload wins over the
  * namespace's. Unlike both, no label at all means a proxy: a folder with only Services and Processes is a mesh.
  */
 export function injected(
@@ -25,12 +25,12 @@ export function injected(
   const wl = (key: string): string | undefined => own(process.labels, key) ?? own(process.annotations, key);
 
   const istioNs = ns('istio-injection');
-  if (istioNs !== undefined && NO.has(istioNs)) return say(false, 'istio-injection', istioNs, nsName);
   for (const key of ['sidecar.istio.io/inject', 'linkerd.io/inject']) {
     const value = wl(key);
     if (value !== undefined && NO.has(value)) return say(false, key, value, 'the process');
     if (value !== undefined && YES.has(value)) return say(true, key, value, 'the process');
   }
+  if (istioNs !== undefined && NO.has(istioNs)) return say(false, 'istio-injection', istioNs, nsName);
   const rev = wl('istio.io/rev');
   if (rev) return say(true, 'istio.io/rev', rev, 'the process');
   if (istioNs !== undefined && YES.has(istioNs)) return say(true, 'istio-injection', istioNs, nsName);

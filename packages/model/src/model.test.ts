@@ -97,6 +97,7 @@ test('injection', () => {
     ).injected;
   assert.equal(decide({}, {}), true);
   assert.equal(decide({ 'istio-injection': 'disabled', 'istio.io/rev': 'x' }, {}), false);
+  assert.equal(decide({ 'istio-injection': 'disabled' }, { 'sidecar.istio.io/inject': 'true' }), true);
   assert.equal(decide({ 'istio-injection': 'enabled' }, { 'sidecar.istio.io/inject': 'false' }), false);
   assert.equal(decide({ 'linkerd.io/inject': 'disabled' }, {}), false);
   assert.equal(decide({ 'linkerd.io/inject': 'disabled' }, { 'linkerd.io/inject': 'enabled' }), true);

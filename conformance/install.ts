@@ -62,3 +62,17 @@ export function pythonPackages(name: string, packages: readonly string[]): strin
   }
   return join(folder, 'bin');
 }
+
+/** These pinned npm packages (`undici@7.0.0`) in a folder of their own, without their install scripts; gives its node_modules. */
+export function npmPackages(name: string, packages: readonly string[]): string {
+  const folder = join(cache, 'npm', name);
+  const stamp = join(folder, `.${packages.join('+').replaceAll(/[^\w.+=@-]/g, '_')}`);
+  if (!existsSync(stamp)) {
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder, { recursive: true });
+    const quiet = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-save', '--no-package-lock', '--loglevel=error'];
+    run('npm', ['install', '--prefix', folder, ...quiet, ...packages]);
+    mkdirSync(stamp);
+  }
+  return join(folder, 'node_modules');
+}

@@ -70,7 +70,7 @@ test('the demo', async (t) => {
   const at = (workload: string): string => rows.find((r) => r.workload === workload)?.address ?? '';
 
   const checkout = async (headers: Record<string, string>) =>
-    request(at('frontend'), 8080, '/checkout', undefined, headers);
+    request(at('ingressgateway'), 8080, '/checkout', undefined, headers);
   const canary = await Promise.all(Array.from({ length: 40 }, () => checkout({ 'x-canary-test': 'true' })));
   for (const c of canary) assert.equal(c.json?.payment?.version, 'v2', c.text);
   assert.match(canary[0]?.json.ledger, /^OK \d+$/);
@@ -107,6 +107,7 @@ test('the demo', async (t) => {
       .filter((e) => e.from === from && e.to.split('.')[0] === to && e.mtls)
       .reduce((sum, e) => sum + e.requests, 0);
   for (const [from, to] of [
+    ['ingressgateway', 'frontend'],
     ['frontend', 'catalog'],
     ['frontend', 'cart'],
     ['frontend', 'user'],

@@ -112,6 +112,7 @@ export class Instance {
       restarts: this.#app?.restarts ?? 0,
       proxyRestarts: this.#proxyRestarts,
       injected: this.spec.injected,
+      gateway: this.spec.gateway,
       injectedReason: this.spec.injectedReason,
       injectionChanged: undefined,
       exitCode: this.#exit?.code,

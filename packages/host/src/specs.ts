@@ -69,6 +69,8 @@ export interface InstanceStatus {
   readonly restarts: number;
   readonly proxyRestarts: number;
   readonly injected: boolean;
+  /** A proxy on its own. */
+  readonly gateway: boolean;
   readonly injectedReason: string;
   /** Why it would (not) be injected now, where that is not what it runs as: a changed label acts at the next restart. */
   readonly injectionChanged: string | undefined;

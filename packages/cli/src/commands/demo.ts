@@ -11,6 +11,7 @@ import type { EdgeSummary } from '@weft/telemetry';
 import { type Command, Option } from 'commander';
 import { type OutputOption, outputOption, print, wholeNumber } from '../common.ts';
 import { duration } from '../duration.ts';
+import { entrances, entranceUrl } from '../entrances.ts';
 import { example } from '../example.ts';
 import { renderEdges } from '../live-table.ts';
 import { bringUp, onSignals } from '../mesh.ts';
@@ -71,7 +72,7 @@ async function demo(options: DemoOptions): Promise<void> {
   });
   const started = performance.now();
   await buildServices(say);
-  const { host, capture } = await bringUp({
+  const { host, model } = await bringUp({
     mesh: options.mesh,
     files: [path.join(shop, 'mesh')],
     capture: options.capture,
@@ -97,15 +98,18 @@ async function demo(options: DemoOptions): Promise<void> {
     if (late.length > 0) say(`not ready: ${late.join(', ')} ("weft logs NAME --mesh ${options.mesh}" tells more)`);
     if (failure === undefined && late.length === 0) {
       say(`ready after ${age(performance.now() - started)}: ${host.status().length} processes`);
-      const running = startLoad(host, options.rps);
+      const entrance = entrances(model, host.status())[0];
+      if (!entrance) throw new WeftError('demo', 'the shop has no gateway');
+      say(`visitors enter at ${entranceUrl(entrance)}`);
+      const running = startLoad(entranceUrl(entrance), options.rps);
       load = running;
       const timer = options.duration === undefined ? undefined : setTimeout(() => end(), options.duration);
-      const drawing = live ? setInterval(() => void draw(host, running, options, capture), 1000) : undefined;
+      const drawing = live ? setInterval(() => void draw(host, running, options), 1000) : undefined;
       signal = await ended;
       clearTimeout(timer);
       clearInterval(drawing);
       await running.stop();
-      summary = await summarize(host, running.last, capture);
+      summary = await summarize(host, running.last);
       ok = everyServiceAnswered(host, summary);
     } else signal = await Promise.race([ended, Promise.resolve(undefined)]);
   } catch (error) {
@@ -151,12 +155,10 @@ interface Load {
   stop(): Promise<void>;
 }
 
-/** The load generator: a process of its own that enters by the frontend as a visitor from outside would. */
-function startLoad(host: MeshHost, rps: number): Load {
-  const frontend = host.status().find((i) => i.workload === 'frontend');
-  if (!frontend) throw new WeftError('demo', 'the shop has no frontend');
+/** The load generator: a process of its own that enters by the gateway as a visitor from outside would. */
+function startLoad(url: string, rps: number): Load {
   const script = path.join(here, '../demo/load.ts');
-  const child: ChildProcess = spawn(process.execPath, [script, `http://${frontend.address}:8080`, String(rps)], {
+  const child: ChildProcess = spawn(process.execPath, [script, url, String(rps)], {
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   });
   const load: Load = {
@@ -187,15 +189,10 @@ async function edges(host: MeshHost, window: string): Promise<EdgeSummary[]> {
   return answer.edges.sort(byName);
 }
 
-async function draw(
-  host: MeshHost,
-  load: Load,
-  options: DemoOptions,
-  capture: 'transparent' | 'explicit',
-): Promise<void> {
+async function draw(host: MeshHost, load: Load, options: DemoOptions): Promise<void> {
   let rows: EdgeSummary[];
   try {
-    rows = [...outside(load.last, capture), ...(await edges(host, String(TABLE_WINDOW_MS)))];
+    rows = await edges(host, String(TABLE_WINDOW_MS));
   } catch {
     return; // The control plane is away for the moment; the next second draws again.
   }
@@ -209,18 +206,6 @@ async function draw(
   process.stdout.write(
     `\u001b[H\u001b[2Jmesh ${options.mesh}: ${requests} requests from outside, ${failures} failed, p50 ${p50Ms} ms, p99 ${p99Ms} ms; last ${TABLE_WINDOW_MS / 1000} s of every edge:\n\n${table}\n\nCtrl-C ends it and cleans up. In another terminal: weft ps, weft logs NAME, weft scale payment-v2 3\n`,
   );
-}
-
-/**
- * Without namespaces nothing stands between a visitor and the frontend's own socket, so no proxy can report that edge: the load
- * generator's own figures stand for it.
- */
-function outside(load: LoadReport, capture: 'transparent' | 'explicit'): EdgeSummary[] {
-  if (capture === 'transparent') return [];
-  const { requests, failures, inFlight, p50Ms, p90Ms, p99Ms } = load;
-  const rates = { requestsPerSecond: load.perSecond, successRate: requests > 0 ? 1 - failures / requests : Number.NaN };
-  const key = { source: 'outside', sourceNamespace: '', destination: 'frontend', version: '-', mtls: false };
-  return [{ ...key, ...rates, requests, failures, inFlight, p50Ms, p90Ms, p99Ms }];
 }
 
 interface Summary {
@@ -241,7 +226,7 @@ interface Summary {
   }[];
 }
 
-async function summarize(host: MeshHost, load: LoadReport, capture: 'transparent' | 'explicit'): Promise<Summary> {
+async function summarize(host: MeshHost, load: LoadReport): Promise<Summary> {
   await new Promise((resolve) => setTimeout(resolve, 1500)); // Proxies report each second: the last ones are on their way.
   const { epoch } = await host.control<{ epoch: number }>('GET', '/v1/epoch');
   return {
@@ -249,7 +234,7 @@ async function summarize(host: MeshHost, load: LoadReport, capture: 'transparent
     failures: load.failures,
     failed: load.failed,
     epoch,
-    edges: [...outside(load, capture), ...(await edges(host, 'all'))].map((e) => ({
+    edges: (await edges(host, 'all')).map((e) => ({
       from: e.source,
       to: e.destination,
       version: e.version,
@@ -269,7 +254,7 @@ function everyServiceAnswered(host: MeshHost, summary: Summary): boolean {
   const services = new Set(
     host
       .status()
-      .filter((i) => i.state !== 'completed')
+      .filter((i) => i.state !== 'completed' && !i.gateway)
       .map((i) => i.workload.replace(/-v\d+$/, '')),
   );
   const silent = [...services].filter((name) => !asked.has(name));

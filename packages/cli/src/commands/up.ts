@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { type Command, Option } from 'commander';
 import { print } from '../common.ts';
 import { duration } from '../duration.ts';
+import { entrances, entranceUrl } from '../entrances.ts';
 import { example } from '../example.ts';
 import { bringUp, onSignals } from '../mesh.ts';
 import { age, table } from '../table.ts';
@@ -36,7 +37,7 @@ async function up(options: {
   certTtl?: number;
 }): Promise<void> {
   const started = performance.now();
-  const { host } = await bringUp({
+  const { host, model } = await bringUp({
     mesh: options.mesh,
     files: options.files,
     capture: options.capture,
@@ -74,6 +75,8 @@ async function up(options: {
         print(
           `[weft] mesh "${options.mesh}" is ready after ${age(performance.now() - started)}\n${statusTable(host.status())}`,
         );
+      for (const e of entrances(model, host.status()))
+        print(`[weft] gateway ${e.instance} serves ${e.hosts.join(', ')} at ${entranceUrl(e)}`);
     });
   }
   const signal = await ended;

@@ -1,5 +1,5 @@
 /**
- * The demo's load generator: a process outside the mesh that enters by the frontend, at a fixed rate (open loop), with no
+ * The demo's load generator: a process outside the mesh that enters by the gateway, at a fixed rate (open loop), with no
  * retries. Prints one JSON line a second and one at the end: {"requests", "failures", "byStatus", "failed", "p50Ms", …}.
  *
  * argv: BASE_URL REQUESTS_PER_SECOND

@@ -41,14 +41,20 @@ export class Tally implements SuiteResult {
   skipped = 0;
   failures: string[] = [];
   notes: string[] = [];
-  /** Judges one case; what it throws is the failure. */
-  async check(name: string, run: () => void | Promise<void>): Promise<void> {
+  /** Judges one case; what it throws is the failure, and so is having no end in time. */
+  async check(name: string, run: () => void | Promise<void>, limitMs = 60_000): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => reject(new Error(`no end within ${limitMs / 1000} s`)), limitMs);
+    });
     try {
-      await run();
+      await Promise.race([run(), late]);
       this.passed++;
     } catch (error) {
       this.failed++;
       this.failures.push(`${name}: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`);
+    } finally {
+      clearTimeout(timer);
     }
   }
 }

@@ -31,7 +31,7 @@ async function applications(t: TestContext, address: string): Promise<Record<num
   const tcp = net.createServer({ allowHalfOpen: true }, (s) => {
     s.on('error', () => {});
     s.write('hello\n');
-    s.on('data', (d) => s.write(d));
+    s.on('data', (d) => (String(d) === 'reset' ? s.resetAndDestroy() : s.write(d)));
     s.on('end', () => s.end('bye\n'));
   });
   const ports: Record<number, number> = {};
@@ -229,4 +229,10 @@ test('requests inside a foreign tunnel are judged as requests', async (t) => {
   const opaque = await tunnel(TCP);
   const first = await new Promise<string>((resolve) => opaque.once('data', (d) => resolve(String(d))));
   assert.equal(first, 'hello\n');
+  // A reset of the application's connection is one of the tunnel (RFC 9113 8.5).
+  const closed = new Promise((resolve) => opaque.once('close', resolve));
+  opaque.on('error', () => {});
+  opaque.write('reset');
+  await closed;
+  assert.equal((opaque as http2.ClientHttp2Stream).rstCode, http2.constants.NGHTTP2_CONNECT_ERROR);
 });

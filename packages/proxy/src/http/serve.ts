@@ -50,5 +50,6 @@ export function serveHttp(
   const sink = new CodecSink(connection, core.ticker, () => served.delete(connection));
   if (hold) hold.release(pipe, sink);
   else pipe.sink = sink;
+  pipe.settle?.();
   if (core.draining) connection.drain();
 }

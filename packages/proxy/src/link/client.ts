@@ -179,6 +179,7 @@ class Link implements Lane, TimerOwner {
       },
     });
     pipe.sink = new CodecSink(this.connection, this.#deps.ticker, () => this.#lost('connect'));
+    pipe.settle();
   };
 
   /** The peer has judged our certificate and speaks: only now may anything be sent. */

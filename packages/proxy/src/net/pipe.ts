@@ -18,6 +18,8 @@ export interface PipeSink {
 export interface Pipe extends Output {
   /** Ends both ways as a failure (RST), not as a clean end. */
   abort(): void;
+  /** Its sink is the last one: nobody takes the socket out of the pipe any more. Absent where that makes no difference. */
+  settle?(): void;
   sink: PipeSink;
   readonly remoteAddress: string;
   readonly remotePort: number;

@@ -1,5 +1,7 @@
 /** A net or tls socket as a Pipe: writes of one turn of the loop leave as one contiguous write, errors never escape. */
 import type { Socket } from 'node:net';
+import { getSystemErrorName } from 'node:util';
+import { type DirectWriter, directWriter, readsDirectly } from './handle.ts';
 import { nullSink, type Pipe, type PipeSink } from './pipe.ts';
 import type { Ticker, Ticking } from './timers.ts';
 
@@ -59,6 +61,7 @@ export class SocketPipe implements Pipe, Ticking {
   #lingerFrom = 0;
   #linger: Ticker | undefined;
   readonly #highBytes: number;
+  #writer: DirectWriter | undefined;
 
   /**
    * The socket must be made with allowHalfOpen. `linger`: end half-open leftovers after a while (HTTP, not tunnels).
@@ -76,6 +79,17 @@ export class SocketPipe implements Pipe, Ticking {
     socket.on('error', this.#onError);
     socket.on('close', this.#onClose);
     if (socket.destroyed) setImmediate(this.#onClose);
+    else this.#writer = directWriter(socket, this.#onDirect);
+  }
+
+  /** The one who reads now keeps the socket (`release` may not be called any more): the shorter way of reading may begin. */
+  settle(): void {
+    if (!this.#gone && readsDirectly(this.socket, this.#onData)) this.socket.off('data', this.#onData);
+  }
+
+  /** Bytes given that the kernel has not taken. */
+  get unsent(): number {
+    return this.#bytes + (this.#writer === undefined ? this.socket.writableLength : this.#writer.pending);
   }
 
   write(bytes: Uint8Array): boolean {
@@ -85,7 +99,7 @@ export class SocketPipe implements Pipe, Ticking {
       this.#bytes += bytes.length;
       this.#mark();
     }
-    if (this.#bytes + this.socket.writableLength > this.#highBytes) {
+    if (this.unsent > this.#highBytes) {
       this.#blocked = true;
       return false;
     }
@@ -154,7 +168,8 @@ export class SocketPipe implements Pipe, Ticking {
     this.#dirty = false;
     if (this.#gone) return;
     this.#write();
-    if (this.#ending) {
+    // What a writer that was let go on gave meanwhile goes first; it is flushed in the same turn.
+    if (this.#ending && this.#chunks.length === 0) {
       this.socket.end();
       if (this.#linger) {
         this.#lingerFrom = 0;
@@ -165,7 +180,7 @@ export class SocketPipe implements Pipe, Ticking {
 
   tick(nowMs: number): void {
     if (this.#lingerFrom === 0) this.#lingerFrom = nowMs;
-    else if (nowMs - this.#lingerFrom > LINGER_MS && this.socket.writableLength === 0) {
+    else if (nowMs - this.#lingerFrom > LINGER_MS && this.unsent === 0) {
       this.#linger?.delete(this);
       this.socket.destroy();
     }
@@ -187,18 +202,14 @@ export class SocketPipe implements Pipe, Ticking {
     this.#chunks = [];
     const total = this.#bytes;
     this.#bytes = 0;
-    if (chunks.length === 1) {
-      this.socket.write(chunks[0], this.#onWritten);
+    if (chunks.length === 1 || total <= JOIN_BYTES) {
+      const whole = chunks.length === 1 ? chunks[0] : join(chunks, total);
+      if (this.#writer === undefined) this.socket.write(whole, this.#onWritten);
+      else this.#direct(whole);
       return;
     }
-    if (total <= JOIN_BYTES) {
-      const joined = Buffer.allocUnsafe(total);
-      let at = 0;
-      for (const c of chunks) {
-        joined.set(c, at);
-        at += c.length;
-      }
-      this.socket.write(joined, this.#onWritten);
+    if (this.#writer !== undefined) {
+      for (const chunk of chunks) if (!this.#direct(chunk)) return;
       return;
     }
     this.socket.cork();
@@ -208,8 +219,29 @@ export class SocketPipe implements Pipe, Ticking {
     this.socket.uncork();
   }
 
+  #direct(bytes: Uint8Array): boolean {
+    const failed = (this.#writer as DirectWriter).write(bytes);
+    if (failed !== 0) {
+      this.#writeFailed(failed);
+      return false;
+    }
+    if (this.#blocked) this.#onWritten();
+    return true;
+  }
+
+  #onDirect = (failed: number): void => {
+    if (failed !== 0) this.#writeFailed(failed);
+    else this.#onWritten();
+  };
+
+  /** As the socket does by itself: whoever has the pipe hears it by 'close'. */
+  #writeFailed(error: number): void {
+    this.#detail ||= getSystemErrorName(error);
+    this.socket.destroy();
+  }
+
   #onWritten = (): void => {
-    if (this.#blocked && !this.#gone && this.#bytes + this.socket.writableLength <= this.#highBytes / 2) {
+    if (this.#blocked && !this.#gone && this.unsent <= this.#highBytes / 2) {
       this.#blocked = false;
       this.#guard(() => this.sink.drained());
     }
@@ -257,6 +289,16 @@ export class SocketPipe implements Pipe, Ticking {
     this.#detail = 'internal error';
     this.socket.destroy();
   }
+}
+
+function join(chunks: readonly Uint8Array[], total: number): Buffer {
+  const joined = Buffer.allocUnsafe(total);
+  let at = 0;
+  for (const c of chunks) {
+    joined.set(c, at);
+    at += c.length;
+  }
+  return joined;
 }
 
 /** `::ffff:1.2.3.4` is 1.2.3.4: a dual-stack socket's view of IPv4. */

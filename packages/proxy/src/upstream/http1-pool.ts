@@ -47,6 +47,7 @@ class Http1Lane implements Lane {
       onClosed: () => pool.closed(this),
     });
     pipe.sink = new CodecSink(this.client, deps.ticker, () => pool.closed(this));
+    pipe.settle?.();
   }
   get reused(): boolean {
     return this.requests > 1;

@@ -121,6 +121,7 @@ export class Http2Pool implements LanePool, Ticking {
         });
         lane.idleSinceMs = this.#deps.nowMs();
         pipe.sink = new CodecSink(lane.connection, this.#deps.ticker, lost);
+        pipe.settle?.();
         this.#lanes.push(lane);
         this.#serve();
       },

@@ -1,4 +1,7 @@
-/** One of a chain's two Weft proxies, a process of its own. argv: a JSON file of `SideConfig`. SIGUSR2 collects garbage. */
+/**
+ * One of a chain's two Weft proxies, a process of its own. argv: a JSON file of `SideConfig`; without one it only loads
+ * its code and ends. SIGUSR2 collects garbage.
+ */
 import { readFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -38,6 +41,7 @@ const HOST = 'app.bench.svc.cluster.local';
 const VIP = '10.99.0.1';
 const PORT = 8080;
 
+if (process.argv.length < 3) process.exit(0);
 const config = JSON.parse(readFileSync(process.argv[2]!, 'utf8')) as SideConfig;
 const isFront = config.side === 'front';
 const address = isFront ? config.front : config.back;

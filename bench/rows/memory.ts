@@ -10,6 +10,7 @@ const IDLE_CONNECTIONS = 1000;
 const CONNECTIONS = 64;
 /** Points of the growth; a slope needs some in its half. */
 const PARTS = 8;
+const MIN_POINTS = 2;
 const SETTLE_MS = 700;
 
 const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
@@ -58,11 +59,11 @@ interface Point {
   collectedRss: number;
 }
 
-/** Loads until `total` requests were answered; a point after each part of them, four at least. */
+/** Loads until `total` requests were answered; a point after each part of them, two at least. */
 async function growth(stage: Stage, chain: Chain, total: number): Promise<Point[]> {
   const points: Point[] = [];
   let seconds = 1;
-  for (let requests = 0; requests < total || points.length < 4; ) {
+  for (let requests = 0; requests < total || points.length < MIN_POINTS; ) {
     requests += (await saturate(stage, chain, { connections: CONNECTIONS, seconds })).perSecond * seconds;
     if (points.length === 0) seconds = Math.max(1, Math.ceil(total / PARTS / requests));
     const { rss, pss } = largerMemory(chain.pids);
@@ -86,7 +87,7 @@ const PEERS = ['haproxy', 'envoy'];
 
 const grown: Row = {
   name: 'memory',
-  what: `memory of the proxy that has more: idle, per idle HTTP/1.1 connection of ${IDLE_CONNECTIONS}, after 2 million requests of 1 KB (quick: 4 seconds)`,
+  what: `memory of the proxy that has more: idle, per idle HTTP/1.1 connection of ${IDLE_CONNECTIONS}, after 2 million requests of 1 KB (quick: 2 seconds)`,
   kind: 'http',
   peers: PEERS,
   fresh: true,

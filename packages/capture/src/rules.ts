@@ -16,6 +16,38 @@ export interface CaptureRules {
   exemptInbound?: readonly number[];
   /** False leaves UDP other than DNS alone; by default it is rejected, since it would leave in plaintext. */
   captureUdp?: boolean;
+  /** What is left alone; by default nothing is. */
+  scope?: Partial<RedirectScope>;
+}
+
+interface Ports {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** The shape of the model's CaptureScope: an `include` list that is undefined means everything. */
+export interface RedirectScope {
+  readonly includeOutboundRanges: readonly string[] | undefined;
+  readonly excludeOutboundRanges: readonly string[];
+  readonly includeOutboundPorts: readonly Ports[];
+  readonly excludeOutboundPorts: readonly Ports[];
+  readonly includeInboundPorts: readonly Ports[] | undefined;
+  readonly excludeInboundPorts: readonly Ports[];
+  readonly excludeInterfaces: readonly string[];
+}
+
+/** A match for each entry: a set would be refused where two of them overlap. */
+function portMatches(ports: readonly Ports[] | undefined): string[] {
+  return ports?.map((p) => `tcp dport ${p.first === p.last ? p.first : `${p.first}-${p.last}`}`) ?? [];
+}
+/** IPv6 is not on the bridge. */
+function rangeMatches(ranges: readonly string[] | undefined): string[] {
+  return ranges?.filter((r) => !r.includes(':')).map((r) => `meta l4proto tcp ip daddr ${r}`) ?? [];
+}
+
+/** Lines of a chain. */
+function lines(matches: readonly string[], verdict: string): string {
+  return matches.map((match) => `    ${match} ${verdict}\n`).join('');
 }
 
 /**
@@ -28,6 +60,20 @@ export function captureRules(rules: CaptureRules = {}): string {
   const dns = rules.dnsPort ?? 15053;
   const exempt = (rules.exemptInbound ?? [15008, 15020, 15021, 15090]).join(', ');
   const udp = rules.captureUdp ?? true;
+  const scope = rules.scope ?? {};
+  const interfaces = scope.excludeInterfaces ?? [];
+  const out = interfaces.map((name) => `oifname "${name}"`);
+  const into = interfaces.map((name) => `iifname "${name}"`);
+  const leftOut = [...out, ...portMatches(scope.excludeOutboundPorts), ...rangeMatches(scope.excludeOutboundRanges)];
+  const takenPorts = portMatches(scope.includeOutboundPorts);
+  const ranges = scope.includeOutboundRanges;
+  const takenOut = ranges === undefined ? ['meta l4proto tcp'] : rangeMatches(ranges);
+  const leftIn = [...into, ...portMatches(scope.excludeInboundPorts)];
+  const listed = scope.includeInboundPorts;
+  const takenIn = listed === undefined ? ['meta l4proto tcp'] : portMatches(listed);
+  // What was redirected has another destination by the time the filters see it: what is new there was left alone.
+  const passOut = ranges === undefined ? leftOut : [...leftOut, 'meta l4proto tcp'];
+  const passIn = listed === undefined ? leftIn : [...leftIn, 'meta l4proto tcp'];
   return `table ip weft {
   chain output {
     type nat hook output priority -100; policy accept;
@@ -36,14 +82,12 @@ export function captureRules(rules: CaptureRules = {}): string {
     udp dport 53 redirect to :${dns}
     tcp dport 53 redirect to :${dns}
     oifname "lo" return
-    meta l4proto tcp redirect to :${outbound}
-  }
+${lines(leftOut, 'return')}${lines(takenPorts, `redirect to :${outbound}`)}${lines(takenOut, `redirect to :${outbound}`)}  }
   chain prerouting {
     type nat hook prerouting priority -100; policy accept;
     iifname "lo" return
     tcp dport { ${exempt} } return
-    meta l4proto tcp redirect to :${inbound}
-  }
+${lines(leftIn, 'return')}${lines(takenIn, `redirect to :${inbound}`)}  }
   chain leaving {
     type filter hook output priority 0; policy accept;
     ct state established,related accept
@@ -51,13 +95,13 @@ export function captureRules(rules: CaptureRules = {}): string {
     meta mark ${PROXY_MARK} accept
     ip daddr 127.0.0.0/8 accept
     oifname "lo" accept
-    ct state new meta l4proto tcp reject with tcp reset
+${lines(passOut, 'accept')}    ct state new meta l4proto tcp reject with tcp reset
 ${udp ? '    meta l4proto udp reject with icmp type port-unreachable\n' : ''}  }
   chain entering {
     type filter hook input priority 0; policy accept;
     iifname "lo" accept
     ct state established,related accept
-    ct state new meta l4proto tcp tcp dport != { ${exempt}, ${inbound} } reject with tcp reset
+${lines(passIn, 'accept')}    ct state new meta l4proto tcp tcp dport != { ${exempt}, ${inbound} } reject with tcp reset
 ${udp ? '    meta l4proto udp reject with icmp type port-unreachable\n' : ''}  }
 }
 table ip6 weft {

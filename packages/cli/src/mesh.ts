@@ -8,7 +8,7 @@ import { transparentUnavailable } from '@weft/capture';
 import { isAttachment, type LoadResult, loadFiles } from '@weft/config';
 import { MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
 import { checkKeyPair } from '@weft/identity';
-import { injected, type Model } from '@weft/model';
+import { captureAll, injected, type Model } from '@weft/model';
 // A proxy's objects die young: a larger nursery costs memory and saves nothing (measured).
 import proxyFlags from '../proxy-flags.json' with { type: 'json' };
 
@@ -105,6 +105,7 @@ export function processSpecs(model: Model): ProcessSpec[] {
       readiness: p.readinessProbe,
       restartPolicy: p.restartPolicy,
       runAsUser: p.runAsUser,
+      ...(p.capture !== captureAll && { captureScope: p.capture }),
       injected: decision.injected,
       injectedReason: decision.reason,
     };
@@ -176,6 +177,16 @@ export async function bringUp(
     options.say('weft', 'warning: the files hold no Process, so nothing is started; "weft run" adds one');
   const { capture, why } = chooseCapture(options.capture);
   options.say('weft', why);
+  if (capture === 'explicit') {
+    for (const p of model.processes) {
+      if (p.capture === captureAll) continue;
+      const what = 'the annotations that leave ports or addresses out of capture have no effect';
+      options.say(
+        'weft',
+        `warning: ${p.namespace}/${p.name}: ${what} with --capture explicit, which redirects nothing`,
+      );
+    }
+  }
   createRequire(import.meta.url).resolve('@weft/control'); // A broken installation is said before anything is made.
   const hostOptions: MeshHostOptions = {
     mesh: options.mesh,

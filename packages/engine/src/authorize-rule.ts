@@ -1,4 +1,5 @@
 /** One rule of an AuthorizationPolicy as a test, for HTTP and for TCP. */
+import { type Ip, type IpBlock, inBlock, parseIpBlock } from '@weft/base';
 import type {
   AuthorizationCondition,
   AuthorizationOperation,
@@ -7,7 +8,6 @@ import type {
 } from '@weft/plan';
 import type { Subject } from './authorize.ts';
 import { canonicalPattern } from './canonical.ts';
-import { type Ip, type IpBlock, inBlock, parseIpBlock } from './ip.ts';
 
 export type RuleTest = (subject: Subject) => boolean;
 type ValueTest = (value: string) => boolean;

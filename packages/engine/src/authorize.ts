@@ -1,8 +1,8 @@
 /** AuthorizationPolicy: who may call this workload, and how. Istio's semantics (features.md B-4). */
+import { type Ip, parseIp } from '@weft/base';
 import { type Authorization, AuthorizationAction, type AuthorizationPolicy } from '@weft/plan';
 import { compileRule, type RuleTest } from './authorize-rule.ts';
 import { hostOf } from './canonical.ts';
-import { type Ip, parseIp } from './ip.ts';
 import type { Snapshot } from './views.ts';
 
 export interface AuthorizationRequest {

@@ -32,7 +32,6 @@ export * from './compile.ts';
 export * from './gateway.ts';
 export * from './grpc.ts';
 export * from './hash.ts';
-export * from './ip.ts';
 export * from './locality.ts';
 export * from './match.ts';
 export * from './outlier.ts';

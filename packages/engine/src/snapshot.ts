@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf';
+import { parseIp } from '@weft/base';
 import {
   type Authorization,
   type Cluster,
@@ -17,7 +18,6 @@ import { type CompiledAuthorization, compileAuthorization } from './authorize.ts
 import { canonicalAuthority } from './canonical.ts';
 import { type CompiledPort, compilePort } from './compile.ts';
 import { type CompiledGateway, compileGatewayListener, type GatewayPortView, gatewayPortView } from './gateway.ts';
-import { parseIp } from './ip.ts';
 import { groupEndpoints } from './locality.ts';
 import { uneject } from './outlier.ts';
 import { defaultRetry } from './retry.ts';

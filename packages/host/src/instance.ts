@@ -127,7 +127,7 @@ export class Instance {
     if (h.network) {
       const search = [`${this.spec.namespace}.svc.cluster.local`, 'svc.cluster.local', 'cluster.local'];
       // Nothing but the proxy runs in a gateway's namespace: there is nothing to capture, and low ports are its own.
-      const rules = this.spec.injected && !this.spec.gateway ? {} : undefined;
+      const rules = this.spec.injected && !this.spec.gateway ? { scope: this.spec.captureScope } : undefined;
       this.#workspace = h.network.add(this.name, { rules, dnsSearch: search, lowPorts: this.spec.gateway });
       this.address = this.#workspace.address;
     } else {

@@ -1,5 +1,7 @@
 /** What the host is asked to run: plain data, whoever read it and from where. Durations in milliseconds. */
 
+import type { RedirectScope } from '@weft/capture';
+
 export type ProbeAction =
   | { readonly type: 'http'; readonly path: string; readonly port: number }
   | { readonly type: 'tcp'; readonly port: number }
@@ -30,6 +32,8 @@ export interface ProcessSpec {
   readonly readiness?: ProbeSpec | undefined;
   readonly restartPolicy: 'Always' | 'OnFailure' | 'Never';
   readonly runAsUser?: number | undefined;
+  /** Traffic that its proxy does not take; undefined: it takes all. */
+  readonly captureScope?: RedirectScope | undefined;
   readonly injected: boolean;
   /** Why it is (not) injected, for `weft ps`. */
   readonly injectedReason: string;

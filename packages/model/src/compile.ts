@@ -13,6 +13,7 @@ import {
 } from '@weft/plan';
 import { compileAuthorization } from './authz.ts';
 import { localityOf } from './balancing.ts';
+import { type CaptureScope, captureAll, capturesOutbound } from './capture-scope.ts';
 import { compileClusters } from './clusters.ts';
 import { compileGateway } from './gateway.ts';
 import { serviceHost, serviceSelects } from './hosts.ts';
@@ -92,6 +93,10 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
   });
 }
 
+function captureOf(model: Model, i: Instance): CaptureScope {
+  return model.processes.find((p) => p.name === i.workload && p.namespace === i.namespace)?.capture ?? captureAll;
+}
+
 function compileService(
   model: Model,
   runtime: MeshRuntime,
@@ -104,23 +109,25 @@ function compileService(
   const aliases = [`${name}.${namespace}`, `${name}.${namespace}.svc`];
   if (namespace === client.namespace) aliases.unshift(name);
   const vips = service.headless ? [] : (runtime.vips.get(host) ?? (service.clusterIP ? [service.clusterIP] : []));
+  // A virtual address is nothing without capture: who is to reach a port past its proxy gets the workloads' own.
+  const scope = runtime.capture === 'transparent' ? captureOf(model, client) : captureAll;
+  const ports = service.ports.filter((p) => p.transport === 'TCP');
+  const uncaptured = vips.some((vip) => ports.some((p) => !capturesOutbound(scope, vip, p.port)));
   return create(ServiceSchema, {
     host,
     name,
     namespace,
     aliases,
-    addresses: [...vips],
-    headless: service.headless,
-    ports: service.ports
-      .filter((p) => p.transport === 'TCP')
-      .map((p) =>
-        create(ServicePortSchema, {
-          port: p.port,
-          name: p.name,
-          protocol: planProtocol(p.protocol),
-          http: compileHttpRoutes(model, runtime.domain, client, service, p, refs),
-          tcp: compileTcpRoutes(model, runtime.domain, client, service, p, refs),
-        }),
-      ),
+    addresses: uncaptured ? [] : [...vips],
+    headless: service.headless || uncaptured,
+    ports: ports.map((p) =>
+      create(ServicePortSchema, {
+        port: p.port,
+        name: p.name,
+        protocol: planProtocol(p.protocol),
+        http: compileHttpRoutes(model, runtime.domain, client, service, p, refs),
+        tcp: compileTcpRoutes(model, runtime.domain, client, service, p, refs),
+      }),
+    ),
   });
 }

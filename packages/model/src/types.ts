@@ -4,6 +4,7 @@
  * resolve, numbers are in range.
  */
 import type { Position } from '@weft/base';
+import type { CaptureScope } from './capture-scope.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -88,6 +89,8 @@ export interface ProcessModel extends Resource {
   readonly restartPolicy: RestartPolicy; // default Always
   /** User id the command runs as; never 1337, whose traffic is not captured. */
   readonly runAsUser: number | undefined;
+  /** Of its annotations. */
+  readonly capture: CaptureScope;
 }
 
 export type StringMatchModel =

@@ -1,5 +1,6 @@
 /** Kubernetes' own kinds, and Weft's: Namespace, ServiceAccount, Service, Process, MeshDefaults. */
 import {
+  hasPort,
   type MeshDefaultsModel,
   type NamespaceModel,
   type ProbeAction,
@@ -12,6 +13,7 @@ import {
   type ServicePortModel,
 } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
+import { captureScope, opaquePorts } from './capture.ts';
 import {
   bool,
   checkName,
@@ -104,6 +106,7 @@ export const serviceKind: Kind<ServiceModel> = {
   specRequired: true,
   build(resource, spec, report) {
     const ports: ServicePortModel[] = [];
+    const opaque = opaquePorts(resource.annotations, report);
     for (const [i, p] of ((spec.ports ?? []) as Plain[]).entries()) {
       if (!p || p.port === undefined) continue;
       const field = `spec.ports[${i}]`;
@@ -124,7 +127,7 @@ export const serviceKind: Kind<ServiceModel> = {
         port: p.port,
         name,
         targetPort: target,
-        protocol: portProtocol(p.appProtocol, name, p.port),
+        protocol: hasPort(opaque, p.port) ? 'tcp' : portProtocol(p.appProtocol, name, p.port),
         transport: p.protocol ?? 'TCP',
         field,
       });
@@ -225,6 +228,7 @@ export const processKind: Kind<ProcessModel> = {
   specRequired: true,
   build(resource, spec, report) {
     const ports: ProcessPortModel[] = [];
+    const opaque = opaquePorts(resource.annotations, report);
     for (const [i, p] of ((spec.ports ?? []) as Plain[]).entries()) {
       if (!p) continue;
       const field = `spec.ports[${i}]`;
@@ -241,7 +245,8 @@ export const processKind: Kind<ProcessModel> = {
       if (name !== '' && ports.some((q) => q.name === name)) {
         report(VALUE, `the port name "${name}" is there twice`, `${field}.name`);
       }
-      ports.push({ port: number, name, protocol: portProtocol(p.appProtocol, name, number), field });
+      const protocol = hasPort(opaque, number) ? 'tcp' : portProtocol(p.appProtocol, name, number);
+      ports.push({ port: number, name, protocol, field });
     }
     if (spec.runAsUser === 1337) {
       report(VALUE, 'the user 1337 is the proxy: its traffic would pass by the mesh', 'spec.runAsUser');
@@ -266,6 +271,7 @@ export const processKind: Kind<ProcessModel> = {
       readinessProbe: spec.readinessProbe ? probeOf(spec.readinessProbe, ports, report) : undefined,
       restartPolicy: spec.restartPolicy ?? 'Always',
       runAsUser: spec.runAsUser,
+      capture: captureScope(resource.annotations, report),
     };
   },
 };

@@ -2,7 +2,7 @@
 import type { Head, Stream, StreamHandler } from '@weft/wire';
 import { Http2Connection } from '@weft/wire';
 import type { Dialer } from '../net/dial.ts';
-import { CodecSink } from '../net/pipe.ts';
+import { CodecSink, type Pipe } from '../net/pipe.ts';
 import type { Ticking } from '../net/timers.ts';
 import type { PoolDeps, PoolSettings } from './http1-pool.ts';
 import type { Asker, Lane, LanePool } from './lane.ts';
@@ -97,42 +97,67 @@ export class Http2Pool implements LanePool, Ticking {
 
   #connect(): void {
     this.#connecting++;
-    this.#dial(this.#settings.connectTimeoutMs, {
-      connected: (pipe) => {
+    const { connectTimeoutMs } = this.#settings;
+    this.#dial(connectTimeoutMs, {
+      connected: (pipe) => this.#connected(pipe, connectTimeoutMs),
+      failed: (reason, detail) => this.#failed(reason, detail),
+    });
+  }
+
+  #failed(reason: 'connect' | 'timeout', detail: string): void {
+    this.#connecting--;
+    if (this.#connecting > 0) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const asker of waiting) if (!asker.abandoned) asker.onUnavailable(reason, detail);
+  }
+
+  /** The lane opens with the peer's SETTINGS: what it does not send them over is no HTTP/2, and they may forbid a request. */
+  #connected(pipe: Pipe, timeoutMs: number): void {
+    const lane = new Http2Lane();
+    let ready = false;
+    const lost = (detail: string): void => {
+      deadline.cancel();
+      if (lane.dead) return;
+      lane.dead = true;
+      if (!ready) {
+        this.#failed('connect', detail);
+        return;
+      }
+      const i = this.#lanes.indexOf(lane);
+      if (i >= 0) this.#lanes.splice(i, 1);
+      if (this.#waiting.length > 0 && this.#lanes.length + this.#connecting === 0) this.#connect();
+    };
+    const deadline = this.#deps.timers.add(timeoutMs, {
+      onTimer: () => {
+        if (ready || lane.dead) return;
+        lane.dead = true;
+        pipe.destroy('no SETTINGS in time');
+        lane.connection.closed('no SETTINGS in time');
+        this.#failed('timeout', 'no SETTINGS in time');
+      },
+    });
+    lane.connection = new Http2Connection({
+      role: 'client',
+      output: pipe,
+      counters: this.#deps.counters,
+      limits: this.#deps.wireLimits,
+      nowMs: this.#deps.nowMs,
+      onSettings: () => {
+        if (ready || lane.dead) return;
+        ready = true;
+        deadline.cancel();
         this.#connecting--;
-        const lane = new Http2Lane();
-        const lost = (): void => {
-          if (lane.dead) return;
-          lane.dead = true;
-          const i = this.#lanes.indexOf(lane);
-          if (i >= 0) this.#lanes.splice(i, 1);
-          if (this.#waiting.length > 0 && this.#lanes.length + this.#connecting === 0) this.#connect();
-        };
-        lane.connection = new Http2Connection({
-          role: 'client',
-          output: pipe,
-          counters: this.#deps.counters,
-          limits: this.#deps.wireLimits,
-          nowMs: this.#deps.nowMs,
-          onGoaway: () => {
-            lane.going = true;
-          },
-          onClosed: lost,
-        });
         lane.idleSinceMs = this.#deps.nowMs();
-        pipe.sink = new CodecSink(lane.connection, this.#deps.ticker, lost);
-        pipe.settle?.();
         this.#lanes.push(lane);
         this.#serve();
       },
-      failed: (reason, detail) => {
-        this.#connecting--;
-        if (this.#connecting === 0) {
-          const waiting = this.#waiting;
-          this.#waiting = [];
-          for (const asker of waiting) if (!asker.abandoned) asker.onUnavailable(reason, detail);
-        }
+      onGoaway: () => {
+        lane.going = true;
       },
+      onClosed: lost,
     });
+    pipe.sink = new CodecSink(lane.connection, this.#deps.ticker, () => lost('connection closed'));
+    pipe.settle?.();
   }
 }

@@ -198,6 +198,16 @@ test('an extended CONNECT is written as an upgrade; only 101 accepts it', () => 
   assert.equal(asked.recorder.reset, 'protocol');
 });
 
+test('a WebSocket of a client without a key gets one; the answer to it stays here', () => {
+  const { ask, feed, output } = connect();
+  const { recorder } = ask([':method', 'CONNECT', ...GET.slice(2), ':protocol', 'websocket'], false);
+  const key = /\r\nsec-websocket-key: (\S+)\r\n/.exec(output.text)?.[1];
+  assert.equal(Buffer.from(key ?? '', 'base64').length, 16);
+  assert.match(output.text, /\r\nsec-websocket-version: 13\r\n/);
+  feed('HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\nX-A: 1\r\n\r\n');
+  assert.deepEqual(recorder.head, [':status', '200', 'x-a', '1']);
+});
+
 test('an answer before the end of the request is delivered, the connection is not used again', () => {
   const { client, ask, feed, calls } = connect();
   const { recorder, stream } = ask(GET, false);

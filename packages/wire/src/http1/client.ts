@@ -12,8 +12,9 @@ import { defaultWireLimits } from '../stream.ts';
 import { isAuthority } from './chars.ts';
 import { ChunkedDecoder } from './chunked.ts';
 import { asBuffer, chunkSize, EMPTY, Exchange, type ExchangeOwner, InputQueue, type WriteFraming } from './exchange.ts';
-import { HeadBuffer, parseResponseHead, Refusal } from './head.ts';
+import { dropField, HeadBuffer, parseResponseHead, Refusal } from './head.ts';
 import { Cork, requestLine, writeFields, writeTrailers } from './serialize.ts';
+import { webSocketKey } from './websocket.ts';
 
 export interface Http1ClientOptions {
   output: Output;
@@ -57,6 +58,8 @@ export class Http1Client implements Connection, ExchangeOwner {
   // The exchange that runs.
   private stream: Exchange | undefined;
   private tunnel: 'none' | 'connect' | 'upgrade' = 'none';
+  /** The WebSocket key was made here: nobody else waits for the answer to it. */
+  private keyIsOurs = false;
   private headRequest = false;
   private framing: WriteFraming = 'none';
   private writeLeft = 0;
@@ -170,6 +173,7 @@ export class Http1Client implements Connection, ExchangeOwner {
     let text = requestLine(this.tunnel === 'upgrade' ? 'GET' : method, path) + 'host: ' + host + '\r\n' + fields.text;
     if (this.tunnel === 'upgrade') {
       this.framing = 'tunnel';
+      this.keyIsOurs = protocol === 'websocket' && !has(head, from, 'sec-websocket-key');
       return text + upgradeFields(head, from, protocol) + '\r\n';
     }
     if (end) {
@@ -291,6 +295,7 @@ export class Http1Client implements Connection, ExchangeOwner {
       this.keep = false;
       if (status < 300) {
         this.reading = 'tunnel';
+        if (this.keyIsOurs) dropField(response.head, 2, 'sec-websocket-accept');
         stream.handler.onHead(stream, dropLength(response.head), false);
         this.openTunnel(stream);
         return;
@@ -568,7 +573,7 @@ export class Http1Client implements Connection, ExchangeOwner {
 
 /** Interim and tunnel answers have no body, whatever they say about its length. */
 function dropLength(head: Head): Head {
-  for (let i = head.length - 2; i >= 2; i -= 2) if (head[i] === 'content-length') head.splice(i, 2);
+  dropField(head, 2, 'content-length');
   return head;
 }
 
@@ -577,20 +582,14 @@ function upgradeFields(head: Head, from: number, protocol: string): string {
   if (!isUpgradeProtocol(protocol)) throw new Refusal(500, 'bad_head', 'a protocol HTTP/1.1 cannot carry');
   let text = 'connection: upgrade\r\nupgrade: ' + protocol + '\r\n';
   if (protocol !== 'websocket') return text;
-  let key = false;
-  let version = false;
-  for (let i = from; i < head.length; i += 2) {
-    if (head[i] === 'sec-websocket-key') key = true;
-    else if (head[i] === 'sec-websocket-version') version = true;
-  }
-  if (!key) {
-    // The key only shows that the server speaks WebSocket; it is no secret (RFC 6455 section 10.3).
-    const bytes = Buffer.alloc(16);
-    for (let i = 0; i < 16; i++) bytes[i] = Math.floor(Math.random() * 256);
-    text += 'sec-websocket-key: ' + bytes.toString('base64') + '\r\n';
-  }
-  if (!version) text += 'sec-websocket-version: 13\r\n';
+  if (!has(head, from, 'sec-websocket-key')) text += 'sec-websocket-key: ' + webSocketKey() + '\r\n';
+  if (!has(head, from, 'sec-websocket-version')) text += 'sec-websocket-version: 13\r\n';
   return text;
+}
+
+function has(head: Head, from: number, name: string): boolean {
+  for (let i = from; i < head.length; i += 2) if (head[i] === name) return true;
+  return false;
 }
 
 function isUpgradeProtocol(text: string): boolean {

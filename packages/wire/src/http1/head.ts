@@ -29,8 +29,10 @@ export interface RequestHead {
   expectContinue: boolean;
   /** 'connect' and 'upgrade' become a tunnel when the answer is a success. */
   tunnel: 'none' | 'connect' | 'upgrade';
-  /** Of an upgrade: the protocol asked for, in lower case. */
+  /** Of an upgrade: the protocol asked for, as the client wrote it. */
   protocol: string;
+  /** Of a WebSocket: the client's sec-websocket-key; '' where there is none. */
+  webSocketKey: string;
 }
 
 export interface ResponseHead {
@@ -366,6 +368,7 @@ export function parseRequestHead(text: string, scheme: string, limits: WireLimit
     expectContinue: special.expectContinue && !http10,
     tunnel: 'none',
     protocol: '',
+    webSocketKey: '',
   };
   if (connect) {
     // RFC 9110 9.3.6 gives a body of CONNECT no meaning; bytes that look like one would become tunnel bytes.
@@ -430,9 +433,11 @@ function takeUpgrade(request: RequestHead, upgrade: string): void {
   head.splice(8, 0, ':protocol', protocol);
   request.tunnel = 'upgrade';
   request.protocol = upgrade;
+  if (protocol !== 'websocket') return;
+  for (let i = 10; i < head.length; i += 2) if (head[i] === 'sec-websocket-key') request.webSocketKey = head[i + 1];
 }
 
-function dropField(head: Head, from: number, name: string): void {
+export function dropField(head: Head, from: number, name: string): void {
   for (let i = head.length - 2; i >= from; i -= 2) if (head[i] === name) head.splice(i, 2);
 }
 

@@ -408,6 +408,18 @@ test('an upgrade is shown as extended CONNECT and answered with 101', () => {
   assert.equal(seen[0].recorder.body, 'frame');
 });
 
+test('a WebSocket whose server is none of HTTP/1.1 gets the answer to its key', () => {
+  const upgrade = `GET /ws HTTP/1.1\r\n${H}Connection: Upgrade\r\nUpgrade: websocket\r\n`;
+  const { output, seen, feed } = manual();
+  feed(`${upgrade}Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\n\r\n`);
+  seen[0].stream.sendHead([':status', '200'], false);
+  assert.match(output.text, /\r\nsec-websocket-accept: Bz3qJYTGdOe8gUSpLosEdiLKDrk=\r\n/i);
+  const other = manual();
+  other.feed(`${upgrade.replace('websocket', 'chat/1')}Sec-WebSocket-Key: k\r\n\r\n`);
+  other.seen[0].stream.sendHead([':status', '200'], false);
+  assert.doesNotMatch(other.output.text, /accept/);
+});
+
 test('Expect stays in the head, interims go out; without 100 the connection closes', () => {
   const request = `POST / HTTP/1.1\r\n${H}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n`;
   const a = manual();

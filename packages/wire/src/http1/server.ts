@@ -22,6 +22,7 @@ import {
 } from './exchange.ts';
 import { HeadBuffer, parseRequestHead, Refusal, type RequestHead } from './head.ts';
 import { Cork, statusLine, writeFields, writeTrailers } from './serialize.ts';
+import { webSocketAccept } from './websocket.ts';
 
 export interface Http1ServerOptions {
   output: Output;
@@ -403,10 +404,7 @@ export class Http1Server implements Connection, ExchangeOwner {
       this.headSent = true;
       this.framing = 'tunnel';
       this.closeAfter = true;
-      text =
-        request.tunnel === 'upgrade'
-          ? statusLine('101') + 'connection: upgrade\r\nupgrade: ' + request.protocol + '\r\n'
-          : statusLine(status);
+      text = request.tunnel === 'upgrade' ? switching(request, head) : statusLine(status);
       this.cork.text(text + fields.text + '\r\n');
       return;
     }
@@ -587,4 +585,12 @@ export class Http1Server implements Connection, ExchangeOwner {
   private count(name: string): void {
     this.counters?.count('http1_' + name);
   }
+}
+
+/** The start of a 101. A WebSocket server on HTTP/2 sends no answer to the client's key (RFC 8441 5): it is made here. */
+function switching(request: RequestHead, head: Head): string {
+  const text = statusLine('101') + 'connection: upgrade\r\nupgrade: ' + request.protocol + '\r\n';
+  if (request.webSocketKey === '') return text;
+  for (let i = 2; i < head.length; i += 2) if (head[i] === 'sec-websocket-accept') return text;
+  return text + 'sec-websocket-accept: ' + webSocketAccept(request.webSocketKey) + '\r\n';
 }

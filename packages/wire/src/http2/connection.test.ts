@@ -5,6 +5,7 @@ import test from 'node:test';
 import { seededRandom } from '@weft/base';
 import type { Head, Output, Stream, StreamHandler } from '../stream.ts';
 import { Http2Connection, type Http2Options } from './connection.ts';
+import { HpackEncoder } from './hpack-encoder.ts';
 
 /** A turn of the loop by hand: bytes and deferred calls move when `run` says so. */
 class Wire {
@@ -256,7 +257,16 @@ test('CONNECT tunnel with half-close; extended CONNECT only when announced', () 
   const refused = new Record();
   u.client.request(ws, false, refused);
   u.wire.run();
-  assert.deepEqual(refused.events, ['reset protocol']);
+  assert.deepEqual([refused.head?.[1], refused.events], ['501', ['head end', 'close']]);
+  // A client that sends one all the same.
+  const v = raw();
+  const block = Buffer.alloc(500);
+  const size = new HpackEncoder().encode(ws, block, 0);
+  v.feed(frame(1, 4, 1, block.subarray(0, size)));
+  assert.deepEqual(
+    v.sent().filter((f) => f.code >= 0),
+    [{ type: 3, id: 1, code: 1 }],
+  );
 });
 
 test('back-pressure: a paused reader stops the writer, resume goes on, every byte arrives', () => {
@@ -512,6 +522,47 @@ test('a head above the limit: 431 and the connection goes on', () => {
   t.wire.run();
   assert.equal(t.got.length, 1);
   assert.ok(t.counted.includes('http2_header_too_large'));
+});
+
+test('a head larger than a frame goes on in CONTINUATION, and one that fills frames exactly has no empty one', () => {
+  const value = (bytes: number): string => '~'.repeat(bytes); // longer in Huffman coding, so sent as it is
+  for (const bytes of [16_000, 16_384, 20_000, 32_768, 49_152]) {
+    const t = pair({ limits: { headerFieldBytes: 60_000 }, client: { limits: { headerFieldBytes: 60_000 } } });
+    const r = new Record();
+    const sent: Head = [...get, 'x-long', value(bytes)];
+    t.client.request(sent, true, r);
+    t.wire.run();
+    assert.deepEqual(t.got[0]?.head, sent, `${bytes} up`);
+    const answer: Head = [':status', '200', 'x-long', value(bytes)];
+    t.got[0]!.stream.sendHead(answer, true);
+    t.wire.run();
+    assert.deepEqual([r.head, r.events], [answer, ['head end', 'close']], `${bytes} down`);
+  }
+});
+
+test('what the peer says it does not take: heads above its SETTINGS_MAX_HEADER_LIST_SIZE', () => {
+  const t = pair({ limits: { headerBytes: 400 }, client: { limits: { headerBytes: 300 } } });
+  t.wire.run();
+  const r = new Record();
+  t.toServer.writes.length = 0;
+  const stream = t.client.request([...post, 'x', 'y'.repeat(400)], false, r);
+  stream.sendData(Buffer.alloc(10), true);
+  t.wire.run();
+  assert.deepEqual([r.head, r.events, t.got.length], [[':status', '431'], ['head end', 'close'], 0]);
+  assert.equal(t.toServer.writes.length, 0);
+  // Five fields of 32 bytes and what is in them: just within.
+  const exact: Head = [...get];
+  const used = exact.reduce((n, text) => n + text.length + 16, 0);
+  exact.push('x', 'y'.repeat(400 - used - 33));
+  const s = new Record();
+  t.client.request(exact, true, s);
+  t.wire.run();
+  assert.equal(t.got.length, 1);
+  t.got[0]!.stream.sendHead([':status', '200', 'x', 'y'.repeat(300)], false);
+  t.got[0]!.stream.sendData(Buffer.alloc(10), true);
+  t.wire.run();
+  assert.deepEqual([s.head?.[1], s.events, s.body], ['502', ['head end', 'close'], 0]);
+  assert.equal(t.counted.filter((name) => name === 'http2_peer_header_list').length, 2);
 });
 
 test('protocol errors of RFC 9113 end the connection with their code', () => {

@@ -1,7 +1,7 @@
 import type { Connection, Head, OnStream, Output, Stream, StreamHandler, WireCounters, WireLimits } from '../stream.ts';
 import { defaultWireLimits } from '../stream.ts';
 import { http2Counter, TokenBucket } from './floods.ts';
-import { FrameReader, frame, h2Error, preface } from './frames.ts';
+import { FrameReader, frame, h2Error, preface, setting } from './frames.ts';
 import { H2Stream } from './h2-stream.ts';
 import { isGrpc } from './heads.ts';
 import { Receiver } from './receiver.ts';
@@ -125,7 +125,11 @@ export class Http2Connection implements Connection {
     return this.options.nowMs === undefined ? this.#lastTickMs : this.options.nowMs();
   }
 
-  /** Opens a stream (client). One that cannot be made gets onReset 'refused' later in the turn. */
+  /**
+   * Opens a stream (client). One that cannot be made gets onReset 'refused' later in the turn. What the peer has said
+   * that it does not take is answered in its place: 431 for a head above its SETTINGS_MAX_HEADER_LIST_SIZE, 501 for an
+   * extended CONNECT that it did not announce (RFC 8441).
+   */
   request(head: Head, end: boolean, handler: StreamHandler): Stream {
     if (this.isServer || this.availableStreams === 0) {
       const refused = new H2Stream(this, 0, handler);
@@ -134,6 +138,13 @@ export class Http2Connection implements Connection {
         this.#guard(() => refused.failed('refused', 'the connection takes no new stream')),
       );
       return refused;
+    }
+    const status = this.#refusal(head);
+    if (status !== '') {
+      const answered = new H2Stream(this, 0, handler);
+      answered.done = true;
+      this.options.output.defer(() => this.#guard(() => answered.answeredHere([':status', status])));
+      return answered;
     }
     const stream = new H2Stream(this, this.nextId, handler);
     this.nextId += 2;
@@ -144,6 +155,17 @@ export class Http2Connection implements Connection {
     this.sender.headers(stream.id, head, end);
     if (end) stream.localEnded = true;
     return stream;
+  }
+
+  /** The status of a request that this peer is not to be asked; '' where it may be. */
+  #refusal(head: Head): string {
+    if (this.sender.aboveHeaderList(head)) {
+      this.count(http2Counter.peerHeaderList);
+      return '431';
+    }
+    // RFC 8441 4: only a peer that announced extended CONNECT gets one.
+    const extended = head[1] === 'CONNECT' && head.length > 8 && head[8] === ':protocol';
+    return extended && this.peerSettings.get(setting.enableConnectProtocol) !== 1 ? '501' : '';
   }
 
   /** Sends a PING; `cb` gets the round trip in ms. It is not called when the connection ends before. */

@@ -48,6 +48,7 @@ export const http2Counter = Object.freeze({
   streamsExceeded: 'http2_max_concurrent_streams',
   flowControl: 'http2_flow_control',
   malformed: 'http2_malformed',
+  peerHeaderList: 'http2_peer_header_list',
   headersTimeout: 'http2_headers_timeout',
   idleTimeout: 'http2_idle_timeout',
   flushTimeout: 'http2_flush_timeout',

@@ -1,5 +1,6 @@
 import type { Head, ResetCode, Stream, StreamHandler } from '../stream.ts';
 import { ChunkQueue } from './chunk-queue.ts';
+import { http2Counter } from './floods.ts';
 import { errorOfReset } from './frames.ts';
 import type { Sender } from './sender.ts';
 
@@ -12,6 +13,7 @@ export interface StreamHost {
   /** Asks for `bytes` more window for one stream; returns what the connection's budget grants. */
   growWindow(window: number): number;
   giveBack(bytes: number): void;
+  count(name: string): void;
   /** Both directions are over, or the stream was reset. */
   remove(stream: H2Stream, resetByUs: boolean): void;
 }
@@ -85,6 +87,13 @@ export class H2Stream implements Stream {
   sendHead(head: Head, end: boolean): void {
     if (this.done || this.headSent) return;
     this.headSent = true;
+    if (this.host.sender.aboveHeaderList(head)) {
+      // The peer said that it does not take it (RFC 9113 10.5.1): what it gets says so, and the body is dropped.
+      this.host.count(http2Counter.peerHeaderList);
+      this.host.sender.headers(this.id, [':status', '502', 'content-length', '0'], true);
+      this.#ended();
+      return;
+    }
     this.host.sender.headers(this.id, head, end);
     if (end) this.#ended();
   }
@@ -215,6 +224,14 @@ export class H2Stream implements Stream {
     this.remoteEnded = true;
     this.#endDelivered = true;
     this.#checkOver();
+  }
+
+  /** Answers a request that was never sent. */
+  answeredHere(head: Head): void {
+    if (this.#silent) return;
+    this.#silent = true;
+    this.handler.onHead(this, head, true);
+    this.handler.onClose?.(this);
   }
 
   /** The exchange is over from outside; the connection has taken it off its list. */

@@ -23,6 +23,8 @@ export class Sender {
   window = defaultWindow;
   initialWindow = defaultWindow;
   maxFrame = defaultFrameBytes;
+  /** Decoded bytes of a head. */
+  maxHeaderList = maxWindow;
   /** DATA frames sent so far. */
   dataFrames = 0;
   dead = false;
@@ -76,6 +78,14 @@ export class Sender {
     this.queuedFrames = 0;
     this.queuedBytes = 0;
     this.flush();
+  }
+
+  /** Whether the peer has said that it takes no head of this size: names, values and 32 a field (RFC 9113 6.5.2). */
+  aboveHeaderList(fields: Head): boolean {
+    if (this.maxHeaderList === maxWindow) return false;
+    let bytes = fields.length * 16;
+    for (let i = 0; i < fields.length; i++) bytes += fields[i].length;
+    return bytes > this.maxHeaderList;
   }
 
   /** HEADERS, with CONTINUATION when the block is larger than a frame. */

@@ -56,6 +56,8 @@ export function applySetting(c: Http2Connection, id: number, value: number): boo
     c.sender.encoder.resize(value);
   } else if (id === setting.maxConcurrentStreams) {
     c.peerMaxStreams = value;
+  } else if (id === setting.maxHeaderListSize) {
+    c.sender.maxHeaderList = Math.min(value, maxWindow);
   } else if (id === setting.maxFrameSize) {
     // Larger frames gain nothing and make the turns among streams longer.
     c.sender.maxFrame = Math.min(value, defaultFrameBytes);

@@ -8,8 +8,9 @@ import { test } from 'node:test';
 import { isRoot, type Row, request, TestMesh } from './harness.ts';
 
 const DEPS = join(import.meta.dirname, '..');
-const SIZE = 100 * 1024 * 1024;
-const GROWTH_LIMIT = 60 * 1024 * 1024;
+const long = process.env.WEFT_LONG === '1';
+const SIZE = (long ? 1024 : 256) * 1024 * 1024;
+const GROWTH_LIMIT = 30 * 1024 * 1024;
 
 const process_ = (name: string, ports: number[]): string => `---
 apiVersion: v1
@@ -135,24 +136,28 @@ for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['expli
       assert.ok(r.spreadMs > 300, `events came within ${r.spreadMs} ms`);
     });
 
-    await t.test('100 MB up and down in constant memory', async () => {
-      const pids = ['client', 'server'].map((w) => row(w).proxyPid as number);
-      await run('download', String(SIZE / 10));
-      await run('upload', String(SIZE / 10));
-      const before = pids.map(residentBytes);
-      const most = [...before];
-      const timer = setInterval(() => {
-        for (const [i, pid] of pids.entries()) most[i] = Math.max(most[i] ?? 0, residentBytes(pid));
-      }, 50);
-      try {
-        assert.deepEqual(await run('download', String(SIZE)), { bytes: SIZE });
-        assert.deepEqual(await run('upload', String(SIZE)), { bytes: SIZE });
-      } finally {
-        clearInterval(timer);
-      }
-      const growth = most.map((m, i) => m - (before[i] ?? 0));
-      assert.ok(Math.max(...growth) < GROWTH_LIMIT, `the proxies grew by ${growth} bytes`);
-    });
+    // Once is enough: capture makes no difference to bodies.
+    if (capture === 'transparent' || !isRoot)
+      await t.test(`${long ? '1 GiB' : '256 MiB'} up and down in constant memory`, async () => {
+        const pids = ['client', 'server'].map((w) => row(w).proxyPid as number);
+        // What compiling and the first collections of garbage take is no matter of the size.
+        await run('download', String(SIZE / 8));
+        await run('upload', String(SIZE / 8));
+        const before = pids.map(residentBytes);
+        const most = [...before];
+        const timer = setInterval(() => {
+          for (const [i, pid] of pids.entries()) most[i] = Math.max(most[i] ?? 0, residentBytes(pid));
+        }, 50);
+        try {
+          assert.deepEqual(await run('download', String(SIZE)), { bytes: SIZE });
+          assert.deepEqual(await run('upload', String(SIZE)), { bytes: SIZE });
+        } finally {
+          clearInterval(timer);
+        }
+        const growth = most.map((m, i) => m - (before[i] ?? 0));
+        t.diagnostic(`growth of the proxies: ${growth.map((g) => `${(g / 1e6).toFixed(1)} MB`).join(', ')}`);
+        assert.ok(Math.max(...growth) < GROWTH_LIMIT, `the proxies grew by ${growth} bytes`);
+      });
 
     await t.test('HTTP/1.0, with and without Host', async () => {
       const r = await run('http10');

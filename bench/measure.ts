@@ -1,5 +1,6 @@
 /** What the kernel says of processes: CPU time and memory. */
 import { readdirSync, readFileSync } from 'node:fs';
+import { processMemory } from '@weft/host';
 
 /**
  * CPU time that processes used so far, user and system, in µs. From the scheduler's own nanoseconds of each thread; a
@@ -15,26 +16,9 @@ export function cpuUs(pids: readonly number[]): number {
   return ns / 1000;
 }
 
-export interface Memory {
-  rssBytes: number;
-  /** Like RSS, but a page shared by n processes counts 1/n. */
-  pssBytes: number;
-}
-
-/** Memory of one process. */
-export function memory(pid: number): Memory {
-  const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
-  const field = (name: string): number => {
-    const match = new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(text);
-    if (!match) throw new Error(`/proc/${pid}/smaps_rollup has no ${name}`);
-    return Number(match[1]) * 1024;
-  };
-  return { rssBytes: field('Rss'), pssBytes: field('Pss') };
-}
-
 /** Memory of the process that has more of it, in MB. */
 export function largerMemory(pids: readonly number[]): { rss: number; pss: number } {
-  const all = pids.map(memory);
+  const all = pids.map(processMemory);
   return {
     rss: Math.max(...all.map((m) => m.rssBytes)) / 1e6,
     pss: Math.max(...all.map((m) => m.pssBytes)) / 1e6,

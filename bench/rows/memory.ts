@@ -1,8 +1,9 @@
 /** Memory of the proxies: idle, with idle connections, after many requests; and whether they live within 128 MB. */
 import net from 'node:net';
+import { processMemory } from '@weft/host';
 import { load } from '../load/go.ts';
 import { saturate } from '../load/wrk.ts';
-import { largerMemory, memory } from '../measure.ts';
+import { largerMemory } from '../measure.ts';
 import type { Chain, Stage } from '../stage.ts';
 import { atMost, type Row, type Run } from './row.ts';
 
@@ -25,12 +26,12 @@ async function collected(chain: Chain): Promise<void> {
 async function perIdleConnection({ stage, chain }: Run): Promise<number> {
   await saturate(stage, chain, { connections: CONNECTIONS, seconds: 1 });
   await collected(chain);
-  const before = memory(chain.pids[0]!).rssBytes;
+  const before = processMemory(chain.pids[0]!).rssBytes;
   const sockets: net.Socket[] = [];
   try {
     for (let i = 0; i < IDLE_CONNECTIONS; i++) sockets.push(await idleConnection(chain, i));
     await collected(chain);
-    return (memory(chain.pids[0]!).rssBytes - before) / IDLE_CONNECTIONS / 1024;
+    return (processMemory(chain.pids[0]!).rssBytes - before) / IDLE_CONNECTIONS / 1024;
   } finally {
     for (const socket of sockets) socket.destroy();
     await settle();

@@ -112,7 +112,7 @@ export function processSpecs(model: Model): ProcessSpec[] {
   });
 }
 
-function serviceSpecs(model: Model): ServiceSpec[] {
+export function serviceSpecs(model: Model): ServiceSpec[] {
   return model.services.map((s) => ({
     name: s.name,
     namespace: s.namespace,

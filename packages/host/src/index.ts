@@ -1,3 +1,4 @@
+export { applicationEnvironment, applicationUser, onPath } from './application.ts';
 export * from './control-client.ts';
 export * from './instance.ts';
 export { assertLabel, type RunRequest } from './joined.ts';
@@ -8,3 +9,4 @@ export * from './process.ts';
 export * from './specs.ts';
 export * from './state.ts';
 export * from './supervisor.ts';
+export * from './usage.ts';

@@ -54,7 +54,8 @@ export interface HostContext {
   onState(instance: Instance): void;
 }
 
-function portName(service: ServiceSpec): string {
+/** The start of the variables that name a service to applications: `<NAME>_SERVICE_HOST` and `_PORT`. */
+export function serviceVariable(service: ServiceSpec): string {
   return service.name.toUpperCase().replaceAll('-', '_');
 }
 
@@ -456,9 +457,9 @@ export class Instance {
         delete env.NO_PROXY;
         delete env.no_proxy;
         for (const s of h.services) {
-          env[`${portName(s)}_SERVICE_HOST`] =
+          env[`${serviceVariable(s)}_SERVICE_HOST`] =
             s.namespace === this.spec.namespace ? s.name : `${s.name}.${s.namespace}`;
-          if (s.ports[0] !== undefined) env[`${portName(s)}_SERVICE_PORT`] = String(s.ports[0]);
+          if (s.ports[0] !== undefined) env[`${serviceVariable(s)}_SERVICE_PORT`] = String(s.ports[0]);
         }
       }
     }

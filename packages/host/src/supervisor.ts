@@ -1,12 +1,13 @@
 /** A mesh on this machine: control plane, proxies and applications as children, any of which may die alone. */
 
-import { accessSync, chmodSync, constants, existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import type http from 'node:http';
 import { availableParallelism } from 'node:os';
-import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { isAbsolute, join, resolve } from 'node:path';
 import { systemClock, WeftError } from '@weft/base';
-import { loopbackAddress, MeshNetwork, PROXY_UID, type RunAs } from '@weft/capture';
+import { loopbackAddress, MeshNetwork, PROXY_UID } from '@weft/capture';
 import { createAuthority } from '@weft/identity';
+import { applicationEnvironment, applicationUser, executable, onPath } from './application.ts';
 import { localRequest } from './control-client.ts';
 import { type HostContext, Instance } from './instance.ts';
 import { assertLabel, fitToService, JoinedFiles, type RunRequest } from './joined.ts';
@@ -24,7 +25,6 @@ const READY_MS = 60_000;
 const JOIN_MS = 10_000;
 /** More would only make each of them slower: a proxy's start is computing. */
 const START_AT_ONCE = availableParallelism() + 2;
-const NOBODY: RunAs = { uid: 65534, gid: 65534 };
 
 export interface MeshHostOptions {
   readonly mesh: string;
@@ -523,54 +523,8 @@ export function checkSpec(spec: ProcessSpec): void {
   }
 }
 
-function executable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function onPath(program: string, path = applicationPath(process.env.PATH ?? '')): boolean {
-  return path.split(':').some((d) => executable(join(d || '.', program)));
-}
-
-/** Who applications run as: whoever called sudo, else nobody. An ordinary user's run as that user. */
-function applicationUser(): RunAs | undefined {
-  if (process.getuid?.() !== 0) return undefined;
-  const uid = Number(process.env.SUDO_UID);
-  const gid = Number(process.env.SUDO_GID);
-  return Number.isInteger(uid) && uid > 0 && uid !== PROXY_UID && Number.isInteger(gid) && gid > 0
-    ? { uid, gid }
-    : NOBODY;
-}
-
-/** As root, PATH without the folders that an ordinary user cannot enter (root's own), where a program would be found and refused. */
-function applicationPath(path: string): string {
-  if (process.getuid?.() !== 0) return path;
-  const enterable = (folder: string): boolean => {
-    for (let d = resolve(folder); ; d = dirname(d)) {
-      try {
-        if ((statSync(d).mode & 0o001) === 0) return false;
-      } catch {
-        return false;
-      }
-      if (d === '/') return true;
-    }
-  };
-  return path
-    .split(':')
-    .filter((d) => d !== '' && enterable(d))
-    .join(':');
-}
-
 function ownEnvironment(run: string): Record<string, string> {
-  const env: Record<string, string> = {};
-  for (const [k, v] of Object.entries(process.env)) if (v !== undefined && !k.startsWith('WEFT_')) env[k] = v;
-  env.WEFT_RUN = run;
-  if (env.PATH) env.PATH = applicationPath(env.PATH);
-  return env;
+  return { ...applicationEnvironment(), WEFT_RUN: run };
 }
 
 /**

@@ -1,5 +1,5 @@
 /** `weft demo`: the shop as a mesh, load from outside it, and a live table of who calls whom. */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { constants } from 'node:os';
 import path from 'node:path';
@@ -10,6 +10,8 @@ import { type MeshHost, stateRoot } from '@weft/host';
 import type { EdgeSummary } from '@weft/telemetry';
 import { type Command, Option } from 'commander';
 import { type OutputOption, outputOption, print, wholeNumber } from '../common.ts';
+import { compare, renderComparison } from '../demo/compare.ts';
+import { type Load, type LoadReport, startLoad } from '../demo/run-load.ts';
 import { duration } from '../duration.ts';
 import { entrances, entranceUrl } from '../entrances.ts';
 import { example } from '../example.ts';
@@ -20,24 +22,14 @@ import { age } from '../table.ts';
 const here = path.dirname(fileURLToPath(import.meta.url));
 const shop = path.resolve(here, '../../../../examples/shop');
 const TABLE_WINDOW_MS = 10_000;
+const COMPARE_MS = 20_000;
 
 interface DemoOptions extends OutputOption {
   mesh: string;
   capture: 'auto' | 'transparent' | 'explicit';
   rps: number;
   duration?: number;
-}
-
-/** What the load generator says of itself, a line a second. */
-interface LoadReport {
-  requests: number;
-  failures: number;
-  inFlight: number;
-  failed: Record<string, number>;
-  perSecond: number;
-  p50Ms: number;
-  p90Ms: number;
-  p99Ms: number;
+  compare?: boolean;
 }
 
 export function addDemo(program: Command): void {
@@ -53,10 +45,15 @@ export function addDemo(program: Command): void {
       )
       .option('--rps <n>', 'requests per second from outside', wholeNumber, 40)
       .option('--duration <time>', 'end by itself after so long, e.g. 30s or 2m, with a summary', duration)
+      .option(
+        '--compare',
+        'run the load without the mesh and with it, and print the difference (20s each, or --duration)',
+      )
       .addOption(outputOption())
-      .action(demo),
+      .action((options: DemoOptions) => (options.compare ? demoCompare(options) : demo(options))),
     'weft demo',
     'weft demo --duration 30s -o json',
+    'weft demo --compare --rps 100',
   );
 }
 
@@ -127,6 +124,40 @@ async function demo(options: DemoOptions): Promise<void> {
   process.exit(interrupted ? 128 + constants.signals[signal as NodeJS.Signals] : ok ? 0 : 1);
 }
 
+/** Without the mesh, with it, and the difference. Exit code 1 where a request failed. */
+async function demoCompare(options: DemoOptions): Promise<void> {
+  const json = options.output === 'json';
+  const say = (line: string): void => {
+    process[json ? 'stderr' : 'stdout'].write(`[weft] ${line}\n`);
+  };
+  let signal: NodeJS.Signals | undefined;
+  const interrupted = new Promise<never>((_, reject) => {
+    onSignals((name) => {
+      signal = name;
+      reject(new WeftError('interrupted', `ended by ${name}`));
+    });
+  });
+  await buildServices(say);
+  try {
+    const result = await compare({
+      mesh: options.mesh,
+      capture: options.capture,
+      rps: options.rps,
+      durationMs: options.duration ?? COMPARE_MS,
+      folder: path.join(shop, 'mesh'),
+      say,
+      interrupted,
+    });
+    print(json ? JSON.stringify(result, null, 2) : renderComparison(result));
+    const ok = [result.without, result.with].every((side) => side.requests > 0 && side.failures === 0);
+    process.exit(ok ? 0 : 1);
+  } catch (error) {
+    if (signal === undefined) throw error;
+    say('stopped, nothing is left behind');
+    process.exit(128 + constants.signals[signal]);
+  }
+}
+
 function noError(): undefined {
   return undefined;
 }
@@ -148,37 +179,6 @@ async function buildServices(say: (line: string) => void): Promise<void> {
   } catch (error) {
     say(`the Go service was not built, its Node version will run: ${(error as Error).message.split('\n')[1] ?? error}`);
   }
-}
-
-interface Load {
-  last: LoadReport;
-  stop(): Promise<void>;
-}
-
-/** The load generator: a process of its own that enters by the gateway as a visitor from outside would. */
-function startLoad(url: string, rps: number): Load {
-  const script = path.join(here, '../demo/load.ts');
-  const child: ChildProcess = spawn(process.execPath, [script, url, String(rps)], {
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
-  });
-  const load: Load = {
-    last: { requests: 0, failures: 0, inFlight: 0, failed: {}, perSecond: 0, p50Ms: 0, p90Ms: 0, p99Ms: 0 },
-    stop: () =>
-      new Promise((resolve) => {
-        if (child.exitCode !== null) return resolve();
-        child.once('exit', () => resolve());
-        child.kill('SIGTERM');
-      }),
-  };
-  let rest = '';
-  child.stdout?.on('data', (chunk: Buffer) => {
-    rest += chunk.toString();
-    for (let at = rest.indexOf('\n'); at >= 0; at = rest.indexOf('\n')) {
-      load.last = JSON.parse(rest.slice(0, at)) as LoadReport;
-      rest = rest.slice(at + 1);
-    }
-  });
-  return load;
 }
 
 const byName = (a: EdgeSummary, b: EdgeSummary): number =>

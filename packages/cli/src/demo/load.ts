@@ -64,7 +64,7 @@ function send(): void {
 
 function report(): void {
   const sorted = [...latencies].sort((a, b) => a - b);
-  const at = (q: number): number => Math.round((sorted[Math.floor(sorted.length * q)] ?? 0) * 10) / 10;
+  const at = (q: number): number => Math.round((sorted[Math.floor(sorted.length * q)] ?? 0) * 100) / 100;
   const line = {
     requests,
     failures,

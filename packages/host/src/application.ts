@@ -1,0 +1,57 @@
+/** What an application of this machine starts with, in a mesh or out of it: its user, its PATH, its environment. */
+import { accessSync, constants, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { PROXY_UID, type RunAs } from '@weft/capture';
+
+const NOBODY: RunAs = { uid: 65534, gid: 65534 };
+
+/** Who applications run as: whoever called sudo, else nobody. An ordinary user's run as that user. */
+export function applicationUser(): RunAs | undefined {
+  if (process.getuid?.() !== 0) return undefined;
+  const uid = Number(process.env.SUDO_UID);
+  const gid = Number(process.env.SUDO_GID);
+  return Number.isInteger(uid) && uid > 0 && uid !== PROXY_UID && Number.isInteger(gid) && gid > 0
+    ? { uid, gid }
+    : NOBODY;
+}
+
+/** As root, PATH without the folders that an ordinary user cannot enter (root's own), where a program would be found and refused. */
+function applicationPath(path: string): string {
+  if (process.getuid?.() !== 0) return path;
+  const enterable = (folder: string): boolean => {
+    for (let d = resolve(folder); ; d = dirname(d)) {
+      try {
+        if ((statSync(d).mode & 0o001) === 0) return false;
+      } catch {
+        return false;
+      }
+      if (d === '/') return true;
+    }
+  };
+  return path
+    .split(':')
+    .filter((d) => d !== '' && enterable(d))
+    .join(':');
+}
+
+export function executable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether a program is found as an application would find it. */
+export function onPath(program: string, path = applicationPath(process.env.PATH ?? '')): boolean {
+  return path.split(':').some((d) => executable(join(d || '.', program)));
+}
+
+/** The environment that applications inherit: this process's without what is the mesh's own. */
+export function applicationEnvironment(): Record<string, string> {
+  const env: Record<string, string> = {};
+  for (const [k, v] of Object.entries(process.env)) if (v !== undefined && !k.startsWith('WEFT_')) env[k] = v;
+  if (env.PATH) env.PATH = applicationPath(env.PATH);
+  return env;
+}

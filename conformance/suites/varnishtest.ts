@@ -15,7 +15,7 @@ const SECONDS = 30;
 /** Pairs side by side, each with one script at a time. */
 const LANES = 2;
 /** The short form takes one script in so many. */
-const SHORT_PART = 3;
+const SHORT_PART = 5;
 
 interface Ended {
   code: number | null;

@@ -31,6 +31,8 @@ export interface SideStart {
   side: 'front' | 'back';
   front: string;
   back: string;
+  /** Where the front reaches 15008 of the back; default `back`. */
+  meshAddress?: string;
   ports: SidePort[];
   mtls: 'strict' | 'permissive' | 'disable';
   policies: PolicyInit[];
@@ -124,7 +126,7 @@ function endpoints(start: SideStart): Endpoints[] {
       endpoints: [
         {
           instance: 'back-0',
-          address: start.back,
+          address: start.meshAddress ?? start.back,
           port,
           meshPort: MESH_PORT,
           mtlsDisabled: start.mtls === 'disable',

@@ -44,6 +44,8 @@ export interface PairOptions {
   /** Authorization at B. The front's principal is `cluster.local/ns/pair/sa/front`. */
   policies?: PolicyInit[];
   limits?: Partial<ProxyLimits>;
+  /** Where the front reaches B's mesh port 15008, if something stands between them; default B's own address. */
+  meshAddress?: string;
   /** The first three numbers of both addresses; default one of this process's own. */
   network?: string;
 }
@@ -170,6 +172,7 @@ export async function startPair(options: PairOptions): Promise<Pair> {
           side,
           front: `${network}.1`,
           back: `${network}.2`,
+          meshAddress: options.meshAddress,
           ports: options.ports.map((p) => ({
             port: p.port,
             protocol: PROTOCOLS[p.protocol ?? 'http'],

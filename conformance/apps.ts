@@ -1,5 +1,5 @@
 /** A mesh of other people's programs: manifests for them, and a client workload that runs commands behind its sidecar. */
-import { copyFileSync, mkdirSync } from 'node:fs';
+import { chownSync, copyFileSync, cpSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { isRoot, request, TestMesh } from '../test/harness.ts';
 import type { SuiteContext } from './suite.ts';
@@ -12,6 +12,7 @@ export interface AppOptions {
   replicas?: number;
   annotations?: Readonly<Record<string, string>>;
   env?: Readonly<Record<string, string>>;
+  /** Default: the host's choice, never root. */
   runAsUser?: number;
   /** No Service in front of it. */
   bare?: boolean;
@@ -19,6 +20,8 @@ export interface AppOptions {
 
 const NAMESPACE = 'apps';
 export const RUNNER_PORT = 8080;
+/** The user of servers that keep data. */
+export const NOBODY = 65534;
 
 /** Manifests of one workload: its account, its Service and its Process. */
 export function appManifest(app: AppOptions): string {
@@ -77,7 +80,7 @@ export class AppMesh {
     this.mesh = new TestMesh(capture);
     ctx.cleanup(() => this.mesh.cleanUp());
     mkdirSync(join(this.mesh.folder, 'bin'));
-    copyFileSync(join(import.meta.dirname, 'apps/runner.mjs'), join(this.mesh.folder, 'apps/runner.mjs'));
+    cpSync(join(import.meta.dirname, 'apps'), join(this.mesh.folder, 'apps'), { recursive: true });
     this.mesh.write('namespace.yaml', `apiVersion: v1\nkind: Namespace\nmetadata:\n  name: ${NAMESPACE}\n`);
   }
 
@@ -85,6 +88,14 @@ export class AppMesh {
   program(file: string, name: string): string {
     copyFileSync(file, join(this.mesh.folder, 'bin', name));
     return `./bin/${name}`;
+  }
+
+  /** A data folder for a server, which is to run as NOBODY. */
+  data(name: string): string {
+    const path = join(this.mesh.folder, 'data', name);
+    mkdirSync(path, { recursive: true });
+    if (isRoot) chownSync(path, NOBODY, NOBODY);
+    return path;
   }
 
   add(app: AppOptions): void {

@@ -1,6 +1,6 @@
 /** Installs the tools of suites from their registries, once: kept below node_modules/.cache/weft. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const cache = join(import.meta.dirname, '../node_modules/.cache/weft');
@@ -33,7 +33,21 @@ export function debian(tools: Readonly<Record<string, string>>): void {
   }
   const env = { DEBIAN_FRONTEND: 'noninteractive' };
   run('apt-get', ['update', '-qq'], env);
-  run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], env);
+  const unwanted = keepServicesDown();
+  try {
+    run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], env);
+  } finally {
+    unwanted();
+  }
+}
+
+const POLICY = '/usr/sbin/policy-rc.d';
+
+/** Packages of servers start them when they are installed, unless this file forbids it. Gives what undoes it. */
+function keepServicesDown(): () => void {
+  if (existsSync(POLICY)) return () => {};
+  writeFileSync(POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+  return () => rmSync(POLICY, { force: true });
 }
 
 /** `go install MODULE@VERSION`; gives the path of the program. */

@@ -26,8 +26,8 @@ export interface GatewayMesh {
 }
 
 export interface GatewayMeshOptions {
-  /** Further or other files of the mesh; `gateway.yaml` and `services.yaml` replace those made here. */
-  readonly files?: Readonly<Record<string, string>>;
+  /** Further files of the mesh, before it starts; what is written as `gateway.yaml` or `services.yaml` replaces those made here. */
+  prepare?(mesh: TestMesh): void;
 }
 
 /** A certificate for names, `<stem>.crt` and `<stem>.key` in `folder`. */
@@ -95,8 +95,9 @@ export async function startGatewayMesh(
   const mesh = new TestMesh(capture);
   try {
     makeCertificate(mesh.folder, 'edge', [EDGE_NAME]);
-    const files = { 'services.yaml': peers({ front: { v1: 1 } }), 'gateway.yaml': GATEWAY, ...options.files };
-    for (const [name, text] of Object.entries(files)) mesh.write(name, text);
+    mesh.write('services.yaml', peers({ front: { v1: 1 } }));
+    mesh.write('gateway.yaml', GATEWAY);
+    options.prepare?.(mesh);
     mesh.start();
     await mesh.ready();
     return {

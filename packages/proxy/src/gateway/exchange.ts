@@ -22,6 +22,7 @@ export class GatewayExchange extends OutboundExchange {
   constructor(core: Core, snapshot: Snapshot, down: Stream, head: Head, end: boolean, via: GatewayVia) {
     super(core, snapshot, down, head, end, via);
     this.#visitor = via;
+    this.sni = via.sni ?? '';
   }
 
   /** `server` undefined: the plan has none at this port any more. */

@@ -361,7 +361,7 @@ test('a ClientHello in small pieces is read all the same', async () => {
   await new Promise<void>((ok) => relay.listen(0, EDGE, ok));
   const s = await secure('a.test', { port: (relay.address() as net.AddressInfo).port });
   assert.equal(s.getPeerCertificate().subject.CN, 'a');
-  s.destroy();
+  s.end();
   relay.close();
 });
 
@@ -372,14 +372,14 @@ test('a certificate changes under open connections; one that cannot be used chan
   edge.apply(planOf(usual, { ...pairs, a: renewed }), 4n);
   const fresh = await secure('a.test');
   assert.notEqual(fresh.getPeerCertificate().serialNumber, firstSerial);
-  fresh.destroy();
+  fresh.end();
   const answer = await raw('GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n', old);
   assert.match(answer, /^HTTP\/1\.1 200 /);
   edge.apply(planOf(usual, { ...pairs, a: { certificatePem: 'x', keyPem: 'y' } }), 5n);
   assert.equal(counted('gateway_certificate_refused'), 1);
   const kept = await secure('a.test');
   assert.notEqual(kept.getPeerCertificate().serialNumber, firstSerial);
-  kept.destroy();
+  kept.end();
   edge.apply(planOf(usual), 6n);
 });
 

@@ -107,6 +107,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   protected abstract readonly httpVersion: string;
   protected authzRef = '';
   protected authzPolicy = '';
+  /** Server name of the downstream TLS connection. */
+  protected sni = '';
 
   /** Chooses an upstream for the attempt and asks its pool, or answers. */
   protected abstract open(attempt: Attempt): void;
@@ -651,6 +653,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     r.traceparent = this.#traceparent;
     r.parentSpanId = this.#parentSpan;
     r.userAgent = f.userAgent;
+    r.sni = this.sni;
     r.startWallMs = this.#startWallMs;
     r.source = this.source;
     r.destination = this.destination;

@@ -20,6 +20,7 @@ export const sharedRecord: RequestRecord = {
   traceparent: '',
   parentSpanId: '',
   userAgent: '',
+  sni: '',
   startWallMs: 0,
   source: undefined,
   destination: undefined,

@@ -42,6 +42,7 @@ const record = (over: Partial<RequestRecord> = {}): RequestRecord => ({
   traceparent: '',
   parentSpanId: '',
   userAgent: 'test',
+  sni: '',
   startWallMs: 0,
   source,
   destination,

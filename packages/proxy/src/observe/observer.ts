@@ -140,7 +140,7 @@ export class MeshObserver implements Observer {
     e.grpcStatus = r.grpcStatus;
     e.traceparent = r.traceparent;
     e.retries = Math.max(0, r.attempts - 1);
-    e.requestedServerName = undefined;
+    e.requestedServerName = r.sni || undefined;
     this.#log(formatAccessLog(e));
   }
 

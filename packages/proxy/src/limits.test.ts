@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { defaultWireLimits } from '@weft/wire';
-import { defaultProxyLimits, readLimits, wireLimits } from './limits.ts';
+import { defaultProxyLimits, edgeProxyLimits, readLimits, wireLimits } from './limits.ts';
 
 test('limits: defaults, changes, and errors that name the field', () => {
   assert.deepEqual(readLimits(undefined, 'b.json'), defaultProxyLimits);
@@ -18,4 +18,16 @@ test('limits: defaults, changes, and errors that name the field', () => {
   assert.deepEqual(wireLimits(defaultProxyLimits), defaultWireLimits);
   assert.equal(wireLimits({ ...defaultProxyLimits, headerBytes: 5 }).headerBytes, 5);
   assert.throws(() => readLimits([], 'b.json'), /limits must be an object/);
+});
+
+test('a gateway has bounds of its own, as changeable', () => {
+  const edge = readLimits(undefined, 'b.json', 'gateway');
+  assert.deepEqual(edge, edgeProxyLimits);
+  assert.deepEqual(
+    [edge.headerFieldBytes, edge.maxConcurrentStreams, edge.bufferBytes, edge.requestTimeoutMs, edge.maxConnections],
+    [8192, 100, 32_768, 300_000, 50_000],
+  );
+  assert.ok(edge.maxWindowBytes < edge.connectionWindowBytes, 'one stream leaves room for others');
+  assert.equal(readLimits({ maxConcurrentStreams: 7 }, 'b.json', 'gateway').maxConcurrentStreams, 7);
+  assert.equal(wireLimits(edge).headerFieldBytes, 8192);
 });

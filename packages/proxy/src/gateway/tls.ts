@@ -1,4 +1,5 @@
 /** TLS of one server of a gateway: a certificate, versions and suites, exchangeable while connections are open. */
+import { constants } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { createServer, type SecureVersion, type TLSSocket, type Server as TlsServer } from 'node:tls';
 import { type GatewayTls, type Secret, TlsVersion } from '@weft/plan';
@@ -24,6 +25,7 @@ function optionsOf(tls: GatewayTls, secret: Secret) {
     maxVersion: version(tls.maxVersion, 'TLSv1.3'),
     ciphers: `${SUITES_1_3}:${tls.cipherSuites.length > 0 ? tls.cipherSuites.join(':') : SUITES_1_2}`,
     honorCipherOrder: true,
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
   };
 }
 

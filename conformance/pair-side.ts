@@ -37,6 +37,8 @@ export interface SideStart {
   mtls: 'strict' | 'permissive' | 'disable';
   policies: PolicyInit[];
   limits: Partial<ProxyLimits>;
+  /** False: no record of a request is kept, for floods. */
+  records: boolean;
   keyPem: string;
   chainPem: string;
   rootPem: string;
@@ -169,11 +171,13 @@ function backParts(start: SideStart, policies: PolicyInit[]): Part[] {
 }
 
 let records: PairRecord[] = [];
+let keepRecords = true;
 let tcpClosed = 0;
 const counters = new Map<string, number>();
 
 const observer: Observer = {
   request(r) {
+    if (!keepRecords) return;
     records.push({
       method: r.method,
       path: r.path,
@@ -198,6 +202,7 @@ const observer: Observer = {
 };
 
 async function serve(start: SideStart): Promise<void> {
+  keepRecords = start.records;
   const address = start[start.side];
   const plane = new DataPlane({
     address,

@@ -46,6 +46,10 @@ export interface PairOptions {
   limits?: Partial<ProxyLimits>;
   /** Where the front reaches B's mesh port 15008, if something stands between them; default B's own address. */
   meshAddress?: string;
+  /** Default true; false for floods, whose records would fill the memory of the proxies' processes. */
+  records?: boolean;
+  /** Service accounts that get a certificate of the mesh without a proxy: `pair.certificates`. */
+  strangers?: readonly string[];
   /** The first three numbers of both addresses; default one of this process's own. */
   network?: string;
 }
@@ -135,13 +139,22 @@ export class PairSide {
   }
 }
 
+export interface PairCertificate {
+  keyPem: string;
+  chainPem: string;
+  rootPem: string;
+}
+
 export class Pair {
   readonly front: PairSide;
   readonly back: PairSide;
+  /** By the names of `strangers`. */
+  readonly certificates: ReadonlyMap<string, PairCertificate>;
 
-  constructor(front: PairSide, back: PairSide) {
+  constructor(front: PairSide, back: PairSide, certificates: ReadonlyMap<string, PairCertificate>) {
     this.front = front;
     this.back = back;
+    this.certificates = certificates;
   }
 
   /** Puts other policies in force at B; the next request is judged by them. */
@@ -161,13 +174,16 @@ export async function startPair(options: PairOptions): Promise<Pair> {
   const dir = mkdtempSync(join(tmpdir(), 'weft-pair-'));
   try {
     const authority = await createAuthority({ dir, trustDomain: 'cluster.local' });
+    const certify = async (name: string): Promise<PairCertificate> => {
+      const { keyPem, csrPem } = await createKeyAndCsr();
+      const spiffeId = `spiffe://cluster.local/ns/pair/sa/${name}`;
+      return { keyPem, ...(await authority.sign(csrPem, { spiffeId, ttlMs: 86_400_000 })) };
+    };
+    const certificates = new Map<string, PairCertificate>();
+    for (const name of options.strangers ?? []) certificates.set(name, await certify(name));
     const sides = await Promise.all(
       (['front', 'back'] as const).map(async (side) => {
-        const { keyPem, csrPem } = await createKeyAndCsr();
-        const { chainPem, rootPem } = await authority.sign(csrPem, {
-          spiffeId: `spiffe://cluster.local/ns/pair/sa/${side}`,
-          ttlMs: 86_400_000,
-        });
+        const { keyPem, chainPem, rootPem } = await certify(side);
         return new PairSide({
           side,
           front: `${network}.1`,
@@ -183,13 +199,14 @@ export async function startPair(options: PairOptions): Promise<Pair> {
           mtls: options.mtls ?? 'strict',
           policies: options.policies ?? [],
           limits: options.limits ?? {},
+          records: options.records ?? true,
           keyPem,
           chainPem,
           rootPem,
         });
       }),
     );
-    const pair = new Pair(sides[0], sides[1]);
+    const pair = new Pair(sides[0], sides[1], certificates);
     try {
       await Promise.all(sides.map((side) => side.ready()));
     } catch (error) {

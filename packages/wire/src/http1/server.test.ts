@@ -507,6 +507,17 @@ test('a client that pipelines and does not read: its requests wait, and go on wh
   assert.equal(t.output.reading, true);
 });
 
+test('what still comes after the end is read for a while, a flood of it is cut', () => {
+  const t = manual();
+  t.feed('GET / HTTP/9.9\r\n\r\n');
+  assert.match(t.output.text, /^HTTP\/1\.1 505 /);
+  for (let i = 0; i < 64; i++) t.feed('x'.repeat(65_536));
+  assert.equal(t.output.destroyed, false);
+  t.feed('x');
+  assert.equal(t.output.destroyed, true);
+  assert.equal(t.names.at(-1), 'http1_discard_overflow');
+});
+
 test('drain lets the exchange finish and closes', () => {
   const { output, seen, feed, server } = manual();
   feed(`GET / HTTP/1.1\r\n${H}\r\n`);

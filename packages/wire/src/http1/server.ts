@@ -45,6 +45,8 @@ type Reading = 'head' | 'body' | 'held' | 'tunnel' | 'discard' | 'closed';
 
 /** Held bytes above which the socket is not read while the application answers. */
 const HELD_BYTES = 16 * 1024;
+/** What a peer may still send after our last byte; a flood is cut, the rest is read so that the answer arrives. */
+const DISCARD_BYTES = 4 * 1024 * 1024;
 /** After our last byte, how long we let the peer finish sending before the socket is destroyed. */
 const LINGER_MS = 5_000;
 
@@ -71,6 +73,7 @@ export class Http1Server implements Connection, ExchangeOwner {
   private readingPaused = false;
   private draining = false;
   private served = 0;
+  private discarded = 0;
   private since: number | undefined;
   /** Since when the peer takes nothing of a response that is finished. */
   private stalledSince: number | undefined;
@@ -111,7 +114,14 @@ export class Http1Server implements Connection, ExchangeOwner {
   }
 
   receive(chunk: Uint8Array): void {
-    if (this.reading === 'closed' || this.reading === 'discard') return;
+    if (this.reading === 'closed') return;
+    if (this.reading === 'discard') {
+      this.discarded += chunk.length;
+      if (this.discarded <= DISCARD_BYTES) return;
+      this.count('discard_overflow');
+      this.kill('the peer goes on sending after the answer');
+      return;
+    }
     this.input.push(asBuffer(chunk));
     this.run();
   }

@@ -680,6 +680,19 @@ test('what real peers do beside the limits is no flood', () => {
   assert.equal(link.goaway(), undefined, 'a proxy of the mesh carries what its clients do');
 });
 
+test('a server may reset what it was asked, not more often', () => {
+  const t = pair({ limits: { maxConcurrentStreams: 10_000 } });
+  t.wire.run();
+  for (let i = 0; i < 1000; i++) t.client.request(get, true, new Record());
+  t.wire.run();
+  for (const { stream } of t.got) stream.reset('cancel');
+  t.wire.run();
+  assert.equal(t.client.dead, false);
+  t.client.receive(Buffer.concat(Array.from({ length: 2000 }, () => frame(3, 0, 1, Buffer.from([0, 0, 0, 8])))));
+  assert.equal(t.client.dead, true);
+  assert.equal(t.counted.filter((c) => c === 'http2_reset_received_flood').length, 1);
+});
+
 test('answers without bodies that are not read pile up to a bound, in frames and in bytes', () => {
   for (const [value, most] of [
     ['x', 10_300],

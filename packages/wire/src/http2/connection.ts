@@ -386,6 +386,8 @@ export class Http2Connection implements Connection {
     this.sender.writer.flush();
     this.#guard(() => this.#die(detail));
     this.#end();
+    // What a flood still sends is not worth reading; the peer has a second to read the GOAWAY.
+    this.options.output.pauseReading();
     return false;
   }
 

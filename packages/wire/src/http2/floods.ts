@@ -49,6 +49,7 @@ export const http2Counter = Object.freeze({
   flowControl: 'http2_flow_control',
   malformed: 'http2_malformed',
   peerHeaderList: 'http2_peer_header_list',
+  interims: 'http2_interim_flood',
   headersTimeout: 'http2_headers_timeout',
   idleTimeout: 'http2_idle_timeout',
   flushTimeout: 'http2_flush_timeout',

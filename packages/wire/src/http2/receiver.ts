@@ -32,6 +32,7 @@ export class Receiver implements FrameSink {
   /** Highest id before this read; resets of later ones came with their requests. */
   #readFrom = 0;
   #pendingResets = 0;
+  #serverResets = 0;
   // A header block that goes on in CONTINUATION.
   #blockId = 0;
   #blockEnd = false;
@@ -336,6 +337,7 @@ export class Receiver implements FrameSink {
     }
     if (interim) {
       if (++stream.interims > mostInterims) {
+        c.count(http2Counter.interims);
         return c.streamError(stream.id, h2Error.enhanceYourCalm, stream, 'too many interim responses');
       }
       stream.handler.onInterim?.(stream, head);
@@ -407,8 +409,12 @@ export class Receiver implements FrameSink {
       c.remove(stream, false);
       stream.failed(resetOfError(error), `the peer reset the stream (code ${error})`);
     }
-    // A client opened these streams itself, so that a server cannot flood it (CVE-2023-44487 is the other way).
-    if (!c.isServer) return true;
+    if (!c.isServer) {
+      // A client opened these streams itself (CVE-2023-44487 is the other way), but each needs no more than one.
+      if (++this.#serverResets <= 100 + 2 * this.#opened) return true;
+      c.count(http2Counter.resetReceived);
+      return c.fail(h2Error.enhanceYourCalm, 'more RST_STREAM frames than streams');
+    }
     if (id > this.#readFrom && !this.#trusted && ++this.#pendingResets > c.limits.resetsPendingAccept) {
       c.count(http2Counter.resetPendingAccept);
       return c.fail(h2Error.enhanceYourCalm, 'requests that are reset as they come');

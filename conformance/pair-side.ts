@@ -38,7 +38,7 @@ export interface SideStart {
   policies: PolicyInit[];
   limits: Partial<ProxyLimits>;
   /** False: no record of a request is kept, for floods. */
-  records: boolean;
+  records?: boolean;
   keyPem: string;
   chainPem: string;
   rootPem: string;
@@ -202,7 +202,7 @@ const observer: Observer = {
 };
 
 async function serve(start: SideStart): Promise<void> {
-  keepRecords = start.records;
+  keepRecords = start.records !== false;
   const address = start[start.side];
   const plane = new DataPlane({
     address,

@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { createAuthority, createKeyAndCsr } from '@weft/identity';
 import { Protocol } from '@weft/plan';
 import type { ProxyLimits } from '@weft/proxy';
+import proxyFlags from '../packages/cli/proxy-flags.json' with { type: 'json' };
 import type { PairRecord, PolicyInit, SideAnswer, SideQuestion, SideStart } from './pair-side.ts';
 
 export type { PairRecord, PolicyInit };
@@ -77,7 +78,7 @@ export class PairSide {
   constructor(start: SideStart) {
     this.address = start[start.side];
     this.child = fork(join(import.meta.dirname, 'pair-side.ts'), {
-      execArgv: [],
+      execArgv: [...proxyFlags],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
     this.child.on('exit', (code, signal) => {
@@ -199,7 +200,7 @@ export async function startPair(options: PairOptions): Promise<Pair> {
           mtls: options.mtls ?? 'strict',
           policies: options.policies ?? [],
           limits: options.limits ?? {},
-          records: options.records ?? true,
+          records: options.records,
           keyPem,
           chainPem,
           rootPem,

@@ -131,8 +131,11 @@ let collector: (() => void) | undefined;
 /** A full collection, and back to the kernel with what it freed: it is the kernel's limit that presses. */
 function collectGarbage(): void {
   if (collector === undefined) {
-    setFlagsFromString('--expose-gc');
-    collector = runInNewContext('gc') as () => void;
+    collector = (globalThis as { gc?: () => void }).gc;
+    if (collector === undefined) {
+      setFlagsFromString('--expose-gc');
+      collector = runInNewContext('gc') as () => void;
+    }
   }
   collector();
   trimMemory();

@@ -238,8 +238,9 @@ class Analysis {
         this.#report(rule, 'WEFT-NO-SERVICE', `no service has a host like ${rule.host}`, 'spec.host', 'warning');
       }
     } else if (!this.#serviceOf(rule, rule.host, 'spec.host')) return;
-    if (this.#model.peerAuthentications.some((p) => !this.#ok(p))) return;
     const blocks = [rule.trafficPolicy, ...rule.subsets.map((s) => s.trafficPolicy)];
+    for (const policy of blocks) if (policy?.proxyProtocol) this.#proxyProtocol(rule, policy.field, pattern);
+    if (this.#model.peerAuthentications.some((p) => !this.#ok(p))) return;
     for (const [i, policy] of blocks.entries()) {
       if (policy?.tlsMode && policy.tlsMode !== 'ISTIO_MUTUAL')
         this.#strictMeets(
@@ -249,6 +250,21 @@ class Analysis {
           pattern,
           rule.subsets[i - 1]?.labels,
         );
+    }
+  }
+
+  /** Requests of many clients share a connection: a header before it would name one of them. */
+  #proxyProtocol(rule: DestinationRuleModel, field: string, pattern: string): void {
+    for (const service of this.#model.services) {
+      if (!hostCovers(pattern, serviceHost(service, this.#model.domain))) continue;
+      const http = service.ports.filter((p) => ['http', 'http2', 'grpc'].includes(p.protocol));
+      if (http.length === 0) continue;
+      const ports = list(
+        http.map((p) => `${p.port} (${p.protocol})`),
+        'none',
+      );
+      const message = `opaque connections begin with the header; it is not sent on these ports of ${service.name}: ${ports}`;
+      this.#report(rule, 'WEFT-NO-EFFECT', message, `${field}.proxyProtocol`, 'warning');
     }
   }
 

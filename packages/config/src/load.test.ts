@@ -12,6 +12,21 @@ const vs = (spec: string, name = 'a') =>
 const load = (...texts: string[]) => loadFiles(texts.map((text, i) => ({ path: `f${i}.yaml`, text })));
 const to = 'route: [{destination: {host: a}}]';
 
+test('proxyProtocol: for opaque ports; a port that is declared as HTTP gets a warning', () => {
+  const rule = (text: string): string =>
+    `apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: r, namespace: shop}\nspec: {host: a, trafficPolicy: {proxyProtocol: ${text}}}\n`;
+  const tcp = load(service('a', 'shop', '[{port: 80, name: tcp-x}]'), rule('{version: V2}'));
+  assert.deepEqual(tcp.problems, []);
+  assert.equal(tcp.model?.destinationRules[0].trafficPolicy?.proxyProtocol, 2);
+  assert.equal(load(service('a'), rule('{}')).model?.destinationRules[0].trafficPolicy?.proxyProtocol, 1);
+  const http = load(service('a', 'shop', '[{port: 80, name: http}]'), rule('{}'));
+  assert.deepEqual(
+    http.problems.map((p) => [p.code, p.severity, p.field]),
+    [['WEFT-NO-EFFECT', 'warning', 'spec.trafficPolicy.proxyProtocol']],
+  );
+  assert.equal(load(service('a'), rule('{version: V3}')).problems[0].code, 'WEFT-VALUE');
+});
+
 test('every mistake is refused with its code and field', () => {
   const two = '[{port: 80, name: http}, {port: 81, name: http-b}]';
   const doc = (kind: string, spec: string, api: string) =>

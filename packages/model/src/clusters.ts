@@ -128,6 +128,7 @@ export function compileClusters(
       serviceNamespace: service.namespace,
       origination: tls?.policy.origination ? originationOf(tls.policy.origination) : undefined,
       protocol: planProtocol(port.protocol),
+      proxyProtocol: layers.find((l) => l.policy.proxyProtocol)?.policy.proxyProtocol ?? 0,
     });
   };
   return [make(undefined), ...effective.subsets.map(make)];

@@ -67,6 +67,7 @@ function part(kind: Part['kind']): Part {
 }
 
 function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
+  const gateway = model.processes.find((p) => p.name === i.workload && p.namespace === i.namespace)?.gateway;
   return create(SelfSchema, {
     mesh: runtime.mesh,
     instance: i.name,
@@ -86,9 +87,8 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     domain: runtime.domain,
     drainMs: runtime.drainMs ?? 5_000,
     locality: localityOf(i.labels),
-    acceptHttp10: model.processes.some(
-      (p) => p.name === i.workload && p.namespace === i.namespace && p.gateway?.acceptHttp10 === true,
-    ),
+    acceptHttp10: gateway?.acceptHttp10 ?? false,
+    proxyProtocol: gateway?.proxyProtocol ?? false,
     services: model.services.filter((s) => serviceSelects(s, i)).map((s) => serviceHost(s, runtime.domain)),
   });
 }

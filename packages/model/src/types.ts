@@ -72,6 +72,8 @@ export type RestartPolicy = 'Always' | 'OnFailure' | 'Never';
 export interface GatewayProcessModel {
   /** Serve HTTP/1.0; default false: 426. */
   readonly acceptHttp10: boolean;
+  /** Every connection begins with a PROXY header (a balancer before it sends them). */
+  readonly proxyProtocol: boolean;
 }
 
 /** `weft.dev/v1alpha1 Process`: what a Deployment is on Kubernetes. `metadata.labels` are the workload's labels. */
@@ -315,6 +317,8 @@ export interface TrafficPolicyModel {
   readonly tlsMode: 'DISABLE' | 'ISTIO_MUTUAL' | 'SIMPLE' | 'MUTUAL' | undefined;
   /** With SIMPLE and MUTUAL. */
   readonly origination: TlsOriginationModel | undefined;
+  /** Version of the PROXY header that opaque connections begin with. */
+  readonly proxyProtocol: 1 | 2 | undefined;
   readonly retryBudget: { readonly percent: number; readonly minRetryConcurrency: number } | undefined;
   /** What is not said here is the default, not the parent's. */
   readonly portLevel: ReadonlyMap<number, TrafficPolicyModel>;

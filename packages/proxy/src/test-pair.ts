@@ -31,6 +31,8 @@ export interface TestPort {
   appHost: string;
   appPort: number;
   timeoutMs?: number;
+  /** Of the cluster: the PROXY header that connections begin with. */
+  proxyProtocol?: number;
 }
 
 export class Watched {
@@ -108,9 +110,12 @@ export async function testPair(
   const frontSeen = new Watched();
   const backSeen = new Watched();
   const front = await plane('front', frontAddress, frontSeen);
-  const clusters = options.ports.map(({ port }) =>
+  const clusters = options.ports.map(({ port, proxyProtocol }) =>
     create(PartSchema, {
-      kind: { case: 'cluster', value: { name: outboundClusterName(port, '', TEST_HOST), host: TEST_HOST, port } },
+      kind: {
+        case: 'cluster',
+        value: { name: outboundClusterName(port, '', TEST_HOST), host: TEST_HOST, port, proxyProtocol },
+      },
     }),
   );
   const service = create(PartSchema, {

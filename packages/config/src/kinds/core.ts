@@ -178,7 +178,7 @@ const processSpec: ObjectSchema = {
   t: 'object',
   fields: {
     command: { t: 'list', of: str, min: 1, max: 1000 },
-    gateway: { t: 'object', fields: { acceptHttp10: bool } },
+    gateway: { t: 'object', fields: { acceptHttp10: bool, proxyProtocol: bool } },
     args: strings,
     cwd: nonEmpty,
     env: {
@@ -262,7 +262,12 @@ export const processKind: Kind<ProcessModel> = {
     return {
       ...resource,
       command: [...(spec.command ?? []), ...(spec.args ?? [])],
-      gateway: spec.gateway ? { acceptHttp10: spec.gateway.acceptHttp10 ?? false } : undefined,
+      gateway: spec.gateway
+        ? {
+            acceptHttp10: spec.gateway.acceptHttp10 ?? false,
+            proxyProtocol: spec.gateway.proxyProtocol ?? false,
+          }
+        : undefined,
       cwd: spec.cwd,
       env: envOf(spec.env),
       ports,

@@ -93,13 +93,14 @@ const settings: ObjectSchema = {
       unsupported: ['credentialName', 'caCrl'],
     },
   },
-  unsupported: ['tunnel', 'proxyProtocol'],
+  unsupported: ['tunnel'],
 };
 
 const trafficPolicy: ObjectSchema = {
   ...settings,
   fields: {
     ...settings.fields,
+    proxyProtocol: { t: 'object', fields: { version: { t: 'string', enum: ['V1', 'V2'] } } },
     portLevelSettings: {
       t: 'list',
       max: 1000,
@@ -177,6 +178,7 @@ function policyOf(p: Plain | undefined, field: string, report: FieldReport): Tra
     outlierDetection: p.outlierDetection ? outlierOf(p.outlierDetection) : undefined,
     tlsMode: p.tls?.mode,
     origination: p.tls ? originationOf(p.tls, `${field}.tls`, report) : undefined,
+    proxyProtocol: p.proxyProtocol ? (p.proxyProtocol.version === 'V2' ? 2 : 1) : undefined,
     retryBudget: p.retryBudget
       ? { percent: p.retryBudget.percent ?? 20, minRetryConcurrency: p.retryBudget.minRetryConcurrency ?? 3 }
       : undefined,

@@ -22,6 +22,7 @@ import {
   Protocol,
   TlsVersion,
 } from '@weft/plan';
+import { proxyHeader } from '@weft/wire';
 import { DataPlane } from '../data-plane.ts';
 import type { RequestRecord } from '../observe/types.ts';
 
@@ -70,11 +71,15 @@ const POLICY = {
 };
 
 let snapshot: Snapshot | undefined;
-function planOf(ports: Record<number, Server[]>, secrets = pairs, acceptHttp10 = false): Snapshot {
+function planOf(
+  ports: Record<number, Server[]>,
+  secrets = pairs,
+  self: { acceptHttp10?: boolean; proxyProtocol?: boolean } = {},
+): Snapshot {
   const parts = [
     part({
       case: 'self',
-      value: { mesh: 'test', instance: 'edge-0', workload: 'edge', namespace: 'shop', trustDomain: 't', acceptHttp10 },
+      value: { mesh: 'test', instance: 'edge-0', workload: 'edge', namespace: 'shop', trustDomain: 't', ...self },
     }),
     part({ case: 'authorization', value: { policies: [POLICY] } }),
     part({
@@ -168,7 +173,7 @@ function ask(path: string, headers: Record<string, string | string[]> = {}, opti
 }
 
 /** What comes back to raw bytes until the connection ends. */
-function raw(bytes: string, socket: net.Socket = net.connect(PLAIN, EDGE)): Promise<string> {
+function raw(bytes: string | Buffer, socket: net.Socket = net.connect(PLAIN, EDGE)): Promise<string> {
   return new Promise((resolve) => {
     let text = '';
     socket.on('data', (d) => {
@@ -251,9 +256,45 @@ test('strict where a sidecar is not: underscores, escaped slashes, large fields,
   assert.match(refused, /^HTTP\/1\.1 426 Upgrade Required\r\n/);
   assert.match(refused, /\r\nupgrade: HTTP\/1\.1\r\n/);
   assert.match(refused, /\r\nconnection: upgrade, close\r\n/);
-  edge.apply(planOf(usual, pairs, true), 2n);
+  edge.apply(planOf(usual, pairs, { acceptHttp10: true }), 2n);
   assert.match(await raw(old), /^HTTP\/1\.1 200 /);
   edge.apply(planOf(usual), 3n);
+});
+
+test('PROXY protocol: the client is whom the balancer says, on plaintext and TLS, and without a header nobody', async () => {
+  edge.apply(planOf(usual, pairs, { proxyProtocol: true }), 4n);
+  const ends = { source: '192.0.2.1', sourcePort: 999, destination: '198.51.100.7', destinationPort: 80 };
+  const get = 'GET / HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n';
+  const forwarded = (answer: string): string => /"x-forwarded-for":"([^"]*)"/.exec(answer)?.[1] ?? answer;
+  try {
+    for (const version of [1, 2] as const) {
+      const header = proxyHeader(version, ends);
+      assert.equal(forwarded(await raw(Buffer.concat([header, Buffer.from(get)]))), '192.0.2.1');
+      assert.equal(records.at(-1)!.downstreamRemote, '192.0.2.1:999');
+      const s = net.connect(TLS, EDGE);
+      s.write(header);
+      const secured = tls.connect({ socket: s, servername: 'a.test', rejectUnauthorized: false });
+      assert.equal(forwarded(await raw(get.replace('shop.test', 'a.test'), secured)), '192.0.2.1');
+    }
+    // Byte by byte; and the balancer's own health check.
+    const s = net.connect(PLAIN, EDGE);
+    s.setNoDelay(true);
+    for (const c of proxyHeader(1, ends)) {
+      s.write(Buffer.from([c]));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.equal(forwarded(await raw(get, s)), '192.0.2.1');
+    assert.equal(forwarded(await raw(`PROXY UNKNOWN\r\n${get}`)), '127.0.0.1');
+    // A policy for addresses judges the client's.
+    const denied = proxyHeader(1, { ...ends, source: '127.9.9.1' });
+    assert.match(await raw(denied.toString('latin1') + get), /^HTTP\/1\.1 403 /);
+    const bad = counted('proxy_header_bad');
+    assert.equal(await raw(get), '');
+    assert.equal(await raw('PROXY TCP4 192.0.2.1\r\n'), '');
+    assert.equal(counted('proxy_header_bad'), bad + 2);
+  } finally {
+    edge.apply(planOf(usual), 5n);
+  }
 });
 
 test('policies hold at the edge, for what was made canonical', async () => {

@@ -2,12 +2,13 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { WeftError } from '@weft/base';
-import { findGatewayServer, type GatewayServerView, type Snapshot } from '@weft/engine';
+import { findGatewayServer, type GatewayPortView, type GatewayServerView, type Snapshot } from '@weft/engine';
 import type { Core } from '../core.ts';
 import { Served, serveHttp } from '../http/serve.ts';
 import { Detector } from '../net/detect.ts';
 import { putBack, readClientHello } from '../net/hello.ts';
 import type { HoldSink } from '../net/pipe.ts';
+import { ProxyHeaderSink } from '../net/proxy-header.ts';
 import { SocketPipe } from '../net/socket-output.ts';
 import type { Ticking } from '../net/timers.ts';
 import { GatewayExchange, type GatewayVia } from './exchange.ts';
@@ -21,6 +22,8 @@ class GatewayPort {
   readonly server: Server;
   state: 'closed' | 'opening' | 'open' = 'closed';
   readonly #core: Core;
+  /** Clients of TLS connections that came by a balancer, by the balancer's address and port. */
+  readonly #clients = new Map<string, { address: string; port: number }>();
   /** By the server's ref. */
   readonly #tls = new Map<string, TlsEnd>();
 
@@ -105,8 +108,17 @@ class GatewayPort {
       return;
     }
     const pipe = new SocketPipe(socket, core.ticker, core.limits.bufferBytes);
+    if (!core.snapshot?.self?.proxyProtocol) {
+      this.#detect(pipe, view);
+      return;
+    }
+    new ProxyHeaderSink(pipe, core, (hold) => hold.release(pipe, this.#detect(pipe, view)));
+  }
+
+  #detect(pipe: SocketPipe, view: GatewayPortView): Detector {
+    const core = this.#core;
     const plain = [...view.servers.values()].find((s) => !s.server.tls);
-    new Detector(pipe, core, (kind, hold) => {
+    return new Detector(pipe, core, (kind, hold) => {
       if (plain) {
         // Whatever it is if not HTTP/2, it gets an HTTP answer.
         this.#serve(pipe, hold, plain.server.ref, kind === 'http2' ? 'http2' : 'http1', false, undefined);
@@ -131,12 +143,22 @@ class GatewayPort {
       return;
     }
     const socket = pipe.release();
+    if (core.snapshot?.self?.proxyProtocol) {
+      const key = clientKey(socket);
+      this.#clients.set(key, { address: pipe.remoteAddress, port: pipe.remotePort });
+      socket.once('close', () => this.#clients.delete(key));
+    }
     putBack(socket, hold);
     end.handshake(socket);
   }
 
   #secure(socket: TLSSocket, ref: string): void {
     const pipe = new SocketPipe(socket, this.#core.ticker, this.#core.limits.bufferBytes);
+    const client = this.#clients.get(clientKey(socket));
+    if (client) {
+      pipe.remoteAddress = client.address;
+      pipe.remotePort = client.port;
+    }
     const kind = socket.alpnProtocol === 'h2' ? 'http2' : 'http1';
     this.#serve(
       pipe,
@@ -184,6 +206,10 @@ class GatewayPort {
       { scheme, acceptHttp10 },
     );
   }
+}
+
+function clientKey(socket: Socket): string {
+  return `${socket.remoteAddress}|${socket.remotePort}`;
 }
 
 export class Gateway implements Ticking {

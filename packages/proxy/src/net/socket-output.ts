@@ -48,8 +48,9 @@ export function endOfTurn(fn: () => void): void {
 
 export class SocketPipe implements Pipe, Ticking {
   sink: PipeSink = nullSink;
-  readonly remoteAddress: string;
-  readonly remotePort: number;
+  /** Of the client: a balancer may say who that is (ProxyHeaderSink). */
+  remoteAddress: string;
+  remotePort: number;
   readonly socket: Socket;
   #chunks: Uint8Array[] = [];
   #bytes = 0;

@@ -1,4 +1,5 @@
 /** An opaque connection that leaves a workload: one endpoint per connection, another one only before the first byte. */
+import { isIP } from 'node:net';
 import {
   acquireConnection,
   affinityHash,
@@ -14,7 +15,7 @@ import {
   type Snapshot,
 } from '@weft/engine';
 import { PASSTHROUGH_CLUSTER } from '@weft/plan';
-import type { Head } from '@weft/wire';
+import { type Head, type ProxyAddresses, proxyHeader } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { openTunnel } from '../link/tunnel.ts';
 import { type Connector, type DialResult, dialTcp } from '../net/dial.ts';
@@ -183,10 +184,21 @@ export class OutboundTcp {
       r.details = end.detail;
       this.#close();
     };
+    const version = this.#cluster?.cluster.proxyProtocol ?? 0;
+    if (version > 0) up.write(proxyHeader(version === 1 ? 1 : 2, this.#addresses(up)));
     const splice = new Splice(this.#down, up, core.ticker, over, core.limits.tcpIdleTimeoutMs);
     up.sink = splice.b;
     this.#hold.release(this.#down, splice.a);
     this.#down.resumeReading();
+  }
+
+  /** Whom the caller wanted to reach; where that was a name, whom it reaches. */
+  #addresses(up: Pipe): ProxyAddresses {
+    const { remoteAddress, remotePort } = this.#down;
+    const { host, port } = this.#target;
+    const named = isIP(host) === 0;
+    const destination = named ? (this.#endpoint?.endpoint.address ?? up.remoteAddress) : host;
+    return { source: remoteAddress, sourcePort: remotePort, destination, destinationPort: port };
   }
 
   #fail(flag: string, details: string): void {

@@ -304,6 +304,13 @@ export declare type Self = Message<"weft.plan.v1.Self"> & {
    * @generated from field: bool accept_http10 = 19;
    */
   acceptHttp10: boolean;
+
+  /**
+   * of a gateway: every connection begins with a PROXY header, which names its client
+   *
+   * @generated from field: bool proxy_protocol = 22;
+   */
+  proxyProtocol: boolean;
 };
 
 /**
@@ -1539,6 +1546,13 @@ export declare type Cluster = Message<"weft.plan.v1.Cluster"> & {
    * @generated from field: weft.plan.v1.Protocol protocol = 15;
    */
   protocol: Protocol;
+
+  /**
+   * 1 or 2: an opaque connection begins with a PROXY header of that version; 0: with none
+   *
+   * @generated from field: uint32 proxy_protocol = 16;
+   */
+  proxyProtocol: number;
 
   /**
    * with CLIENT_TLS_SIMPLE and CLIENT_TLS_MUTUAL

@@ -73,7 +73,7 @@ function peersOf(row: Row, o: Options): Peer[] {
 /** Connections are made, and code is compiled as it runs: the JIT needs its time, the others little. */
 async function warm(stage: Stage, chain: Chain, row: Row, o: Options): Promise<void> {
   if (chain.pids.length === 0) return;
-  const seconds = chain.peer === 'weft' ? o.warmSeconds : Math.min(o.warmSeconds, 3);
+  const seconds = chain.peer === 'weft' ? o.warmSeconds : Math.min(o.warmSeconds, o.quick ? 1 : 3);
   if (chain.kind === 'http') await saturate(stage, chain, { connections: 32, seconds });
   else await row.measure({ stage, chain, seconds, quick: o.quick });
 }

@@ -137,6 +137,7 @@ async function demoCompare(options: DemoOptions): Promise<void> {
       reject(new WeftError('interrupted', `ended by ${name}`));
     });
   });
+  interrupted.catch(() => {}); // Told by the race that is lost to it, which may begin later.
   await buildServices(say);
   try {
     const result = await compare({

@@ -23,7 +23,7 @@ export interface CompareOptions {
   /** The folder of the mesh's files. */
   folder: string;
   say(line: string): void;
-  /** Rejects when the user wants the end. */
+  /** Rejects when the user wants the end; somebody has to handle it besides. */
   interrupted: Promise<never>;
 }
 
@@ -64,7 +64,6 @@ interface Part {
 export async function compare(o: CompareOptions): Promise<Comparison> {
   if (process.platform !== 'linux')
     throw new WeftError('compare', '--compare reads CPU and memory from /proc: it needs Linux');
-  o.interrupted.catch(() => {}); // Told by the race that is lost to it.
   o.say('the shop without a mesh');
   const without = await runPlain(o);
   o.say('the shop as a mesh');

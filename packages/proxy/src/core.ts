@@ -10,6 +10,7 @@ import type { Links } from './link/client.ts';
 import { encodeSource, selfPeer } from './link/source.ts';
 import type { Connector } from './net/dial.ts';
 import { Originators } from './net/originate.ts';
+import { Outcomes } from './net/outcomes.ts';
 import type { Ticker, Ticking, TimerWheel } from './net/timers.ts';
 import { type Observer, type PeerInfo, type ServiceInfo, unknownPeer } from './observe/types.ts';
 import type { Holder, Overload } from './overload/overload.ts';
@@ -62,6 +63,7 @@ export class Core {
   sourceHeader = '';
   spiffeId = '';
   draining = false;
+  readonly outcomes: Outcomes;
   #peers = new WeakMap<Endpoint, PeerInfo>();
   #services = new WeakMap<ServicePortView | Cluster, ServiceInfo>();
 
@@ -80,6 +82,7 @@ export class Core {
     this.wireLimits = wireLimits(options.limits);
     this.ticker.add({ tick: (now) => this.#tickExchanges(now) });
     this.counters = { count: (name) => options.observer.count(name) };
+    this.outcomes = new Outcomes(this.counters, options.limits);
   }
 
   /** Counts an accepted connection; false where there are too many, and then it is closed already. */

@@ -19,6 +19,8 @@ export interface ProxyLimits extends WireLimits {
   tlsHandshakeTimeoutMs: number;
   /** How long a connection's first bytes are waited for before it is opaque TCP. */
   detectTimeoutMs: number;
+  /** Ports of which is remembered what was found on them. */
+  detectOutcomes: number;
   /** What one mirrored request may be behind the original before it is dropped. */
   mirrorBufferBytes: number;
   /** RST_STREAM frames of one mesh link, at once and then per second. */
@@ -44,6 +46,7 @@ export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   tcpIdleTimeoutMs: 3_600_000,
   tlsHandshakeTimeoutMs: 10_000,
   detectTimeoutMs: 10_000,
+  detectOutcomes: 1000,
   mirrorBufferBytes: 1024 * 1024,
   // A client proxy cancels a stream for every timeout and every caller that went away, so that the rate for strangers
   // would cost it the link. It has proved who it is, and each reset is of a request it was allowed to make.

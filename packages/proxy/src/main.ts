@@ -156,6 +156,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
         return i && { spiffeId: i.spiffeId, serial: i.serial, notBeforeMs: i.notBeforeMs, notAfterMs: i.notAfterMs };
       },
       counts: () => plane.counts(),
+      detected: () => plane.core.outcomes.list(),
       overload: () => plane.core.overload,
       endpointStatus: () => endpointStatusOf(store.snapshot),
     },

@@ -2,6 +2,7 @@
 import type { Snapshot } from '@weft/engine';
 import type { Endpoints, Part, References } from '@weft/plan';
 import type { Bootstrap } from './bootstrap.ts';
+import type { Outcome } from './net/outcomes.ts';
 
 export interface CertificateView {
   spiffeId: string;
@@ -36,6 +37,8 @@ export interface ProxyState {
   readonly references: References | undefined;
   /** The current workload certificate; never a key. */
   readonly certificate: CertificateView | undefined;
+  /** What detection found on the ports without a declared protocol. */
+  detected(): Iterable<Outcome>;
   /** Open connections and streams, for /stats and leak checks. */
   counts(): ProxyCounts;
 }

@@ -6,6 +6,7 @@ import { create } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { EndpointsSchema, type Part, PartSchema, ReferencesSchema } from '@weft/plan';
 import { Registry } from '@weft/telemetry';
+import { Outcome } from '../net/outcomes.ts';
 import { isLoopbackHost } from './http.ts';
 import { type Admin, startAdmin } from './server.ts';
 import type { AdminState } from './state.ts';
@@ -96,6 +97,7 @@ before(async () => {
     ]),
     references: create(ReferencesSchema, { epoch: 5n }),
     certificate: { spiffeId: 'spiffe://cluster.local/ns/shop/sa/cart', serial: '01', notBeforeMs: 0, notAfterMs: 1000 },
+    detected: () => [Object.assign(new Outcome('inbound', '', 8080), { http1: 3, last: 'http1' })],
     counts: () => ({ downstream: 1, links: 2, linkStreams: 3, upstream: 4, inbound: 0 }),
     endpointStatus: () => [
       {
@@ -134,6 +136,8 @@ test('admin: read-only, loopback names only, shows the plan and never a key', as
   const states = endpoints.services[0].endpoints.map((e: { state: { health: string } }) => e.state.health);
   assert.deepEqual(states, ['HEALTHY', 'EJECTED']);
   assert.equal(JSON.parse((await get(port, '/plan')).body).epoch, '5');
+  const [found] = JSON.parse((await get(port, '/detected')).body);
+  assert.deepEqual([found.direction, found.port, found.http1, found.last], ['inbound', 8080, 3, 'http1']);
   assert.equal(JSON.parse((await get(port, '/listeners')).body).inbound[0].mtlsRef, 'pa');
   assert.equal(JSON.parse((await get(port, '/routes')).body).services[0].host, 'payment');
   assert.deepEqual(JSON.parse((await get(port, '/certs')).body).certificates[0].notAfter, '1970-01-01T00:00:01.000Z');

@@ -88,6 +88,7 @@ function adminHandler(state: AdminState, metrics: Registry): Handler {
     ['/certs', () => dumpCertificates(state)],
     ['/limits', () => Object.fromEntries(metrics.events())],
     ['/counts', () => state.counts()],
+    ['/detected', () => [...state.detected()]],
   ]);
   return (path, response) => {
     if (path === '/stats/prometheus') return sendMetrics(response, metrics);

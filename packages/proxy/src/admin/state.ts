@@ -18,7 +18,7 @@ export interface EndpointStatus {
 export interface AdminState
   extends Pick<
     ProxyState,
-    'ready' | 'draining' | 'epoch' | 'parts' | 'endpoints' | 'references' | 'certificate' | 'counts'
+    'ready' | 'draining' | 'epoch' | 'parts' | 'endpoints' | 'references' | 'certificate' | 'counts' | 'detected'
   > {
   readonly bootstrap: Pick<
     ProxyState['bootstrap'],

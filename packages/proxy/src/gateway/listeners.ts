@@ -118,7 +118,7 @@ class GatewayPort {
   #detect(pipe: SocketPipe, view: GatewayPortView): Detector {
     const core = this.#core;
     const plain = [...view.servers.values()].find((s) => !s.server.tls);
-    return new Detector(pipe, core, (kind, hold) => {
+    return new Detector(pipe, core, undefined, (kind, hold) => {
       if (plain) {
         // Whatever it is if not HTTP/2, it gets an HTTP answer.
         this.#serve(pipe, hold, plain.server.ref, kind === 'http2' ? 'http2' : 'http1', false, undefined);

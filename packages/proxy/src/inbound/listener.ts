@@ -91,7 +91,10 @@ export class InboundListener {
       this.#opaque(pipe, undefined, port, undefined, '');
       return;
     }
-    new Detector(pipe, core, (kind, hold) => {
+    const declared = inbound?.protocol ?? Protocol.UNSPECIFIED;
+    // What a STRICT port refuses tells nothing of its application.
+    const outcome = declared === Protocol.UNSPECIFIED && !strict ? core.outcomes.inbound(port) : undefined;
+    new Detector(pipe, core, outcome, (kind, hold) => {
       if (kind === 'tls') {
         readClientHello(pipe, hold, core, (hello, held) => this.#tlsOrOpaque(pipe, held, port, strict, hello));
         return;
@@ -100,7 +103,6 @@ export class InboundListener {
         this.#refuse(pipe, port);
         return;
       }
-      const declared = inbound?.protocol ?? Protocol.UNSPECIFIED;
       const codec = declared === Protocol.TLS ? undefined : codecOf(kind, declared, hold);
       if (codec) this.#http(pipe, hold, port, undefined, codec);
       else this.#opaque(pipe, hold, port, undefined, '');
@@ -152,7 +154,8 @@ export class InboundListener {
       this.#opaque(pipe, undefined, port, peer, '');
       return;
     }
-    new Detector(pipe, core, (kind, hold) => {
+    const outcome = declared === Protocol.UNSPECIFIED ? core.outcomes.inbound(port) : undefined;
+    new Detector(pipe, core, outcome, (kind, hold) => {
       const codec = codecOf(kind, declared, hold);
       if (codec) this.#http(pipe, hold, port, peer, codec);
       else this.#opaque(pipe, hold, port, peer, '');

@@ -1,6 +1,7 @@
 /** Looks at the first bytes of a connection, for a bounded time, and gives them on. */
 import { Protocol } from '@weft/plan';
 import { detectProtocol, type WireCounters } from '@weft/wire';
+import type { Finding, Outcome } from './outcomes.ts';
 import { HoldSink, type Pipe } from './pipe.ts';
 import type { Deadline, TimerOwner, TimerWheel } from './timers.ts';
 
@@ -20,14 +21,25 @@ export class Detector extends HoldSink implements TimerOwner {
   #result: ((kind: Detected, hold: HoldSink) => void) | undefined;
   #size = 0;
   #deps: DetectDeps;
+  #outcome: Outcome | undefined;
 
-  /** `done` is called once with the protocol and what was held; a client that says nothing is 'tcp'. */
-  constructor(pipe: Pipe, deps: DetectDeps, done: (kind: Detected, hold: HoldSink) => void) {
+  /**
+   * `done` is called once with the protocol and what was held; a client that says nothing is 'tcp'. `outcome`: what is
+   * remembered of the port; undefined where its protocol is declared.
+   */
+  constructor(
+    pipe: Pipe,
+    deps: DetectDeps,
+    outcome: Outcome | undefined,
+    done: (kind: Detected, hold: HoldSink) => void,
+  ) {
     super();
+    this.#outcome = outcome;
     this.#pipe = pipe;
     this.#result = done;
     this.#deps = deps;
-    this.#deadline = deps.timers.add(deps.limits.detectTimeoutMs, this);
+    const limitMs = deps.limits.detectTimeoutMs;
+    this.#deadline = deps.timers.add(outcome ? outcome.waitMs(limitMs) : limitMs, this);
     pipe.sink = this;
   }
   override bytes(chunk: Uint8Array): void {
@@ -51,13 +63,15 @@ export class Detector extends HoldSink implements TimerOwner {
   }
   onTimer(): void {
     if (this.#result) this.#deps.counters.count('detect_timeout');
-    this.#finish('tcp');
+    this.#finish('tcp', this.#size === 0 ? 'silent' : 'tcp');
   }
-  #finish(kind: Detected): void {
+  #finish(kind: Detected, finding: Finding = kind): void {
     const result = this.#result;
     if (!result) return;
     this.#result = undefined;
     this.#deadline.cancel();
+    // A client that ended without a word tells nothing of the port.
+    if (this.#size > 0 || finding === 'silent') this.#outcome?.add(finding);
     result(kind, this);
   }
   get pipe(): Pipe {

@@ -91,7 +91,9 @@ export class OutboundListener {
           return;
         }
     }
-    new Detector(pipe, core, (kind, hold) => {
+    const declared = view.protocol !== Protocol.UNSPECIFIED;
+    const outcome = declared ? undefined : core.outcomes.outbound(view.service.host, view.port.port);
+    new Detector(pipe, core, outcome, (kind, hold) => {
       const codec = codecOf(kind, view.protocol, hold);
       if (codec) this.#http(pipe, hold, target, codec);
       else this.#tcp(pipe, hold, { view, ...target });

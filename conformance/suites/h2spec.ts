@@ -1,8 +1,10 @@
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import http2 from 'node:http2';
 import net from 'node:net';
 import { join } from 'node:path';
+import tls from 'node:tls';
+import { startGatewayMesh } from '../../test/gateway-mesh.ts';
 import { goProgram } from '../install.ts';
 import { startPair } from '../pair.ts';
 import { type Suite, type SuiteContext, Tally } from '../suite.ts';
@@ -17,9 +19,31 @@ interface Target {
   name: string;
   host: string;
   port: number;
+  tls?: boolean;
 }
 
 let h2spec = '';
+
+const H2C_PORT = 8090;
+/** A port of the gateway that is declared as HTTP/2: on one that is HTTP, what is no HTTP gets a 400 of HTTP/1.1. */
+const H2C = `apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge-h2c, namespace: shop}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+    - port: {number: ${H2C_PORT}, name: http2, protocol: HTTP2}
+      hosts: ["*"]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: front-h2c, namespace: shop}
+spec:
+  hosts: ["*"]
+  gateways: [edge-h2c]
+  http:
+    - route: [{destination: {host: front}}]
+`;
 
 async function application(ctx: SuiteContext, host: string): Promise<number> {
   const server = http2.createServer();
@@ -43,10 +67,12 @@ async function run(ctx: SuiteContext, tally: Tally, target: Target, strict: bool
   const report = join(ctx.dir, `${target.name.replaceAll(/\W+/g, '-')}-${strict ? 'strict' : 'usual'}.xml`);
   const args = ['-h', target.host, '-p', String(target.port), '-j', report, '-o', '5'];
   if (strict) args.push('-S');
-  await new Promise<void>((resolve) => {
-    const child = execFile(h2spec, args, { timeout: RUN_MS, maxBuffer: 16 << 20 }, () => resolve());
+  if (target.tls) args.push('-t', '-k');
+  const output = await new Promise<string>((resolve) => {
+    const child = execFile(h2spec, args, { timeout: RUN_MS, maxBuffer: 16 << 20 }, (_error, stdout) => resolve(stdout));
     ctx.cleanup(() => void child.kill('SIGKILL'));
   });
+  if (!existsSync(report)) throw new Error(`${target.name}: h2spec gave up: ${output.trim().split('\n').at(-1)}`);
   let seen = 0;
   const text = readFileSync(report, 'utf8');
   for (const [, where, what, rest] of text.matchAll(
@@ -80,7 +106,10 @@ async function literalWithInvalidIndex(target: Target): Promise<void> {
     head.writeUInt32BE(id, 5);
     return Buffer.concat([head, Buffer.from(payload)]);
   };
-  const socket = net.connect(target.port, target.host);
+  const to = { port: target.port, host: target.host };
+  const socket = target.tls
+    ? tls.connect({ ...to, ALPNProtocols: ['h2'], rejectUnauthorized: false })
+    : net.connect(to);
   socket.setTimeout(10_000, () => socket.destroy(new Error('no answer within 10 s')));
   socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
   socket.write(frame(4, 0, 0, []));
@@ -108,9 +137,13 @@ async function targets(ctx: SuiteContext): Promise<Target[]> {
     ports: [{ port: 8080, appHost, appPort, protocol: 'http2' }],
   });
   ctx.cleanup(() => pair.stop());
+  const edge = await startGatewayMesh('explicit', { prepare: (mesh) => mesh.write('h2c.yaml', H2C) });
+  ctx.cleanup(() => edge.close());
   return [
     { name: 'application side, h2c', host: pair.front.address, port: 8080 },
     { name: 'workload side, h2c', host: pair.back.address, port: 8080 },
+    { name: 'edge, TLS', host: edge.address, port: edge.https, tls: true },
+    { name: 'edge, h2c', host: edge.address, port: H2C_PORT },
   ];
 }
 

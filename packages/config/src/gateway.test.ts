@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compile, compileEndpoints, type Instance, type MeshRuntime, type Model } from '@weft/model';
-import type { GatewayListener, Secret } from '@weft/plan';
+import { type GatewayListener, Protocol, type Secret } from '@weft/plan';
 import { type LoadOptions, loadFiles, type SourceFile } from './index.ts';
 
 const CERT = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n';
@@ -308,10 +308,10 @@ test('a Service of the gateway says where its ports listen; servers of one port 
   );
   const plan = planOf(model, 'named');
   assert.deepEqual(
-    plan.listeners.map((l) => [l.port, l.servers.length]),
+    plan.listeners.map((l) => [l.port, l.servers.map((s) => s.protocol)]),
     [
-      [81, 1],
-      [8080, 1],
+      [81, [Protocol.HTTP2]],
+      [8080, [Protocol.HTTP]], // one of the two says HTTP
     ],
   );
   assert.deepEqual(Object.keys(plan.hosts(8080)), ['a.test', 'b.test']);

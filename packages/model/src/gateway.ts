@@ -9,6 +9,7 @@ import {
   GatewayTlsSchema,
   type HttpRoute,
   HttpRouteSchema,
+  Protocol,
   RedirectSchema,
   type Secret,
   SecretSchema,
@@ -114,7 +115,7 @@ export function compileGateway(
             virtualHosts: hosts,
           }),
         );
-      } else mergePlain(listener, refs.use(gateway, server.field), hosts);
+      } else mergePlain(listener, refs.use(gateway, server.field), hosts, server.http2);
     }
   }
   for (const listener of listeners.values())
@@ -123,9 +124,10 @@ export function compileGateway(
 }
 
 /** Plaintext servers of one port are one: nothing but the host tells them apart. */
-function mergePlain(listener: GatewayListener, ref: string, hosts: VirtualHost[]): void {
+function mergePlain(listener: GatewayListener, ref: string, hosts: VirtualHost[], http2: boolean): void {
   let plain: GatewayServer | undefined = listener.servers.find((s) => !s.tls);
-  if (!plain) listener.servers.push((plain = create(GatewayServerSchema, { ref })));
+  if (!plain) listener.servers.push((plain = create(GatewayServerSchema, { ref, protocol: Protocol.HTTP2 })));
+  if (!http2) plain.protocol = Protocol.HTTP;
   for (const host of hosts) {
     const same = plain.virtualHosts.find((h) => h.host === host.host);
     if (same) same.http.push(...host.http);

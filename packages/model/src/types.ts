@@ -225,6 +225,8 @@ export interface GatewayServerModel {
   readonly portName: string;
   /** `namespace` of the VirtualServices that may use the host; `*`: any. */
   readonly hosts: readonly { readonly namespace: string; readonly host: string }[];
+  /** Declared as HTTP2 or GRPC. HTTP/1 is served as well; what is neither is answered in HTTP/2. */
+  readonly http2: boolean;
   /** Undefined: plaintext. */
   readonly tls: GatewayTlsModel | undefined;
   readonly httpsRedirect: boolean;

@@ -144,13 +144,15 @@ export const gatewayKind: Kind<GatewayModel> = {
       if (number >= 15000 && number <= 15099) {
         report(VALUE, `the port ${number} is the proxy's (15000 to 15099): take another`, `${field}.port.number`);
       }
-      const secure = s.port.protocol.toUpperCase() === 'HTTPS';
+      const protocol = s.port.protocol.toUpperCase();
+      const secure = protocol === 'HTTPS';
       if (!secure) checkPlain(s, field, report);
       servers.push({
         field,
         port: number,
         portName: s.port.name ?? '',
         hosts: ((s.hosts ?? []) as (string | undefined)[]).flatMap((h) => (h ? [hostOf(h, resource.namespace)] : [])),
+        http2: protocol === 'HTTP2' || protocol === 'GRPC',
         tls: secure ? tlsOf(s.tls, field, report, context) : undefined,
         httpsRedirect: s.tls?.httpsRedirect ?? false,
       });

@@ -424,6 +424,27 @@ test('a certificate changes under open connections; one that cannot be used chan
   edge.apply(planOf(usual), 6n);
 });
 
+test('bytes that are no HTTP get an answer in the protocol that the port was declared with', async () => {
+  edge.apply(planOf({ ...usual, 8083: [{ ...plainServer, protocol: Protocol.HTTP2 }] }), 6n);
+  const garbage = async (port: number): Promise<Buffer> => {
+    const socket = net.connect({ host: EDGE, port, allowHalfOpen: true });
+    socket.end('NOT THE PREFACE\r\n\r\n');
+    const chunks: Buffer[] = [];
+    for await (const chunk of socket) chunks.push(chunk as Buffer);
+    return Buffer.concat(chunks);
+  };
+  await until('8083 opens', () =>
+    ask('/', {}, { port: 8083 }).then(
+      (a) => a.status === 200,
+      () => false,
+    ),
+  );
+  const frames = await garbage(8083);
+  assert.equal(frames[3], 4, 'SETTINGS');
+  assert.match((await garbage(PLAIN)).toString('latin1'), /^HTTP\/1\.1 400 /);
+  edge.apply(planOf(usual), 6n);
+});
+
 test('ports follow the plan; a port that cannot be had is tried again', async () => {
   const agent = new http.Agent({ keepAlive: true });
   edge.apply(planOf({ ...usual, 8081: [plainServer] }), 7n);

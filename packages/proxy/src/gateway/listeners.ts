@@ -5,7 +5,7 @@ import { WeftError } from '@weft/base';
 import { findGatewayServer, type GatewayPortView, type GatewayServerView, type Snapshot } from '@weft/engine';
 import type { Core } from '../core.ts';
 import { Served, serveHttp } from '../http/serve.ts';
-import { Detector } from '../net/detect.ts';
+import { codecOf, Detector } from '../net/detect.ts';
 import { putBack, readClientHello } from '../net/hello.ts';
 import type { HoldSink } from '../net/pipe.ts';
 import { ProxyHeaderSink } from '../net/proxy-header.ts';
@@ -120,8 +120,9 @@ class GatewayPort {
     const plain = [...view.servers.values()].find((s) => !s.server.tls);
     return new Detector(pipe, core, undefined, (kind, hold) => {
       if (plain) {
-        // Whatever it is if not HTTP/2, it gets an HTTP answer.
-        this.#serve(pipe, hold, plain.server.ref, kind === 'http2' ? 'http2' : 'http1', false, undefined);
+        // Whatever it is, it gets an HTTP answer.
+        const codec = codecOf(kind, plain.server.protocol, hold) ?? 'http1';
+        this.#serve(pipe, hold, plain.server.ref, codec, false, undefined);
       } else if (kind === 'tls') {
         readClientHello(pipe, hold, core, (hello, held) => this.#choose(pipe, held, hello?.sni));
       } else {

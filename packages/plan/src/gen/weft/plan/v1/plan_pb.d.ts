@@ -1919,6 +1919,13 @@ export declare type GatewayServer = Message<"weft.plan.v1.GatewayServer"> & {
    * @generated from field: repeated weft.plan.v1.VirtualHost virtual_hosts = 4;
    */
   virtualHosts: VirtualHost[];
+
+  /**
+   * plaintext: HTTP2 where every server of the port says HTTP2 or GRPC, else HTTP
+   *
+   * @generated from field: weft.plan.v1.Protocol protocol = 5;
+   */
+  protocol: Protocol;
 };
 
 /**

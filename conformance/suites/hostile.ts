@@ -13,6 +13,7 @@ import { createInterface } from 'node:readline';
 import { type HostileCase, hostileCases, SOME } from '../hostile/cases.ts';
 import { pythonPackages } from '../install.ts';
 import { type Pair, type SideReport, startPair } from '../pair.ts';
+import { ask, Probe, scheduled, shareOf } from '../probe.ts';
 import { type Suite, type SuiteContext, Tally } from '../suite.ts';
 
 const PACKAGES = ['h2==4.3.0', 'hyperframe==6.1.0', 'hpack==4.1.0'];
@@ -56,64 +57,8 @@ class Peers {
   }
 }
 
-/** A well-behaved client that asks again and again. */
-class Probe {
-  readonly times: number[] = [];
-  failed = 0;
-  #running = true;
-  #agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
-  #over: Promise<void>;
-
-  constructor(host: string, port: number) {
-    this.#over = this.#run(host, port);
-  }
-  async #run(host: string, port: number): Promise<void> {
-    while (this.#running) {
-      const started = performance.now();
-      if ((await ask(host, port, this.#agent)) === 200) this.times.push(performance.now() - started);
-      else this.failed++;
-      await sleep(4);
-    }
-  }
-  async stop(): Promise<void> {
-    this.#running = false;
-    await this.#over;
-    this.#agent.destroy();
-  }
-  get p99(): number {
-    const sorted = this.times.toSorted((a, b) => a - b);
-    return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * 0.99))] ?? 0;
-  }
-}
-
-/** The status of one request, 0 where none came. */
-function ask(host: string, port: number, agent?: http.Agent, unread = false, path = '/'): Promise<number> {
-  return new Promise((resolve) => {
-    const request = http.get({ host, port, path, agent, headers: { host: 'app' } }, (response) => {
-      const status = response.statusCode ?? 0;
-      if (unread) {
-        setTimeout(() => request.destroy(), 2000);
-        response.pause();
-        response.on('close', () => resolve(status));
-        return;
-      }
-      response.on('error', () => resolve(status));
-      response.on('close', () => resolve(status));
-      response.resume();
-    });
-    request.on('error', () => resolve(0));
-    request.setTimeout(10_000, () => request.destroy());
-  });
-}
-
 function rssMib(pid: number): number {
   return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024;
-}
-
-/** Nanoseconds on a processor, and ready without one. */
-function scheduled(pid: number): { ran: number; waited: number } {
-  const [ran, waited] = readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ').map(Number);
-  return { ran: ran ?? 0, waited: waited ?? 0 };
 }
 
 interface Setup {
@@ -165,7 +110,8 @@ async function play(s: Setup, c: HostileCase): Promise<void> {
   const sampler = setInterval(() => {
     for (const [side, mib] of start) if (side.exited === undefined) rise = Math.max(rise, rssMib(side.pid) - mib);
   }, 25);
-  const cpu = [pair.front, pair.back].map((side) => scheduled(side.pid));
+  const pids = [pair.front.pid, pair.back.pid];
+  const cpu = pids.map(scheduled);
   const probe = new Probe(pair.front.address, PORTS.probe);
   let result: Result;
   try {
@@ -175,13 +121,7 @@ async function play(s: Setup, c: HostileCase): Promise<void> {
     clearInterval(sampler);
     await probe.stop();
   }
-  const share = Math.min(
-    ...[pair.front, pair.back].map((side, i) => {
-      const now = scheduled(side.pid);
-      const ran = now.ran - cpu[i].ran;
-      return ran / Math.max(1, ran + now.waited - cpu[i].waited);
-    }),
-  );
+  const share = shareOf(pids, cpu);
   const problems: string[] = [];
   if (result.error) problems.push(result.error);
   if (pair.front.exited ?? pair.back.exited) throw new Error(pair.front.exited ?? pair.back.exited);

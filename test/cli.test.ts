@@ -1,6 +1,6 @@
 /** The command line against a running mesh: what it prints, its exit codes, and what it refuses in one line. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -159,6 +159,21 @@ test('the command line', { timeout: 240_000 }, async (t) => {
     );
     assert.equal(again.code, 7, again.error);
     assert.match(again.out, /\nhi\n$/);
+  });
+
+  await t.test('run: killed, it leaves nothing', async () => {
+    const args = ['run', '--mesh', mesh.name, '--service', 'lost', '-n', 'shop', '--port', '8002', '--', 'node'];
+    const options = { env: mesh.env, cwd: mesh.folder, stdio: 'ignore' as const };
+    const joined = spawn(process.execPath, [weftBin, ...args, 'apps/peer.mjs'], options);
+    await mesh.until('lost is ready', 30_000, () => mesh.row('lost-run').state === 'ready');
+    const { pid, proxyPid } = mesh.row('lost-run');
+    // The command runs in a child of what was started: all of it goes at once, and says nothing.
+    const children = execFileSync('sh', ['-c', `cat /proc/${joined.pid}/task/*/children`], { encoding: 'utf8' });
+    for (const child of [joined.pid, ...children.trim().split(/\s+/).filter(Boolean).map(Number)]) {
+      process.kill(child as number, 'SIGKILL');
+    }
+    await mesh.until('it left', 30_000, () => !mesh.ps().some((r) => r.workload === 'lost-run'));
+    for (const gone of [pid, proxyPid]) assert.throws(() => process.kill(gone as number, 0), /ESRCH/);
   });
 
   await t.test('run: one more process for a service of the files', async () => {

@@ -14,6 +14,7 @@ import {
   runAsArgv,
   type Workspace,
 } from '@weft/capture';
+import { readIdentity } from '@weft/identity';
 import { LogFile } from './output.ts';
 import { Prober, probeExec, probeHttp, probeTcp } from './probes.ts';
 import { Child, type ChildExit } from './process.ts';
@@ -28,6 +29,8 @@ const ON_THE_WAY_MS = 250;
 /** What still runs then has this long to finish before the application is told to stop (Istio's terminationDrainDuration). */
 const TERMINATION_DRAIN_MS = 5000;
 const IDLE_ASK_MS = 50;
+/** How long the restart of a proxy that has a certificate waits for a token, which it needs only to get another one. */
+const TOKEN_WAIT_MS = 300;
 
 /** What an instance needs of its mesh. */
 export interface HostContext {
@@ -47,7 +50,7 @@ export interface HostContext {
   /** Who applications run as where their spec does not say. */
   readonly runAs: RunAs | undefined;
   readonly setpriv: boolean;
-  control<T = unknown>(method: string, path: string, body?: unknown): Promise<T>;
+  control<T = unknown>(method: string, path: string, body?: unknown, timeoutMs?: number): Promise<T>;
   nextLoopback(): string;
   /** A line of a child, for the terminal. */
   say(name: string, line: string): void;
@@ -304,11 +307,11 @@ export class Instance {
       mkdirSync(d, { recursive: true, mode: 0o700 });
       chmodSync(d, 0o700);
     }
+    const identity = `spiffe://${h.trustDomain}/ns/${this.spec.namespace}/sa/${this.spec.serviceAccount}`;
+    // A proxy that has its certificate is not held up by a control plane that does not answer.
+    const waitMs = this.#proxyRestarts > 0 && certified(join(dir, 'identity')) ? TOKEN_WAIT_MS : undefined;
     const token = await h
-      .control<{ token: string }>('POST', '/v1/tokens', {
-        instance: this.name,
-        identity: `spiffe://${h.trustDomain}/ns/${this.spec.namespace}/sa/${this.spec.serviceAccount}`,
-      })
+      .control<{ token: string }>('POST', '/v1/tokens', { instance: this.name, identity }, waitMs)
       .then((t) => t.token)
       .catch((error: Error) => {
         // A proxy that was here before has its certificate and goes on without the control plane.
@@ -541,5 +544,14 @@ export class Instance {
     };
     this.#prober = new Prober(probe, ask, (ready) => this.#setState(ready ? 'ready' : 'running'));
     this.#prober.start();
+  }
+}
+
+/** Whether a proxy left a certificate here by which it can ask for the next one itself. */
+function certified(dir: string): boolean {
+  try {
+    return (readIdentity(dir)?.notAfterMs ?? 0) > Date.now();
+  } catch {
+    return false;
   }
 }

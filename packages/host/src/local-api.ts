@@ -6,7 +6,8 @@ import { WeftError } from '@weft/base';
 
 const MAX_BODY_BYTES = 1024 * 1024;
 
-export type LocalHandler = (body: unknown, query: URLSearchParams) => Promise<unknown> | unknown;
+/** `gone`: aborted when the caller's connection closed before its answer. */
+export type LocalHandler = (body: unknown, query: URLSearchParams, gone: AbortSignal) => Promise<unknown> | unknown;
 
 /** `routes` maps `GET /ps` and such to handlers. Resolves when it listens. */
 export async function serveLocal(socketPath: string, routes: ReadonlyMap<string, LocalHandler>): Promise<http.Server> {
@@ -23,6 +24,10 @@ export async function serveLocal(socketPath: string, routes: ReadonlyMap<string,
     }
     const chunks: Buffer[] = [];
     let size = 0;
+    const gone = new AbortController();
+    response.on('close', () => {
+      if (!response.writableFinished) gone.abort();
+    });
     request.on('error', () => {});
     response.on('error', () => {});
     request.on('data', (c: Buffer) => {
@@ -34,7 +39,7 @@ export async function serveLocal(socketPath: string, routes: ReadonlyMap<string,
       Promise.resolve()
         .then(() => {
           const text = Buffer.concat(chunks).toString('utf8');
-          return handler(text === '' ? undefined : JSON.parse(text), url.searchParams);
+          return handler(text === '' ? undefined : JSON.parse(text), url.searchParams, gone.signal);
         })
         .then(
           (value) => answer(200, value),

@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import type http from 'node:http';
 import { availableParallelism } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
-import { systemClock, WeftError } from '@weft/base';
+import { systemClock, type Timer, WeftError } from '@weft/base';
 import { loopbackAddress, MeshNetwork, PROXY_UID } from '@weft/capture';
 import { createAuthority } from '@weft/identity';
 import { applicationEnvironment, applicationUser, executable, onPath } from './application.ts';
@@ -23,6 +23,9 @@ const DRAIN_MS = 1500;
 const APP_DEADLINE_MS = 10_000;
 const READY_MS = 60_000;
 const JOIN_MS = 10_000;
+/** Within this time `weft run` holds what it made. */
+const UNHELD_MS = 15_000;
+const HOLD_LOOK_MS = 100;
 /** More would only make each of them slower: a proxy's start is computing. */
 const START_AT_ONCE = availableParallelism() + 2;
 
@@ -58,6 +61,8 @@ export class MeshHost {
   #context: HostContext | undefined;
   #network: MeshNetwork | undefined;
   #joined: JoinedFiles | undefined;
+  /** Instances of `weft run` that nobody holds yet. */
+  readonly #unheld = new Map<string, Timer>();
   #control: Child | undefined;
   #controlLog: LogFile | undefined;
   #controlErrors: string[] = [];
@@ -101,7 +106,8 @@ export class MeshHost {
         baseEnv,
         runAs: applicationUser(),
         setpriv: onPath('setpriv'),
-        control: (method, path, body) => localRequest(this.paths.controlSocket, method, path, body),
+        control: (method, path, body, timeoutMs) =>
+          localRequest(this.paths.controlSocket, method, path, body, timeoutMs),
         nextLoopback: () => loopbackAddress(o.mesh, this.#loopback++),
         say: o.say,
         onState: () => o.onChange?.(),
@@ -229,7 +235,7 @@ export class MeshHost {
    * One more process for a running mesh, with a Service of its own where the mesh has none of that name. It is a workload
    * of its own, which `remove` of its last instance ends.
    */
-  async run(request: RunRequest): Promise<InstanceStatus> {
+  async run(request: RunRequest, gone: AbortSignal): Promise<InstanceStatus> {
     if (!this.#joined || !this.#context) throw new WeftError('starting', `mesh ${this.mesh} is still starting`);
     const { namespace } = request.process;
     assertLabel('service', request.service);
@@ -253,6 +259,13 @@ export class MeshHost {
       this.#leave(key);
       throw error;
     }
+    // A client that dies before it holds what it made (see `hold`) leaves nothing either.
+    if (gone.aborted) void this.#abandon(instance);
+    else
+      this.#unheld.set(
+        instance,
+        systemClock.after(UNHELD_MS, () => void this.#abandon(instance)),
+      );
     return this.#instances.get(instance)!.status();
   }
 
@@ -286,6 +299,34 @@ export class MeshHost {
     if (!this.#stopping) this.#joined?.remove(spec.namespace, spec.name);
   }
 
+  /**
+   * Held open by `weft run` while it lives: when its connection breaks, the instance it made is ended. Answers when the
+   * instance is over.
+   */
+  async hold(name: string, gone: AbortSignal): Promise<InstanceStatus | undefined> {
+    this.#unheld.get(name)?.cancel();
+    this.#unheld.delete(name);
+    for (;;) {
+      const instance = this.#instances.get(name);
+      const status = instance?.status();
+      if (!instance || this.#stopping || status?.state === 'completed' || status?.state === 'failed') return status;
+      if (gone.aborted) {
+        await this.#abandon(name);
+        return undefined;
+      }
+      await pause(HOLD_LOOK_MS);
+    }
+  }
+
+  /** The one who ran it is gone, and said nothing. */
+  async #abandon(name: string): Promise<void> {
+    this.#unheld.get(name)?.cancel();
+    this.#unheld.delete(name);
+    if (this.#stopping || !this.#instances.has(name)) return;
+    this.#options.say('weft', `${name}: the command that ran it is gone, so it is ended`);
+    await this.#stopInstance(name);
+  }
+
   /** Ends one instance (of `weft run`), drained. */
   async remove(name: string): Promise<void> {
     if (!this.#instances.has(name))
@@ -301,6 +342,7 @@ export class MeshHost {
   }
 
   async #stop(): Promise<void> {
+    for (const timer of this.#unheld.values()) timer.cancel();
     await Promise.all([...this.#instances.values()].map((i) => i.stop({ drainMs: 0, deadlineMs: 5000 })));
     await this.#control?.stop(3000);
     this.#controlLog?.close();
@@ -459,7 +501,8 @@ export class MeshHost {
       ],
       ['POST /scale', (b) => this.scale(String(field(b, 'name')), Number(field(b, 'n')))],
       ['POST /restart', (b) => this.restart(String(field(b, 'name')))],
-      ['POST /run', (b) => this.run(b as RunRequest)],
+      ['POST /run', (b, _q, gone) => this.run(b as RunRequest, gone)],
+      ['GET /hold', (_b, q, gone) => this.hold(q.get('name') ?? '', gone)],
       ['POST /remove', (b) => this.remove(String(field(b, 'name')))],
       ['GET /logs', (_b, q) => this.#logs(q.get('name') ?? '', Number(q.get('lines') ?? 100), q.get('proxy') === '1')],
       [

@@ -58,6 +58,14 @@ test('the table adds proxies up: rate, success, quantiles of the window, and tot
   assert.equal(table.summaries(now + 61_000)[0].requestsPerSecond, 0);
 });
 
+test('an edge on which a request was only tried is no row', () => {
+  const table = new EdgeTable();
+  table.add('a', { deltas: [], inFlight: [{ ...key, inFlight: 1 }] }, 1000);
+  assert.equal(table.summaries(2000).length, 1, 'it runs');
+  table.add('a', { deltas: [], inFlight: [{ ...key, inFlight: 0 }] }, 3000);
+  assert.deepEqual(table.summaries(4000), []);
+});
+
 test('edges and outcomes are bounded, and nothing that was counted is lost', () => {
   const folded: string[] = [];
   const edges = new EdgeAggregator({ maxEdges: 5, count: (name) => folded.push(name) });

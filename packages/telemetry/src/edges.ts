@@ -317,6 +317,8 @@ export class EdgeTable {
       }
       let inFlight = 0;
       for (const n of row.inFlight.values()) inFlight += n;
+      // Only tried: the request went on to another version, and is counted there.
+      if (row.requests === 0 && inFlight === 0) continue;
       out.push({
         ...row.key,
         requests: row.requests,

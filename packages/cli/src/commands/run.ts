@@ -62,6 +62,8 @@ async function run(
   });
   const made = await ask<InstanceStatus>(mesh, 'POST', '/run', request, DEADLINE_MS);
   print(`[weft] ${made.name} joined mesh ${mesh} at ${made.address}`);
+  // Its end is the end of what it made: if this command is killed, the mesh sees the connection break.
+  ask(mesh, 'GET', `/hold?name=${encodeURIComponent(made.name)}`, undefined, 0).catch(() => {});
   let shown = 0;
   let end: InstanceStatus | undefined;
   for (;;) {

@@ -613,8 +613,12 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     this.flags = this.flags === '' ? flag : `${this.flags},${flag}`;
   }
 
+  /** Counts the request as running towards its destination; a retry elsewhere takes it along. */
   protected enter(): void {
-    if (this.edge) return;
+    if (this.edge) {
+      if (this.edge.destination === this.destination) return;
+      this.core.observer.inFlight(this.edge, -1);
+    }
     this.edge = { reporter: this.reporter, source: this.source, destination: this.destination, service: this.service };
     this.core.observer.inFlight(this.edge, 1);
   }

@@ -10,7 +10,7 @@ import { create } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { buildSnapshot } from '@weft/engine';
 import { assembleIdentity, createAuthority, createKeyAndCsr } from '@weft/identity';
-import { EndpointsSchema, outboundClusterName, type Part, PartSchema, Protocol } from '@weft/plan';
+import { EndpointsSchema, LbPolicy, outboundClusterName, type Part, PartSchema, Protocol } from '@weft/plan';
 import { DataPlane } from '../data-plane.ts';
 import type { Observer, RequestRecord } from '../observe/types.ts';
 
@@ -23,11 +23,15 @@ const PORT = 8080;
 const dir = mkdtempSync(join(tmpdir(), 'weft-mirror-'));
 const records: RequestRecord[] = [];
 const counts = new Map<string, number>();
+const running: string[] = [];
 const observer: Observer = {
   request: (r) => void records.push({ ...r }),
   tcpOpen: () => {},
   tcpClose: () => {},
-  inFlight: () => {},
+  inFlight: (key, delta) => {
+    const name = key.destination?.workload ?? '';
+    running.push(`${name} ${delta > 0 ? '+' : ''}${delta}`);
+  },
   count: (n) => void counts.set(n, (counts.get(n) ?? 0) + 1),
 };
 const counted = (name: string): number => counts.get(name) ?? 0;
@@ -85,7 +89,7 @@ before(async () => {
   await listening(deaf, DEAF);
   closing.push(main, copy, deaf);
 
-  const names = { main: MAIN, copy: COPY, deaf: DEAF, nobody: NOBODY };
+  const names = { main: MAIN, copy: COPY, deaf: DEAF, nobody: NOBODY, two: NOBODY };
   const route = (prefix: string, mirrors: object[]) => ({
     ref: prefix,
     match: [{ uri: { kind: { case: 'prefix', value: prefix } } }],
@@ -108,7 +112,12 @@ before(async () => {
     ...Object.keys(names).map((name) =>
       part({
         case: 'cluster',
-        value: { name: clusterOf(name), host: `${name}.shop.svc.cluster.local`, port: PORT },
+        value: {
+          name: clusterOf(name),
+          host: `${name}.shop.svc.cluster.local`,
+          port: PORT,
+          lb: name === 'two' ? LbPolicy.ROUND_ROBIN : 0,
+        },
       }),
     ),
     part({
@@ -133,6 +142,7 @@ before(async () => {
               route('/half', [{ ref: 'm', cluster: clusterOf('copy'), percent: 50 }]),
               route('/never', [{ ref: 'm', cluster: clusterOf('copy'), percent: 0 }]),
               route('/deaf', [{ ref: 'm', cluster: clusterOf('deaf'), percent: 100 }]),
+              { ...route('/two', []), clusters: [{ ref: 'two', cluster: clusterOf('two'), weight: 1 }] },
               route('/nobody', [{ ref: 'm', cluster: clusterOf('nobody'), percent: 100 }]),
             ],
           },
@@ -144,7 +154,12 @@ before(async () => {
     create(EndpointsSchema, {
       host: `${name}.shop.svc.cluster.local`,
       port: PORT,
-      endpoints: [{ instance: `${name}-0`, address, port: PORT, workload: name, namespace: 'shop' }],
+      endpoints: [
+        { instance: `${name}-0`, address, port: PORT, workload: name, namespace: 'shop' },
+        ...(name === 'two'
+          ? [{ instance: 'main-0', address: MAIN, port: PORT, workload: 'main', namespace: 'shop' }]
+          : []),
+      ],
     }),
   );
   const ca = await createAuthority({ dir: join(dir, 'ca'), trustDomain: 'cluster.local' });
@@ -266,4 +281,12 @@ test('a client that leaves in the middle of its body ends the copy too', async (
   s.destroy();
   await until('nothing in flight', () => proxy.core.exchanges.size === 0);
   assert.equal(copies[0].whole, false);
+});
+
+test('a retry at another workload takes its place in flight along', async () => {
+  running.length = 0;
+  for (let i = 0; i < 2; i++) assert.equal((await ask('/two')).status, 200);
+  const first = running.indexOf('two +1');
+  assert.ok(first >= 0, running.join());
+  assert.deepEqual(running.slice(first, first + 4), ['two +1', 'two -1', 'main +1', 'main -1']);
 });

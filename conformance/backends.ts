@@ -172,10 +172,12 @@ async function node(ctx: SuiteContext): Promise<Backend> {
     req.on('end', () => res.end('ok\n'));
   });
   server.keepAliveTimeout = 60_000;
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    // The end inside a body is a request that was given up, and is logged already.
-    const unreadable = error.code?.startsWith('HPE_') && error.code !== 'HPE_INVALID_EOF_STATE';
-    if (unreadable) lines.push(`unreadable: ${error.code}`);
+  server.on('clientError', (error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket) => {
+    // The end inside a body is a request that was given up, and is logged already. What else cannot be read (a method
+    // that Node does not know, say) is shown as it came.
+    if (error.code?.startsWith('HPE_') && error.code !== 'HPE_INVALID_EOF_STATE') {
+      lines.push(error.rawPacket?.toString('latin1').split('\r\n')[0] ?? error.code);
+    }
     socket.destroy();
   });
   await new Promise<void>((resolve) => server.listen({ host: '127.0.0.1', port: 0, backlog: 1024 }, resolve));

@@ -112,8 +112,15 @@ const TRANSFER_ENCODINGS = [
   '__proto__: x\r\nTransfer-Encoding: chunked',
 ];
 
-function transferEncodings(): Mutation[] {
-  const all = TRANSFER_ENCODINGS.flatMap((te) => threeBodies(`TE ${JSON.stringify(te)}`, te));
+/** One framing field, possibly wrong, as a line of a head. */
+export interface FramingLine {
+  readonly name: string;
+  readonly line: string;
+}
+
+/** Transfer-Encoding as it may be misread, for requests and responses. */
+export function transferEncodingLines(): FramingLine[] {
+  const all = TRANSFER_ENCODINGS.map((line) => ({ name: `TE ${JSON.stringify(line)}`, line }));
   for (const byte of ODD) {
     const c = String.fromCharCode(byte);
     const places: [string, string][] = [
@@ -124,7 +131,7 @@ function transferEncodings(): Mutation[] {
       ['inside the value', `Transfer-Encoding: chun${c}ked`],
       ['behind the value', `Transfer-Encoding: chunked${c}`],
     ];
-    for (const [place, te] of places) all.push(...threeBodies(`TE ${named(byte)} ${place}`, te).slice(0, 2));
+    for (const [place, line] of places) all.push({ name: `TE ${named(byte)} ${place}`, line });
   }
   return all;
 }
@@ -189,18 +196,23 @@ const LENGTHS = [
   ' Expect: 100-continue\r\nContent-Length: {N}',
 ];
 
-function lengths(): Mutation[] {
-  const fields = LENGTHS.map((line) => ({ name: `CL ${JSON.stringify(line)}`, line }));
+/** Content-Length likewise; `{N}` stands for the true length. */
+export function lengthLines(): FramingLine[] {
+  const all = LENGTHS.map((line) => ({ name: `CL ${JSON.stringify(line)}`, line }));
   for (const byte of ODD) {
     const c = String.fromCharCode(byte);
-    fields.push(
+    all.push(
       { name: `CL ${named(byte)} before the name`, line: `${c}Content-Length: {N}` },
       { name: `CL ${named(byte)} before the colon`, line: `Content-Length${c}: {N}` },
       { name: `CL ${named(byte)} before the value`, line: `Content-Length: ${c}{N}` },
       { name: `CL ${named(byte)} behind the value`, line: `Content-Length: {N}${c}` },
     );
   }
-  return fields.flatMap(({ name, line }) => {
+  return all;
+}
+
+function lengths(): Mutation[] {
+  return lengthLines().flatMap(({ name, line }) => {
     const lineFor = (p: Paths): string => line.replaceAll('{N}', `${hidden(p).length}`);
     return [
       { name: `POST ${name}`, build: (p: Paths) => post(p, lineFor(p), hidden(p)) },
@@ -292,7 +304,13 @@ const CHUNKED = [
   '0\r\n\r\n0\r\n\r\n{D}',
 ];
 
-function chunkings(): Mutation[] {
+/** A chunked body with `data` in it. */
+export interface ChunkedBody {
+  readonly name: string;
+  body(data: string): string;
+}
+
+export function chunkedBodies(): ChunkedBody[] {
   const bodies = CHUNKED.map((text) => ({ name: `chunked ${JSON.stringify(text)}`, text }));
   for (const byte of ODD) {
     const c = String.fromCharCode(byte);
@@ -307,11 +325,14 @@ function chunkings(): Mutation[] {
   }
   return bodies.map(({ name, text }) => ({
     name,
-    build: (p) => {
-      const data = hidden(p);
-      const body = text.replaceAll('{N}', data.length.toString(16)).replaceAll('{D}', data);
-      return post(p, 'Transfer-Encoding: chunked', body);
-    },
+    body: (data) => text.replaceAll('{N}', data.length.toString(16)).replaceAll('{D}', data),
+  }));
+}
+
+function chunkings(): Mutation[] {
+  return chunkedBodies().map(({ name, body }) => ({
+    name,
+    build: (p) => post(p, 'Transfer-Encoding: chunked', body(hidden(p))),
   }));
 }
 
@@ -453,5 +474,6 @@ function heads(): Mutation[] {
 }
 
 export function h1Mutations(): Mutation[] {
-  return [...transferEncodings(), ...lengths(), ...chunkings(), ...heads()];
+  const encodings = transferEncodingLines().flatMap(({ name, line }) => threeBodies(name, line));
+  return [...encodings, ...lengths(), ...chunkings(), ...heads()];
 }

@@ -1,16 +1,18 @@
 /**
  * What the proxy authorizes is what the application gets: a table of request targets, each over HTTP/1.1 and HTTP/2, each
- * under an ALLOW rule, a DENY rule and no rule for paths.
+ * under an ALLOW rule, a DENY rule and no rule for paths, through both proxies and to the second one alone.
  */
 import { createServer } from 'node:net';
 import { AuthorizationAction } from '@weft/plan';
-import { type Pair, type PolicyInit, startPair } from '../pair.ts';
+import { type PolicyInit, startPair } from '../pair.ts';
 import { type PathCase, pathCases } from '../path-cases.ts';
 import { flag, frame, frameType, headerBlock, sendH2, sendRaw, statuses } from '../raw.ts';
 import { type Suite, type SuiteContext, Tally } from '../suite.ts';
 
 const PORT = 8080;
 const AT_ONCE = 24;
+/** A and the link and B, or B alone. */
+const entrances = ['front', 'back'] as const;
 const protocols = ['h1', 'h2'] as const;
 const rules = ['allow', 'deny', 'none'] as const;
 type Rule = (typeof rules)[number];
@@ -70,8 +72,8 @@ async function application(ctx: SuiteContext): Promise<{ port: number; seen: Map
 }
 
 /** Sends one target and gives the status; 0 where the proxy reset it. */
-async function ask(pair: Pair, protocol: 'h1' | 'h2', one: PathCase, id: string): Promise<number> {
-  const at = { host: pair.front.address, port: PORT, quietMs: 5000, giveUpMs: 10_000 };
+async function ask(host: string, protocol: 'h1' | 'h2', one: PathCase, id: string): Promise<number> {
+  const at = { host, port: PORT, quietMs: 5000, giveUpMs: 10_000 };
   const method = one.method ?? 'GET';
   if (protocol === 'h1') {
     const text = `${method} ${one.target} HTTP/1.1\r\nhost: app\r\nuser-agent: ${id}\r\nconnection: close\r\n\r\n`;
@@ -89,28 +91,35 @@ async function ask(pair: Pair, protocol: 'h1' | 'h2', one: PathCase, id: string)
   return (await sendH2([request], [1], at)).status.get(1) ?? 0;
 }
 
-function expected(one: PathCase, rule: Rule): { status: number; forwarded: string | undefined } {
+function expected(
+  one: PathCase,
+  rule: Rule,
+  entrance: 'front' | 'back',
+): { status: number; forwarded: string | undefined } {
   const path = rule === 'none' && one.kept !== undefined ? one.kept : one.want;
-  if (path === undefined) return { status: 400, forwarded: undefined };
+  const byB = one.refusedByB && rule !== 'none' && entrance === 'back';
+  if (path === undefined || byB) return { status: 400, forwarded: undefined };
   return allowed(rule, path.split('?')[0]) ? { status: 200, forwarded: path } : { status: 403, forwarded: undefined };
 }
 
 async function run(ctx: SuiteContext): Promise<Tally> {
   const tally = new Tally();
   const { port, seen } = await application(ctx);
-  const pair = await startPair({ ports: [{ port: PORT, appHost: '127.0.0.1', appPort: port }] });
+  const pair = await startPair({ ports: [{ port: PORT, appHost: '127.0.0.1', appPort: port }], mtls: 'permissive' });
   ctx.cleanup(() => pair.stop());
   const cases = pathCases(ctx.short);
+  const ways = entrances.flatMap((entrance) => protocols.map((protocol) => [entrance, protocol] as const));
   for (const rule of rules) {
     await pair.authorize(policies(rule));
-    for (const protocol of protocols) {
+    for (const [entrance, protocol] of ways) {
+      const host = pair[entrance].address;
       const mine = cases.filter((c) => (c.only ?? protocol) === protocol);
       const status: number[] = [];
       let next = 0;
       const work = async (): Promise<void> => {
         while (next < mine.length) {
           const i = next++;
-          status[i] = await ask(pair, protocol, mine[i], `${rule}-${protocol}-${i}`);
+          status[i] = await ask(host, protocol, mine[i], `${rule}-${entrance}-${protocol}-${i}`);
         }
       };
       await Promise.all(Array.from({ length: AT_ONCE }, work));
@@ -119,10 +128,10 @@ async function run(ctx: SuiteContext): Promise<Tally> {
         if (r.attempts > 0) authorized.set(r.userAgent, [...(authorized.get(r.userAgent) ?? []), r.path]);
       }
       for (const [i, one] of mine.entries()) {
-        const id = `${rule}-${protocol}-${i}`;
+        const id = `${rule}-${entrance}-${protocol}-${i}`;
         const got = seen.get(id) ?? [];
-        const want = expected(one, rule);
-        await tally.check(`${rule} ${protocol} ${JSON.stringify(one.target)}`, () => {
+        const want = expected(one, rule, entrance);
+        await tally.check(`${rule} ${entrance} ${protocol} ${JSON.stringify(one.target)}`, () => {
           for (const path of got) {
             if (rule !== 'none' && path !== '*' && !allowed(rule, lenient(path)))
               throw new Error(`the application was shown ${path}`);

@@ -367,6 +367,18 @@ test('denied by policy: 403, and the record names it', async () => {
   assert.equal(paySeen.records.at(-1)!.authzPolicy, 'shop/no-admin');
 });
 
+test('CONNECT in plaintext is judged as opaque bytes: no way around rules for paths', async () => {
+  const socket = net.connect(ports.http, PAY);
+  const got = new Promise<string>((resolve) => {
+    let text = '';
+    socket.on('data', (d) => (text += d.toString('latin1')));
+    socket.on('close', () => resolve(text));
+  });
+  socket.write('CONNECT pay:8080 HTTP/1.1\r\nHost: pay:8080\r\n\r\nGET /admin/x HTTP/1.1\r\nHost: pay\r\n\r\n');
+  assert.match(await got, /^HTTP\/1\.1 403 .*RBAC: access denied$/s);
+  assert.equal(paySeen.records.at(-1)!.attempts, 0);
+});
+
 test('timeout: 504 with UT after the route time, fault: FI without reaching the destination', async () => {
   const t0 = performance.now();
   const a = await request('/slow');

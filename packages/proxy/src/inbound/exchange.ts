@@ -99,7 +99,8 @@ export class InboundExchange extends Exchange {
       destPort: this.#port,
       localIp: core.options.address,
       sni: this.#via.sni,
-      head,
+      // What passes through a tunnel is opaque: where HTTP rules restrict the port, a CONNECT would lead around them.
+      head: this.facts.method === 'CONNECT' && this.facts.protocol === '' ? undefined : head,
     });
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;

@@ -29,6 +29,9 @@ export interface ProxyLimits extends WireLimits {
   /** A link with streams is asked whether it lives this often, and is given up without an answer after that long. */
   linkPingEveryMs: number;
   linkPingTimeoutMs: number;
+  /** How often a client's HTTP/2 connection is asked whether it is still there; 0: never. */
+  clientPingEveryMs: number;
+  clientPingTimeoutMs: number;
   /** What this process may use; 0: what its cgroups allow. */
   memoryBytes: number;
   /** Of the memory or of V8's heap: new requests are refused; connections too, and what holds most is reset. */
@@ -54,6 +57,8 @@ export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   linkResetPerSecond: 5000,
   linkPingEveryMs: 10_000,
   linkPingTimeoutMs: 20_000,
+  clientPingEveryMs: 0,
+  clientPingTimeoutMs: 10_000,
   memoryBytes: 0,
   overloadPercent: 90,
   overloadCriticalPercent: 95,
@@ -64,6 +69,7 @@ export const edgeProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   ...defaultProxyLimits,
   maxConnections: 50_000,
   requestTimeoutMs: 300_000,
+  clientPingEveryMs: 30_000,
   flushTimeoutMs: 30_000,
   headerFieldBytes: 8 * 1024,
   maxConcurrentStreams: 100,

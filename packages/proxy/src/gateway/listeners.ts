@@ -14,6 +14,9 @@ import type { Ticking } from '../net/timers.ts';
 import { GatewayExchange, type GatewayVia } from './exchange.ts';
 import { TlsEnd } from './tls.ts';
 
+/** A connection on which nothing passed for so long is asked by TCP whether it still has another end. */
+const KEEP_ALIVE_MS = 60_000;
+
 /** One port that is open, or is to be. */
 class GatewayPort {
   readonly port: number;
@@ -30,7 +33,11 @@ class GatewayPort {
   constructor(core: Core, port: number) {
     this.#core = core;
     this.port = port;
-    this.server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
+    this.server = createServer(
+      // Visitors that vanished without a word are found out; those with HTTP/2 are asked by PING.
+      { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
+      (socket) => this.#accept(socket),
+    );
   }
 
   listen(host: string): Promise<void> {

@@ -2,6 +2,7 @@
 import { type Connection, Http1Server, Http2Connection, type OnStream } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { CodecSink, type HoldSink, type Pipe } from '../net/pipe.ts';
+import { KeepAlive } from './keepalive.ts';
 
 /** Connections that a proxy serves, for drains and counts. */
 export class Served {
@@ -47,7 +48,14 @@ export function serveHttp(
       ? new Http1Server({ ...common, scheme, acceptHttp10 })
       : new Http2Connection({ ...common, role: 'server', enableConnectProtocol: true });
   served.add(connection);
-  const sink = new CodecSink(connection, core.ticker, () => served.delete(connection));
+  const asked =
+    connection instanceof Http2Connection && core.limits.clientPingEveryMs > 0
+      ? new KeepAlive(connection, pipe, core)
+      : undefined;
+  const sink = new CodecSink(connection, pipe, core.ticker, () => {
+    served.delete(connection);
+    asked?.stop();
+  });
   if (hold) hold.release(pipe, sink);
   else pipe.sink = sink;
   pipe.settle?.();

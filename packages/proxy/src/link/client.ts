@@ -178,7 +178,7 @@ class Link implements Lane, TimerOwner {
         this.#lost('connect');
       },
     });
-    pipe.sink = new CodecSink(this.connection, this.#deps.ticker, () => this.#lost('connect'));
+    pipe.sink = new CodecSink(this.connection, pipe, this.#deps.ticker, () => this.#lost('connect'));
     pipe.settle();
   };
 

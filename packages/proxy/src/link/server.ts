@@ -194,7 +194,7 @@ export class LinkServer {
     };
     this.#open.add(served);
     deps.ticker.add(served);
-    pipe.sink = new CodecSink(connection, deps.ticker, gone);
+    pipe.sink = new CodecSink(connection, pipe, deps.ticker, gone);
     pipe.settle();
     if (this.#draining) connection.drain();
   };

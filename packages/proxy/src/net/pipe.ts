@@ -28,11 +28,13 @@ export interface Pipe extends Output {
 /** Feeds a codec from a pipe and keeps its clock. */
 export class CodecSink implements PipeSink, Ticking {
   #connection: Connection;
+  #pipe: Pipe;
   #ticker: Ticker;
   #onGone: (() => void) | undefined;
 
-  constructor(connection: Connection, ticker: Ticker, onGone?: () => void) {
+  constructor(connection: Connection, pipe: Pipe, ticker: Ticker, onGone?: () => void) {
     this.#connection = connection;
+    this.#pipe = pipe;
     this.#ticker = ticker;
     this.#onGone = onGone;
     ticker.add(this);
@@ -52,7 +54,9 @@ export class CodecSink implements PipeSink, Ticking {
     this.#onGone?.();
   }
   tick(nowMs: number): void {
-    this.#connection.tick(nowMs);
+    // Who destroys a pipe itself, as codecs do with a bad peer's, is not told that it is gone.
+    if (this.#pipe.sink !== this) this.gone('closed here');
+    else this.#connection.tick(nowMs);
   }
 }
 

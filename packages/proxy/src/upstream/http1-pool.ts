@@ -46,7 +46,7 @@ class Http1Lane implements Lane {
       onIdle: () => pool.idle(this),
       onClosed: () => pool.closed(this),
     });
-    pipe.sink = new CodecSink(this.client, deps.ticker, () => pool.closed(this));
+    pipe.sink = new CodecSink(this.client, pipe, deps.ticker, () => pool.closed(this));
     pipe.settle?.();
   }
   get reused(): boolean {

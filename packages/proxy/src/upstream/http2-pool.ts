@@ -157,7 +157,7 @@ export class Http2Pool implements LanePool, Ticking {
       },
       onClosed: lost,
     });
-    pipe.sink = new CodecSink(lane.connection, this.#deps.ticker, () => lost('connection closed'));
+    pipe.sink = new CodecSink(lane.connection, pipe, this.#deps.ticker, () => lost('connection closed'));
     pipe.settle?.();
   }
 }

@@ -1,6 +1,6 @@
 /** Real servers for the proxy to forward to, each set to its most lenient, that tell every request line they saw. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import { join } from 'node:path';
@@ -37,17 +37,14 @@ async function listening(name: string, port: number, child: ChildProcess, said: 
   }
 }
 
-interface Spawned {
-  /** What it wrote to its standard output. */
-  output(): string;
-}
-
-async function spawnServer(ctx: SuiteContext, name: string, port: number, argv: string[]): Promise<Spawned> {
-  const child = spawn(argv[0], argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
-  const out: string[] = [];
+/** Its standard output goes to a file: to a pipe that is full HAProxy writes no log. Gives the file. */
+async function spawnServer(ctx: SuiteContext, name: string, port: number, argv: string[]): Promise<string> {
+  const file = join(ctx.dir, `${name}.out`);
+  const out = openSync(file, 'w');
+  const child = spawn(argv[0], argv.slice(1), { stdio: ['ignore', out, 'pipe'] });
+  closeSync(out);
   const errors: string[] = [];
-  child.stdout.on('data', (d) => out.push(d.toString('latin1')));
-  child.stderr.on('data', (d) => errors.push(d.toString('latin1')));
+  child.stderr?.on('data', (d) => errors.push(d.toString('latin1')));
   child.on('error', (error) => errors.push(error.message));
   ctx.cleanup(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
@@ -58,7 +55,7 @@ async function spawnServer(ctx: SuiteContext, name: string, port: number, argv: 
     clearTimeout(force);
   });
   await listening(name, port, child, () => errors.join('').trim());
-  return { output: () => out.join('') };
+  return file;
 }
 
 const read = (file: string): string[] => {
@@ -151,14 +148,16 @@ frontend lines
   http-request wait-for-body time 5s
   http-request return status 200 content-type text/plain string "ok"\n`,
   );
-  const server = await spawnServer(ctx, 'haproxy', port, ['haproxy', '-f', file]);
+  const log = await spawnServer(ctx, 'haproxy', port, ['haproxy', '-f', file]);
   return {
     name: 'haproxy',
     port,
-    // It writes a quote as #22.
+    // A line is in quotes; it writes a quote as #22.
     lines: () =>
-      [...server.output().matchAll(/^"(.*)"$/gm)].map((m) =>
-        m[1].replace(/#([0-9A-F]{2})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16))),
+      read(log).map((line) =>
+        line
+          .slice(1, -1)
+          .replace(/#([0-9A-F]{2})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16))),
       ),
   };
 }

@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import path from 'node:path';
 import { cells, type RowResult, verdict } from './results.ts';
+import { rows } from './rows/all.ts';
 import type { Peer } from './stage.ts';
 
 export interface Report {
@@ -21,7 +22,8 @@ export interface Report {
 /** Writes the report and gives its path. */
 export function writeReport(report: Report): string {
   const file = path.join(import.meta.dirname, 'RESULTS.md');
-  writeFileSync(file, [head(report), ...report.results.map((r) => section(r, report.peers))].join('\n'));
+  const ordered = [...report.results].sort((a, b) => rows.indexOf(a.row) - rows.indexOf(b.row));
+  writeFileSync(file, [head(report), ...ordered.map((r) => section(r, report.peers))].join('\n'));
   return file;
 }
 

@@ -64,6 +64,6 @@ const below = (folders) =>
     .flatMap(testsBelow);
 if (only.length > 0) test('tests', only, 1);
 else {
-  test('tests of packages', below(['packages', 'testing', 'fuzz']), 2);
+  test('tests of packages', below(['packages', 'testing', 'fuzz', 'bench']), 2);
   test('tests of whole meshes', below(['test']), 1);
 }

@@ -5,6 +5,7 @@ import { grpc } from './grpc.ts';
 import { memoryRows } from './memory.ts';
 import { rateRows } from './rate.ts';
 import type { Row } from './row.ts';
+import { scrapeRow } from './scrape.ts';
 import { websocket } from './websocket.ts';
 
 /** In the order of the report. */
@@ -16,4 +17,5 @@ export const rows: readonly Row[] = [
   connections,
   websocket,
   ...memoryRows,
+  scrapeRow,
 ];

@@ -1,6 +1,7 @@
 /**
  * Applications for the peers suite on Node's own servers: HTTP/1.1 and HTTP/2 without TLS. argv: the address to listen on.
- * Prints {"node-http": port, "node-http2": port}. The paths are those of server.py.
+ * Prints {"node-http": port, "node-http2": port}. In a mesh, where PORT says where to listen, it is the one of HTTP/1.1.
+ * The paths are those of server.py.
  */
 import http from 'node:http';
 import http2 from 'node:http2';
@@ -79,6 +80,10 @@ two.on('stream', (stream, headers) => {
   }
 });
 
-const host = process.argv[2];
-const listen = (server) => new Promise((resolve) => server.listen(0, host, () => resolve(server.address().port)));
-process.stdout.write(`${JSON.stringify({ 'node-http': await listen(one), 'node-http2': await listen(two) })}\n`);
+if (process.env.PORT) {
+  one.listen(Number(process.env.PORT), process.env.HOST);
+} else {
+  const host = process.argv[2];
+  const listen = (server) => new Promise((resolve) => server.listen(0, host, () => resolve(server.address().port)));
+  process.stdout.write(`${JSON.stringify({ 'node-http': await listen(one), 'node-http2': await listen(two) })}\n`);
+}

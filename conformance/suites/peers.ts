@@ -1,6 +1,8 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { startGatewayMesh } from '../../test/gateway-mesh.ts';
+import { peers as peerManifests } from '../../test/harness.ts';
 import { debian, npmPackages, pythonPackages } from '../install.ts';
 import { type PairPort, startPair } from '../pair.ts';
 import { type Suite, type SuiteContext, Tally } from '../suite.ts';
@@ -115,7 +117,11 @@ const bigFile = (place: Place): string => join(place.dir, 'big');
 const smallFile = (place: Place): string => join(place.dir, 'small');
 
 function curl(name: string, version: string, more: Readonly<Record<string, (place: Place) => Promise<void>>>): Client {
-  const ask = (args: readonly string[]) => command('curl', ['-sSk', version, '--max-time', '25', ...args]);
+  const ask = (args: readonly string[]) => {
+    // With TLS it is ALPN that chooses.
+    const chosen = version !== '--http1.1' && args.some((a) => a.startsWith('https:')) ? '--http2' : version;
+    return command('curl', ['-sSk', chosen, '--max-time', '25', ...args]);
+  };
   const upload = (place: Place) => ['--data-binary', `@${bigFile(place)}`, `${place.base}/echo`];
   return tool(name, {
     async hello(place) {
@@ -259,7 +265,7 @@ const FRONT: Readonly<Record<Server, Pick<PairPort, 'port' | 'protocol'>>> = {
 
 export const suite: Suite = {
   name: 'peers',
-  about: 'HTTP clients and servers that people use, of both versions, through two sidecars',
+  about: 'HTTP clients and servers that people use, of both versions, through two sidecars and through a gateway',
   inShortForm: true,
   async install() {
     debian({ curl: 'curl', nghttp: 'nghttp2-client', h2load: 'nghttp2-client', nghttpd: 'nghttp2-server' });
@@ -283,22 +289,39 @@ export const suite: Suite = {
     ctx.cleanup(() => pair.stop());
     writeFileSync(join(ctx.dir, 'big'), big);
     writeFileSync(join(ctx.dir, 'small'), Buffer.alloc(5000));
-    // In short, each client meets one server; in full, all of them.
-    const brief: readonly Server[] = ['node-http', 'python-h2'];
-    for (const server of servers) {
-      const place = { base: `http://${pair.front.address}:${FRONT[server].port}`, dir: ctx.dir };
+    const edge = await startGatewayMesh('explicit', {
+      prepare(mesh) {
+        copyFileSync(join(folder, 'servers.mjs'), join(mesh.folder, 'apps/servers.mjs'));
+        mesh.write('services.yaml', peerManifests({ front: { v1: 1 } }).replace('apps/peer.mjs', 'apps/servers.mjs'));
+      },
+    });
+    ctx.cleanup(() => edge.close());
+    const places: (Place & { name: string; cases?: readonly string[]; brief: boolean })[] = servers.map((server) => ({
+      name: server,
+      base: `http://${pair.front.address}:${FRONT[server].port}`,
+      dir: ctx.dir,
+      cases: server === 'nghttpd' ? NGHTTPD_CASES : undefined,
+      brief: server === 'node-http' || server === 'python-h2',
+    }));
+    places.push(
+      { name: 'edge, TLS', base: `https://${edge.address}:${edge.https}`, dir: ctx.dir, brief: true },
+      { name: 'edge', base: `http://${edge.address}:${edge.http}`, dir: ctx.dir, brief: true },
+    );
+    // In short, each client goes to one place; in full, to all of them.
+    const brief = places.filter((place) => place.brief);
+    for (const place of places) {
       for (const [i, client] of clients.entries()) {
-        if (ctx.short && brief[i % brief.length] !== server) continue;
-        const cases = server === 'nghttpd' ? client.cases.filter((c) => NGHTTPD_CASES.includes(c)) : client.cases;
+        if (ctx.short && brief[i % brief.length] !== place) continue;
+        const cases = client.cases.filter((name) => place.cases?.includes(name) ?? true);
         const started = performance.now();
         await client.run(place, cases, (name, error) => {
           if (error === undefined) tally.passed++;
           else {
             tally.failed++;
-            tally.failures.push(`${client.name} → ${server}: ${name}: ${error}`);
+            tally.failures.push(`${client.name} → ${place.name}: ${name}: ${error}`);
           }
         });
-        ctx.log(`${client.name} → ${server}: ${cases.length} cases, ${Math.round(performance.now() - started)} ms`);
+        ctx.log(`${client.name} → ${place.name}: ${cases.length} cases, ${Math.round(performance.now() - started)} ms`);
       }
     }
     return tally;

@@ -287,6 +287,7 @@ test("another identity's plan and reports are refused, and nothing but Sign answ
     grpcStatus: -1,
     mtls: true,
   };
+  const plain = { ...edge, reporter: Reporter.DESTINATION, mtls: false, sourceNamespace: 'shop' };
   const report = create(TelemetryReportSchema, {
     instance: 'payment-v1-1',
     sequence: 1n,
@@ -294,6 +295,11 @@ test("another identity's plan and reports are refused, and nothing but Sign answ
     edges: [
       { ...edge, reporter: Reporter.SOURCE, requests: 5n, buckets: [3, 5] },
       { ...edge, reporter: Reporter.DESTINATION, requests: 9n },
+      // In plaintext the destination's word counts where the caller's own proxy says nothing of it.
+      { ...edge, reporter: Reporter.SOURCE, mtls: false, destinationService: 'a', requests: 3n },
+      { ...plain, sourceWorkload: 'payment-v1', destinationService: 'a', destinationVersion: '', requests: 3n },
+      { ...plain, sourceWorkload: 'cart', destinationService: 'b', requests: 4n },
+      { ...plain, sourceWorkload: 'unknown', sourceNamespace: 'unknown', destinationService: 'b', requests: 2n },
     ],
   });
   await telemetry.push(report);
@@ -305,7 +311,12 @@ test("another identity's plan and reports are refused, and nothing but Sign answ
   );
   assert.deepEqual(
     body.edges.map((e) => [e.source, e.destination, e.requests]),
-    [['payment-v1', 'cart.shop.svc.cluster.local', 5]],
+    [
+      ['cart', 'b', 4],
+      ['payment-v1', 'a', 3],
+      ['payment-v1', 'cart.shop.svc.cluster.local', 5],
+      ['unknown', 'b', 2],
+    ],
   );
 });
 

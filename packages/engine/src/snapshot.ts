@@ -13,6 +13,7 @@ import {
   type Self,
   type Service,
   ServicePortSchema,
+  WORKLOADS_HOST,
 } from '@weft/plan';
 import { type CompiledAuthorization, compileAuthorization } from './authorize.ts';
 import { canonicalAuthority } from './canonical.ts';
@@ -108,6 +109,7 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
     clusters: draft.clusters,
     virtual: virtualIndex(views),
     direct: directIndex(draft, views, endpointSets),
+    workloads: workloadIndex(draft, endpointSets.get(WORKLOADS_HOST)?.get(0)),
     reuse: draft.reuse,
   };
 }
@@ -276,6 +278,15 @@ function directIndex(
       }
     }
   }
+  return index;
+}
+
+function workloadIndex(draft: Draft, set: Endpoints | undefined): ReadonlyMap<string, Endpoint> {
+  if (!set) return new Map();
+  const index =
+    (draft.previous?.reuse.get(set) as ReadonlyMap<string, Endpoint> | undefined) ??
+    new Map(set.endpoints.map((e) => [e.address, e]));
+  draft.reuse.set(set, index);
   return index;
 }
 

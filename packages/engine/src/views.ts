@@ -132,6 +132,8 @@ export interface Snapshot {
   readonly virtual: ReadonlyMap<string, ReadonlyMap<number, ServicePortView>>;
   /** Endpoint address, then port. */
   readonly direct: ReadonlyMap<string, ReadonlyMap<number, ServicePortView>>;
+  /** Workloads with a proxy by address: says who called where no certificate does, for records alone. */
+  readonly workloads: ReadonlyMap<string, Endpoint>;
   /** Compiled forms by the part that made them, for the next snapshot. */
   readonly reuse: ReadonlyMap<object, unknown>;
 }

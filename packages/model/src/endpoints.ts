@@ -1,6 +1,6 @@
 /** Endpoints of every service port: not part of an epoch, and the same for every client. */
 import { create } from '@bufbuild/protobuf';
-import { EndpointSchema, type Endpoints, EndpointsSchema, endpointsName } from '@weft/plan';
+import { EndpointSchema, type Endpoints, EndpointsSchema, endpointsName, WORKLOADS_HOST } from '@weft/plan';
 import { localityOf } from './balancing.ts';
 import { serviceHost, serviceSelects, spiffeId } from './hosts.ts';
 import { mtlsFor, targetPortOn } from './inbound.ts';
@@ -11,7 +11,8 @@ export const MESH_PORT = 15008;
 
 /**
  * Every TCP port of every service has an entry, with the ready instances behind it (`publishNotReadyAddresses` adds the
- * others); an empty one says that nothing is there. Keys are resource names: `endpoints/<host>:<service port>`.
+ * others); an empty one says that nothing is there. Keys are resource names: `endpoints/<host>:<service port>`. One more
+ * has every workload with a proxy, ready or not, by which a proxy knows who calls it without mTLS.
  */
 export function compileEndpoints(model: Model, runtime: MeshRuntime): Map<string, Endpoints> {
   const out = new Map<string, Endpoints>();
@@ -53,5 +54,24 @@ export function compileEndpoints(model: Model, runtime: MeshRuntime): Map<string
       out.set(key, create(EndpointsSchema, { host, port: port.port, endpoints }));
     }
   }
+  const workloads = runtime.instances
+    .filter((i) => i.injected)
+    .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+    .map((i) =>
+      create(EndpointSchema, {
+        instance: i.name,
+        address: i.address,
+        workload: i.workload,
+        namespace: i.namespace,
+        canonicalService: canonicalName(i),
+        canonicalRevision: canonicalRevision(i),
+        version: label(i.labels, 'version') ?? '',
+        app: label(i.labels, 'app') ?? '',
+      }),
+    );
+  out.set(
+    endpointsName(WORKLOADS_HOST, 0),
+    create(EndpointsSchema, { host: WORKLOADS_HOST, port: 0, endpoints: workloads }),
+  );
   return out;
 }

@@ -13,6 +13,9 @@ export function endpointsName(host: string, port: number): string {
   return `endpoints/${host}:${port}`;
 }
 
+/** The host of the one Endpoints that belongs to no service: every workload with a proxy, by its address; port 0. */
+export const WORKLOADS_HOST = 'workloads';
+
 export const PASSTHROUGH_CLUSTER = 'PassthroughCluster';
 
 /** `region/zone/subzone` patterns, with `*` for the rest; shorter patterns cover everything below. */

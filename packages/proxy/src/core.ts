@@ -65,6 +65,7 @@ export class Core {
   draining = false;
   readonly outcomes: Outcomes;
   #peers = new WeakMap<Endpoint, PeerInfo>();
+  #callers = new WeakMap<Endpoint, PeerInfo>();
   #services = new WeakMap<ServicePortView | Cluster, ServiceInfo>();
 
   constructor(options: CoreOptions) {
@@ -144,6 +145,15 @@ export class Core {
       this.#peers.set(endpoint, peer);
     }
     return peer;
+  }
+
+  /** Who calls from an address without showing a certificate: for records only, an address proves nothing. */
+  callerAt(address: string): PeerInfo | undefined {
+    const endpoint = this.snapshot?.workloads.get(address);
+    if (!endpoint) return undefined;
+    let caller = this.#callers.get(endpoint);
+    if (!caller) this.#callers.set(endpoint, (caller = { ...this.peerOf(endpoint), principal: '' }));
+    return caller;
   }
 
   serviceOf(view: ServicePortView): ServiceInfo {

@@ -16,7 +16,7 @@ import { InboundListener } from './inbound/listener.ts';
 import { defaultLimitsOf, type ProxyLimits } from './limits.ts';
 import { Links } from './link/client.ts';
 import { LinkServer } from './link/server.ts';
-import { type Connector, plainConnector } from './net/dial.ts';
+import { type Connector, loopbackConnector, plainConnector } from './net/dial.ts';
 import { onSocketError } from './net/socket-output.ts';
 import { Ticker, TimerWheel } from './net/timers.ts';
 import type { Observer } from './observe/types.ts';
@@ -71,7 +71,8 @@ export class DataPlane {
     onSocketError(report);
     const timers = new TimerWheel(report);
     const ticker = new Ticker(report);
-    const connector = options.connector ?? plainConnector;
+    const explicit = options.capture === 'explicit';
+    const connector = options.connector ?? (explicit ? loopbackConnector(options.address) : plainConnector);
     const nowMs = (): number => performance.now();
     const wallMs = (): number => Date.now();
     this.core = new Core({

@@ -16,9 +16,11 @@ import {
   type Part,
   PartSchema,
   type Protocol,
+  WORKLOADS_HOST,
 } from '@weft/plan';
 import { DataPlane } from './data-plane.ts';
 import type { ProxyLimits } from './limits.ts';
+import { loopbackConnector } from './net/dial.ts';
 import type { RequestRecord, TcpRecord } from './observe/types.ts';
 
 export const TEST_HOST = 'app.test.svc.cluster.local';
@@ -69,6 +71,8 @@ export async function testPair(
     back?: boolean;
     policies?: AuthorizationPolicy[];
     limits?: Partial<ProxyLimits>;
+    /** The called side takes plaintext alone. */
+    plaintext?: boolean;
   },
 ): Promise<TestPair> {
   const frontAddress = `${options.network}.1`;
@@ -99,6 +103,7 @@ export async function testPair(
       bind: { outbound: { host: address, port: 15001 }, mesh: { host: address, port: 15008 } },
       observer: seen.observer,
       logger: silentLogger,
+      connector: loopbackConnector(address),
       limits: options.limits ?? {},
       originalDestination: (socket) => ({ host: VIP, port: socket.localPort ?? 0 }),
     });
@@ -138,6 +143,7 @@ export async function testPair(
       endpoints: [
         {
           ...{ instance: 'back-0', address: backAddress, port, meshPort: 15008 },
+          mtlsDisabled: options.plaintext === true,
           ...{ identity: 'spiffe://cluster.local/ns/test/sa/back', workload: 'back', namespace: 'test', version: 'v1' },
         },
       ],
@@ -159,15 +165,33 @@ export async function testPair(
     const parts = [self('back', backAddress)];
     for (const { port, protocol, appHost, appPort } of options.ports) {
       const value = {
-        ...{ port, protocol, mtls: MtlsMode.STRICT, serviceHost: TEST_HOST, serviceName: 'app' },
+        ...{
+          port,
+          protocol,
+          mtls: options.plaintext ? MtlsMode.DISABLE : MtlsMode.STRICT,
+          serviceHost: TEST_HOST,
+          serviceName: 'app',
+        },
         ...{ serviceNamespace: 'test', servicePort: port, dialAddress: appHost, dialPort: appPort },
       };
       parts.push(create(PartSchema, { kind: { case: 'inbound', value } }));
     }
     const { policies } = options;
     if (policies) parts.push(create(PartSchema, { kind: { case: 'authorization', value: { policies } } }));
-    back.apply(buildSnapshot(parts, []), 1n);
+    const caller = { instance: 'front-0', address: frontAddress, workload: 'front', namespace: 'test', version: 'v1' };
+    const workloads = create(EndpointsSchema, { host: WORKLOADS_HOST, port: 0, endpoints: [caller] });
+    back.apply(buildSnapshot(parts, [workloads]), 1n);
     await back.listen();
+    const { inbound, core } = back;
+    for (const { port } of options.plaintext ? options.ports : []) {
+      // In the place of the kernel's redirect to 15006.
+      const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+        socket.on('error', () => {});
+        if (core.admit(socket)) inbound.accept(socket, port);
+      });
+      t.after(() => server.close());
+      await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, backAddress, resolve));
+    }
   }
   return { front, frontAddress, frontSeen, backAddress, back, backSeen, identity };
 }

@@ -15,6 +15,8 @@ export class Collector {
   readonly #mesh: Mesh;
   readonly #clock: Clock;
   readonly #table = new EdgeTable();
+  /** What destinations say of callers that show no certificate. */
+  readonly #plain = new EdgeTable();
   readonly #last = new Map<string, { startMs: bigint; sequence: bigint }>();
 
   constructor(mesh: Mesh, clock: Clock) {
@@ -25,6 +27,7 @@ export class Collector {
         if (mesh.instance(name)) continue;
         this.#last.delete(name);
         this.#table.forget(name);
+        this.#plain.forget(name);
       }
     });
   }
@@ -39,7 +42,11 @@ export class Collector {
   }
 
   edges(window: number | 'all'): EdgeSummary[] {
-    return this.#table.summaries(this.#clock.now(), window);
+    const now = this.#clock.now();
+    const rows = this.#table.summaries(now, window);
+    for (const seen of this.#plain.summaries(now, window))
+      if (!rows.some((row) => sameEdge(row, seen))) rows.push(seen);
+    return rows.sort(byEdge);
   }
 
   #add(report: TelemetryReport, context: HandlerContext): void {
@@ -60,17 +67,22 @@ export class Collector {
     const last = this.#last.get(instance.name);
     if (last && last.startMs === report.startMs && report.sequence <= last.sequence) return; // sent again: its answer was lost
     this.#last.set(instance.name, { startMs: report.startMs, sequence: report.sequence });
-    const deltas = report.edges.filter(counts).map((e) => ({
-      ...keyOf(e, instance),
-      code: e.responseCode,
-      grpcStatus: e.grpcStatus,
-      flags: e.responseFlags.slice(0, MAX_TEXT),
-      requests: Number(e.requests),
-      durationSumMs: e.durationSumMs,
-      buckets: e.buckets,
-    }));
-    const inFlight = report.inFlight.filter(counts).map((g) => ({ ...keyOf(g, instance), inFlight: g.inFlight }));
-    this.#table.add(instance.name, { deltas, inFlight }, this.#clock.now());
+    for (const [table, belongs] of [
+      [this.#table, counts],
+      [this.#plain, countsIfAlone],
+    ] as const) {
+      const deltas = report.edges.filter(belongs).map((e) => ({
+        ...keyOf(e, instance),
+        code: e.responseCode,
+        grpcStatus: e.grpcStatus,
+        flags: e.responseFlags.slice(0, MAX_TEXT),
+        requests: Number(e.requests),
+        durationSumMs: e.durationSumMs,
+        buckets: e.buckets,
+      }));
+      const inFlight = report.inFlight.filter(belongs).map((g) => ({ ...keyOf(g, instance), inFlight: g.inFlight }));
+      table.add(instance.name, { deltas, inFlight }, this.#clock.now());
+    }
   }
 }
 
@@ -80,6 +92,26 @@ export class Collector {
  */
 function counts(e: { reporter: Reporter; sourceWorkload: string }): boolean {
   return e.reporter === Reporter.SOURCE || e.sourceWorkload === '' || e.sourceWorkload === 'unknown';
+}
+
+/** A workload that calls in plaintext: its own proxy may have seen it, or have been passed by. */
+function countsIfAlone(e: { reporter: Reporter; sourceWorkload: string; mtls: boolean }): boolean {
+  return !counts(e) && !e.mtls;
+}
+
+function sameEdge(a: EdgeKey, b: EdgeKey): boolean {
+  return (
+    a.source === b.source &&
+    a.sourceNamespace === b.sourceNamespace &&
+    a.destination === b.destination &&
+    a.version === b.version &&
+    a.mtls === b.mtls
+  );
+}
+
+function byEdge(a: EdgeKey, b: EdgeKey): number {
+  const order = (x: string, y: string) => (x < y ? -1 : x > y ? 1 : 0);
+  return order(a.source, b.source) || order(a.destination, b.destination) || order(a.version, b.version);
 }
 
 /** A proxy speaks for its own end: its name there is ours, not the report's. */
@@ -96,8 +128,8 @@ function keyOf(
 ): EdgeKey {
   const source = e.reporter === Reporter.SOURCE;
   return {
-    source: source ? instance.workload : 'unknown',
-    sourceNamespace: source ? instance.namespace : 'unknown',
+    source: source ? instance.workload : e.sourceWorkload.slice(0, MAX_TEXT) || 'unknown',
+    sourceNamespace: source ? instance.namespace : e.sourceNamespace.slice(0, MAX_TEXT) || 'unknown',
     destination: e.destinationService.slice(0, MAX_TEXT),
     version: source ? e.destinationVersion.slice(0, MAX_TEXT) : (label(instance.labels, 'version') ?? ''),
     mtls: e.mtls,

@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { toJson } from '@bufbuild/protobuf';
-import { EndpointsSchema, type Part, PartSchema, ReferencesSchema, withoutKeys } from '@weft/plan';
+import { EndpointsSchema, type Part, PartSchema, ReferencesSchema, WORKLOADS_HOST, withoutKeys } from '@weft/plan';
 import type { AdminState } from './state.ts';
 
 /** What the admin port shows of a plan, as plain values. A gateway's keys are left out. */
@@ -81,6 +81,7 @@ export function dumpEndpoints(state: AdminState): unknown {
   }
   const services: unknown[] = [];
   for (const [resource, e] of state.endpoints) {
+    if (e.host === WORKLOADS_HOST) continue;
     const json = toJson(EndpointsSchema, e) as { endpoints?: object[] };
     services.push({
       resource,

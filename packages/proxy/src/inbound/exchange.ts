@@ -75,7 +75,9 @@ export class InboundExchange extends Exchange {
   begin(): this {
     const { head, core, snapshot } = this;
     const peer = this.#via.peer;
-    this.source = peer?.source(peer.weft ? field(head, SOURCE_HEADER) : undefined);
+    this.source = peer
+      ? peer.source(peer.weft ? field(head, SOURCE_HEADER) : undefined)
+      : core.callerAt(this.#via.remoteAddress);
     stripMeshHeaders(head);
     const problem = canonicalHead(head, snapshot.pathPolicies ? 'reject' : 'keep');
     this.facts = requestFacts(head);

@@ -199,7 +199,7 @@ export class InboundListener {
       inbound: findInbound(snapshot, port) ?? undeclared(port),
       port,
       peer,
-      source: peer?.source(undefined),
+      source: peer ? peer.source(undefined) : core.callerAt(pipe.remoteAddress),
       remoteAddress: pipe.remoteAddress,
       remotePort: pipe.remotePort,
       sni,

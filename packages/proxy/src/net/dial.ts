@@ -13,6 +13,14 @@ export type Connector = (host: string, port: number) => Socket;
 
 export const plainConnector: Connector = (host, port) => netConnect({ host, port, allowHalfOpen: true, noDelay: true });
 
+/** For workloads that share the loopback network: who is called sees the workload's own address, not 127.0.0.1. */
+export function loopbackConnector(address: string): Connector {
+  return (host, port) =>
+    host.startsWith('127.') && address.startsWith('127.')
+      ? netConnect({ host, port, localAddress: address, allowHalfOpen: true, noDelay: true })
+      : plainConnector(host, port);
+}
+
 export interface DialResult {
   connected(pipe: Pipe): void;
   failed(reason: 'connect' | 'timeout', detail: string): void;

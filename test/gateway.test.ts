@@ -208,6 +208,7 @@ async function visit(t: TestContext, capture: 'transparent' | 'explicit'): Promi
       assert.ok(line?.includes(want), `${want} in ${line}`);
     const log = mesh.logs('ingress', true);
     assert.match(log, /"authority":"plain\.test".*"route_source":"[^"]*gateway\.yaml:\d+"/);
+    assert.match(log, /"x_forwarded_for":"1\.2\.3\.4, [0-9.]+"/);
     assert.match(log, /"requested_server_name":"shop\.test"/);
     const told = ['listener', 'route', 'cluster', 'endpoint', 'secret'].map((w) =>
       mesh.weft('proxy-config', w, 'ingress', '-o', 'json'),

@@ -657,6 +657,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     r.traceparent = this.#traceparent;
     r.parentSpanId = this.#parentSpan;
     r.userAgent = f.userAgent;
+    r.forwardedFor = f.forwardedFor;
     r.sni = this.sni;
     r.startWallMs = this.#startWallMs;
     r.source = this.source;

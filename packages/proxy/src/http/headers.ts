@@ -74,6 +74,8 @@ export interface RequestFacts {
   grpc: boolean;
   requestId: string;
   userAgent: string;
+  /** x-forwarded-for; a gateway's own entry is the last one. */
+  forwardedFor: string;
   /** `grpc-timeout` as it came; '' without. */
   grpcTimeout: string;
 }
@@ -87,6 +89,7 @@ export function requestFacts(head: readonly string[]): RequestFacts {
     grpc: false,
     requestId: '',
     userAgent: '',
+    forwardedFor: '',
     grpcTimeout: '',
   };
   for (let i = 0; i + 1 < head.length; i += 2) {
@@ -109,6 +112,9 @@ export function requestFacts(head: readonly string[]): RequestFacts {
         break;
       case 'x-request-id':
         f.requestId = head[i + 1];
+        break;
+      case 'x-forwarded-for':
+        f.forwardedFor = head[i + 1];
         break;
       case 'user-agent':
         f.userAgent = head[i + 1];

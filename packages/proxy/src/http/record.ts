@@ -20,6 +20,7 @@ export const sharedRecord: RequestRecord = {
   traceparent: '',
   parentSpanId: '',
   userAgent: '',
+  forwardedFor: '',
   sni: '',
   startWallMs: 0,
   source: undefined,

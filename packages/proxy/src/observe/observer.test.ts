@@ -43,6 +43,7 @@ const record = (over: Partial<RequestRecord> = {}): RequestRecord => ({
   parentSpanId: '',
   userAgent: 'test',
   sni: '',
+  forwardedFor: '',
   startWallMs: 0,
   source,
   destination,

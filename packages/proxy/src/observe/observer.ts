@@ -136,6 +136,7 @@ export class MeshObserver implements Observer {
     e.upstreamServiceTimeMs = r.upstreamMs;
     e.authority = r.authority;
     e.userAgent = r.userAgent;
+    e.forwardedFor = r.forwardedFor || undefined;
     e.requestId = r.requestId;
     e.grpcStatus = r.grpcStatus;
     e.traceparent = r.traceparent;
@@ -171,6 +172,7 @@ export class MeshObserver implements Observer {
     e.upstreamServiceTimeMs = -1;
     e.authority = undefined;
     e.userAgent = undefined;
+    e.forwardedFor = undefined;
     e.requestId = undefined;
     e.grpcStatus = -1;
     e.traceparent = undefined;

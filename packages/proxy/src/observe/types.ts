@@ -58,6 +58,7 @@ export interface RequestRecord {
   /** Span id of the caller from the incoming traceparent, '' if this span starts the trace. */
   parentSpanId: string;
   userAgent: string;
+  forwardedFor: string;
   /** Server name of the TLS connection that the request came by, '' where there was none. */
   sni: string;
   startWallMs: number;

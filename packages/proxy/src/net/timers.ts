@@ -11,24 +11,35 @@ export interface TimerOwner {
   onTimer(id: number): void;
 }
 
-/** One deadline. Cancel by `cancel()`; the owner is let go at once. */
+/** One deadline. Cancel by `cancel()`; the wheel lets go of it, and it of its owner, at once. */
 export class Deadline {
   owner: TimerOwner | undefined;
   readonly id: number;
   readonly atMs: number;
-  constructor(owner: TimerOwner, id: number, atMs: number) {
+  /** Neighbours in the slot's ring; undefined: in no slot. */
+  next: Deadline | undefined;
+  previous: Deadline | undefined;
+  #wheel: TimerWheel;
+
+  constructor(wheel: TimerWheel, owner: TimerOwner | undefined, id: number, atMs: number) {
+    this.#wheel = wheel;
     this.owner = owner;
     this.id = id;
     this.atMs = atMs;
   }
   cancel(): void {
     this.owner = undefined;
+    if (this.next !== undefined) this.#wheel.remove(this);
   }
 }
 
-/** A hashed wheel. Its interval runs only while something waits in it. */
+/**
+ * A hashed wheel. Its interval runs only while something waits in it. Most deadlines are cancelled long before their time,
+ * so that one which stayed in its slot would outlive its request by seconds, and the collector would carry it along.
+ */
 export class TimerWheel {
-  #slots: Deadline[][] = Array.from({ length: SLOTS }, () => []);
+  /** The head of each slot's ring, which is no deadline itself. */
+  #slots: Deadline[] = [];
   #count = 0;
   #position = 0;
   #handle: NodeJS.Timeout | undefined;
@@ -36,29 +47,51 @@ export class TimerWheel {
 
   constructor(onError: (error: unknown) => void = () => {}) {
     this.#onError = onError;
+    for (let i = 0; i < SLOTS; i++) this.#slots.push(ring(new Deadline(this, undefined, 0, 0)));
   }
 
   /** `owner.onTimer(id)` once, at least `delayMs` from now. */
   add(delayMs: number, owner: TimerOwner, id = 0): Deadline {
-    const at = performance.now() + delayMs;
-    if (this.#count === 0 && this.#handle === undefined) {
-      this.#position = Math.floor(performance.now() / SLOT_MS);
+    const now = performance.now();
+    if (this.#handle === undefined) {
+      this.#position = Math.floor(now / SLOT_MS);
       this.#handle = setInterval(() => this.#run(), SLOT_MS);
       this.#handle.unref();
     }
-    const deadline = new Deadline(owner, id, at);
-    const slot = Math.max(this.#position, Math.ceil(at / SLOT_MS));
-    this.#slots[slot % SLOTS].push(deadline);
-    this.#count++;
+    const deadline = new Deadline(this, owner, id, now + delayMs);
+    this.#insert(deadline, Math.max(this.#position, Math.ceil(deadline.atMs / SLOT_MS)) % SLOTS);
     return deadline;
+  }
+
+  /** For Deadline alone. */
+  remove(deadline: Deadline): void {
+    const { next, previous } = deadline as { next: Deadline; previous: Deadline };
+    previous.next = next;
+    next.previous = previous;
+    deadline.next = undefined;
+    deadline.previous = undefined;
+    this.#count--;
   }
 
   /** Stops everything; for the end of a test or process. */
   close(): void {
+    this.#stop();
+    for (const head of this.#slots) while (head.next !== head) this.remove(head.next as Deadline);
+  }
+
+  #insert(deadline: Deadline, index: number): void {
+    const head = this.#slots[index];
+    const last = head.previous as Deadline;
+    last.next = deadline;
+    deadline.previous = last;
+    deadline.next = head;
+    head.previous = deadline;
+    this.#count++;
+  }
+
+  #stop(): void {
     if (this.#handle) clearInterval(this.#handle);
     this.#handle = undefined;
-    for (const slot of this.#slots) slot.length = 0;
-    this.#count = 0;
   }
 
   #run(): void {
@@ -68,31 +101,46 @@ export class TimerWheel {
     if (until - this.#position >= SLOTS) this.#position = until - SLOTS + 1;
     for (; this.#position <= until; this.#position++) {
       const index = this.#position % SLOTS;
-      const slot = this.#slots[index];
-      if (slot.length === 0) continue;
-      this.#slots[index] = [];
-      for (const deadline of slot) {
-        if (deadline.owner === undefined) {
-          this.#count--;
-        } else if (deadline.atMs > now) {
-          this.#slots[index].push(deadline); // a later turn of the wheel
-        } else {
-          this.#count--;
-          const owner = deadline.owner;
-          deadline.owner = undefined;
-          try {
-            owner.onTimer(deadline.id);
-          } catch (error) {
-            this.#onError(error);
-          }
-        }
+      const head = this.#slots[index];
+      if (head.next === head) continue;
+      // Taken out as a whole first: what fires may cancel others of them, and add to this slot for a later turn.
+      const due = ring(new Deadline(this, undefined, 0, 0));
+      splice(head, due);
+      while (due.next !== due) {
+        const deadline = due.next as Deadline;
+        this.remove(deadline);
+        if (deadline.atMs > now) this.#insert(deadline, index);
+        else this.#fire(deadline);
       }
     }
-    if (this.#count === 0 && this.#handle) {
-      clearInterval(this.#handle);
-      this.#handle = undefined;
+    if (this.#count === 0) this.#stop();
+  }
+
+  #fire(deadline: Deadline): void {
+    const { owner } = deadline;
+    deadline.owner = undefined;
+    try {
+      owner?.onTimer(deadline.id);
+    } catch (error) {
+      this.#onError(error);
     }
   }
+}
+
+function ring(head: Deadline): Deadline {
+  head.next = head;
+  head.previous = head;
+  return head;
+}
+
+/** Moves all members of a ring that has some to one that has none. */
+function splice(from: Deadline, to: Deadline): void {
+  const { next, previous } = from as { next: Deadline; previous: Deadline };
+  to.next = next;
+  to.previous = previous;
+  next.previous = to;
+  previous.next = to;
+  ring(from);
 }
 
 export interface Ticking {

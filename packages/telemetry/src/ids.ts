@@ -1,11 +1,18 @@
-const hex: readonly string[] = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'));
+/** Ids are cut from long texts made at once: so many trace and span ids, and so many request ids, per text. */
 const poolBytes = 4096;
+const requestIds = 64;
+const uuidLength = 36;
+const digits = new TextEncoder().encode('0123456789abcdef');
 
 /** Trace, span and request ids from a pool of random bytes: one call of the system for some hundred requests. */
 export class IdSource {
   readonly #randomBytes: (count: number) => Uint8Array;
   #pool: Uint8Array = new Uint8Array(0);
+  /** The pool in hex. */
+  #text = '';
   #at = 0;
+  #uuids = '';
+  #uuidAt = 0;
 
   /** `randomBytes` must be fit for secrets (node:crypto's randomBytes): request ids are guessed at otherwise. */
   constructor(randomBytes: (count: number) => Uint8Array) {
@@ -15,6 +22,7 @@ export class IdSource {
   #take(count: number): number {
     if (this.#at + count > this.#pool.length) {
       this.#pool = this.#randomBytes(poolBytes);
+      this.#text = hexText(this.#pool);
       this.#at = 0;
     }
     const at = this.#at;
@@ -24,34 +32,30 @@ export class IdSource {
 
   #hex(count: number): string {
     const at = this.#take(count);
-    let out = '';
-    for (let i = at; i < at + count; i++) out += hex[this.#pool[i]];
-    return out;
+    return this.#text.slice(at * 2, (at + count) * 2);
   }
 
   /** 16 bytes as hex, never all zero. */
   traceId(): string {
     const id = this.#hex(16);
-    return id === '0'.repeat(32) ? `${id.slice(1)}1` : id;
+    return id === zeroTrace ? `${id.slice(1)}1` : id;
   }
 
   /** 8 bytes as hex, never all zero. */
   spanId(): string {
     const id = this.#hex(8);
-    return id === '0'.repeat(16) ? `${id.slice(1)}1` : id;
+    return id === zeroSpan ? `${id.slice(1)}1` : id;
   }
 
   /** A UUID of version 4 (RFC 9562), for x-request-id. */
   requestId(): string {
-    const at = this.#take(16);
-    const b = this.#pool;
-    let out = '';
-    for (let i = 0; i < 16; i++) {
-      if (i === 4 || i === 6 || i === 8 || i === 10) out += '-';
-      const byte = b[at + i];
-      out += hex[i === 6 ? (byte & 0x0f) | 0x40 : i === 8 ? (byte & 0x3f) | 0x80 : byte];
+    if (this.#uuidAt === this.#uuids.length) {
+      this.#uuids = uuidText(this.#randomBytes(16 * requestIds));
+      this.#uuidAt = 0;
     }
-    return out;
+    const at = this.#uuidAt;
+    this.#uuidAt += uuidLength;
+    return this.#uuids.slice(at, this.#uuidAt);
   }
 
   /** True for about `fraction` (0 to 1) of the calls. */
@@ -62,4 +66,36 @@ export class IdSource {
     const b = this.#pool;
     return ((b[at] << 24) | (b[at + 1] << 16) | (b[at + 2] << 8) | b[at + 3]) >>> 0 < fraction * 4294967296;
   }
+}
+
+const zeroTrace = '0'.repeat(32);
+const zeroSpan = '0'.repeat(16);
+
+function ascii(codes: Uint8Array): string {
+  return String.fromCharCode.apply(null, codes as unknown as number[]);
+}
+
+function hexText(bytes: Uint8Array): string {
+  const codes = new Uint8Array(bytes.length * 2);
+  for (let i = 0; i < bytes.length; i++) {
+    codes[2 * i] = digits[bytes[i] >>> 4];
+    codes[2 * i + 1] = digits[bytes[i] & 15];
+  }
+  return ascii(codes);
+}
+
+/** One UUID behind the other, 16 bytes each. */
+function uuidText(bytes: Uint8Array): string {
+  const codes = new Uint8Array((bytes.length / 16) * uuidLength);
+  let to = 0;
+  for (let i = 0; i < bytes.length; i++) {
+    const place = i & 15;
+    if (place === 4 || place === 6 || place === 8 || place === 10) codes[to++] = 45;
+    let byte = bytes[i];
+    if (place === 6) byte = (byte & 0x0f) | 0x40;
+    else if (place === 8) byte = (byte & 0x3f) | 0x80;
+    codes[to++] = digits[byte >>> 4];
+    codes[to++] = digits[byte & 15];
+  }
+  return ascii(codes);
 }

@@ -137,7 +137,7 @@ export class SocketPipe implements Pipe, Ticking {
   }
 
   get buffered(): number {
-    return this.#bytes + this.socket.writableLength;
+    return this.unsent;
   }
 
   pauseReading(): void {

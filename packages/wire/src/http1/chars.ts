@@ -89,3 +89,10 @@ export function parseLength(text: string): number {
   }
   return value;
 }
+
+/** By byte: of a field name the lower-case letter, 0 where none may stand; of values and targets 1 where one may. */
+export const NAME_BYTES: Uint8Array = TOKEN.map((allowed, code) =>
+  allowed === 0 ? 0 : code >= 65 && code <= 90 ? code + 32 : code,
+);
+export const VALUE_BYTES: Uint8Array = VALUE;
+export const TARGET_BYTES: Uint8Array = TARGET;

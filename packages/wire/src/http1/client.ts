@@ -13,7 +13,7 @@ import { isAuthority } from './chars.ts';
 import { ChunkedDecoder } from './chunked.ts';
 import { asBuffer, chunkSize, EMPTY, Exchange, type ExchangeOwner, InputQueue, type WriteFraming } from './exchange.ts';
 import { dropField, HeadBuffer, parseResponseHead, Refusal } from './head.ts';
-import { Cork, requestLine, writeFields, writeTrailers } from './serialize.ts';
+import { Cork, checkRequestLine, writeFields } from './serialize.ts';
 import { webSocketKey } from './websocket.ts';
 
 export interface Http1ClientOptions {
@@ -33,6 +33,9 @@ type Reading = 'idle' | 'head' | 'body' | 'tunnel' | 'discard' | 'closed';
 
 /** Interim responses that one request may have. */
 const MAX_INTERIM = 32;
+
+/** The last authority that was found well-formed. */
+let goodHost = '';
 
 /** The client side of one HTTP/1.1 connection: one request at a time, no pipelining. */
 export class Http1Client implements Connection, ExchangeOwner {
@@ -113,7 +116,7 @@ export class Http1Client implements Connection, ExchangeOwner {
     if (!this.idle) return this.failLater(handler, 'refused', 'the connection is not idle');
     const stream = new Exchange(this, handler);
     try {
-      const text = this.requestText(head, end);
+      this.writeRequest(head, end);
       this.stream = stream;
       this.requestEnded = end && this.tunnel === 'none';
       this.responseEnded = false;
@@ -121,7 +124,6 @@ export class Http1Client implements Connection, ExchangeOwner {
       this.paused = false;
       this.reading = 'head';
       this.count('upstream_requests');
-      this.cork.text(text);
       if (end) this.cork.flush();
       if (end && this.tunnel !== 'none') this.sendData(EMPTY, true);
     } catch (error) {
@@ -144,7 +146,8 @@ export class Http1Client implements Connection, ExchangeOwner {
     return stream;
   }
 
-  private requestText(head: Head, end: boolean): string {
+  /** Throws Refusal before anything is written. */
+  private writeRequest(head: Head, end: boolean): void {
     let method = '';
     let authority: string | undefined;
     let path = '';
@@ -159,39 +162,60 @@ export class Http1Client implements Connection, ExchangeOwner {
     }
     const fields = writeFields(head, from);
     const host = authority || fields.host || '';
-    if (!isAuthority(host, method !== 'CONNECT'))
-      throw new Refusal(500, 'bad_head', 'an authority HTTP/1.1 cannot carry');
+    if (host !== goodHost) {
+      if (!isAuthority(host, method !== 'CONNECT'))
+        throw new Refusal(500, 'bad_head', 'an authority HTTP/1.1 cannot carry');
+      if (host !== '') goodHost = host;
+    }
     this.headRequest = method === 'HEAD';
     this.tunnel = method !== 'CONNECT' ? 'none' : protocol === '' ? 'connect' : 'upgrade';
     if (this.tunnel === 'connect') {
+      checkRequestLine(method, host);
       this.framing = 'tunnel';
-      return requestLine(method, host) + 'host: ' + host + '\r\n' + fields.text + '\r\n';
+      this.write(method, host, host, '');
+      return;
     }
     if (path.charCodeAt(0) !== 47 && !(path === '*' && method === 'OPTIONS')) {
       throw new Refusal(500, 'bad_head', 'a path HTTP/1.1 cannot carry');
     }
-    let text = requestLine(this.tunnel === 'upgrade' ? 'GET' : method, path) + 'host: ' + host + '\r\n' + fields.text;
+    checkRequestLine(method, path);
+    let last = '';
     if (this.tunnel === 'upgrade') {
       this.framing = 'tunnel';
       this.keyIsOurs = protocol === 'websocket' && !has(head, from, 'sec-websocket-key');
-      return text + upgradeFields(head, from, protocol) + '\r\n';
+      this.write('GET', path, host, upgradeFields(head, from, protocol));
+      return;
     }
     if (end) {
       if (fields.length > 0) throw new Refusal(500, 'bad_head', 'a content-length without its body');
       this.framing = 'none';
-      if (fields.length === 0) text += 'content-length: 0\r\n';
+      if (fields.length === 0) last = 'content-length: 0\r\n';
     } else if (fields.length >= 0) {
       this.framing = 'length';
       this.writeLeft = fields.length;
-      text += 'content-length: ' + fields.length + '\r\n';
+      last = 'content-length: ' + fields.length + '\r\n';
     } else {
       this.framing = 'chunked';
-      text += 'transfer-encoding: chunked\r\n';
+      last = 'transfer-encoding: chunked\r\n';
     }
     if (fields.close) this.keep = false;
-    if (fields.te) text += 'te: trailers\r\nconnection: te' + (fields.close ? ', close\r\n' : '\r\n');
-    else if (fields.close) text += 'connection: close\r\n';
-    return text + '\r\n';
+    if (fields.te) last += 'te: trailers\r\nconnection: te' + (fields.close ? ', close\r\n' : '\r\n');
+    else if (fields.close) last += 'connection: close\r\n';
+    this.write(method, path, host, last);
+  }
+
+  /** A head: its request line, Host, the fields that stand ready, and the lines `last`. */
+  private write(method: string, target: string, host: string, last: string): void {
+    const { cork } = this;
+    cork.text(method);
+    cork.text(' ');
+    cork.text(target);
+    cork.text(' HTTP/1.1\r\nhost: ');
+    cork.text(host);
+    cork.text('\r\n');
+    cork.fields();
+    if (last !== '') cork.text(last);
+    cork.text('\r\n');
   }
 
   receive(chunk: Uint8Array): void {
@@ -269,14 +293,15 @@ export class Http1Client implements Connection, ExchangeOwner {
       const next = this.headBuffer.push(bytes, 0);
       if (next === -1) return true;
       this.input.unread(bytes, next);
-      this.takeHead(stream, this.headBuffer.text);
+      this.takeHead(stream);
     } else if (this.reading === 'tunnel') stream.handler.onData(stream, bytes, false);
     else this.takeBody(stream, bytes);
     return true;
   }
 
-  private takeHead(stream: Exchange, text: string): void {
-    const response = parseResponseHead(text, this.limits);
+  private takeHead(stream: Exchange): void {
+    const { bytes, start, end: headEnd } = this.headBuffer;
+    const response = parseResponseHead(bytes, start, headEnd, this.limits);
     const status = response.status;
     if (status < 200 && status !== 101) {
       if (++this.interims > MAX_INTERIM) throw new Refusal(502, 'interim_flood', 'too many interim responses');
@@ -468,7 +493,10 @@ export class Http1Client implements Connection, ExchangeOwner {
     }
     this.guard(() => {
       if (this.requestEnded) throw new Refusal(500, 'bad_body', 'trailers after the end of the request');
-      this.cork.text(writeTrailers(fields));
+      writeFields(fields, 0);
+      this.cork.text('0\r\n');
+      this.cork.fields();
+      this.cork.text('\r\n');
       this.endRequest(this.stream!);
     });
   }

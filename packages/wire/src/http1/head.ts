@@ -1,5 +1,6 @@
 import type { Head, WireLimits } from '../stream.ts';
-import { isAuthority, isFieldValue, isPort, isTarget, isToken, parseLength } from './chars.ts';
+import { isAuthority, isPort, isTarget, isToken, NAME_BYTES, parseLength, TARGET_BYTES, VALUE_BYTES } from './chars.ts';
+import { latin1, nameOf, statusText, textOf } from './strings.ts';
 
 /**
  * What a codec will not take: the status of its own answer (on the server), the counter `http1.<counter>` and words for
@@ -45,10 +46,17 @@ export interface ResponseHead {
   length: number;
 }
 
+const COLON = 58;
+const HEAD_END = Buffer.from('\r\n\r\n');
+const LINE_END = Buffer.from('\r\n');
+const NOTHING = Buffer.alloc(0);
+
 /** Collects bytes up to the empty line. A head split over many reads is copied once and searched once. */
 export class HeadBuffer {
-  /** The head without its last CRLF CRLF, after `push` has returned an offset. */
-  text = '';
+  /** After `push` has returned an offset: the head without its last CRLF CRLF is `bytes[start..end]`, valid for this turn. */
+  bytes: Buffer = NOTHING;
+  start = 0;
+  end = 0;
   private kept: Buffer | undefined;
   private used = 0;
   private lineEnded = false;
@@ -80,10 +88,12 @@ export class HeadBuffer {
       }
       // A second one is refused at its first byte, so that the verdict does not depend on how the bytes came.
       if (this.skippedEmptyLine && bytes[start] === 13) this.skipEmptyLine(13);
-      const end = bytes.indexOf('\r\n\r\n', start, 'latin1');
+      const end = bytes.indexOf(HEAD_END, start);
       if (end === -1) return this.keep(bytes, start);
       this.checkSize(end - start);
-      this.text = bytes.toString('latin1', start, end);
+      this.bytes = bytes;
+      this.start = start;
+      this.end = end;
       this.skippedEmptyLine = false;
       return end + 4;
     }
@@ -125,13 +135,15 @@ export class HeadBuffer {
       // Go on with what follows the empty line as with fresh bytes.
       return from + 1 === bytes.length ? -1 : this.push(bytes, from + 1);
     }
-    const end = kept.subarray(0, this.used).indexOf('\r\n\r\n', Math.max(0, before - 3), 'latin1');
+    const end = kept.subarray(0, this.used).indexOf(HEAD_END, Math.max(0, before - 3));
     if (end === -1) {
       this.inspect(before);
       return -1;
     }
     this.checkSize(end);
-    this.text = kept.toString('latin1', 0, end);
+    this.bytes = kept;
+    this.start = 0;
+    this.end = end;
     this.kept = undefined;
     this.used = 0;
     this.lineEnded = false;
@@ -174,61 +186,93 @@ interface Special {
   expectContinue: boolean;
 }
 
-/** Reads `name: value` lines of `text` from `from`, appends what may be forwarded to `out`. */
+/** One for all: a head is read to its end before the next one begins. */
+const special: Special = {
+  host: undefined,
+  length: -1,
+  transferEncoding: undefined,
+  connection: '',
+  upgrade: '',
+  upgradeCount: 0,
+  teTrailers: false,
+  expectContinue: false,
+};
+
+function clearSpecial(): void {
+  special.host = undefined;
+  special.length = -1;
+  special.transferEncoding = undefined;
+  special.connection = '';
+  special.upgrade = '';
+  special.upgradeCount = 0;
+  special.teTrailers = false;
+  special.expectContinue = false;
+}
+
+/** Reads the lines `name: value` in `bytes[from..end]`, appends what may be forwarded to `out`. */
 function readFields(
-  text: string,
+  bytes: Buffer,
   from: number,
+  end: number,
   limits: WireLimits,
   out: Head,
   maxCount: number,
   maxBytes: number,
 ): Special {
-  const special: Special = {
-    host: undefined,
-    length: -1,
-    transferEncoding: undefined,
-    connection: '',
-    upgrade: '',
-    upgradeCount: 0,
-    teTrailers: false,
-    expectContinue: false,
-  };
+  clearSpecial();
   let count = 0;
-  let bytes = 0;
-  let position = from;
-  while (position < text.length) {
-    let lineEnd = text.indexOf('\r\n', position);
-    if (lineEnd === -1) lineEnd = text.length;
-    const colon = text.indexOf(':', position);
-    if (colon === -1 || colon >= lineEnd) throw new Refusal(400, 'bad_field', 'a header line without a colon');
-    const rawName = text.slice(position, colon);
+  let total = 0;
+  let at = from;
+  while (at < end) {
+    const nameStart = at;
+    let hash = 0;
+    for (; at < end; at++) {
+      const c = NAME_BYTES[bytes[at]];
+      if (c === 0) break;
+      hash = (Math.imul(hash, 31) + c) | 0;
+    }
     // Also refuses obs-fold (a line that starts with a space) and a space before the colon.
-    if (!isToken(rawName)) throw new Refusal(400, 'bad_field', 'a header name with forbidden characters');
-    let start = colon + 1;
-    let end = lineEnd;
-    while (start < end && isSpace(text.charCodeAt(start))) start++;
-    while (end > start && isSpace(text.charCodeAt(end - 1))) end--;
-    const value = text.slice(start, end);
-    if (!isFieldValue(value)) throw new Refusal(400, 'bad_field', 'a header value with forbidden characters');
-    const name = rawName.toLowerCase();
-    const size = name.length + value.length;
+    if (at === nameStart || at >= end || bytes[at] !== COLON) throw badName(bytes, nameStart, end);
+    const name = nameOf(bytes, nameStart, at, hash);
+    at++;
+    while (at < end && (bytes[at] === 32 || bytes[at] === 9)) at++;
+    const valueStart = at;
+    hash = 0;
+    for (; at < end; at++) {
+      const c = bytes[at];
+      if (VALUE_BYTES[c] === 0) break;
+      hash = (Math.imul(hash, 31) + c) | 0;
+    }
+    if (at < end && (bytes[at] !== 13 || bytes[at + 1] !== 10)) {
+      throw new Refusal(400, 'bad_field', 'a header value with forbidden characters');
+    }
+    let valueEnd = at;
+    while (valueEnd > valueStart && (bytes[valueEnd - 1] === 32 || bytes[valueEnd - 1] === 9)) valueEnd--;
+    const size = name.text.length + valueEnd - valueStart;
     if (size > limits.headerFieldBytes)
       throw new Refusal(431, 'header_field_bytes', 'a header field is larger than the limit');
-    bytes += size + 32;
-    if (bytes > maxBytes) throw new Refusal(431, 'header_bytes', 'the header fields are larger than the limit');
+    total += size + 32;
+    if (total > maxBytes) throw new Refusal(431, 'header_bytes', 'the header fields are larger than the limit');
     if (++count > maxCount) throw new Refusal(431, 'header_count', 'more header fields than the limit');
-    if (!takeSpecial(special, name, value)) out.push(name, value);
-    position = lineEnd + 2;
+    const value =
+      name.secret || valueEnd !== at ? latin1(bytes, valueStart, valueEnd) : textOf(bytes, valueStart, valueEnd, hash);
+    if (!name.special || !takeSpecial(name.text, value)) out.push(name.text, value);
+    at += 2;
   }
   return special;
 }
 
-function isSpace(code: number): boolean {
-  return code === 32 || code === 9;
+function badName(bytes: Buffer, from: number, end: number): Refusal {
+  const next = bytes.indexOf(LINE_END, from);
+  const lineEnd = next === -1 || next > end ? end : next;
+  const colon = bytes.indexOf(COLON, from);
+  return colon === -1 || colon >= lineEnd
+    ? new Refusal(400, 'bad_field', 'a header line without a colon')
+    : new Refusal(400, 'bad_field', 'a header name with forbidden characters');
 }
 
 /** True when the field does not go into the head. */
-function takeSpecial(special: Special, name: string, value: string): boolean {
+function takeSpecial(name: string, value: string): boolean {
   switch (name) {
     case 'host':
       if (special.host !== undefined) throw new Refusal(400, 'bad_host', 'more than one Host field');
@@ -281,10 +325,14 @@ interface ConnectionOptions {
   upgrade: boolean;
 }
 
+const NO_OPTIONS: ConnectionOptions = Object.freeze({ close: false, keepAlive: false, upgrade: false });
+const KEEP_ALIVE: ConnectionOptions = Object.freeze({ close: false, keepAlive: true, upgrade: false });
+
 /** Reads Connection and takes the fields it names out of the head; framing is never touched by it. */
-function applyConnection(special: Special, head: Head, firstField: number): ConnectionOptions {
+function applyConnection(head: Head, firstField: number): ConnectionOptions {
+  if (special.connection === '') return NO_OPTIONS;
+  if (special.connection === 'keep-alive') return KEEP_ALIVE;
   const options: ConnectionOptions = { close: false, keepAlive: false, upgrade: false };
-  if (special.connection === '') return options;
   let named: string[] | undefined;
   for (const part of special.connection.split(',')) {
     const token = part.trim();
@@ -309,7 +357,7 @@ function applyConnection(special: Special, head: Head, firstField: number): Conn
 }
 
 /** True for `chunked`; throws for every other transfer coding and for the combinations used for smuggling. */
-function isChunked(special: Special, http10: boolean): boolean {
+function isChunked(http10: boolean): boolean {
   const coding = special.transferEncoding;
   if (coding === undefined) return false;
   if (special.length >= 0) throw new Refusal(400, 'te_and_cl', 'both Transfer-Encoding and Content-Length');
@@ -323,40 +371,52 @@ function isChunked(special: Special, http10: boolean): boolean {
   throw new Refusal(status, 'transfer_encoding', 'a transfer coding other than chunked');
 }
 
-/** Reads a request head (without its empty line). `scheme` is the connection's. Throws Refusal. */
-export function parseRequestHead(text: string, scheme: string, limits: WireLimits): RequestHead {
-  let lineEnd = text.indexOf('\r\n');
-  if (lineEnd === -1) lineEnd = text.length;
-  if (lineEnd > limits.requestLineBytes) throw lineTooLong();
-  const firstSpace = text.indexOf(' ');
-  const secondSpace = firstSpace === -1 ? -1 : text.indexOf(' ', firstSpace + 1);
-  if (secondSpace === -1 || secondSpace >= lineEnd)
-    throw new Refusal(400, 'bad_request_line', 'malformed request line');
-  const method = text.slice(0, firstSpace);
-  const target = text.slice(firstSpace + 1, secondSpace);
-  const version = text.slice(secondSpace + 1, lineEnd);
-  if (!isToken(method)) throw new Refusal(400, 'bad_request_line', 'a method with forbidden characters');
-  if (!isTarget(target)) throw new Refusal(400, 'bad_request_line', 'a request target with forbidden characters');
-  if (version !== 'HTTP/1.1' && version !== 'HTTP/1.0') {
-    const other = version.length === 8 && version.startsWith('HTTP/') && isDigit(version, 5) && isDigit(version, 7);
-    throw new Refusal(other && version[6] === '.' ? 505 : 400, 'bad_version', 'not HTTP/1.0 or HTTP/1.1');
+/** Reads a request head `bytes[start..end]` (without its empty line). `scheme` is the connection's. Throws Refusal. */
+export function parseRequestHead(
+  bytes: Buffer,
+  start: number,
+  end: number,
+  scheme: string,
+  limits: WireLimits,
+): RequestHead {
+  let at = start;
+  let hash = 0;
+  for (; at < end; at++) {
+    const c = bytes[at];
+    if (NAME_BYTES[c] === 0) break;
+    hash = (Math.imul(hash, 31) + c) | 0;
   }
+  const methodEnd = at++;
+  const targetStart = at;
+  while (at < end && TARGET_BYTES[bytes[at]] === 1) at++;
+  const targetEnd = at++;
+  const shape =
+    methodEnd > start && targetEnd > targetStart && at < end && bytes[methodEnd] === 32 && bytes[targetEnd] === 32;
+  const http11 = shape && isVersion(bytes, at, end, 49);
+  const http10 = shape && !http11 && isVersion(bytes, at, end, 48);
+  if (!http11 && !http10) throw badRequestLine(bytes, start, end, limits);
+  const lineEnd = at + 8;
+  if (lineEnd - start > limits.requestLineBytes) throw lineTooLong();
+  const method = textOf(bytes, start, methodEnd, hash);
+  const target = latin1(bytes, targetStart, targetEnd);
   // RFC 9113 11.6 keeps this method for the preface of HTTP/2; a server may take what follows for its frames.
   if (method === 'PRI') throw new Refusal(400, 'bad_request_line', 'the method PRI is never used');
-  const http10 = version === 'HTTP/1.0';
   const connect = method === 'CONNECT';
   const head: Head = connect
     ? [':method', method, ':authority', target]
     : [':method', method, ':scheme', scheme, ':authority', '', ':path', target];
   const firstField = head.length;
-  const special = readFields(text, lineEnd + 2, limits, head, limits.headerCount, limits.headerBytes);
+  readFields(bytes, lineEnd + 2, end, limits, head, limits.headerCount, limits.headerBytes);
   if (special.host === undefined) {
     if (!http10) throw new Refusal(400, 'bad_host', 'no Host field');
-  } else if (!isAuthority(special.host, true)) throw new Refusal(400, 'bad_host', 'malformed Host');
+  } else if (special.host !== goodHost) {
+    if (!isAuthority(special.host, true)) throw new Refusal(400, 'bad_host', 'malformed Host');
+    goodHost = special.host;
+  }
   if (connect) checkConnectTarget(target);
   else setTarget(head, method, target, special.host ?? '');
-  const options = applyConnection(special, head, firstField);
-  const chunked = isChunked(special, http10);
+  const options = applyConnection(head, firstField);
+  const chunked = isChunked(http10);
   if (special.teTrailers) head.push('te', 'trailers');
   const request: RequestHead = {
     head,
@@ -377,6 +437,41 @@ export function parseRequestHead(text: string, scheme: string, limits: WireLimit
     request.framing = 'none';
   } else if (options.upgrade && special.upgradeCount === 1 && !http10) takeUpgrade(request, special.upgrade);
   return request;
+}
+
+/** The last Host that was found well-formed. */
+let goodHost = '';
+
+/** `HTTP/1.` and the digit, and then the end of the line. */
+function isVersion(bytes: Buffer, at: number, end: number, digit: number): boolean {
+  return (
+    bytes[at] === 72 &&
+    bytes[at + 1] === 84 &&
+    bytes[at + 2] === 84 &&
+    bytes[at + 3] === 80 &&
+    bytes[at + 4] === 47 &&
+    bytes[at + 5] === 49 &&
+    bytes[at + 6] === 46 &&
+    bytes[at + 7] === digit &&
+    (at + 8 === end || (at + 8 < end && bytes[at + 8] === 13 && bytes[at + 9] === 10))
+  );
+}
+
+/** Says what is wrong with a request line. */
+function badRequestLine(bytes: Buffer, start: number, end: number, limits: WireLimits): Refusal {
+  const found = bytes.indexOf(LINE_END, start);
+  const line = latin1(bytes, start, found === -1 || found > end ? end : found);
+  if (line.length > limits.requestLineBytes) return lineTooLong();
+  const malformed = (what: string): Refusal => new Refusal(400, 'bad_request_line', what);
+  const firstSpace = line.indexOf(' ');
+  const secondSpace = firstSpace === -1 ? -1 : line.indexOf(' ', firstSpace + 1);
+  if (secondSpace === -1) return malformed('malformed request line');
+  if (!isToken(line.slice(0, firstSpace))) return malformed('a method with forbidden characters');
+  if (!isTarget(line.slice(firstSpace + 1, secondSpace)))
+    return malformed('a request target with forbidden characters');
+  const version = line.slice(secondSpace + 1);
+  const other = version.length === 8 && version.startsWith('HTTP/') && isDigit(version, 5) && isDigit(version, 7);
+  return new Refusal(other && version[6] === '.' ? 505 : 400, 'bad_version', 'not HTTP/1.0 or HTTP/1.1');
 }
 
 function isDigit(text: string, at: number): boolean {
@@ -441,24 +536,31 @@ export function dropField(head: Head, from: number, name: string): void {
   for (let i = head.length - 2; i >= from; i -= 2) if (head[i] === name) head.splice(i, 2);
 }
 
-/** Reads a response head (without its empty line). Throws Refusal (502). */
-export function parseResponseHead(text: string, limits: WireLimits): ResponseHead {
-  let lineEnd = text.indexOf('\r\n');
-  if (lineEnd === -1) lineEnd = text.length;
-  const http10 = text.startsWith('HTTP/1.0 ');
-  if (!http10 && !text.startsWith('HTTP/1.1 ')) throw new Refusal(502, 'bad_status_line', 'malformed status line');
-  const code = text.slice(9, 12);
-  const status = parseLength(code);
+/** Reads a response head `bytes[start..end]` (without its empty line). Throws Refusal (502). */
+export function parseResponseHead(bytes: Buffer, start: number, end: number, limits: WireLimits): ResponseHead {
+  const http10 = bytes[start + 7] === 48;
+  const status = (bytes[start + 9] - 48) * 100 + (bytes[start + 10] - 48) * 10 + (bytes[start + 11] - 48);
+  let at = start + 12;
+  const shape =
+    end - start >= 12 &&
+    isVersionOfResponse(bytes, start) &&
+    digitAt(bytes, start + 9) &&
+    digitAt(bytes, start + 10) &&
+    digitAt(bytes, start + 11) &&
+    status >= 100;
   // The space before an empty reason is often left out; nothing follows from the reason, so both are read.
-  const shape = lineEnd === 12 || (lineEnd > 12 && text.charCodeAt(12) === 32);
-  if (code.length !== 3 || status < 100 || !shape || !isFieldValue(text.slice(12, lineEnd))) {
+  if (!shape || (at < end && bytes[at] !== 32 && bytes[at] !== 13)) {
     throw new Refusal(502, 'bad_status_line', 'malformed status line');
   }
-  const head: Head = [':status', code];
-  const special = readFields(text, lineEnd + 2, limits, head, limits.headerCount, limits.headerBytes);
+  while (at < end && VALUE_BYTES[bytes[at]] === 1) at++;
+  if (at < end && (bytes[at] !== 13 || bytes[at + 1] !== 10)) {
+    throw new Refusal(502, 'bad_status_line', 'malformed status line');
+  }
+  const head: Head = [':status', statusText(status)];
+  readFields(bytes, at + 2, end, limits, head, limits.headerCount, limits.headerBytes);
   if (special.host !== undefined) head.push('host', special.host);
-  const options = applyConnection(special, head, 2);
-  const chunked = isChunked(special, http10);
+  const options = applyConnection(head, 2);
+  const chunked = isChunked(http10);
   return {
     head,
     status,
@@ -467,6 +569,25 @@ export function parseResponseHead(text: string, limits: WireLimits): ResponseHea
     framing: chunked ? 'chunked' : special.length > 0 ? 'length' : special.length === 0 ? 'none' : 'close',
     length: special.length,
   };
+}
+
+/** `HTTP/1.0 ` or `HTTP/1.1 `. */
+function isVersionOfResponse(bytes: Buffer, at: number): boolean {
+  return (
+    bytes[at] === 72 &&
+    bytes[at + 1] === 84 &&
+    bytes[at + 2] === 84 &&
+    bytes[at + 3] === 80 &&
+    bytes[at + 4] === 47 &&
+    bytes[at + 5] === 49 &&
+    bytes[at + 6] === 46 &&
+    (bytes[at + 7] === 49 || bytes[at + 7] === 48) &&
+    bytes[at + 8] === 32
+  );
+}
+
+function digitAt(bytes: Buffer, at: number): boolean {
+  return bytes[at] >= 48 && bytes[at] <= 57;
 }
 
 const FORBIDDEN_TRAILERS = new Set([
@@ -481,7 +602,8 @@ const FORBIDDEN_TRAILERS = new Set([
 /** Reads a trailer section; fields that frame, route or describe the message are dropped (RFC 9110 6.5.1). */
 export function parseTrailers(text: string, limits: WireLimits): Head {
   const fields: Head = [];
-  readFields(text, 0, limits, fields, limits.trailerCount, limits.trailerBytes);
+  const bytes = Buffer.from(text, 'latin1');
+  readFields(bytes, 0, bytes.length, limits, fields, limits.trailerCount, limits.trailerBytes);
   for (let i = fields.length - 2; i >= 0; i -= 2) if (FORBIDDEN_TRAILERS.has(fields[i])) fields.splice(i, 2);
   return fields;
 }

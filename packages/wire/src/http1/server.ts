@@ -21,7 +21,7 @@ import {
   type WriteFraming,
 } from './exchange.ts';
 import { HeadBuffer, parseRequestHead, Refusal, type RequestHead } from './head.ts';
-import { Cork, statusLine, writeFields, writeTrailers } from './serialize.ts';
+import { Cork, statusLine, writeFields } from './serialize.ts';
 import { webSocketAccept } from './websocket.ts';
 
 export interface Http1ServerOptions {
@@ -249,7 +249,8 @@ export class Http1Server implements Connection, ExchangeOwner {
     const next = this.headBuffer.push(bytes, 0);
     if (next === -1) return true;
     this.input.unread(bytes, next);
-    const request = parseRequestHead(this.headBuffer.text, this.scheme, this.limits);
+    const head = this.headBuffer;
+    const request = parseRequestHead(head.bytes, head.start, head.end, this.scheme, this.limits);
     if (request.http10 && !this.acceptHttp10) throw new Refusal(426, 'http10', 'HTTP/1.0 is not served here');
     this.begin(request);
     return true;
@@ -381,7 +382,10 @@ export class Http1Server implements Connection, ExchangeOwner {
       if (status.length !== 3 || status[0] !== '1' || status === '101') {
         throw new Refusal(500, 'bad_head', 'an interim response needs a status of 1xx');
       }
-      this.cork.text(statusLine(status) + writeFields(head, 2).text + '\r\n');
+      writeFields(head, 2);
+      this.cork.text(statusLine(status));
+      this.cork.fields();
+      this.cork.text('\r\n');
       if (status === '100') this.request!.expectContinue = false;
     });
   }
@@ -409,13 +413,13 @@ export class Http1Server implements Connection, ExchangeOwner {
       throw new Refusal(500, 'bad_head', 'a response needs a final status');
     }
     const fields = writeFields(head, 2);
-    let text: string;
     if (request.tunnel !== 'none' && code < 300) {
       this.headSent = true;
       this.framing = 'tunnel';
       this.closeAfter = true;
-      text = request.tunnel === 'upgrade' ? switching(request, head) : statusLine(status);
-      this.cork.text(text + fields.text + '\r\n');
+      this.cork.text(request.tunnel === 'upgrade' ? switching(request, head) : statusLine(status));
+      this.cork.fields();
+      this.cork.text('\r\n');
       return;
     }
     // What follows a refused tunnel may be tunnel bytes, and a client that waits for 100 may or may not send its body.
@@ -426,30 +430,35 @@ export class Http1Server implements Connection, ExchangeOwner {
     }
     if (fields.close || this.draining || (!this.requestEnded && (end || request.expectContinue)))
       this.closeAfter = true;
-    text = statusLine(status) + fields.text;
+    /** To be written as content-length; -1: not. */
+    let length = -1;
     const bodyless = request.method === 'HEAD' || code === 204 || code === 304;
     if (bodyless) {
       this.framing = 'none';
-      if (fields.length >= 0 && code !== 204) text += 'content-length: ' + fields.length + '\r\n';
+      if (code !== 204) length = fields.length;
     } else if (end) {
       if (fields.length > 0) throw new Refusal(500, 'bad_head', 'a content-length without its body');
       this.framing = 'none';
-      text += 'content-length: 0\r\n';
+      length = 0;
     } else if (fields.length >= 0) {
       this.framing = 'length';
-      this.writeLeft = fields.length;
-      text += 'content-length: ' + fields.length + '\r\n';
+      this.writeLeft = length = fields.length;
     } else if (request.http10) {
       this.framing = 'close';
       this.closeAfter = true;
-    } else {
-      this.framing = 'chunked';
-      text += 'transfer-encoding: chunked\r\n';
-    }
-    if (this.closeAfter) text += 'connection: close\r\n';
-    else if (request.http10) text += 'connection: keep-alive\r\n';
+    } else this.framing = 'chunked';
     this.headSent = true;
-    this.cork.text(text + '\r\n');
+    const { cork } = this;
+    cork.text(statusLine(status));
+    cork.fields();
+    if (length >= 0) {
+      cork.text('content-length: ');
+      cork.text(String(length));
+      cork.text('\r\n');
+    } else if (this.framing === 'chunked') cork.text('transfer-encoding: chunked\r\n');
+    if (this.closeAfter) cork.text('connection: close\r\n');
+    else if (request.http10) cork.text('connection: keep-alive\r\n');
+    cork.text('\r\n');
   }
 
   sendData(chunk: Uint8Array, end: boolean): boolean {
@@ -491,7 +500,10 @@ export class Http1Server implements Connection, ExchangeOwner {
     this.guard(() => {
       if (!this.headSent || this.responseEnded) throw new Refusal(500, 'bad_body', 'trailers outside of a response');
       const stream = this.stream!;
-      this.cork.text(writeTrailers(fields));
+      writeFields(fields, 0);
+      this.cork.text('0\r\n');
+      this.cork.fields();
+      this.cork.text('\r\n');
       this.endResponse(stream);
     });
   }

@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import { createRequire } from 'node:module';
 import net from 'node:net';
+import tls from 'node:tls';
 
 const host = process.env.HOST;
 const require = createRequire(`${process.env.DEPS}/package.json`);
@@ -225,6 +226,19 @@ const cases = {
     }
     socket.destroy();
     return { head, expected: accept(key), key, echoed: echoed.toString() };
+  },
+  /** `name to:port`: whose certificate answers a TLS client that asks for the name; '' asks for none. */
+  async tls(text) {
+    const [servername, to, port] = text.split(/[ :]/);
+    const socket = tls.connect({ socket: await dial(Number(port), to), servername, rejectUnauthorized: false });
+    try {
+      await once(socket, 'secureConnect');
+      return { name: socket.getPeerCertificate().subject.CN };
+    } catch (error) {
+      return { error: error.code ?? error.message };
+    } finally {
+      socket.destroy();
+    }
   },
   async sse() {
     const request = ask('/sse', { socket: await dial(8080) });

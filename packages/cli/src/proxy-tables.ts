@@ -47,7 +47,7 @@ function routes(dump: Json): string {
   };
   for (const s of list(dump.services))
     for (const p of list(s.ports))
-      for (const r of [...list(p.http), ...list(p.tcp)]) add(`${String(s.host)}:${String(p.port)}`, r);
+      for (const r of [...list(p.http), ...list(p.tls), ...list(p.tcp)]) add(`${String(s.host)}:${String(p.port)}`, r);
   for (const g of list(dump.gateways))
     for (const s of list(g.servers))
       for (const h of list(s.virtualHosts))

@@ -131,7 +131,7 @@ class Analysis {
       }
       const service = this.#serviceOf(vs, host, field);
       if (!service) continue;
-      for (const route of [...vs.http, ...vs.tcp]) {
+      for (const route of [...vs.http, ...vs.tcp, ...vs.tls]) {
         for (const [j, m] of route.match.entries()) {
           if (m.port !== 0 && !service.ports.some((p) => p.port === m.port)) {
             this.#noPort(vs, service, m.port, `${route.field}.match[${j}].port`);
@@ -139,7 +139,7 @@ class Analysis {
         }
       }
     }
-    for (const route of [...vs.http, ...vs.tcp]) {
+    for (const route of [...vs.http, ...vs.tcp, ...vs.tls]) {
       for (const d of route.route) this.#destination(vs, d, `${d.field}.destination`, d.weight > 0);
     }
     for (const route of vs.http) {

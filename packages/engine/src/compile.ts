@@ -6,6 +6,7 @@ import type {
   Mirror,
   ServicePort,
   TcpRoute,
+  TlsRoute,
   WeightedCluster,
 } from '@weft/plan';
 import { canonicalPath, canonicalPattern } from './canonical.ts';
@@ -76,10 +77,21 @@ export interface CompiledTcpRoute {
 export interface CompiledPort {
   readonly http: readonly CompiledHttpRoute[];
   readonly tcp: readonly CompiledTcpRoute[];
+  readonly tls: readonly CompiledTlsRoute[];
+}
+
+/** One name of a TLS route. A list of them is sorted: the first that covers a name is the most specific. */
+export interface CompiledTlsRoute extends CompiledTcpRoute {
+  /** Exact, `*.suffix` or `*`, lower case. */
+  readonly sni: string;
 }
 
 export function compilePort(port: ServicePort): CompiledPort {
-  return { http: compileHttpRoutes(port.http), tcp: port.tcp.map(compileTcpRoute) };
+  return {
+    http: compileHttpRoutes(port.http),
+    tcp: port.tcp.map(compileTcpRoute),
+    tls: compileTlsRoutes(port.tls),
+  };
 }
 
 export function compileHttpRoutes(routes: readonly HttpRoute[]): readonly CompiledHttpRoute[] {
@@ -106,6 +118,16 @@ function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
     response: responseOps(route.headers),
     mirrors: route.mirrors.filter((m) => m.percent > 0),
   };
+}
+
+function compileTlsRoutes(routes: readonly TlsRoute[]): CompiledTlsRoute[] {
+  const compiled = routes.flatMap((route) => {
+    const split = compileSplit(route.clusters, route.ref);
+    return route.sniHosts.map((sni) => ({ ref: route.ref, split, sni: sni.toLowerCase() }));
+  });
+  // Sorting is stable: of two routes for one name the first is kept in front.
+  const rank = (sni: string): number => (sni.startsWith('*') ? sni.length : 1000);
+  return compiled.sort((x, y) => rank(y.sni) - rank(x.sni));
 }
 
 function compileTcpRoute(route: TcpRoute): CompiledTcpRoute {

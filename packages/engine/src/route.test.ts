@@ -14,6 +14,7 @@ import {
   resolveName,
   routeHttp,
   routeTcp,
+  routeTls,
 } from './index.ts';
 
 type RouteInit = MessageInitShape<typeof HttpRouteSchema>;
@@ -295,4 +296,23 @@ test('unchanged parts keep their compiled form', () => {
   assert.notEqual(before, after);
   assert.equal(before.state, after.state);
   assert.equal(before.endpoints[0].state, after.endpoints[0].state);
+});
+
+test('TLS by server name: the most specific name, whatever the order; no route is no destination', () => {
+  const tls = [
+    { ref: 'any', sniHosts: ['*.example.com'], clusters: [to('v1')] },
+    { ref: 'one', sniHosts: ['A.example.com', 'b.test'], clusters: [to('v2')] },
+    { ref: 'late', sniHosts: ['b.test'], clusters: [to('v1')] },
+    { ref: 'deep', sniHosts: ['*.x.example.com'], clusters: [to('v2')] },
+  ];
+  const part = create(PartSchema, {
+    kind: { case: 'service', value: { host: HOST, addresses: ['10.96.0.1'], ports: [{ port: 80, tls }] } },
+  });
+  const port = findService(buildSnapshot([...parts([]).slice(1), part], [endpoints]), '10.96.0.1', 80);
+  assert.ok(port);
+  const at = (name: string): string | undefined => routeTls(port, name, random)?.ref;
+  assert.deepEqual(
+    ['a.example.com', 'c.EXAMPLE.com', 'y.x.example.com', 'b.test', 'example.com', '.example.com', ''].map(at),
+    ['one', 'any', 'deep', 'one', undefined, undefined, undefined],
+  );
 });

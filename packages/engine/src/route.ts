@@ -157,6 +157,21 @@ export function routeTcp(view: ServicePortView, random: Random): TcpDecision | u
   };
 }
 
+/**
+ * The destination of a connection that begins with TLS, by the name its client asks for ('' where it names none), where
+ * the port has routes for names. Undefined: no route covers the name.
+ */
+export function routeTls(view: ServicePortView, serverName: string, random: Random): TcpDecision | undefined {
+  const name = serverName.toLowerCase();
+  const covers = (sni: string): boolean =>
+    sni === '*' || sni === name || (sni.startsWith('*.') && name.endsWith(sni.slice(1)) && name.length >= sni.length);
+  const route = view.tls.find((r) => covers(r.sni));
+  const destination = route && draw(route.split, random);
+  if (!destination) return undefined;
+  const { clusterName, ref } = destination;
+  return { clusterName, cluster: clusterOf(view, clusterName), ref: route.ref, destinationRef: ref };
+}
+
 function matches(m: CompiledMatch, r: Parts): boolean {
   if (m.uri && !m.uri.test(r.path)) return false;
   if (m.method && !m.method.test(r.method)) return false;

@@ -141,7 +141,7 @@ function serviceView(draft: Draft, service: Service): ServiceView {
   draft.reuse.set(service, compiled);
   const ports = new Map<number, ServicePortView>();
   service.ports.forEach((port, i) => {
-    const { http, tcp } = compiled[i];
+    const { http, tcp, tls } = compiled[i];
     ports.set(port.port, {
       host: service.host,
       service,
@@ -149,6 +149,7 @@ function serviceView(draft: Draft, service: Service): ServiceView {
       protocol: port.protocol,
       http,
       tcp,
+      tls,
       clusters: draft.clusters,
       pinned: undefined,
     });
@@ -325,6 +326,7 @@ function pinnedView(view: ServicePortView, main: ClusterView, endpoint: Endpoint
             },
           ],
     tcp: [{ ref, split }],
+    tls: [],
   };
 }
 

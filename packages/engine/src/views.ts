@@ -11,7 +11,7 @@ import type {
   ServicePort,
 } from '@weft/plan';
 import type { CompiledAuthorization } from './authorize.ts';
-import type { CompiledHttpRoute, CompiledTcpRoute } from './compile.ts';
+import type { CompiledHttpRoute, CompiledTcpRoute, CompiledTlsRoute } from './compile.ts';
 import type { GatewayPortView } from './gateway.ts';
 import type { HashTable } from './hash.ts';
 
@@ -104,6 +104,8 @@ export interface ServicePortView extends RouteView {
   readonly port: ServicePort;
   readonly protocol: Protocol;
   readonly tcp: readonly CompiledTcpRoute[];
+  /** Not empty: TLS goes by these alone. */
+  readonly tls: readonly CompiledTlsRoute[];
 }
 
 export interface ServiceView {

@@ -21,7 +21,7 @@ import { compileInbound } from './inbound.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
 import { planProtocol } from './protocols.ts';
 import { RefTable } from './refs.ts';
-import { compileHttpRoutes, compileTcpRoutes } from './routes.ts';
+import { compileHttpRoutes, compileTcpRoutes, compileTlsRoutes } from './routes.ts';
 import type { Instance, MeshRuntime, Model, ServiceModel } from './types.ts';
 
 export interface Compiled {
@@ -127,6 +127,7 @@ function compileService(
         protocol: planProtocol(p.protocol),
         http: compileHttpRoutes(model, runtime.domain, client, service, p, refs),
         tcp: compileTcpRoutes(model, runtime.domain, client, service, p, refs),
+        tls: compileTlsRoutes(model, runtime.domain, client, service, p, refs),
       }),
     ),
   });

@@ -23,6 +23,8 @@ import {
   StringMatchSchema,
   type TcpRoute,
   TcpRouteSchema,
+  type TlsRoute,
+  TlsRouteSchema,
   type WeightedCluster,
   WeightedClusterSchema,
 } from '@weft/plan';
@@ -157,6 +159,28 @@ export function compileTcpRoutes(
   }
   const clusters = [ownCluster(domain, service, port, refs)];
   return [create(TcpRouteSchema, { ref: refs.use(service, port.field), clusters })];
+}
+
+/** Of the ports that may carry the application's own TLS. */
+export function compileTlsRoutes(
+  model: Model,
+  domain: string,
+  client: Client,
+  service: ServiceModel,
+  port: ServicePortModel,
+  refs: RefTable,
+): TlsRoute[] {
+  if (port.protocol !== 'tls' && port.protocol !== 'tcp' && port.protocol !== 'detect') return [];
+  const vs = virtualServiceFor(model, service);
+  const routes: TlsRoute[] = [];
+  for (const route of vs?.tls ?? []) {
+    const match = route.match.filter((m) => appliesTo(m, client, MESH_GATEWAY, port.port));
+    if (match.length === 0) continue;
+    const clusters = route.route.map((d) => weighted(model, domain, vs!, d, port.port, refs));
+    const sniHosts = match.flatMap((m) => m.sniHosts.map((h) => h.toLowerCase()));
+    routes.push(create(TlsRouteSchema, { ref: refs.use(vs!, route.field), sniHosts, clusters }));
+  }
+  return routes;
 }
 
 function appliesTo(

@@ -196,6 +196,13 @@ export interface TcpRouteModel {
   readonly route: readonly DestinationModel[];
 }
 
+/** The application's own TLS, routed by the name that its client asks for. */
+export interface TlsRouteModel {
+  readonly field: string;
+  readonly match: readonly (TcpRouteModel['match'][number] & { readonly sniHosts: readonly string[] })[];
+  readonly route: readonly DestinationModel[];
+}
+
 /** The reserved gateway of all sidecars. */
 export const MESH_GATEWAY = 'mesh';
 
@@ -205,6 +212,7 @@ export interface VirtualServiceModel extends Resource {
   readonly gateways: readonly string[];
   readonly http: readonly HttpRouteModel[];
   readonly tcp: readonly TcpRouteModel[];
+  readonly tls: readonly TlsRouteModel[];
 }
 
 export type TlsVersionName = 'TLS_AUTO' | 'TLSV1_2' | 'TLSV1_3';

@@ -11,6 +11,7 @@ import {
   type RetriesModel,
   type StringMatchModel,
   type TcpRouteModel,
+  type TlsRouteModel,
   type VirtualServiceModel,
 } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
@@ -225,6 +226,33 @@ const tcpRoute: ObjectSchema = {
   required: ['route'],
 };
 
+const tlsRoute: ObjectSchema = {
+  ...tcpRoute,
+  fields: {
+    ...tcpRoute.fields,
+    match: {
+      t: 'list',
+      min: 1,
+      max: 1000,
+      of: {
+        t: 'object',
+        fields: {
+          ...sources,
+          sniHosts: {
+            t: 'list',
+            min: 1,
+            max: 1000,
+            of: { t: 'string', check: (v) => (v === '*' ? undefined : checkHost(v)) },
+          },
+        },
+        required: ['sniHosts'],
+        unsupported: ['destinationSubnets'],
+      },
+    },
+  },
+  required: ['match', 'route'],
+};
+
 export const virtualServiceKind: Kind<VirtualServiceModel> = {
   kind: 'VirtualService',
   apiVersions: NETWORKING,
@@ -240,9 +268,10 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
       gateways,
       http: { t: 'list', max: 1000, of: httpRoute },
       tcp: { t: 'list', max: 1000, of: tcpRoute },
+      tls: { t: 'list', max: 1000, of: tlsRoute },
     },
     required: ['hosts'],
-    unsupported: ['tls', 'exportTo'],
+    unsupported: ['exportTo'],
   },
   specRequired: true,
   build(resource, spec, report) {
@@ -251,13 +280,15 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
     if (bound.length === 0) bound.push(MESH_GATEWAY);
     const http = ((spec.http ?? []) as Plain[]).map((r, i) => buildHttp(r ?? {}, namespace, `spec.http[${i}]`, report));
     const tcp = ((spec.tcp ?? []) as Plain[]).map((r, i) => buildTcp(r ?? {}, namespace, `spec.tcp[${i}]`, report));
+    const tls = ((spec.tls ?? []) as Plain[]).map((r, i) => buildTls(r ?? {}, namespace, `spec.tls[${i}]`, report));
     if (bound.includes(MESH_GATEWAY)) {
       const star = ((spec.hosts ?? []) as string[]).indexOf('*');
       if (star >= 0) report('WEFT-VALUE', '"*" is for gateways only: name the services', `spec.hosts[${star}]`);
-    } else if (tcp.length > 0) {
-      report('WEFT-UNSUPPORTED', 'gateways serve HTTP alone yet: tcp routes would have no effect', 'spec.tcp');
+    } else if (tcp.length + tls.length > 0) {
+      const at = tcp.length > 0 ? 'tcp' : 'tls';
+      report('WEFT-UNSUPPORTED', `gateways serve HTTP alone yet: ${at} routes would have no effect`, `spec.${at}`);
     }
-    for (const route of [...http, ...tcp]) {
+    for (const route of [...http, ...tcp, ...tls]) {
       for (const [j, m] of route.match.entries()) {
         const strange = m.gateways.find((g) => !bound.includes(g));
         if (strange === undefined) continue;
@@ -265,15 +296,15 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
         report('WEFT-VALUE', message, `${route.field}.match[${j}].gateways`);
       }
     }
-    if (http.length === 0 && tcp.length === 0) {
-      report('WEFT-VALUE', 'a VirtualService needs at least one entry in http or tcp', 'spec');
+    if (http.length + tcp.length + tls.length === 0) {
+      report('WEFT-VALUE', 'a VirtualService needs at least one entry in http, tcp or tls', 'spec');
     }
     const all = http.findIndex((r) => r.match.length === 0);
     if (all >= 0 && all < http.length - 1) {
       const message = `is never reached: spec.http[${all}] before it has no match and takes every request`;
       report('WEFT-UNREACHABLE', message, `spec.http[${all + 1}]`, 'warning');
     }
-    return { ...resource, hosts: spec.hosts ?? [], gateways: bound, http, tcp };
+    return { ...resource, hosts: spec.hosts ?? [], gateways: bound, http, tcp, tls };
   },
 };
 
@@ -353,6 +384,11 @@ function buildTcp(r: Plain, namespace: string, field: string, report: FieldRepor
     })),
     route: destinationsOf(r.route, field, report),
   };
+}
+
+function buildTls(r: Plain, namespace: string, field: string, report: FieldReport): TlsRouteModel {
+  const { match, route } = buildTcp(r, namespace, field, report);
+  return { field, match: match.map((m, i) => ({ ...m, sniHosts: r.match?.[i]?.sniHosts ?? [] })), route };
 }
 
 function destinationsOf(route: Plain[] | undefined, field: string, report: FieldReport): DestinationModel[] {

@@ -4,14 +4,15 @@
  */
 import { timingSafeEqual } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
-import { findService, findServiceByAuthority } from '@weft/engine';
+import { findService, findServiceByAuthority, type ServicePortView } from '@weft/engine';
 import { Protocol } from '@weft/plan';
 import type { Head, Stream, StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { field, removeField } from '../http/headers.ts';
 import { Served, serveHttp } from '../http/serve.ts';
 import { isProxyPort } from '../link/settings.ts';
-import { codecOf, Detector, serverFirst } from '../net/detect.ts';
+import { codecOf, type Detected, Detector, serverFirst } from '../net/detect.ts';
+import { readClientHello } from '../net/hello.ts';
 import { HoldSink, type Pipe } from '../net/pipe.ts';
 import { SocketPipe } from '../net/socket-output.ts';
 import { StreamPipe } from '../net/stream-pipe.ts';
@@ -83,7 +84,11 @@ export class OutboundListener {
     switch (view.protocol) {
       case Protocol.TCP:
       case Protocol.TLS:
-        this.#tcp(pipe, undefined, { view, ...target });
+        if (view.tls.length === 0) {
+          this.#tcp(pipe, undefined, { view, ...target });
+          return;
+        }
+        new Detector(pipe, core, undefined, (kind, hold) => this.#byName(pipe, hold, kind, view, target));
         return;
       case Protocol.UNSPECIFIED:
         if (serverFirst(target.port)) {
@@ -96,8 +101,25 @@ export class OutboundListener {
     new Detector(pipe, core, outcome, (kind, hold) => {
       const codec = codecOf(kind, view.protocol, hold);
       if (codec) this.#http(pipe, hold, target, codec);
-      else this.#tcp(pipe, hold, { view, ...target });
+      else this.#byName(pipe, hold, kind, view, target);
     });
+  }
+
+  /** An opaque connection: where the port has routes for server names and it begins with TLS, by them. */
+  #byName(
+    pipe: Pipe,
+    hold: HoldSink,
+    kind: Detected,
+    view: ServicePortView,
+    target: { host: string; port: number },
+  ): void {
+    if (kind !== 'tls' || view.tls.length === 0) {
+      this.#tcp(pipe, hold, { view, ...target });
+      return;
+    }
+    readClientHello(pipe, hold, this.#core, (hello, held) =>
+      this.#tcp(pipe, held, { view, ...target, sni: hello?.sni ?? '' }),
+    );
   }
 
   #http(pipe: Pipe, hold: HoldSink, target: { host: string; port: number }, kind: 'http1' | 'http2'): void {

@@ -11,6 +11,7 @@ import {
   pickEndpoint,
   releaseConnection,
   routeTcp,
+  routeTls,
   type ServicePortView,
   type Snapshot,
 } from '@weft/engine';
@@ -33,6 +34,8 @@ export interface TcpTarget {
   /** Used where there is no view: passed on as it is. */
   host: string;
   port: number;
+  /** The connection begins with TLS; the name its client asks for, '' for none. */
+  sni?: string;
 }
 
 /** Carries `down` to where the plan says. `early` are bytes that came before; `session` counts it for a drain. */
@@ -86,7 +89,10 @@ export class OutboundTcp {
       return;
     }
     r.service = this.#core.serviceOf(view);
-    const decision = routeTcp(view, this.#core.random);
+    const { sni } = this.#target;
+    r.sni = sni ?? '';
+    const { random } = this.#core;
+    const decision = sni !== undefined && view.tls.length > 0 ? routeTls(view, sni, random) : routeTcp(view, random);
     if (decision) {
       r.routeRef = decision.destinationRef;
       r.cluster = decision.clusterName;

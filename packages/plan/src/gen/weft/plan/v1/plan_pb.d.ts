@@ -720,6 +720,13 @@ export declare type ServicePort = Message<"weft.plan.v1.ServicePort"> & {
    * @generated from field: repeated weft.plan.v1.TcpRoute tcp = 5;
    */
   tcp: TcpRoute[];
+
+  /**
+   * where there is one, TLS is routed by the name the client asks for; a name without a route is refused
+   *
+   * @generated from field: repeated weft.plan.v1.TlsRoute tls = 6;
+   */
+  tls: TlsRoute[];
 };
 
 /**
@@ -727,6 +734,34 @@ export declare type ServicePort = Message<"weft.plan.v1.ServicePort"> & {
  * Use `create(ServicePortSchema)` to create a new message.
  */
 export declare const ServicePortSchema: GenMessage<ServicePort>;
+
+/**
+ * @generated from message weft.plan.v1.TlsRoute
+ */
+export declare type TlsRoute = Message<"weft.plan.v1.TlsRoute"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * exact, "*.suffix" or "*" (also a client that names none)
+   *
+   * @generated from field: repeated string sni_hosts = 2;
+   */
+  sniHosts: string[];
+
+  /**
+   * @generated from field: repeated weft.plan.v1.WeightedCluster clusters = 3;
+   */
+  clusters: WeightedCluster[];
+};
+
+/**
+ * Describes the message weft.plan.v1.TlsRoute.
+ * Use `create(TlsRouteSchema)` to create a new message.
+ */
+export declare const TlsRouteSchema: GenMessage<TlsRoute>;
 
 /**
  * @generated from message weft.plan.v1.HttpRoute

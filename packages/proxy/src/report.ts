@@ -3,7 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import { createClient } from '@connectrpc/connect';
 import type { Logger } from '@weft/base';
 import { Reporter, type TelemetryReport, TelemetryReportSchema, TelemetryService } from '@weft/plan';
-import type { EdgeAggregator } from '@weft/telemetry';
+import type { EdgeAggregator, EdgeReporter } from '@weft/telemetry';
 import type { Channel } from '@weft/xds';
 
 const EVERY_MS = 1000;
@@ -71,6 +71,7 @@ export class TelemetryPush {
     const { deltas, inFlight } = this.#edges.takeDeltas();
     if (deltas.length === 0 && inFlight.length === 0) return undefined;
     const common = (e: {
+      reporter: EdgeReporter;
       source: string;
       sourceNamespace: string;
       destination: string;
@@ -81,8 +82,7 @@ export class TelemetryPush {
       sourceNamespace: e.sourceNamespace,
       destinationService: e.destination,
       destinationVersion: e.version,
-      // A proxied caller tells of its own calls; what is told here of an unknown one was seen at the destination.
-      reporter: e.source === 'unknown' || e.source === '' ? Reporter.DESTINATION : Reporter.SOURCE,
+      reporter: e.reporter === 'source' ? Reporter.SOURCE : Reporter.DESTINATION,
       mtls: e.mtls,
     });
     return create(TelemetryReportSchema, {

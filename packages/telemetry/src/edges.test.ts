@@ -2,13 +2,21 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { EdgeAggregator, EdgeTable, isFailure } from './edges.ts';
 
-const key = { source: 'cart', sourceNamespace: 'shop', destination: 'payment', version: 'v1', mtls: true };
+const key = {
+  reporter: 'source' as const,
+  source: 'cart',
+  sourceNamespace: 'shop',
+  destination: 'payment',
+  version: 'v1',
+  mtls: true,
+};
 
 test('deltas are taken once; what is running is told until it ends', () => {
   const edges = new EdgeAggregator();
   const edge = edges.edge(key);
   assert.equal(edges.edge({ ...key }), edge);
   assert.notEqual(edges.edge({ ...key, mtls: false }), edge);
+  assert.notEqual(edges.edge({ ...key, reporter: 'destination' }), edge);
   edge.inFlight += 2;
   for (let i = 0; i < 10; i++) edge.record(200, -1, '', 5);
   edge.record(503, -1, 'UF', 1);

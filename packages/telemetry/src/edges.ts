@@ -5,8 +5,12 @@ import { bucketIndex, edgeBuckets, quantile } from './histogram.ts';
  * histogram of durations. `EdgeAggregator` collects in the proxy, `EdgeTable` adds up in the control plane.
  */
 
+/** Which end of an edge tells of it. */
+export type EdgeReporter = 'source' | 'destination';
+
 /** What was added to one edge and outcome. JSON-safe, so that any transport can carry it. */
 export interface EdgeDelta {
+  reporter: EdgeReporter;
   /** Workload that calls; `unknown` outside the mesh. */
   source: string;
   sourceNamespace: string;
@@ -27,6 +31,7 @@ export interface EdgeDelta {
 
 /** What is running on an edge now; sent with the deltas, whole. */
 export interface EdgeGauge {
+  reporter: EdgeReporter;
   source: string;
   sourceNamespace: string;
   destination: string;
@@ -48,6 +53,11 @@ export interface EdgeKey {
   mtls: boolean;
 }
 
+/** An edge as a proxy keeps it: a workload that calls itself has two. */
+export interface SeenEdgeKey extends EdgeKey {
+  reporter: EdgeReporter;
+}
+
 export const defaultMaxEdges = 10_000;
 /** Outcomes (code, gRPC status, flags) that one edge keeps apart between two pushes. */
 const maxOutcomes = 64;
@@ -63,14 +73,14 @@ interface Outcome {
 
 /** One edge in a proxy; the caller keeps it and adds to it. */
 export class Edge {
-  readonly key: EdgeKey;
+  readonly key: SeenEdgeKey;
   inFlight = 0;
   /** Whether the last report said that something was running, so that the end is said as well. */
   reported = false;
   #outcomes: Outcome[] = [];
   #last: Outcome | undefined;
 
-  constructor(key: EdgeKey) {
+  constructor(key: SeenEdgeKey) {
     this.key = key;
   }
 
@@ -139,18 +149,20 @@ export class EdgeAggregator {
   }
 
   /** Finds or makes an edge: once per (peer, service), the caller keeps it. */
-  edge(key: EdgeKey): Edge {
+  edge(key: SeenEdgeKey): Edge {
     const bySource = this.#index.get(key.source);
     const byDestination = bySource?.get(key.destination);
     const list = byDestination?.get(key.version);
     if (list) {
       for (const e of list) {
-        if (e.key.mtls === key.mtls && e.key.sourceNamespace === key.sourceNamespace) return e;
+        const { mtls, sourceNamespace, reporter } = e.key;
+        if (mtls === key.mtls && sourceNamespace === key.sourceNamespace && reporter === key.reporter) return e;
       }
     }
     if (this.#edges.length >= this.#maxEdges) {
       this.#count('telemetry_edges_folded');
       this.#other ??= new Edge({
+        reporter: 'source',
         source: 'other',
         sourceNamespace: 'other',
         destination: 'other',
@@ -229,6 +241,12 @@ interface Row {
 
 const ringSeconds = 60;
 
+/** What the table takes of a report. */
+export interface EdgeAdditions {
+  deltas: Omit<EdgeDelta, 'reporter'>[];
+  inFlight: Omit<EdgeGauge, 'reporter'>[];
+}
+
 /** Adds up the reports of all proxies. Only those of one side may go in, or every request counts twice. */
 export class EdgeTable {
   #rows: Row[] = [];
@@ -240,7 +258,7 @@ export class EdgeTable {
   }
 
   /** `proxy` names the reporter, so that its in-flight numbers replace the ones it sent before. `nowMs` is monotonic. */
-  add(proxy: string, report: EdgeReport, nowMs: number): void {
+  add(proxy: string, report: EdgeAdditions, nowMs: number): void {
     const second = Math.floor(nowMs / 1000);
     for (const d of report.deltas) {
       const row = this.#row(d);

@@ -112,6 +112,7 @@ export class MeshObserver implements Observer {
         reporter === 'destination' && mtls
           ? undefined
           : this.edges.edge({
+              reporter,
               source: source.workload || 'unknown',
               sourceNamespace: source.namespace || 'unknown',
               destination: service.host || destination.workload || 'unknown',

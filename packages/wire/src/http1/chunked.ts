@@ -1,5 +1,6 @@
 import type { Head, WireLimits } from '../stream.ts';
-import { parseTrailers, Refusal } from './head.ts';
+import { parseTrailers } from './fields.ts';
+import { Refusal } from './refusal.ts';
 
 /** What one call of `ChunkedDecoder.next` has found. */
 export type ChunkStep = 'more' | 'data' | 'end';

@@ -12,7 +12,10 @@ import { defaultWireLimits } from '../stream.ts';
 import { isAuthority } from './chars.ts';
 import { ChunkedDecoder } from './chunked.ts';
 import { asBuffer, chunkSize, EMPTY, Exchange, type ExchangeOwner, InputQueue, type WriteFraming } from './exchange.ts';
-import { dropField, HeadBuffer, parseResponseHead, Refusal } from './head.ts';
+import { HeadBuffer } from './head-buffer.ts';
+import { Refusal } from './refusal.ts';
+import { dropField } from './request-head.ts';
+import { parseResponseHead } from './response-head.ts';
 import { Cork, checkRequestLine, writeFields } from './serialize.ts';
 import { webSocketKey } from './websocket.ts';
 

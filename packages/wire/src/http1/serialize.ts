@@ -1,6 +1,6 @@
 import type { Head, Output } from '../stream.ts';
 import { isFieldValue, isTarget, isToken, parseLength } from './chars.ts';
-import { Refusal } from './head.ts';
+import { Refusal } from './refusal.ts';
 
 const REASONS = new Map<string, string>(
   Object.entries({

@@ -20,7 +20,9 @@ import {
   ignoreAll,
   type WriteFraming,
 } from './exchange.ts';
-import { HeadBuffer, parseRequestHead, Refusal, type RequestHead } from './head.ts';
+import { HeadBuffer } from './head-buffer.ts';
+import { Refusal } from './refusal.ts';
+import { parseRequestHead, type RequestHead } from './request-head.ts';
 import { Cork, statusLine, writeFields } from './serialize.ts';
 import { webSocketAccept } from './websocket.ts';
 

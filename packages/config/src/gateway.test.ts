@@ -296,7 +296,7 @@ test('a Service of the gateway says where its ports listen; servers of one port 
       process(
         'named',
         '{app: named, istio: ingressgateway}',
-        '{gateway: {acceptHttp10: true}, ports: [{name: web, containerPort: 9443}]}',
+        '{gateway: {acceptHttp10: true, numTrustedProxies: 2}, ports: [{name: web, containerPort: 9443}]}',
       ),
       gateway('{port: {number: 80, name: http, protocol: HTTP}, hosts: [a.test]}'),
       gateway(
@@ -316,7 +316,7 @@ test('a Service of the gateway says where its ports listen; servers of one port 
   );
   assert.deepEqual(Object.keys(plan.hosts(8080)), ['a.test', 'b.test']);
   const self = plan.parts.get('self')!.kind;
-  assert.ok(self.case === 'self' && self.value.acceptHttp10);
+  assert.ok(self.case === 'self' && self.value.acceptHttp10 && self.value.numTrustedProxies === 2);
   // No Service selects this one: it listens where the Gateway says.
   assert.deepEqual(
     planOf(model, 'edge').listeners.map((l) => l.port),

@@ -88,6 +88,7 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     drainMs: runtime.drainMs ?? 5_000,
     locality: localityOf(i.labels),
     acceptHttp10: gateway?.acceptHttp10 ?? false,
+    numTrustedProxies: gateway?.numTrustedProxies ?? 0,
     proxyProtocol: gateway?.proxyProtocol ?? false,
     services: model.services.filter((s) => serviceSelects(s, i)).map((s) => serviceHost(s, runtime.domain)),
   });

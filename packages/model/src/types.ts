@@ -72,6 +72,8 @@ export type RestartPolicy = 'Always' | 'OnFailure' | 'Never';
 export interface GatewayProcessModel {
   /** Serve HTTP/1.0; default false: 426. */
   readonly acceptHttp10: boolean;
+  /** How many proxies before it are trusted: they say by x-forwarded-for who the visitor is. Default 0. */
+  readonly numTrustedProxies: number;
   /** Every connection begins with a PROXY header (a balancer before it sends them). */
   readonly proxyProtocol: boolean;
 }

@@ -178,7 +178,10 @@ const processSpec: ObjectSchema = {
   t: 'object',
   fields: {
     command: { t: 'list', of: str, min: 1, max: 1000 },
-    gateway: { t: 'object', fields: { acceptHttp10: bool, proxyProtocol: bool } },
+    gateway: {
+      t: 'object',
+      fields: { acceptHttp10: bool, numTrustedProxies: { t: 'int', min: 0, max: 100 }, proxyProtocol: bool },
+    },
     args: strings,
     cwd: nonEmpty,
     env: {
@@ -265,6 +268,7 @@ export const processKind: Kind<ProcessModel> = {
       gateway: spec.gateway
         ? {
             acceptHttp10: spec.gateway.acceptHttp10 ?? false,
+            numTrustedProxies: spec.gateway.numTrustedProxies ?? 0,
             proxyProtocol: spec.gateway.proxyProtocol ?? false,
           }
         : undefined,

@@ -4,7 +4,7 @@ import type { Head, Stream } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { setPseudo } from '../http/headers.ts';
 import { OutboundExchange, type OutboundVia } from '../outbound/exchange.ts';
-import { edgeHead } from './headers.ts';
+import { edgeHead, visitorAddress } from './headers.ts';
 
 /** The connection that a visitor's request came by. */
 export interface GatewayVia extends OutboundVia {
@@ -29,7 +29,9 @@ export class GatewayExchange extends OutboundExchange {
   serve(server: GatewayServerView | undefined): this {
     const { core, head, snapshot } = this;
     const via = this.#visitor;
-    const clean = edgeHead(head, via.remoteIp, via.secure);
+    const trusted = snapshot.self?.numTrustedProxies ?? 0;
+    const originalIp = visitorAddress(head, via.remoteIp, trusted);
+    const clean = edgeHead(head, via.remoteIp, via.secure, trusted);
     if (!this.take('reject')) return this;
     if (!clean) {
       core.observer.count('edge_underscore_header');
@@ -41,6 +43,7 @@ export class GatewayExchange extends OutboundExchange {
     const verdict = authorize(snapshot, {
       principal: undefined,
       remoteIp: via.remoteIp,
+      originalIp,
       destPort: via.port,
       localIp: core.options.address,
       sni: via.sni,

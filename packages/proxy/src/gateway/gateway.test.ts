@@ -67,6 +67,7 @@ const POLICY = {
   rules: [
     { ref: 'deny#0', to: [{ paths: ['/admin*'] }] },
     { ref: 'deny#1', from: [{ ipBlocks: ['127.9.9.0/24'] }] },
+    { ref: 'deny#2', when: [{ key: 'remote.ip', values: ['7.7.7.0/24'] }] },
   ],
 };
 
@@ -74,7 +75,7 @@ let snapshot: Snapshot | undefined;
 function planOf(
   ports: Record<number, Server[]>,
   secrets = pairs,
-  self: { acceptHttp10?: boolean; proxyProtocol?: boolean } = {},
+  self: { acceptHttp10?: boolean; numTrustedProxies?: number; proxyProtocol?: boolean } = {},
 ): Snapshot {
   const parts = [
     part({
@@ -303,6 +304,11 @@ test('policies hold at the edge, for what was made canonical', async () => {
   assert.equal(a.body, 'RBAC: access denied');
   assert.equal(records.at(-1)!.authzPolicy, 'shop/no-admin');
   assert.equal((await ask('/', {}, { localAddress: '127.9.9.9' })).status, 403);
+  const claimed = { 'x-forwarded-for': '7.7.7.7' };
+  assert.equal((await ask('/', claimed)).status, 200, 'anybody can claim an address');
+  edge.apply(planOf(usual, pairs, { numTrustedProxies: 1 }), 3n);
+  assert.equal((await ask('/', claimed)).status, 403, 'a trusted proxy does not claim');
+  edge.apply(planOf(usual), 3n);
 });
 
 test('HTTP/2 by prior knowledge, at most 100 streams; WebSocket', async () => {

@@ -1,16 +1,18 @@
 /** What a request's head may hold when it comes from outside, and what the gateway says about where it came from. */
 
+import { isIP } from 'node:net';
 import type { Head } from '@weft/wire';
 import { setPseudo } from '../http/headers.ts';
 
 /**
  * Changes a head in place. Fields that mean something only where a proxy of ours put them go: the mesh's (`x-weft-`, XFCC),
  * those that steer Envoy (`x-envoy-`) and Istio (`x-istio-`), and the request's id, which is made anew. The visitor's
- * address is appended to x-forwarded-for, and x-forwarded-proto and `:scheme` are what the connection is: no proxy before
- * this one is trusted. False: a field name has a `_`, which applications may read as `-`.
+ * address is appended to x-forwarded-for, and x-forwarded-proto and `:scheme` are what the connection is, unless proxies before
+ * this one are trusted to say the first. False: a field name has a `_`, which applications may read as `-`.
  */
-export function edgeHead(head: Head, remoteAddress: string, secure: boolean): boolean {
+export function edgeHead(head: Head, remoteAddress: string, secure: boolean, trustedProxies: number): boolean {
   let clean = true;
+  let forwardedProto = '';
   let forwardedFor = '';
   let to = 0;
   for (let i = 0; i + 1 < head.length; i += 2) {
@@ -19,6 +21,10 @@ export function edgeHead(head: Head, remoteAddress: string, secure: boolean): bo
     if (name.charCodeAt(0) === 120 && name.charCodeAt(1) === 45) {
       if (name === 'x-forwarded-for') {
         forwardedFor = forwardedFor === '' ? head[i + 1] : `${forwardedFor}, ${head[i + 1]}`;
+        continue;
+      }
+      if (name === 'x-forwarded-proto') {
+        forwardedProto = head[i + 1];
         continue;
       }
       if (isTrusted(name)) continue;
@@ -33,17 +39,37 @@ export function edgeHead(head: Head, remoteAddress: string, secure: boolean): bo
   const scheme = secure ? 'https' : 'http';
   setPseudo(head, ':scheme', scheme);
   head.push('x-forwarded-for', forwardedFor === '' ? remoteAddress : `${forwardedFor}, ${remoteAddress}`);
-  head.push('x-forwarded-proto', scheme);
+  const told = trustedProxies > 0 && (forwardedProto === 'http' || forwardedProto === 'https');
+  head.push('x-forwarded-proto', told ? forwardedProto : scheme);
   return clean;
 }
 
 function isTrusted(name: string): boolean {
   return (
     name === 'x-request-id' ||
-    name === 'x-forwarded-proto' ||
     name === 'x-forwarded-client-cert' ||
     name.startsWith('x-weft-') ||
     name.startsWith('x-envoy-') ||
     name.startsWith('x-istio-')
   );
+}
+
+/**
+ * The visitor's address where the last `trustedProxies` entries that came in x-forwarded-for were appended by proxies that
+ * are trusted: the one before which nothing is. The peer's address where there are fewer, or where it is no address.
+ */
+export function visitorAddress(head: readonly string[], remoteAddress: string, trustedProxies: number): string {
+  if (trustedProxies === 0) return remoteAddress;
+  let left = trustedProxies;
+  for (let i = head.length - 2; i >= 0; i -= 2) {
+    if (head[i] !== 'x-forwarded-for') continue;
+    const entries = head[i + 1].split(',');
+    if (entries.length < left) {
+      left -= entries.length;
+      continue;
+    }
+    const address = entries[entries.length - left].trim();
+    return isIP(address) !== 0 ? address : remoteAddress;
+  }
+  return remoteAddress;
 }

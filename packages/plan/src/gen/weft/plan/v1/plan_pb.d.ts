@@ -306,6 +306,13 @@ export declare type Self = Message<"weft.plan.v1.Self"> & {
   acceptHttp10: boolean;
 
   /**
+   * of a gateway: how many proxies before it append to x-forwarded-for
+   *
+   * @generated from field: uint32 num_trusted_proxies = 26;
+   */
+  numTrustedProxies: number;
+
+  /**
    * of a gateway: every connection begins with a PROXY header, which names its client
    *
    * @generated from field: bool proxy_protocol = 22;

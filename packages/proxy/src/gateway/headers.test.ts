@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { edgeHead, visitorAddress } from './headers.ts';
+
+test('the visitor behind trusted proxies', () => {
+  const head = (...values: string[]) => values.flatMap((v) => ['x-forwarded-for', v]);
+  const table: [string[], number, string][] = [
+    [head('1.1.1.1'), 0, '9.9.9.9'],
+    [head(), 1, '9.9.9.9'],
+    [head('1.1.1.1'), 1, '1.1.1.1'],
+    [head('1.1.1.1, 2.2.2.2'), 1, '2.2.2.2'],
+    [head('1.1.1.1,2.2.2.2'), 2, '1.1.1.1'],
+    [head('1.1.1.1', '2.2.2.2, 3.3.3.3'), 3, '1.1.1.1'],
+    [head('1.1.1.1', '2.2.2.2, 3.3.3.3'), 4, '9.9.9.9'],
+    [head('forged, 2001:db8::1'), 1, '2001:db8::1'],
+    [head('nonsense'), 1, '9.9.9.9'],
+  ];
+  for (const [h, trusted, want] of table) assert.equal(visitorAddress(h, '9.9.9.9', trusted), want, `${h} ${trusted}`);
+});
+
+test('x-forwarded-proto is the connection’s, or what a trusted proxy said', () => {
+  const proto = (said: string | undefined, secure: boolean, trusted: number) => {
+    const head = [':method', 'GET', ':scheme', 'x', ':authority', 'a', ':path', '/'];
+    if (said !== undefined) head.push('x-forwarded-proto', said);
+    assert.ok(edgeHead(head, '9.9.9.9', secure, trusted));
+    assert.equal(head[3], secure ? 'https' : 'http');
+    assert.equal(head.filter((v) => v === 'x-forwarded-proto').length, 1);
+    return head[head.indexOf('x-forwarded-proto') + 1];
+  };
+  assert.equal(proto('https', false, 0), 'http');
+  assert.equal(proto('https', false, 1), 'https');
+  assert.equal(proto('gopher', false, 1), 'http');
+  assert.equal(proto(undefined, true, 1), 'https');
+});

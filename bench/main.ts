@@ -3,12 +3,14 @@
  *
  * Every chain is client → A → mutual TLS → B → application, one core for the proxies and the other one for load and
  * application (where there are two), rounds of all peers alternating, nothing but loopback. What to trust on a machine
- * with other work is the ratio. A run of all rows with all peers writes RESULTS.md. `BENCH_ROUNDS` (5), `BENCH_SECONDS` (5 a round), `BENCH_WARM` (15 s before the first) and
- * `BENCH_PROFILE=DIR` (CPU profiles of both Weft proxies) change the run.
+ * with other work is the ratio. A run of all rows with all peers writes RESULTS.md. `BENCH_ROUNDS` (5), `BENCH_SECONDS` (5 a
+ * round), `BENCH_WARM` (15 s before the first), `BENCH_REQUESTS` (2,000,000, of the memory row) and `BENCH_PROFILE=DIR` (CPU
+ * profiles of both Weft proxies) change the run.
  */
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { startApplication } from './apps/start.ts';
+import { positive } from './environment.ts';
 import { saturate } from './load/wrk.ts';
 import { peers } from './peers/all.ts';
 import { writeReport } from './report.ts';
@@ -51,18 +53,10 @@ function options(): Options {
     peers: peers.filter((p) => p.name === 'weft' || wanted.length === 0 || wanted.includes(p.name)),
     quick,
     json: values.output === 'json',
-    rounds: number('BENCH_ROUNDS', quick ? 1 : 5),
-    seconds: number('BENCH_SECONDS', quick ? 1 : 5),
-    warmSeconds: number('BENCH_WARM', quick ? 2 : 15),
+    rounds: positive('BENCH_ROUNDS', quick ? 1 : 5),
+    seconds: positive('BENCH_SECONDS', quick ? 1 : 5),
+    warmSeconds: positive('BENCH_WARM', quick ? 2 : 15),
   };
-}
-
-function number(name: string, standard: number): number {
-  const given = process.env[name];
-  if (given === undefined || given === '') return standard;
-  const n = Number(given);
-  if (!Number.isInteger(n) || n < 1) throw new Error(`${name} must be a whole number of at least 1, not "${given}"`);
-  return n;
 }
 
 /** The peers that a row has, Weft first. */

@@ -1,6 +1,7 @@
 /** Memory of the proxies: idle, with idle connections, after many requests; and whether they live within 128 MB. */
 import net from 'node:net';
 import { processMemory } from '@weft/host';
+import { positive } from '../environment.ts';
 import { load } from '../load/go.ts';
 import { saturate } from '../load/wrk.ts';
 import { largerMemory } from '../measure.ts';
@@ -8,6 +9,7 @@ import type { Chain, Stage } from '../stage.ts';
 import { atMost, type Row, type Run } from './row.ts';
 
 const IDLE_CONNECTIONS = 1000;
+const REQUESTS = positive('BENCH_REQUESTS', 2_000_000);
 const CONNECTIONS = 64;
 /** Points of the growth; a slope needs some in its half. */
 const PARTS = 8;
@@ -88,7 +90,7 @@ const PEERS = ['haproxy', 'envoy'];
 
 const grown: Row = {
   name: 'memory',
-  what: `memory of the proxy that has more: idle, per idle HTTP/1.1 connection of ${IDLE_CONNECTIONS}, after 2 million requests of 1 KB (quick: 2 seconds)`,
+  what: `memory of the proxy that has more: idle, per idle HTTP/1.1 connection of ${IDLE_CONNECTIONS}, after ${REQUESTS.toLocaleString('en')} requests of 1 KB (quick: 2 seconds)`,
   kind: 'http',
   peers: PEERS,
   fresh: true,
@@ -105,7 +107,7 @@ const grown: Row = {
     await settle();
     const idle = largerMemory(chain.pids);
     const perConnection = await perIdleConnection(run);
-    const points = await growth(stage, chain, quick ? 1 : 2_000_000);
+    const points = await growth(stage, chain, quick ? 1 : REQUESTS);
     const last = points.at(-1)!;
     // While code still compiles, a slope says nothing.
     const slope = quick ? undefined : slopeOf(points);

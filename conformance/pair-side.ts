@@ -60,7 +60,9 @@ export interface PairRecord {
   bytesOut: number;
 }
 
-export type SideQuestion = { id: number; ask: 'take' } | { id: number; ask: 'authorize'; policies: PolicyInit[] };
+export type SideQuestion =
+  | { id: number; ask: 'take' | 'peek' }
+  | { id: number; ask: 'authorize'; policies: PolicyInit[] };
 
 export interface SideAnswer {
   id: number;

@@ -66,6 +66,7 @@ export interface SideReport {
 }
 
 const STOP_MS = 3000;
+const SETTLE_MS = 10_000;
 let pairs = 0;
 
 export class PairSide {
@@ -110,6 +111,11 @@ export class PairSide {
   /** Takes the records that gathered, and reads the counters. Rejects where the proxy has died. */
   take(): Promise<SideReport> {
     return this.#ask({ id: this.#next++, ask: 'take' });
+  }
+
+  /** The same without taking the records. */
+  peek(): Promise<SideReport> {
+    return this.#ask({ id: this.#next++, ask: 'peek' });
   }
 
   authorize(policies: PolicyInit[]): Promise<SideReport> {
@@ -161,6 +167,22 @@ export class Pair {
   /** Puts other policies in force at B; the next request is judged by them. */
   async authorize(policies: PolicyInit[]): Promise<void> {
     await this.back.authorize(policies);
+  }
+
+  /** Rejects where a proxy died, met an internal error, or still holds a request when all clients have gone. */
+  async settled(): Promise<void> {
+    for (const [name, side] of [
+      ['front', this.front],
+      ['back', this.back],
+    ] as const) {
+      for (const end = Date.now() + SETTLE_MS; ; ) {
+        const { inFlight, counters } = await side.peek();
+        if (counters.has('internal_error')) throw new Error(`the ${name} proxy counted internal errors`);
+        if (inFlight === 0) break;
+        if (Date.now() > end) throw new Error(`the ${name} proxy still holds ${inFlight} requests`);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    }
   }
 
   async stop(): Promise<void> {

@@ -148,6 +148,7 @@ async function run(ctx: SuiteContext): Promise<Tally> {
     }
     ctx.log(`${rule}: ${tally.passed} right, ${tally.failed} wrong`);
   }
+  await tally.check('nothing is left in the proxies', () => pair.settled());
   tally.notes.push(`${cases.length} targets`);
   return tally;
 }

@@ -115,6 +115,7 @@ async function run(ctx: SuiteContext): Promise<Tally> {
   await tally.check('most of the other requests were answered', () => {
     if (answered < all.length * 0.8) throw new Error(`${answered} of ${all.length}`);
   });
+  await tally.check('nothing is left in the proxies', () => pair.settled());
   tally.notes.push(`${mutations.length} responses, ${answered} of ${all.length} other requests answered`);
   return tally;
 }

@@ -197,6 +197,7 @@ async function run(ctx: SuiteContext): Promise<Tally> {
       nameless.splice(at, 1);
     }
   });
+  await tally.check('nothing is left in the proxies', () => pair.settled());
   const total = back.records.filter((r) => r.attempts > 0).length;
   const lines = backends.reduce((n, b) => n + b.lines().length, 0);
   tally.notes.push(`${total} requests authorized, ${lines} seen by ${backends.map((b) => b.name).join(', ')}`);

@@ -115,6 +115,7 @@ before(async () => {
   ca = await createAuthority({ dir: join(dir, 'ca'), trustDomain: 'cluster.local' });
   const app = http.createServer((req, res) => {
     if (req.url === '/slow') return; // never answers
+    if (req.url === '/teapot') res.statusCode = 418;
     if (req.url === '/big') {
       res.end(BIG);
       return;
@@ -377,6 +378,29 @@ test('CONNECT in plaintext is judged as opaque bytes: no way around rules for pa
   socket.write('CONNECT pay:8080 HTTP/1.1\r\nHost: pay:8080\r\n\r\nGET /admin/x HTTP/1.1\r\nHost: pay\r\n\r\n');
   assert.match(await got, /^HTTP\/1\.1 403 .*RBAC: access denied$/s);
   assert.equal(paySeen.records.at(-1)!.attempts, 0);
+});
+
+test('an upgrade that the application does not take: its answer is passed, and nothing of the exchange stays', async () => {
+  const answer = async (host: string, port: number, path: string): Promise<string> => {
+    const socket = net.connect(port, host);
+    socket.write(
+      `GET ${path} HTTP/1.1\r\nHost: pay\r\nProxy-Authorization: ${auth}\r\n` +
+        'Connection: upgrade\r\nUpgrade: chat\r\n\r\n',
+    );
+    let text = '';
+    for await (const chunk of socket) text += chunk;
+    return text;
+  };
+  const both = [await answer(PAY, ports.http, '/x'), await answer(FRONT, 15001, `http://pay:${ports.http}/x`)];
+  for (const text of both) {
+    assert.match(text, /^HTTP\/1\.1 200 OK\r\n/);
+    assert.match(text, /\r\nconnection: close\r\n/);
+    assert.doesNotMatch(text, /x-weft/);
+  }
+  assert.match(await answer(FRONT, 15001, `http://pay:${ports.http}/teapot`), /^HTTP\/1\.1 418 /);
+  const gone = (): boolean => front.core.exchanges.size + pay.core.exchanges.size === 0;
+  for (const end = Date.now() + 5000; !gone() && Date.now() < end; ) await new Promise((r) => setTimeout(r, 10));
+  assert.ok(gone(), 'exchanges that are over are kept');
 });
 
 test('timeout: 504 with UT after the route time, fault: FI without reaching the destination', async () => {

@@ -13,6 +13,13 @@
  */
 export type Head = string[];
 
+/**
+ * A field that the HTTP/1.1 client codec adds to a 2xx that answers an Upgrade: the server did not switch protocols, which
+ * RFC 9110 7.8 allows, and a body follows. In HTTP/2 a 2xx means that the tunnel stands, so that a head with this field
+ * may go to an HTTP/1.1 client, whose codec takes it off, or to a proxy that knows it, and to nobody else.
+ */
+export const UPGRADE_IGNORED = 'x-weft-upgrade-ignored';
+
 /** Why a stream ended before its end. */
 export type ResetCode =
   | 'cancel' // the other side is not interested any more (RST CANCEL, H1 client went away)

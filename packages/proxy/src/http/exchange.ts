@@ -14,7 +14,7 @@ import {
   type Snapshot,
 } from '@weft/engine';
 import { childTrace, formatTraceparent, newTrace, readTraceContext, writeTraceContext } from '@weft/telemetry';
-import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
+import { type Head, type ResetCode, type Stream, type StreamHandler, UPGRADE_IGNORED } from '@weft/wire';
 import type { Core, InFlight } from '../core.ts';
 import type { Deadline, TimerOwner } from '../net/timers.ts';
 import type { EdgeKey, PeerInfo, Reporter, RequestRecord, ServiceInfo } from '../observe/types.ts';
@@ -75,6 +75,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   #downPaused = false;
   #upPaused = false;
   #headSent = false;
+  /** An upgrade was accepted: the request side may go on when the response has ended. */
+  #tunnel = false;
   /** The response of an upgraded connection has ended, its request side goes on. */
   #upgraded = false;
   #status = 0;
@@ -123,6 +125,11 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   ): void;
   /** The response failed before its head and there is no further attempt. Answers. */
   protected abstract failed(reason: string, flag: string, refused: boolean): void;
+
+  /** The client can be told that the application ignored its upgrade (see UPGRADE_IGNORED). */
+  protected get maySayIgnored(): boolean {
+    return this.httpVersion === 'HTTP/1.1';
+  }
 
   /** Too much of the body has passed to send it again. */
   protected get bodyDropped(): boolean {
@@ -508,6 +515,15 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       const outcome: AttemptOutcome = { kind: 'status', status, grpcStatus: grpc < 0 ? undefined : grpc };
       if (this.#maybeRetryStatus(attempt, outcome, status, grpc)) return;
     }
+    if (this.facts.protocol !== '') {
+      const ignored = field(head, UPGRADE_IGNORED) !== undefined;
+      if (ignored && !this.maySayIgnored) {
+        attempt.stream?.reset('cancel');
+        this.upstreamReset(attempt, 'protocol', `an upgrade answered with ${status}`);
+        return;
+      }
+      this.#tunnel = status < 300 && !ignored;
+    }
     this.#status = status;
     this.#grpcStatus = grpc;
     this.#upstreamMs = this.core.nowMs() - this.#startMs;
@@ -555,7 +571,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   #ended(attempt: Attempt): void {
     this.attemptOver(attempt, this.#status, this.#grpcStatus);
     // An upgraded connection may still carry bytes the other way: they go on, unmeasured.
-    if (this.#requestEnded || this.facts.protocol === '') {
+    if (this.#requestEnded || !this.#tunnel) {
       attempt.abandoned = true;
       if (!this.#requestEnded) attempt.stream?.reset('cancel');
       this.finish();

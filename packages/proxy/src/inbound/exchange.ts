@@ -121,6 +121,10 @@ export class InboundExchange extends Exchange {
     return this;
   }
 
+  protected override get maySayIgnored(): boolean {
+    return super.maySayIgnored || this.#via.peer?.weft === true;
+  }
+
   protected open(attempt: Attempt): void {
     const { dialAddress, dialPort, protocol, pool } = this.#inbound;
     const host = dialAddress || this.core.options.address;

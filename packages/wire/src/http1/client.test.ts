@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Head } from '../stream.ts';
+import { type Head, UPGRADE_IGNORED } from '../stream.ts';
 import { Http1Client } from './client.ts';
 import { Recorder, RecordingOutput } from './testing.ts';
 
@@ -194,8 +194,16 @@ test('an extended CONNECT is written as an upgrade; only 101 accepts it', () => 
   assert.match(a.output.text, /reply$/);
   const b = connect();
   const asked = b.ask(head, false);
-  b.feed('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n');
-  assert.equal(asked.recorder.reset, 'protocol');
+  asked.stream.sendData(Buffer.from('early'), false);
+  b.feed('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nplain');
+  assert.deepEqual(asked.recorder.head, [':status', '200', 'content-length', '5', UPGRADE_IGNORED, '1']);
+  assert.equal(asked.recorder.body, 'plain');
+  assert.doesNotMatch(b.output.text, /early/);
+  assert.equal(b.client.reusable, false);
+  const c = connect();
+  const get = c.ask(GET, true);
+  c.feed('HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n');
+  assert.equal(get.recorder.reset, 'protocol');
 });
 
 test('a WebSocket of a client without a key gets one; the answer to it stays here', () => {

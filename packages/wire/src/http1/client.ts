@@ -8,7 +8,7 @@ import type {
   WireCounters,
   WireLimits,
 } from '../stream.ts';
-import { defaultWireLimits } from '../stream.ts';
+import { defaultWireLimits, UPGRADE_IGNORED } from '../stream.ts';
 import { isAuthority } from './chars.ts';
 import { ChunkedDecoder } from './chunked.ts';
 import { asBuffer, chunkSize, EMPTY, Exchange, type ExchangeOwner, InputQueue, type WriteFraming } from './exchange.ts';
@@ -311,24 +311,23 @@ export class Http1Client implements Connection, ExchangeOwner {
       stream.handler.onInterim?.(stream, dropLength(response.head));
       return;
     }
-    if (status === 101 || (this.tunnel === 'upgrade' && status < 300)) {
-      // Only 101 switches protocols; a 200 shown to an HTTP/2 client would mean that the tunnel stands.
-      if (this.tunnel !== 'upgrade' || status !== 101) {
-        throw new Refusal(502, 'bad_upgrade', 'an upgrade answered with ' + status);
-      }
+    // Only 101 switches protocols; with any other 2xx the server has ignored the upgrade.
+    const ignored = this.tunnel === 'upgrade' && status >= 200 && status < 300;
+    if (status === 101) {
+      if (this.tunnel !== 'upgrade') throw new Refusal(502, 'bad_upgrade', 'an upgrade that nobody asked for');
       response.head[1] = '200';
-    }
+    } else if (ignored) response.head.push(UPGRADE_IGNORED, '1');
     if (!response.keepAlive) this.keep = false;
     if (this.tunnel !== 'none') {
       this.keep = false;
-      if (status < 300) {
+      if (status < 300 && !ignored) {
         this.reading = 'tunnel';
         if (this.keyIsOurs) dropField(response.head, 2, 'sec-websocket-accept');
         stream.handler.onHead(stream, dropLength(response.head), false);
         this.openTunnel(stream);
         return;
       }
-      // Refused: what was to go through the tunnel is never sent.
+      // Refused or ignored: what was to go through the tunnel is never sent.
       this.early = [];
       this.earlyBytes = 0;
       this.requestEnded = true;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Head, Stream, WireLimits } from '../stream.ts';
+import { type Head, type Stream, UPGRADE_IGNORED, type WireLimits } from '../stream.ts';
 import { Http1Server } from './server.ts';
 import { Recorder, RecordingOutput } from './testing.ts';
 
@@ -406,6 +406,16 @@ test('an upgrade is shown as extended CONNECT and answered with 101', () => {
     'HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: WebSocket\r\nsec-websocket-accept: x\r\n\r\nreply',
   );
   assert.equal(seen[0].recorder.body, 'frame');
+});
+
+test('an upgrade that was ignored is answered as any request, and the connection ends', () => {
+  const { output, seen, feed } = manual();
+  feed(`GET / HTTP/1.1\r\n${H}Connection: Upgrade\r\nUpgrade: chat\r\n\r\nGET /smuggled HTTP/1.1\r\n${H}\r\n`);
+  seen[0].stream.sendHead([':status', '200', 'content-length', '5', UPGRADE_IGNORED, '1'], false);
+  seen[0].stream.sendData(Buffer.from('plain'), true);
+  assert.equal(output.text, 'HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nplain');
+  assert.equal(output.ended, true);
+  assert.equal(seen.length, 1);
 });
 
 test('a WebSocket whose server is none of HTTP/1.1 gets the answer to its key', () => {

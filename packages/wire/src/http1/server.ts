@@ -8,7 +8,7 @@ import type {
   WireCounters,
   WireLimits,
 } from '../stream.ts';
-import { defaultWireLimits } from '../stream.ts';
+import { defaultWireLimits, UPGRADE_IGNORED } from '../stream.ts';
 import { ChunkedDecoder } from './chunked.ts';
 import {
   asBuffer,
@@ -22,7 +22,7 @@ import {
 } from './exchange.ts';
 import { HeadBuffer } from './head-buffer.ts';
 import { Refusal } from './refusal.ts';
-import { parseRequestHead, type RequestHead } from './request-head.ts';
+import { dropField, parseRequestHead, type RequestHead } from './request-head.ts';
 import { Cork, statusLine, writeFields } from './serialize.ts';
 import { webSocketAccept } from './websocket.ts';
 
@@ -414,8 +414,10 @@ export class Http1Server implements Connection, ExchangeOwner {
     if (head[0] !== ':status' || status.length !== 3 || !(code >= 200 && code <= 999)) {
       throw new Refusal(500, 'bad_head', 'a response needs a final status');
     }
+    const ignored = request.tunnel === 'upgrade' && head.includes(UPGRADE_IGNORED);
+    if (ignored) dropField(head, 2, UPGRADE_IGNORED);
     const fields = writeFields(head, 2);
-    if (request.tunnel !== 'none' && code < 300) {
+    if (request.tunnel !== 'none' && code < 300 && !ignored) {
       this.headSent = true;
       this.framing = 'tunnel';
       this.closeAfter = true;

@@ -60,9 +60,12 @@ export const suite: Suite = {
 
     server('redis', REDIS, ['redis-server', '--port', String(REDIS), '--protected-mode', 'no', '--save', '']);
     if (mariadb) {
-      addMariadb(apps, 'mariadb', 1, server);
+      const template = mariadbTemplate(apps);
+      addMariadb(apps, template, 'mariadb', 1, server);
       // What reaches it past its own proxy sees its true peer.
-      addMariadb(apps, 'replica', 2, server, { 'traffic.sidecar.istio.io/excludeInboundPorts': String(MYSQL) });
+      addMariadb(apps, template, 'replica', 2, server, {
+        'traffic.sidecar.istio.io/excludeInboundPorts': String(MYSQL),
+      });
     } else tally.notes.push('MariaDB is not installed: left to the whole form');
     if (postgres) addPostgres(apps, server);
     else tally.notes.push('PostgreSQL is not installed: left to the whole form');
@@ -178,18 +181,26 @@ async function postgresCases(ctx: SuiteContext, tally: Tally, apps: AppMesh, idl
 
 // ---- MariaDB
 
+/** A fresh data folder, to be copied by every server. */
+function mariadbTemplate(apps: AppMesh): string {
+  const data = apps.data('template');
+  execFileSync('setpriv', [
+    ...['--reuid', String(NOBODY), '--regid', String(NOBODY), '--clear-groups', 'mariadb-install-db', '--no-defaults'],
+    ...[`--datadir=${data}`, '--auth-root-authentication-method=normal', '--skip-test-db', '--innodb-log-file-size=8M'],
+  ]);
+  return data;
+}
+
 function addMariadb(
   apps: AppMesh,
+  template: string,
   name: string,
   id: number,
   server: AddServer,
   annotations?: Record<string, string>,
 ): void {
   const data = apps.data(name);
-  execFileSync('setpriv', [
-    ...['--reuid', String(NOBODY), '--regid', String(NOBODY), '--clear-groups', 'mariadb-install-db', '--no-defaults'],
-    ...[`--datadir=${data}`, '--auth-root-authentication-method=normal', '--skip-test-db', '--innodb-log-file-size=8M'],
-  ]);
+  execFileSync('cp', ['-a', `${template}/.`, data]);
   writeFileSync(
     join(data, 'init.sql'),
     `CREATE DATABASE IF NOT EXISTS app;

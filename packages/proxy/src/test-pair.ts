@@ -73,6 +73,8 @@ export async function testPair(
     limits?: Partial<ProxyLimits>;
     /** The called side takes plaintext alone. */
     plaintext?: boolean;
+    /** Beside the called one there is another endpoint, at an address where nobody listens. */
+    deadToo?: boolean;
   },
 ): Promise<TestPair> {
   const frontAddress = `${options.network}.1`;
@@ -136,6 +138,10 @@ export async function testPair(
       },
     },
   });
+  const dead = (port: number) => ({
+    ...{ instance: 'dead-0', address: `${options.network}.9`, port, meshPort: 15008 },
+    ...{ identity: 'spiffe://cluster.local/ns/test/sa/back', workload: 'dead', namespace: 'test', version: 'v1' },
+  });
   const endpoints = options.ports.map(({ port }) =>
     create(EndpointsSchema, {
       host: TEST_HOST,
@@ -146,6 +152,7 @@ export async function testPair(
           mtlsDisabled: options.plaintext === true,
           ...{ identity: 'spiffe://cluster.local/ns/test/sa/back', workload: 'back', namespace: 'test', version: 'v1' },
         },
+        ...(options.deadToo ? [dead(port)] : []),
       ],
     }),
   );

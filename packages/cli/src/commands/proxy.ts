@@ -18,7 +18,13 @@ export function addProxy(program: Command): void {
           );
         const { main } = await import('@weft/proxy');
         flushCompileCache(); // For the next one, also where this one gives its rights up or is killed.
-        await main(mode);
+        try {
+          await main(mode);
+        } catch (error) {
+          // What it has opened by then would keep a proxy alive that serves nothing; the reason is printed first.
+          setImmediate(() => process.exit(1));
+          throw error;
+        }
       }),
     'WEFT_BOOTSTRAP=/run/weft/shop.cart-0/bootstrap.json weft proxy --mode sidecar',
     'WEFT_BOOTSTRAP=/run/weft/shop.ingress-0/bootstrap.json weft proxy --mode gateway',

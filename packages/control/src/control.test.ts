@@ -171,7 +171,7 @@ function proxy(id: string, identity: Identity, rootPem: string, refuse: { why: s
       : undefined;
   };
   const epoch = () => {
-    const bytes = held.get('references');
+    const bytes = held.get('own');
     return bytes ? Number(fromBinary(ReferencesSchema, bytes).epoch) : 0;
   };
   return { client, held, changes, details, split, epoch };

@@ -10,6 +10,11 @@ import { allocateVips } from './vips.ts';
 
 export type LoadFiles = (files: SourceFile[]) => { model?: Model; problems: Problem[] };
 
+/** What happened: a new epoch, or one instance that came, changed or went. */
+export type MeshChange =
+  | { readonly kind: 'epoch' }
+  | { readonly kind: 'instance'; readonly before: Instance | undefined; readonly after: Instance | undefined };
+
 export interface MeshOptions {
   config: ControlConfig;
   state: State;
@@ -22,7 +27,7 @@ export class Mesh {
   readonly trustDomain: string;
   readonly #options: MeshOptions;
   readonly #state: State;
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Set<(change: MeshChange) => void>();
   #model: Model | undefined;
   #vips: ReadonlyMap<string, readonly string[]> = new Map();
   #problems: Problem[] = [];
@@ -96,22 +101,25 @@ export class Mesh {
   }
 
   /** Called after each change of configuration or instances. */
-  onChange(listener: () => void): void {
+  onChange(listener: (change: MeshChange) => void): void {
     this.#listeners.add(listener);
   }
 
   putInstance(instance: Instance): void {
-    if (JSON.stringify(this.#state.instances.get(instance.name)) === JSON.stringify(instance)) return;
+    const before = this.#state.instances.get(instance.name);
+    if (JSON.stringify(before) === JSON.stringify(instance)) return;
     this.#state.instances.set(instance.name, instance);
     this.#state.save();
-    this.#changed();
+    this.#changed({ kind: 'instance', before, after: instance });
   }
 
   /** Returns whether it was there. */
   deleteInstance(name: string): boolean {
-    if (!this.#state.instances.delete(name)) return false;
+    const before = this.#state.instances.get(name);
+    if (!before) return false;
+    this.#state.instances.delete(name);
     this.#state.save();
-    this.#changed();
+    this.#changed({ kind: 'instance', before, after: undefined });
     return true;
   }
 
@@ -155,7 +163,7 @@ export class Mesh {
     this.#use(model);
     this.#state.save();
     logger.info({ epoch: this.epoch, files: files.length, services: model.services.length }, `epoch ${this.epoch}`);
-    this.#changed();
+    this.#changed({ kind: 'epoch' });
   }
 
   #use(model: Model): void {
@@ -170,7 +178,7 @@ export class Mesh {
     if (changed) this.#state.save();
   }
 
-  #changed(): void {
-    for (const listener of this.#listeners) listener();
+  #changed(change: MeshChange): void {
+    for (const listener of this.#listeners) listener(change);
   }
 }

@@ -87,7 +87,11 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
     }
   }
   const endpointSets = new Map<string, Map<number, Endpoints>>();
-  for (const set of endpoints) child(endpointSets, set.host).set(set.port, set);
+  const workloads = new Map<string, Endpoint>();
+  for (const set of endpoints) {
+    if (set.host === WORKLOADS_HOST) for (const e of set.endpoints) workloads.set(e.address, e);
+    else child(endpointSets, set.host).set(set.port, set);
+  }
 
   const draft: Draft = { previous, reuse: new Map(), clusters: new Map(), self };
   for (const cluster of clusters.values()) {
@@ -109,7 +113,7 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
     clusters: draft.clusters,
     virtual: virtualIndex(views),
     direct: directIndex(draft, views, endpointSets),
-    workloads: workloadIndex(draft, endpointSets.get(WORKLOADS_HOST)?.get(0)),
+    workloads,
     reuse: draft.reuse,
   };
 }
@@ -279,15 +283,6 @@ function directIndex(
       }
     }
   }
-  return index;
-}
-
-function workloadIndex(draft: Draft, set: Endpoints | undefined): ReadonlyMap<string, Endpoint> {
-  if (!set) return new Map();
-  const index =
-    (draft.previous?.reuse.get(set) as ReadonlyMap<string, Endpoint> | undefined) ??
-    new Map(set.endpoints.map((e) => [e.address, e]));
-  draft.reuse.set(set, index);
   return index;
 }
 

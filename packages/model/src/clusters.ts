@@ -12,7 +12,8 @@ import {
   TlsOriginationSchema,
 } from '@weft/plan';
 import { compileBalancing, localityOf } from './balancing.ts';
-import { hostCovers, hostSpecificity, isExportedTo, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
+import { isExportedTo, labelsMatch, serviceHost } from './hosts.ts';
+import { rulesByNamespace } from './lookup.ts';
 import { planProtocol } from './protocols.ts';
 import type { RefTable } from './refs.ts';
 import type {
@@ -51,11 +52,9 @@ export function destinationRuleFor(model: Model, client: Client, service: Servic
   for (const level of new Set([client.namespace, service.namespace, model.rootNamespace])) {
     let best = -1;
     let rules: DestinationRuleModel[] = [];
-    for (const rule of model.destinationRules) {
-      if (rule.namespace !== level || !holdsFor(rule, client)) continue;
-      const pattern = resolveHost(rule.host, rule.namespace, model.domain);
-      if (!hostCovers(pattern, host)) continue;
-      const score = 2 * hostSpecificity(pattern) + (rule.workloadSelector ? 1 : 0);
+    for (const { value: rule, specificity } of rulesByNamespace(model).get(level)?.covering(host) ?? []) {
+      if (!holdsFor(rule, client)) continue;
+      const score = 2 * specificity + (rule.workloadSelector ? 1 : 0);
       if (score > best) {
         best = score;
         rules = [];

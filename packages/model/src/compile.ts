@@ -16,9 +16,10 @@ import { localityOf } from './balancing.ts';
 import { type CaptureScope, captureAll, capturesOutbound } from './capture-scope.ts';
 import { compileClusters } from './clusters.ts';
 import { compileGateway } from './gateway.ts';
-import { serviceHost, serviceSelects } from './hosts.ts';
+import { serviceHost } from './hosts.ts';
 import { compileInbound } from './inbound.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
+import { callerLabels, processOf, servicesSelecting } from './lookup.ts';
 import { planProtocol } from './protocols.ts';
 import { RefTable } from './refs.ts';
 import { compileHttpRoutes, compileTcpRoutes, compileTlsRoutes } from './routes.ts';
@@ -33,6 +34,14 @@ export interface Compiled {
 
 /** Everything the proxy of `instance` needs but endpoints (see compileEndpoints). The same input gives the same output. */
 export function compile(model: Model, runtime: MeshRuntime, instance: Instance): Compiled {
+  const own = compileOwn(model, runtime, instance);
+  const shared = compileShared(model, runtime, instance);
+  const references = new Map([...own.references, ...shared.references].map((r) => [r.ref, r]));
+  return { parts: new Map([...own.parts, ...shared.parts]), references: [...references.values()] };
+}
+
+/** What this instance alone gets: who it is, what it accepts and from whom. */
+export function compileOwn(model: Model, runtime: MeshRuntime, instance: Instance): Compiled {
   const refs = new RefTable(model);
   const parts = new Map<string, Part>();
   parts.set('self', part({ case: 'self', value: compileSelf(model, runtime, instance) }));
@@ -46,15 +55,22 @@ export function compile(model: Model, runtime: MeshRuntime, instance: Instance):
     }
   }
   parts.set('authz', part({ case: 'authorization', value: compileAuthorization(model, instance, refs) }));
+  return { parts, references: refs.list() };
+}
+
+/** What every client of one class gets (see clientClass): the services it may call, and their clusters. */
+export function compileShared(model: Model, runtime: MeshRuntime, client: Instance): Compiled {
+  const refs = new RefTable(model);
+  const parts = new Map<string, Part>();
   for (const service of model.services) {
     // A gateway routes by its Gateways' hosts alone, to the same clusters.
-    if (!instance.gateway) {
-      const value = compileService(model, runtime, instance, service, refs);
+    if (!client.gateway) {
+      const value = compileService(model, runtime, client, service, refs);
       parts.set(`service/${value.host}`, part({ case: 'service', value }));
     }
     for (const port of service.ports) {
       if (port.transport !== 'TCP') continue;
-      for (const cluster of compileClusters(model, runtime.domain, instance, service, port, refs)) {
+      for (const cluster of compileClusters(model, runtime.domain, client, service, port, refs)) {
         parts.set(`cluster/${cluster.name}`, part({ case: 'cluster', value: cluster }));
       }
     }
@@ -62,12 +78,27 @@ export function compile(model: Model, runtime: MeshRuntime, instance: Instance):
   return { parts, references: refs.list() };
 }
 
+/**
+ * All that compileShared reads of a client, as a key: clients of one class get the same bytes. What it reads beyond that
+ * must be added here: a plan in one class depends on nothing else of its client.
+ */
+export function clientClass(model: Model, runtime: MeshRuntime, client: Instance): string {
+  const scope = runtime.capture === 'transparent' ? captureOf(model, client) : captureAll;
+  return JSON.stringify([
+    client.gateway ? 'gateway' : '',
+    client.namespace,
+    localityOf(client.labels),
+    scope === captureAll ? '' : scope,
+    callerLabels(model).map((key) => label(client.labels, key) ?? null),
+  ]);
+}
+
 function part(kind: Part['kind']): Part {
   return create(PartSchema, { kind });
 }
 
 function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
-  const gateway = model.processes.find((p) => p.name === i.workload && p.namespace === i.namespace)?.gateway;
+  const gateway = processOf(model, i)?.gateway;
   return create(SelfSchema, {
     mesh: runtime.mesh,
     instance: i.name,
@@ -90,12 +121,12 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     acceptHttp10: gateway?.acceptHttp10 ?? false,
     numTrustedProxies: gateway?.numTrustedProxies ?? 0,
     proxyProtocol: gateway?.proxyProtocol ?? false,
-    services: model.services.filter((s) => serviceSelects(s, i)).map((s) => serviceHost(s, runtime.domain)),
+    services: servicesSelecting(model, i).map((s) => serviceHost(s, runtime.domain)),
   });
 }
 
 function captureOf(model: Model, i: Instance): CaptureScope {
-  return model.processes.find((p) => p.name === i.workload && p.namespace === i.namespace)?.capture ?? captureAll;
+  return processOf(model, i)?.capture ?? captureAll;
 }
 
 function compileService(

@@ -1,26 +1,52 @@
 /** Endpoints of every service port: not part of an epoch, and the same for every client. */
 import { create } from '@bufbuild/protobuf';
-import { EndpointSchema, type Endpoints, EndpointsSchema, endpointsName, WORKLOADS_HOST } from '@weft/plan';
+import {
+  EndpointSchema,
+  type Endpoints,
+  EndpointsSchema,
+  endpointsName,
+  WORKLOADS_HOST,
+  workloadName,
+} from '@weft/plan';
 import { localityOf } from './balancing.ts';
-import { serviceHost, serviceSelects, spiffeId } from './hosts.ts';
+import { serviceHost, spiffeId } from './hosts.ts';
 import { mtlsFor, targetPortOn } from './inbound.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
-import type { MeshRuntime, Model } from './types.ts';
+import { servicesSelecting } from './lookup.ts';
+import type { Instance, MeshRuntime, Model, ServiceModel } from './types.ts';
 
 export const MESH_PORT = 15008;
 
+/** All that compileServiceEndpoints and compileWorkload give. */
+export function compileEndpoints(model: Model, runtime: MeshRuntime): Map<string, Endpoints> {
+  const out = compileServiceEndpoints(model, runtime, model.services);
+  for (const instance of runtime.instances) {
+    const workload = compileWorkload(instance);
+    if (workload) out.set(workloadName(instance.name), workload);
+  }
+  return out;
+}
+
 /**
  * Every TCP port of every service has an entry, with the ready instances behind it (`publishNotReadyAddresses` adds the
- * others); an empty one says that nothing is there. Keys are resource names: `endpoints/<host>:<service port>`. One more
- * has every workload with a proxy, ready or not, by which a proxy knows who calls it without mTLS.
+ * others); an empty one says that nothing is there. Keys are resource names: `endpoints/<host>:<service port>`.
  */
-export function compileEndpoints(model: Model, runtime: MeshRuntime): Map<string, Endpoints> {
+export function compileServiceEndpoints(
+  model: Model,
+  runtime: MeshRuntime,
+  services: Iterable<ServiceModel>,
+): Map<string, Endpoints> {
   const out = new Map<string, Endpoints>();
-  for (const service of model.services) {
+  const behind = new Map<ServiceModel, Instance[]>();
+  for (const service of services) behind.set(service, []);
+  for (const instance of runtime.instances) {
+    for (const service of servicesSelecting(model, instance)) {
+      if (instance.ready || service.publishNotReadyAddresses) behind.get(service)?.push(instance);
+    }
+  }
+  for (const [service, instances] of behind) {
     const host = serviceHost(service, runtime.domain);
-    const backing = runtime.instances
-      .filter((i) => serviceSelects(service, i) && (i.ready || service.publishNotReadyAddresses))
-      .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+    const backing = instances.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
     for (const port of service.ports) {
       if (port.transport !== 'TCP') continue;
       const endpoints = backing.flatMap((i) => {
@@ -54,24 +80,21 @@ export function compileEndpoints(model: Model, runtime: MeshRuntime): Map<string
       out.set(key, create(EndpointsSchema, { host, port: port.port, endpoints }));
     }
   }
-  const workloads = runtime.instances
-    .filter((i) => i.injected)
-    .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
-    .map((i) =>
-      create(EndpointSchema, {
-        instance: i.name,
-        address: i.address,
-        workload: i.workload,
-        namespace: i.namespace,
-        canonicalService: canonicalName(i),
-        canonicalRevision: canonicalRevision(i),
-        version: label(i.labels, 'version') ?? '',
-        app: label(i.labels, 'app') ?? '',
-      }),
-    );
-  out.set(
-    endpointsName(WORKLOADS_HOST, 0),
-    create(EndpointsSchema, { host: WORKLOADS_HOST, port: 0, endpoints: workloads }),
-  );
   return out;
+}
+
+/** A workload with a proxy, ready or not, by which other proxies know who calls them without mTLS. */
+export function compileWorkload(i: Instance): Endpoints | undefined {
+  if (!i.injected) return undefined;
+  const endpoint = create(EndpointSchema, {
+    instance: i.name,
+    address: i.address,
+    workload: i.workload,
+    namespace: i.namespace,
+    canonicalService: canonicalName(i),
+    canonicalRevision: canonicalRevision(i),
+    version: label(i.labels, 'version') ?? '',
+    app: label(i.labels, 'app') ?? '',
+  });
+  return create(EndpointsSchema, { host: WORKLOADS_HOST, port: 0, endpoints: [endpoint] });
 }

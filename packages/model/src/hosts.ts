@@ -1,5 +1,5 @@
 /** Names of services, label selection, and which of several rules is the most specific. */
-import type { Instance, Labels, Model, ServiceModel } from './types.ts';
+import type { Instance, Labels, ServiceModel } from './types.ts';
 
 /** `payment` in namespace `shop` → `payment.shop.svc.cluster.local`. */
 export function serviceHost(service: { name: string; namespace: string }, domain: string): string {
@@ -47,10 +47,6 @@ export function serviceSelects(service: ServiceModel, workload: Pick<Instance, '
   const selector = service.selector;
   if (!selector || Object.keys(selector).length === 0) return false;
   return service.namespace === workload.namespace && labelsMatch(selector, workload.labels);
-}
-
-export function findService(model: Model, host: string): ServiceModel | undefined {
-  return model.services.find((s) => serviceHost(s, model.domain) === host);
 }
 
 /** `spiffe://cluster.local/ns/shop/sa/cart` */

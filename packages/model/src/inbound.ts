@@ -1,7 +1,8 @@
 /** What a workload accepts: its ports, and the mTLS mode of each. */
 import { create } from '@bufbuild/protobuf';
 import { type Inbound, InboundSchema, MtlsMode } from '@weft/plan';
-import { labelsMatch, serviceHost, serviceSelects } from './hosts.ts';
+import { labelsMatch, serviceHost } from './hosts.ts';
+import { servicesSelecting } from './lookup.ts';
 import { planProtocol, portProtocol } from './protocols.ts';
 import type { RefTable } from './refs.ts';
 import type {
@@ -54,8 +55,7 @@ const MODES = { DISABLE: MtlsMode.DISABLE, PERMISSIVE: MtlsMode.PERMISSIVE, STRI
 /** One entry for each port the workload declares and each port a service sends to it. */
 export function compileInbound(model: Model, domain: string, instance: Instance, refs: RefTable): Inbound[] {
   const backing = new Map<number, { service: ServiceModel; port: ServicePortModel }>();
-  for (const service of model.services) {
-    if (!serviceSelects(service, instance)) continue;
+  for (const service of servicesSelecting(model, instance)) {
     for (const port of service.ports) {
       const target = port.transport === 'TCP' ? targetPortOn(port, instance) : undefined;
       if (target !== undefined && !backing.has(target)) backing.set(target, { service, port });

@@ -10,6 +10,7 @@ export * from './hosts.ts';
 export * from './inbound.ts';
 export * from './injection.ts';
 export * from './labels.ts';
+export * from './lookup.ts';
 export * from './protocols.ts';
 export * from './refs.ts';
 export * from './routes.ts';

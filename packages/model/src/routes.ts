@@ -29,7 +29,8 @@ import {
   WeightedClusterSchema,
 } from '@weft/plan';
 import type { Client } from './clusters.ts';
-import { findService, hostCovers, hostSpecificity, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
+import { labelsMatch, resolveHost, serviceHost } from './hosts.ts';
+import { findService, meshVirtualServices } from './lookup.ts';
 import { mayCarryHttp } from './protocols.ts';
 import type { RefTable } from './refs.ts';
 import {
@@ -60,19 +61,12 @@ export const DEFAULT_RETRY_ON: readonly string[] = [
 
 /** The VirtualService for a service: the most specific host, the first in file order among equals. */
 export function virtualServiceFor(model: Model, service: ServiceModel): VirtualServiceModel | undefined {
-  const host = serviceHost(service, model.domain);
   let best: VirtualServiceModel | undefined;
   let bestScore = -1;
-  for (const vs of model.virtualServices) {
-    if (!vs.gateways.includes(MESH_GATEWAY)) continue;
-    for (const written of vs.hosts) {
-      const pattern = resolveHost(written, vs.namespace, model.domain);
-      const score = hostSpecificity(pattern);
-      if (score > bestScore && hostCovers(pattern, host)) {
-        best = vs;
-        bestScore = score;
-      }
-    }
+  for (const { value, specificity } of meshVirtualServices(model).covering(serviceHost(service, model.domain))) {
+    if (specificity <= bestScore) continue;
+    best = value;
+    bestScore = specificity;
   }
   return best;
 }

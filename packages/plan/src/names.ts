@@ -13,8 +13,12 @@ export function endpointsName(host: string, port: number): string {
   return `endpoints/${host}:${port}`;
 }
 
-/** The host of the one Endpoints that belongs to no service: every workload with a proxy, by its address; port 0. */
+/** The host of Endpoints that belong to no service: a workload with a proxy each, port 0. */
 export const WORKLOADS_HOST = 'workloads';
+
+export function workloadName(instance: string): string {
+  return `workloads/${instance}`;
+}
 
 export const PASSTHROUGH_CLUSTER = 'PassthroughCluster';
 

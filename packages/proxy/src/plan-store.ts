@@ -29,7 +29,7 @@ export interface PlanStoreOptions {
   dir: string | undefined;
   logger: Logger;
   onApplied(snapshot: Snapshot, epoch: bigint): void;
-  onReferences?(references: References): void;
+  onReferences?(references: ReadonlyMap<string, References>): void;
 }
 
 interface Stored {
@@ -40,7 +40,8 @@ interface Stored {
 export class PlanStore {
   parts: Map<string, Part> = new Map();
   endpoints: Map<string, Endpoints> = new Map();
-  references: References | undefined;
+  /** By resource name. */
+  references: ReadonlyMap<string, References> = new Map();
   snapshot: Snapshot | undefined;
   epoch = 0n;
   #options: PlanStoreOptions;
@@ -75,11 +76,13 @@ export class PlanStore {
       this.snapshot = snapshot;
       this.#applied();
     } else if (type === REFERENCES_TYPE) {
-      for (const { bytes } of change.updated) {
-        this.references = fromBinary(ReferencesSchema, bytes);
-        this.epoch = this.references.epoch || this.epoch;
-        this.#options.onReferences?.(this.references);
-      }
+      const references = new Map(this.references);
+      for (const { name, bytes } of change.updated) references.set(name, fromBinary(ReferencesSchema, bytes));
+      for (const name of change.removed) references.delete(name);
+      this.references = references;
+      // Only what this proxy has for itself says the epoch.
+      this.epoch = references.get('own')?.epoch || this.epoch;
+      this.#options.onReferences?.(references);
       if (this.snapshot) this.#applied();
     } else return;
     const held = this.#held.get(type)!;

@@ -34,7 +34,7 @@ export interface ProxyState {
   /** By resource name, for dumps. */
   readonly parts: ReadonlyMap<string, Part>;
   readonly endpoints: ReadonlyMap<string, Endpoints>;
-  readonly references: References | undefined;
+  readonly references: ReadonlyMap<string, References>;
   /** The current workload certificate; never a key. */
   readonly certificate: CertificateView | undefined;
   /** What detection found on the ports without a declared protocol. */

@@ -7,8 +7,8 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { createChannel } from './channel.ts';
 import { AdsClient, type Change } from './client.ts';
+import type { Resources } from './diff.ts';
 import { type AdsStream, createAdsRoutes } from './server.ts';
-import type { Resources } from './session.ts';
 
 const PART = 'type.example/Part';
 const ENDPOINTS = 'type.example/Endpoints';
@@ -20,8 +20,8 @@ let wanted = resources({ a: '1', b: '1' });
 let label = '1';
 const push = (stream: AdsStream) =>
   stream.update([
-    { type: PART, resources: wanted, label },
-    { type: ENDPOINTS, resources: resources({ e: 'x' }), label: '' },
+    { type: PART, layers: [wanted], label },
+    { type: ENDPOINTS, layers: [resources({ e: 'x' })], label: '' },
   ]);
 const routes = createAdsRoutes({
   types: [PART, ENDPOINTS],

@@ -5,7 +5,7 @@ import type { Node } from './gen/envoy/config/core/v3/base_pb.js';
 import { AggregatedDiscoveryService } from './gen/envoy/service/discovery/v3/ads_pb.js';
 import type { DeltaDiscoveryRequest, DeltaDiscoveryResponse } from './gen/envoy/service/discovery/v3/discovery_pb.js';
 import { AsyncQueue } from './queue.ts';
-import { DeltaSession, type Resources, type TypeStatus } from './session.ts';
+import { DeltaSession, type Layers, type TypeStatus } from './session.ts';
 
 export interface AdsSubscriber {
   /** The stream's state changed: a request, an ACK or a NACK arrived. */
@@ -35,8 +35,8 @@ export class AdsStream {
   }
 
   /** Sets the wanted state of several types and sends what changed, as one change each. */
-  update(states: Iterable<{ type: string; resources: Resources; label: string }>): void {
-    for (const { type, resources, label } of states) this.#session.set(type, resources, label);
+  update(states: Iterable<{ type: string; layers: Layers; label: string }>): void {
+    for (const { type, layers, label } of states) this.#session.set(type, layers, label);
     this.flush();
   }
 

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import type { Resources } from './diff.ts';
 import { DeltaDiscoveryRequestSchema } from './gen/envoy/service/discovery/v3/discovery_pb.js';
-import { DeltaSession, type Resources } from './session.ts';
+import { DeltaSession } from './session.ts';
 
 const PART = 'type.example/Part';
 const ENDPOINTS = 'type.example/Endpoints';
@@ -15,17 +16,17 @@ const names = (r: { resources: { name: string }[] }) => r.resources.map((x) => x
 
 test('one change is one response, and the next one waits for its answer', () => {
   const s = new DeltaSession([PART, ENDPOINTS]);
-  s.set(ENDPOINTS, resources({ e: '1' }), '1');
+  s.set(ENDPOINTS, [resources({ e: '1' })], '1');
   s.receive(request({ typeUrl: ENDPOINTS }));
   s.receive(request({ typeUrl: PART }));
-  s.set(PART, resources({ a: '1', b: '1' }), '1');
+  s.set(PART, [resources({ a: '1', b: '1' })], '1');
   const [parts, endpoints, ...none] = s.pull();
   assert.equal(none.length, 0);
   assert.deepEqual([parts.typeUrl, endpoints.typeUrl], [PART, ENDPOINTS]);
   assert.deepEqual(names(parts), ['a', 'b']);
 
-  s.set(PART, resources({ a: '2', b: '1' }), '2');
-  s.set(PART, resources({ a: '3', c: '1' }), '3');
+  s.set(PART, [resources({ a: '2', b: '1' })], '2');
+  s.set(PART, [resources({ a: '3', c: '1' })], '3');
   assert.equal(s.pull().length, 0);
   s.receive(request({ typeUrl: PART, responseNonce: 'stale' }));
   assert.equal(s.pull().length, 0);
@@ -36,7 +37,7 @@ test('one change is one response, and the next one waits for its answer', () => 
   assert.equal(s.status(PART).acked, '1');
   s.receive(request({ typeUrl: PART, responseNonce: next.nonce }));
   assert.deepEqual([s.status(PART).acked, s.status(PART).pending], ['3', false]);
-  assert.equal(s.set(PART, resources({ a: '3', c: '1' }), '4'), false);
+  assert.equal(s.set(PART, [resources({ a: '3', c: '1' })], '4'), false);
   assert.equal(s.pull().length, 0);
   assert.equal(s.status(PART).acked, '4');
 });
@@ -44,15 +45,15 @@ test('one change is one response, and the next one waits for its answer', () => 
 test('a NACK keeps what was acknowledged, is not repeated, and the next change carries all that differs', () => {
   const s = new DeltaSession([PART]);
   s.receive(request({ typeUrl: PART }));
-  s.set(PART, resources({ a: '1' }), '1');
+  s.set(PART, [resources({ a: '1' })], '1');
   s.receive(request({ typeUrl: PART, responseNonce: s.pull()[0].nonce }));
-  s.set(PART, resources({ a: '2', b: '2' }), '2');
+  s.set(PART, [resources({ a: '2', b: '2' })], '2');
   s.receive(
     request({ typeUrl: PART, responseNonce: s.pull()[0].nonce, errorDetail: { code: 3, message: 'b is broken' } }),
   );
   assert.equal(s.pull().length, 0);
   assert.deepEqual([s.status(PART).error, s.status(PART).acked, s.status(PART).offered], ['b is broken', '1', '2']);
-  s.set(PART, resources({ a: '2', b: '3' }), '3');
+  s.set(PART, [resources({ a: '2', b: '3' })], '3');
   const [again] = s.pull();
   assert.deepEqual(names(again), ['a', 'b']);
   s.receive(request({ typeUrl: PART, responseNonce: again.nonce }));
@@ -61,13 +62,13 @@ test('a NACK keeps what was acknowledged, is not repeated, and the next change c
 
 test('a client that comes back gets only what it lacks, and always an answer', () => {
   const s = new DeltaSession([PART]);
-  s.set(PART, resources({ a: '2', b: '1' }), '5');
+  s.set(PART, [resources({ a: '2', b: '1' })], '5');
   s.receive(request({ typeUrl: PART, initialResourceVersions: { a: '1', b: '1', gone: '1' } }));
   const [response] = s.pull();
   assert.deepEqual(names(response), ['a']);
   assert.deepEqual(response.removedResources, ['gone']);
   const same = new DeltaSession([PART]);
-  same.set(PART, resources({ a: '2' }), '5');
+  same.set(PART, [resources({ a: '2' })], '5');
   same.receive(request({ typeUrl: PART, initialResourceVersions: { a: '2' } }));
   const [empty] = same.pull();
   assert.deepEqual([empty.resources.length, empty.removedResources.length], [0, 0]);
@@ -75,7 +76,7 @@ test('a client that comes back gets only what it lacks, and always an answer', (
 
 test('names: subscribed, absent, asked again and left', () => {
   const s = new DeltaSession([PART]);
-  s.set(PART, resources({ a: '1', b: '1' }), '1');
+  s.set(PART, [resources({ a: '1', b: '1' })], '1');
   s.receive(request({ typeUrl: PART, resourceNamesSubscribe: ['a', 'nowhere'] }));
   const [first] = s.pull();
   assert.deepEqual([names(first), first.removedResources], [['a'], ['nowhere']]);
@@ -85,7 +86,7 @@ test('names: subscribed, absent, asked again and left', () => {
   const [second] = s.pull();
   assert.deepEqual(names(second), ['a', 'b']);
   s.receive(request({ typeUrl: PART, responseNonce: second.nonce, resourceNamesUnsubscribe: ['b'] }));
-  s.set(PART, resources({ a: '1', b: '2', nowhere: '1' }), '2');
+  s.set(PART, [resources({ a: '1', b: '2', nowhere: '1' })], '2');
   assert.deepEqual(names(s.pull()[0]), ['nowhere']);
   assert.throws(() => s.receive(request({ typeUrl: 'other' })), { code: 'xds/unknown-type' });
 });

@@ -5,19 +5,12 @@
  */
 import { create } from '@bufbuild/protobuf';
 import { WeftError } from '@weft/base';
+import { type Diff, diff, message, NO_RESOURCES, type Resources } from './diff.ts';
 import {
   type DeltaDiscoveryRequest,
   type DeltaDiscoveryResponse,
   DeltaDiscoveryResponseSchema,
 } from './gen/envoy/service/discovery/v3/discovery_pb.js';
-
-export interface Resource {
-  /** Changes exactly when the bytes do. */
-  version: string;
-  bytes: Uint8Array;
-}
-
-export type Resources = ReadonlyMap<string, Resource>;
 
 /** Bounds on what a client can make the server remember. */
 const MAX_NAMES = 20_000;
@@ -37,16 +30,25 @@ export interface TypeStatus {
   subscribed: boolean;
 }
 
+/**
+ * A state in parts with different names: what one client alone gets, and what many share. A shared part is the same
+ * object for all of them, so that a stream costs no memory and no work for it beyond a pointer.
+ */
+export type Layers = readonly Resources[];
+
 interface Outstanding {
   nonce: string;
+  /** What a client that takes everything holds once it says ACK. */
+  layers: Layers;
+  /** For a client that asked by name. */
   updated: Map<string, string>;
-  removed: string[];
+  removed: readonly string[];
   generation: number;
   label: string;
 }
 
 interface TypeState {
-  wanted: Resources;
+  wanted: Layers;
   label: string;
   generation: number;
   /** Whether `set` was called: before it nothing is known, and nothing is sent. */
@@ -54,7 +56,9 @@ interface TypeState {
   subscribed: boolean;
   wildcard: boolean;
   names: Set<string>;
-  /** What the client holds by its own word: name → version. */
+  /** What a client that takes everything has acknowledged, whole. */
+  heldLayers: Layers | undefined;
+  /** Instead of that: what the client holds by its own word, or asked for by name: name → version. */
   held: Map<string, string>;
   /** Subscribed by name and told to be absent. */
   absent: Set<string>;
@@ -76,13 +80,14 @@ export class DeltaSession {
   constructor(types: readonly string[]) {
     for (const type of types) {
       this.#types.set(type, {
-        wanted: new Map(),
+        wanted: [],
         label: '',
         generation: 0,
         known: false,
         subscribed: false,
         wildcard: false,
         names: new Set(),
+        heldLayers: undefined,
         held: new Map(),
         absent: new Set(),
         outstanding: undefined,
@@ -98,23 +103,15 @@ export class DeltaSession {
 
   /**
    * The whole wanted state of one type; `label` names it in status (an epoch). Returns whether it differs from what was
-   * wanted before.
+   * wanted before. The maps may not be changed afterwards.
    */
-  set(type: string, resources: Resources, label = ''): boolean {
+  set(type: string, layers: Layers, label = ''): boolean {
     const state = this.#state(type);
-    let changed = !state.known || state.wanted.size !== resources.size;
-    if (!changed) {
-      for (const [name, resource] of resources) {
-        if (state.wanted.get(name)?.version !== resource.version) {
-          changed = true;
-          break;
-        }
-      }
-    }
+    const changed = !state.known || steps(type, state.wanted, layers).some(isStep);
     state.known = true;
     state.label = label;
     if (changed) {
-      state.wanted = resources;
+      state.wanted = layers;
       state.generation++;
     } else if (!state.outstanding && state.acked !== undefined && state.error === undefined) {
       // Nothing to send: the client holds the new state already.
@@ -136,7 +133,9 @@ export class DeltaSession {
       state.mustAnswer = true;
       const names = request.resourceNamesSubscribe;
       state.wildcard = names.length === 0 || names.includes('*');
-      for (const [name, version] of Object.entries(request.initialResourceVersions)) {
+      const initial = Object.entries(request.initialResourceVersions);
+      if (state.wildcard && initial.length === 0) state.heldLayers = [];
+      for (const [name, version] of initial) {
         checkName(name, state.held.size);
         state.held.set(name, version);
       }
@@ -144,6 +143,7 @@ export class DeltaSession {
     } else {
       for (const name of request.resourceNamesSubscribe) this.#subscribe(state, name, false);
     }
+    if (request.resourceNamesUnsubscribe.length > 0) byName(state);
     for (const name of request.resourceNamesUnsubscribe) {
       if (name === '*') state.wildcard = false;
       state.names.delete(name);
@@ -184,6 +184,7 @@ export class DeltaSession {
       state.wildcard = true;
     } else {
       checkName(name, state.names.size);
+      byName(state);
       state.names.add(name);
       state.absent.delete(name);
       // Asking again for a name means: send it again, except when the client says which version it has.
@@ -202,10 +203,15 @@ export class DeltaSession {
       state.rejectedGeneration = outstanding.generation;
       return;
     }
-    for (const [name, version] of outstanding.updated) state.held.set(name, version);
-    for (const name of outstanding.removed) {
-      state.held.delete(name);
-      if (state.names.has(name)) state.absent.add(name);
+    if (state.wildcard && state.names.size === 0) {
+      state.heldLayers = outstanding.layers;
+      state.held.clear();
+    } else {
+      for (const [name, version] of outstanding.updated) state.held.set(name, version);
+      for (const name of outstanding.removed) {
+        state.held.delete(name);
+        if (state.names.has(name)) state.absent.add(name);
+      }
     }
     state.acked = outstanding.label;
     state.error = undefined;
@@ -214,33 +220,20 @@ export class DeltaSession {
   #due(type: string, state: TypeState): DeltaDiscoveryResponse | undefined {
     if (!state.subscribed || !state.known || state.outstanding || state.rejectedGeneration === state.generation)
       return undefined;
-    const response = create(DeltaDiscoveryResponseSchema, { typeUrl: type, systemVersionInfo: state.label });
-    const updated = new Map<string, string>();
-    for (const [name, resource] of state.wanted) {
-      if (!state.wildcard && !state.names.has(name)) continue;
-      if (state.held.get(name) === resource.version) continue;
-      updated.set(name, resource.version);
-      response.resources.push({
-        $typeName: 'envoy.service.discovery.v3.Resource',
-        name,
-        version: resource.version,
-        aliases: [],
-        resource: { $typeName: 'google.protobuf.Any', typeUrl: type, value: resource.bytes },
-      });
-    }
-    for (const name of state.held.keys()) if (!state.wanted.has(name)) response.removedResources.push(name);
-    for (const name of state.names) {
-      if (!state.wanted.has(name) && !state.held.has(name) && !state.absent.has(name))
-        response.removedResources.push(name);
-    }
-    if (updated.size === 0 && response.removedResources.length === 0 && !state.mustAnswer) return undefined;
+    const { heldLayers } = state;
+    const change = heldLayers ? join(steps(type, heldLayers, state.wanted)) : changeByName(type, state);
+    if (!isStep(change) && !state.mustAnswer) return undefined;
     state.mustAnswer = false;
     const nonce = `${++this.#nonce}`;
-    response.nonce = nonce;
+    const response = create(DeltaDiscoveryResponseSchema, { typeUrl: type, systemVersionInfo: state.label, nonce });
+    // Assigned, not given to create(): that would copy what all streams share.
+    response.resources = change.updated as typeof response.resources;
+    response.removedResources = change.removed as string[];
     state.outstanding = {
       nonce,
-      updated,
-      removed: [...response.removedResources],
+      layers: state.wanted,
+      updated: heldLayers ? new Map() : new Map(change.updated.map((r) => [r.name, r.version])),
+      removed: change.removed,
       generation: state.generation,
       label: state.label,
     };
@@ -248,6 +241,48 @@ export class DeltaSession {
     state.offered = state.label;
     return response;
   }
+}
+
+function isStep(change: Diff): boolean {
+  return change.updated.length > 0 || change.removed.length > 0;
+}
+
+/** The change of each layer; a layer that one side lacks is empty there. */
+function steps(type: string, from: Layers, to: Layers): Diff[] {
+  const out: Diff[] = [];
+  for (let i = 0; i < Math.max(from.length, to.length); i++) {
+    out.push(diff(type, from[i] ?? NO_RESOURCES, to[i] ?? NO_RESOURCES));
+  }
+  return out;
+}
+
+function join(changes: readonly Diff[]): Diff {
+  const some = changes.filter(isStep);
+  if (some.length < 2) return some[0] ?? { updated: [], removed: [] };
+  return { updated: some.flatMap((d) => d.updated), removed: some.flatMap((d) => d.removed) };
+}
+
+/** From now on it is kept name by name what this client holds. */
+function byName(state: TypeState): void {
+  for (const layer of state.heldLayers ?? []) for (const [name, { version }] of layer) state.held.set(name, version);
+  state.heldLayers = undefined;
+}
+
+function changeByName(type: string, state: TypeState): Diff {
+  const updated: Diff['updated'][number][] = [];
+  const removed: string[] = [];
+  const isWanted = (name: string): boolean => state.wanted.some((layer) => layer.has(name));
+  for (const layer of state.wanted) {
+    for (const [name, resource] of layer) {
+      if (!state.wildcard && !state.names.has(name)) continue;
+      if (state.held.get(name) !== resource.version) updated.push(message(type, name, resource));
+    }
+  }
+  for (const name of state.held.keys()) if (!isWanted(name)) removed.push(name);
+  for (const name of state.names) {
+    if (!isWanted(name) && !state.held.has(name) && !state.absent.has(name)) removed.push(name);
+  }
+  return { updated, removed };
 }
 
 function checkName(name: string, count: number): void {

@@ -1,11 +1,12 @@
 /** Brings every connected proxy to the current state: changed resources only, soon after a change, several changes at once. */
 import { Code, ConnectError, type HandlerContext } from '@connectrpc/connect';
 import type { Clock, Logger, Timer } from '@weft/base';
+import type { Instance } from '@weft/model';
 import { ENDPOINTS_TYPE, PART_TYPE, REFERENCES_TYPE } from '@weft/plan';
-import type { AdsStream, AdsSubscriber, Node, Resources } from '@weft/xds';
-import type { Mesh } from '../mesh.ts';
+import type { AdsStream, AdsSubscriber, Node } from '@weft/xds';
+import type { Mesh, MeshChange } from '../mesh.ts';
 import { peerOf } from '../peer.ts';
-import { renderEndpoints, renderPlan, TYPES } from './render.ts';
+import { Renderer, TYPES } from './render.ts';
 
 const DEBOUNCE_MS = 10;
 const DEBOUNCE_MAX_MS = 100;
@@ -48,7 +49,10 @@ export class Pusher {
   readonly counters: PusherCounters = { pushes: 0, rejects: 0 };
   #timer: Timer | undefined;
   #firstChangeMs = 0;
-  #endpoints: Resources = new Map();
+  readonly #renderer = new Renderer();
+  /** What happened since the last push. */
+  #newEpoch = true;
+  #changed: Instance[] = [];
   /** Counts states of the endpoints, since they are no part of an epoch. */
   #endpointsRound = 0;
   #waiters: { round: number; done: () => void }[] = [];
@@ -57,8 +61,8 @@ export class Pusher {
     this.#mesh = mesh;
     this.#logger = logger;
     this.#clock = clock;
-    this.#renderEndpoints();
-    mesh.onChange(() => this.#schedule());
+    this.#render();
+    mesh.onChange((change) => this.#note(change));
   }
 
   /** Judges a proxy that connects: its verified identity must be that of the instance it says to be. */
@@ -194,6 +198,15 @@ export class Pusher {
     }
   }
 
+  #note(change: MeshChange): void {
+    if (change.kind === 'epoch') this.#newEpoch = true;
+    else {
+      for (const instance of [change.before, change.after]) if (instance) this.#changed.push(instance);
+      if (!change.after && change.before) this.#renderer.forget(change.before.name);
+    }
+    this.#schedule();
+  }
+
   #schedule(): void {
     const now = this.#clock.now();
     if (!this.#timer) this.#firstChangeMs = now;
@@ -206,16 +219,20 @@ export class Pusher {
     if (!this.#timer) return;
     this.#timer.cancel();
     this.#timer = undefined;
-    this.#renderEndpoints();
+    this.#render();
     for (const proxy of this.#proxies.values()) this.#push(proxy);
     this.#wake();
   }
 
-  #renderEndpoints(): void {
-    const { model } = this.#mesh;
+  #render(): void {
+    const { model, epoch } = this.#mesh;
     if (!model) return;
-    this.#endpoints = renderEndpoints(model, this.#mesh.runtime());
-    this.#endpointsRound++;
+    const before = this.#renderer.endpoints;
+    if (this.#newEpoch) this.#renderer.epoch(model, this.#mesh.runtime(), epoch);
+    else this.#renderer.instances(this.#mesh.runtime(), this.#changed);
+    this.#newEpoch = false;
+    this.#changed = [];
+    if (this.#renderer.endpoints !== before) this.#endpointsRound++;
   }
 
   #push(proxy: Proxy): void {
@@ -229,12 +246,12 @@ export class Pusher {
     const { model, epoch } = this.#mesh;
     if (!model) return;
     try {
-      const { parts, references } = renderPlan(model, this.#mesh.runtime(), instance, epoch);
+      const { parts, references, endpoints } = this.#renderer.of(instance);
       const label = String(epoch);
       stream.update([
-        { type: REFERENCES_TYPE, resources: references, label },
-        { type: PART_TYPE, resources: parts, label },
-        { type: ENDPOINTS_TYPE, resources: this.#endpoints, label: String(this.#endpointsRound) },
+        { type: REFERENCES_TYPE, layers: references, label },
+        { type: PART_TYPE, layers: parts, label },
+        { type: ENDPOINTS_TYPE, layers: endpoints, label: String(this.#endpointsRound) },
       ]);
       this.counters.pushes++;
       this.#answered(proxy);

@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { toJson } from '@bufbuild/protobuf';
-import { EndpointsSchema, type Part, PartSchema, ReferencesSchema, WORKLOADS_HOST, withoutKeys } from '@weft/plan';
+import { EndpointsSchema, type Part, PartSchema, ReferenceSchema, WORKLOADS_HOST, withoutKeys } from '@weft/plan';
 import type { AdminState } from './state.ts';
 
 /** What the admin port shows of a plan, as plain values. A gateway's keys are left out. */
@@ -25,7 +25,7 @@ export function dumpPlan(state: AdminState): unknown {
       ...(toJson(PartSchema, withoutKeys(part)) as object),
     })),
     endpoints: [...state.endpoints.values()].map((e) => toJson(EndpointsSchema, e)),
-    references: state.references ? toJson(ReferencesSchema, state.references) : null,
+    references: [...state.references.values()].flatMap((r) => r.entries.map((e) => toJson(ReferenceSchema, e))),
   };
 }
 

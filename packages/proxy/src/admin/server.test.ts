@@ -95,7 +95,7 @@ before(async () => {
         }),
       ],
     ]),
-    references: create(ReferencesSchema, { epoch: 5n }),
+    references: new Map([['own', create(ReferencesSchema, { epoch: 5n })]]),
     certificate: { spiffeId: 'spiffe://cluster.local/ns/shop/sa/cart', serial: '01', notBeforeMs: 0, notAfterMs: 1000 },
     detected: () => [Object.assign(new Outcome('inbound', '', 8080), { http1: 3, last: 'http1' })],
     counts: () => ({ downstream: 1, links: 2, linkStreams: 3, upstream: 4, inbound: 0 }),

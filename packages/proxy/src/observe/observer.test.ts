@@ -83,12 +83,24 @@ test('a request becomes a metric, a line with its sources, and an edge counted o
   const registry = new Registry();
   const references = new ReferenceIndex();
   references.update(
-    create(ReferencesSchema, {
-      entries: [
-        { ref: 'r1', kind: 'VirtualService', namespace: 'shop', name: 'payment', file: 'mesh/routes.yaml', line: 9 },
-        { ref: 'p1', kind: 'AuthorizationPolicy', namespace: 'shop', name: 'payment', field: 'spec.rules[0]' },
+    new Map([
+      [
+        'own',
+        create(ReferencesSchema, {
+          entries: [
+            {
+              ref: 'r1',
+              kind: 'VirtualService',
+              namespace: 'shop',
+              name: 'payment',
+              file: 'mesh/routes.yaml',
+              line: 9,
+            },
+            { ref: 'p1', kind: 'AuthorizationPolicy', namespace: 'shop', name: 'payment', field: 'spec.rules[0]' },
+          ],
+        }),
       ],
-    }),
+    ]),
   );
   const lines: string[] = [];
   const observer = new MeshObserver({ registry, log: (l) => lines.push(l), where: (ref) => references.where(ref) });

@@ -107,12 +107,15 @@ export declare type Endpoints = Message<"weft.plan.v1.Endpoints"> & {
 export declare const EndpointsSchema: GenMessage<Endpoints>;
 
 /**
- * xDS type "type.weft.dev/weft.plan.v1.References". One resource, named "references".
+ * xDS type "type.weft.dev/weft.plan.v1.References". Resource names: "own" (what one proxy alone has, and the epoch),
+ * "<kind>/<namespace>/<name>" (one written resource, as far as others share it).
  *
  * @generated from message weft.plan.v1.References
  */
 export declare type References = Message<"weft.plan.v1.References"> & {
   /**
+   * in "own" only
+   *
    * @generated from field: uint64 epoch = 1;
    */
   epoch: bigint;

@@ -1,5 +1,5 @@
 /** What an application of this machine starts with, in a mesh or out of it: its user, its PATH, its environment. */
-import { accessSync, constants, statSync } from 'node:fs';
+import { accessSync, chmodSync, constants, mkdirSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { PROXY_UID, type RunAs } from '@weft/capture';
 
@@ -54,4 +54,19 @@ export function applicationEnvironment(): Record<string, string> {
   for (const [k, v] of Object.entries(process.env)) if (v !== undefined && !k.startsWith('WEFT_')) env[k] = v;
   if (env.PATH) env.PATH = applicationPath(env.PATH);
   return env;
+}
+
+/** What all our children have: the mark by which leftovers of a run are known. */
+export function ownEnvironment(run: string): Record<string, string> {
+  return { ...applicationEnvironment(), WEFT_RUN: run };
+}
+
+/**
+ * The environment of our own children: their compiled code is kept, which halves the time a proxy takes to start. The
+ * folder is ours alone, for what lies in it is run.
+ */
+export function ownProcessEnvironment(baseEnv: Record<string, string>, codeCache: string): Record<string, string> {
+  mkdirSync(codeCache, { recursive: true, mode: 0o700 });
+  chmodSync(codeCache, 0o700);
+  return { ...baseEnv, NODE_COMPILE_CACHE: codeCache };
 }

@@ -1,4 +1,5 @@
 export { applicationEnvironment, applicationUser, onPath } from './application.ts';
+export * from './check-spec.ts';
 export * from './control-client.ts';
 export * from './instance.ts';
 export { assertLabel, type RunRequest } from './joined.ts';

@@ -1,23 +1,22 @@
 /** One copy of a workload: its address or namespace, its proxy, its application, in that order and back. */
 
 import { randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock, type Timer, WeftError } from '@weft/base';
 import {
   inNamespaceArgv,
   inNetworkOnlyArgv,
   type MeshNetwork,
-  PROXY_UID,
   type RunAs,
   runAsArgv,
   type Workspace,
 } from '@weft/capture';
-import { readIdentity } from '@weft/identity';
 import { LogFile } from './output.ts';
+import { checkPorts } from './ports.ts';
 import { Prober, probeExec, probeHttp, probeTcp } from './probes.ts';
 import { Child, type ChildExit } from './process.ts';
+import { certified, makeProxyFolders, writeBootstrap } from './proxy-files.ts';
 import type { CaptureMode, InstanceState, InstanceStatus, ProbeSpec, ProcessSpec, ServiceSpec } from './specs.ts';
 import type { MeshPaths } from './state.ts';
 
@@ -136,7 +135,7 @@ export class Instance {
       this.address = this.#workspace.address;
     } else {
       this.address = h.nextLoopback();
-      await this.#checkPorts();
+      await checkPorts(this.spec, this.name, this.address);
     }
     await this.register();
     if (this.spec.injected) {
@@ -260,30 +259,6 @@ export class Instance {
     this.#host.onState(this);
   }
 
-  /** A taken port is said before anything starts. */
-  async #checkPorts(): Promise<void> {
-    const own = this.spec.gateway ? [15020, 15021] : this.spec.injected ? [15001, 15008, 15020, 15021] : [];
-    const ports = this.spec.ports.map((p) => p.number).concat(own);
-    for (const port of ports) {
-      await new Promise<void>((resolve, reject) => {
-        const server = net.createServer();
-        server.once('error', (error: NodeJS.ErrnoException) => {
-          if (error.code === 'EADDRINUSE') {
-            reject(
-              new WeftError(
-                'port-used',
-                `${this.name}: ${this.address}:${port} is in use by another process: stop it, or choose another port for ${this.spec.name}`,
-              ),
-            );
-          } else if (error.code === 'EACCES') {
-            reject(new WeftError('port-refused', `${this.name}: port ${port} needs root: choose one from 1024 up`));
-          } else reject(new WeftError('port', `${this.name}: ${this.address}:${port}: ${error.message}`));
-        });
-        server.listen({ host: this.address, port, exclusive: true }, () => server.close(() => resolve()));
-      });
-    }
-  }
-
   #readiness(): ProbeSpec {
     if (this.spec.gateway) return GATEWAY_PROBE;
     if (this.spec.readiness) return this.spec.readiness;
@@ -301,15 +276,10 @@ export class Instance {
 
   async #startProxy(): Promise<void> {
     const h = this.#host;
-    const dir = h.paths.workload(this.name);
-    const dirs = [dir, join(dir, 'identity'), join(dir, 'snapshot')];
-    for (const d of dirs) {
-      mkdirSync(d, { recursive: true, mode: 0o700 });
-      chmodSync(d, 0o700);
-    }
+    const files = makeProxyFolders(h, this.name);
     const identity = `spiffe://${h.trustDomain}/ns/${this.spec.namespace}/sa/${this.spec.serviceAccount}`;
     // A proxy that has its certificate is not held up by a control plane that does not answer.
-    const waitMs = this.#proxyRestarts > 0 && certified(join(dir, 'identity')) ? TOKEN_WAIT_MS : undefined;
+    const waitMs = this.#proxyRestarts > 0 && certified(files.identity) ? TOKEN_WAIT_MS : undefined;
     const token = await h
       .control<{ token: string }>('POST', '/v1/tokens', { instance: this.name, identity }, waitMs)
       .then((t) => t.token)
@@ -318,51 +288,9 @@ export class Instance {
         if (this.#proxyRestarts === 0) throw error;
         return undefined;
       });
-    const transparent = h.capture === 'transparent';
-    const all = transparent ? '0.0.0.0' : this.address;
-    const own = transparent ? '127.0.0.1' : this.address;
+    const { name, address, spec } = this;
     const probe = this.#readiness();
-    const timeoutMs = probe.timeoutMs;
-    const probes = this.spec.gateway
-      ? {}
-      : probe.action.type === 'http'
-        ? { readyz: { httpGet: { path: probe.action.path, port: probe.action.port }, timeoutMs } }
-        : probe.action.type === 'tcp' && probe.action.port > 0
-          ? { readyz: { tcpSocket: { port: probe.action.port }, timeoutMs } }
-          : {};
-    const bootstrap = {
-      mesh: h.mesh,
-      instance: this.name,
-      trustDomain: h.trustDomain,
-      token,
-      rootPem: h.rootPem,
-      controlAddress: h.controlAddress,
-      identityDir: join(dir, 'identity'),
-      snapshotDir: join(dir, 'snapshot'),
-      capture: h.capture,
-      address: this.address,
-      bind: {
-        ...(this.spec.gateway
-          ? {}
-          : {
-              outbound: { host: own, port: 15001 },
-              inbound: transparent ? { host: all, port: 15006 } : undefined,
-              mesh: { host: all, port: 15008 },
-              dns: { host: own, port: 15053 },
-            }),
-        admin: { host: own, port: 15000 },
-        probes: { host: all, port: 15020 },
-        health: { host: all, port: 15021 },
-        metrics: { host: all, port: 15090 },
-      },
-      proxySecret: transparent || this.spec.gateway ? undefined : this.#secret,
-      probes,
-      uid: transparent ? PROXY_UID : undefined,
-      gid: transparent ? PROXY_UID : undefined,
-    };
-    const path = join(dir, 'bootstrap.json');
-    writeFileSync(path, JSON.stringify(bootstrap), { mode: 0o600 });
-    if (transparent) for (const p of [...dirs, path]) chownSync(p, PROXY_UID, PROXY_UID);
+    const path = writeBootstrap(h, files, { name, address, spec, token, probe, secret: this.#secret });
     if (this.#stopping) return;
     const prefix = this.#workspace ? inNetworkOnlyArgv(this.#workspace.namespace) : [];
     this.#lastProxyErrors = [];
@@ -544,14 +472,5 @@ export class Instance {
     };
     this.#prober = new Prober(probe, ask, (ready) => this.#setState(ready ? 'ready' : 'running'));
     this.#prober.start();
-  }
-}
-
-/** Whether a proxy left a certificate here by which it can ask for the next one itself. */
-function certified(dir: string): boolean {
-  try {
-    return (readIdentity(dir)?.notAfterMs ?? 0) > Date.now();
-  } catch {
-    return false;
   }
 }

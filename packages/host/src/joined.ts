@@ -6,8 +6,12 @@
 
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { WeftError } from '@weft/base';
+import { systemClock, WeftError } from '@weft/base';
+import type { HostContext } from './instance.ts';
 import type { ProcessSpec, ServiceSpec } from './specs.ts';
+import { pause } from './wait.ts';
+
+const JOIN_MS = 10_000;
 
 /** The port's name in a Process of ours, so that several joined processes may serve one Service from different ports. */
 const PORT = 'main';
@@ -84,6 +88,29 @@ export class JoinedFiles {
       metadata: { name: service, namespace },
       spec: { selector: { app: service }, ports: [{ port: process.ports[0]!.number, targetPort: PORT }] },
     });
+  }
+
+  /** Makes a Service for a process, and waits until the control plane took it, or says why not. */
+  async join(spec: ProcessSpec, service: string, control: HostContext['control']): Promise<void> {
+    const { epoch } = await control<{ epoch: number }>('GET', '/v1/epoch');
+    this.add(spec, service);
+    const end = systemClock.now() + JOIN_MS;
+    for (;;) {
+      const now = await control<{
+        epoch: number;
+        refused: boolean;
+        problems: { severity: string; file: string; message: string }[];
+      }>('GET', '/v1/problems');
+      if (now.epoch > epoch) return;
+      if (now.refused || systemClock.now() > end) {
+        const why = now.problems.find((p) => p.severity === 'error');
+        throw new WeftError(
+          'join',
+          `the mesh does not take service ${service}: ${why ? `${why.file}: ${why.message}` : 'no answer of the control plane'}`,
+        );
+      }
+      await pause(25);
+    }
   }
 
   /** The last one takes its Service with it. */

@@ -85,3 +85,13 @@ export function appendLine(path: string, text: string): void {
     // As above.
   }
 }
+
+/** Of the control plane's JSON log lines those that somebody at the terminal wants: warnings and errors. */
+export function problemLines(line: string): string[] {
+  try {
+    const value = JSON.parse(line) as { level?: unknown; msg?: unknown };
+    return typeof value.level === 'number' && value.level >= 40 ? [String(value.msg)] : [];
+  } catch {
+    return line.trim() ? [line] : [];
+  }
+}

@@ -1,28 +1,29 @@
 /** A mesh on this machine: control plane, proxies and applications as children, any of which may die alone. */
 
-import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import type http from 'node:http';
 import { availableParallelism } from 'node:os';
-import { isAbsolute, join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { systemClock, type Timer, WeftError } from '@weft/base';
-import { loopbackAddress, MeshNetwork, PROXY_UID } from '@weft/capture';
+import { loopbackAddress, MeshNetwork } from '@weft/capture';
 import { createAuthority } from '@weft/identity';
-import { applicationEnvironment, applicationUser, executable, onPath } from './application.ts';
+import { applicationUser, onPath, ownEnvironment, ownProcessEnvironment } from './application.ts';
+import { checkSpec, workloadKey } from './check-spec.ts';
 import { localRequest } from './control-client.ts';
 import { type HostContext, Instance } from './instance.ts';
 import { assertLabel, fitToService, JoinedFiles, type RunRequest } from './joined.ts';
 import { type LocalHandler, serveLocal } from './local-api.ts';
-import { LogFile, tail } from './output.ts';
+import { LogFile, problemLines, tail } from './output.ts';
 import { Child } from './process.ts';
 import type { CaptureMode, InstanceStatus, ProcessSpec, ServiceSpec } from './specs.ts';
 import { acquireLock, type MeshPaths, meshPaths, removeLeftovers } from './state.ts';
+import { inParallel, pause } from './wait.ts';
 
 const CONTROL_READY_MS = 20_000;
 /** How long peers have at most to hear that an instance leaves before its application is stopped. */
 const DRAIN_MS = 1500;
 const APP_DEADLINE_MS = 10_000;
 const READY_MS = 60_000;
-const JOIN_MS = 10_000;
 /** Within this time `weft run` holds what it made. */
 const UNHELD_MS = 15_000;
 const HOLD_LOOK_MS = 100;
@@ -252,7 +253,7 @@ export class MeshHost {
     this.#runs.add(key);
     const instance = this.#nextName(spec);
     try {
-      if (!service) await this.#join(spec, request.service);
+      if (!service) await this.#joined.join(spec, request.service, this.#context.control);
       await this.#startInstance(instance, spec);
     } catch (error) {
       await this.#stopInstance(instance);
@@ -267,29 +268,6 @@ export class MeshHost {
         systemClock.after(UNHELD_MS, () => void this.#abandon(instance)),
       );
     return this.#instances.get(instance)!.status();
-  }
-
-  /** Makes a Service for a process, and waits until the control plane took it, or says why not. */
-  async #join(spec: ProcessSpec, service: string): Promise<void> {
-    const { epoch } = await this.control<{ epoch: number }>('GET', '/v1/epoch');
-    this.#joined!.add(spec, service);
-    const end = systemClock.now() + JOIN_MS;
-    for (;;) {
-      const now = await this.control<{
-        epoch: number;
-        refused: boolean;
-        problems: { severity: string; file: string; message: string }[];
-      }>('GET', '/v1/problems');
-      if (now.epoch > epoch) return;
-      if (now.refused || systemClock.now() > end) {
-        const why = now.problems.find((p) => p.severity === 'error');
-        throw new WeftError(
-          'join',
-          `the mesh does not take service ${service}: ${why ? `${why.file}: ${why.message}` : 'no answer of the control plane'}`,
-        );
-      }
-      await pause(25);
-    }
   }
 
   #leave(key: string): void {
@@ -533,79 +511,4 @@ export class MeshHost {
       lines: tail(join(this.paths.logs, `${i.name}${proxy ? '.proxy' : ''}.log`), count),
     }));
   }
-}
-
-export function workloadKey(spec: { namespace: string; name: string }): string {
-  return `${spec.namespace}/${spec.name}`;
-}
-
-/** A missing program or folder is an error before anything starts, not a restart loop. */
-export function checkSpec(spec: ProcessSpec): void {
-  if (spec.runAsUser === PROXY_UID) {
-    throw new WeftError(
-      'proxy-uid',
-      `process ${spec.name}: runAsUser ${PROXY_UID} is the proxy's, whose traffic is not captured: choose another`,
-    );
-  }
-  if (spec.gateway) return;
-  if (!existsSync(spec.cwd)) throw new WeftError('cwd', `process ${spec.name}: the folder ${spec.cwd} does not exist`);
-  const program = spec.command[0];
-  if (!program) throw new WeftError('command', `process ${spec.name}: the command is empty`);
-  if (program.includes('/')) {
-    if (!executable(isAbsolute(program) ? program : resolve(spec.cwd, program))) {
-      throw new WeftError(
-        'command',
-        `process ${spec.name}: command "${program}" does not exist or is not executable (from ${spec.cwd})`,
-      );
-    }
-  } else if (!onPath(program, spec.env.find((e) => e.name === 'PATH')?.value)) {
-    throw new WeftError(
-      'command',
-      `process ${spec.name}: command "${program}" is not on PATH: install it or give its path`,
-    );
-  }
-}
-
-function ownEnvironment(run: string): Record<string, string> {
-  return { ...applicationEnvironment(), WEFT_RUN: run };
-}
-
-/**
- * The environment of our own children: their compiled code is kept, which halves the time a proxy takes to start. The
- * folder is ours alone, for what lies in it is run.
- */
-function ownProcessEnvironment(baseEnv: Record<string, string>, codeCache: string): Record<string, string> {
-  mkdirSync(codeCache, { recursive: true, mode: 0o700 });
-  chmodSync(codeCache, 0o700);
-  return { ...baseEnv, NODE_COMPILE_CACHE: codeCache };
-}
-
-/** Of the control plane's JSON log lines those that somebody at the terminal wants: warnings and errors. */
-function problemLines(line: string): string[] {
-  try {
-    const value = JSON.parse(line) as { level?: unknown; msg?: unknown };
-    return typeof value.level === 'number' && value.level >= 40 ? [String(value.msg)] : [];
-  } catch {
-    return line.trim() ? [line] : [];
-  }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((done) => systemClock.after(ms, done));
-}
-
-async function inParallel<T>(items: readonly T[], width: number, fn: (item: T) => Promise<void>): Promise<void> {
-  let next = 0;
-  let failed = false;
-  const worker = async () => {
-    while (next < items.length && !failed) {
-      try {
-        await fn(items[next++]!);
-      } catch (error) {
-        failed = true;
-        throw error;
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(width, items.length) }, worker));
 }

@@ -1,0 +1,94 @@
+/** The folder that a proxy has on this machine: its identity, its last plan, and what it is told at its start. */
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PROXY_UID } from '@weft/capture';
+import { readIdentity } from '@weft/identity';
+import type { HostContext } from './instance.ts';
+import type { ProbeSpec, ProcessSpec } from './specs.ts';
+
+export interface ProxyFolders {
+  readonly dir: string;
+  readonly identity: string;
+  readonly snapshot: string;
+}
+
+export function makeProxyFolders(h: HostContext, name: string): ProxyFolders {
+  const dir = h.paths.workload(name);
+  const folders = { dir, identity: join(dir, 'identity'), snapshot: join(dir, 'snapshot') };
+  for (const d of Object.values(folders)) {
+    mkdirSync(d, { recursive: true, mode: 0o700 });
+    chmodSync(d, 0o700);
+  }
+  return folders;
+}
+
+/** Whether a proxy left a certificate here by which it can ask for the next one itself. */
+export function certified(dir: string): boolean {
+  try {
+    return (readIdentity(dir)?.notAfterMs ?? 0) > Date.now();
+  } catch {
+    return false;
+  }
+}
+
+export interface ProxyFacts {
+  readonly name: string;
+  readonly address: string;
+  readonly spec: ProcessSpec;
+  readonly token: string | undefined;
+  /** When the application counts as ready. */
+  readonly probe: ProbeSpec;
+  /** What explicit-mode clients prove themselves with. */
+  readonly secret: string;
+}
+
+/** Writes what a proxy reads at its start (`WEFT_BOOTSTRAP`), for its own user alone. Returns the path. */
+export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFacts): string {
+  const transparent = h.capture === 'transparent';
+  const all = transparent ? '0.0.0.0' : p.address;
+  const own = transparent ? '127.0.0.1' : p.address;
+  const { probe, token } = p;
+  const timeoutMs = probe.timeoutMs;
+  const probes = p.spec.gateway
+    ? {}
+    : probe.action.type === 'http'
+      ? { readyz: { httpGet: { path: probe.action.path, port: probe.action.port }, timeoutMs } }
+      : probe.action.type === 'tcp' && probe.action.port > 0
+        ? { readyz: { tcpSocket: { port: probe.action.port }, timeoutMs } }
+        : {};
+  const bootstrap = {
+    mesh: h.mesh,
+    instance: p.name,
+    trustDomain: h.trustDomain,
+    token,
+    rootPem: h.rootPem,
+    controlAddress: h.controlAddress,
+    identityDir: files.identity,
+    snapshotDir: files.snapshot,
+    capture: h.capture,
+    address: p.address,
+    bind: {
+      ...(p.spec.gateway
+        ? {}
+        : {
+            outbound: { host: own, port: 15001 },
+            inbound: transparent ? { host: all, port: 15006 } : undefined,
+            mesh: { host: all, port: 15008 },
+            dns: { host: own, port: 15053 },
+          }),
+      admin: { host: own, port: 15000 },
+      probes: { host: all, port: 15020 },
+      health: { host: all, port: 15021 },
+      metrics: { host: all, port: 15090 },
+    },
+    proxySecret: transparent || p.spec.gateway ? undefined : p.secret,
+    probes,
+    uid: transparent ? PROXY_UID : undefined,
+    gid: transparent ? PROXY_UID : undefined,
+  };
+  const path = join(files.dir, 'bootstrap.json');
+  writeFileSync(path, JSON.stringify(bootstrap), { mode: 0o600 });
+  if (transparent)
+    for (const p of [files.dir, files.identity, files.snapshot, path]) chownSync(p, PROXY_UID, PROXY_UID);
+  return path;
+}

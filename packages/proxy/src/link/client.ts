@@ -259,7 +259,8 @@ export class LinkPool implements LanePool, Ticking {
   lanes(port: number, h2: boolean, limits: PoolLimits | undefined): LanePool {
     const key = port * 2 + (h2 ? 1 : 0);
     let lanes = this.#ports.get(key);
-    if (!lanes) this.#ports.set(key, (lanes = new PortLanes(this, port, h2, this.#deps, limits)));
+    if (lanes) lanes.limits = limits;
+    else this.#ports.set(key, (lanes = new PortLanes(this, port, h2, this.#deps, limits)));
     return lanes;
   }
 

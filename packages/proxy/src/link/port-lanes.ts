@@ -38,6 +38,13 @@ export class PortLanes implements LanePool, InsideTunnels {
     this.#peer.ask(asker);
   }
 
+  /** Limits of the plan in force; the same object as before means that nothing changed. */
+  set limits(limits: PoolLimits | undefined) {
+    if (limits === this.#limits) return;
+    this.#limits = limits;
+    this.#pool?.configure(poolSettings(limits));
+  }
+
   askInside(asker: Asker): void {
     this.#pool ??= this.#tunnels();
     this.#pool.ask(asker);

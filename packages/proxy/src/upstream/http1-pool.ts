@@ -78,6 +78,17 @@ export class Http1Pool implements LanePool, Ticking {
   get open(): number {
     return this.#all.size;
   }
+  /** No connection is open or on its way. */
+  get empty(): boolean {
+    return this.#all.size + this.#connecting + this.#waiting.length === 0;
+  }
+
+  /** Other settings, for what comes from now on. */
+  configure(settings: PoolSettings): void {
+    this.#settings = settings;
+    while (this.#waiting.length > this.#connecting && this.#all.size + this.#connecting < settings.maxConnections)
+      this.#connect();
+  }
 
   ask(asker: Asker): void {
     const lane = this.#takeIdle();

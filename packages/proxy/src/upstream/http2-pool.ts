@@ -43,6 +43,15 @@ export class Http2Pool implements LanePool, Ticking {
   get open(): number {
     return this.#lanes.length;
   }
+  /** No connection is open or on its way. */
+  get empty(): boolean {
+    return this.#lanes.length + this.#connecting + this.#waiting.length === 0;
+  }
+
+  /** Other settings, for what comes from now on. */
+  configure(settings: PoolSettings): void {
+    this.#settings = settings;
+  }
 
   ask(asker: Asker): void {
     const lane = this.#pick();

@@ -1,6 +1,7 @@
 /** All upstreams that are no mesh links: the proxy's own application, destinations without a proxy, TLS begun here. */
 import { type Connector, type Dialer, dialTcp } from '../net/dial.ts';
 import type { Originator } from '../net/originate.ts';
+import type { Ticking } from '../net/timers.ts';
 import { defaultPoolSettings, Http1Pool, type PoolDeps, type PoolSettings } from './http1-pool.ts';
 import { Http2Pool } from './http2-pool.ts';
 import type { LanePool } from './lane.ts';
@@ -25,17 +26,25 @@ export function poolSettings(limits: PoolLimits | undefined): PoolSettings {
   };
 }
 
+/** Pools that nobody asked for so long, and that hold nothing, are forgotten: destinations come and go. */
+const FORGET_MS = 60_000;
+
 interface Entry {
-  http1: (LanePool & { close(): void }) | undefined;
-  http2: (LanePool & { close(): void }) | undefined;
+  http1: Http1Pool | undefined;
+  http2: Http2Pool | undefined;
+  /** Of the plan in force when it was asked last. */
+  limits: PoolLimits | undefined;
+  /** Asked since the last sweep. */
+  asked: boolean;
 }
 
 export interface UpstreamDeps extends PoolDeps {
   connector: Connector;
 }
 
-export class Upstreams {
+export class Upstreams implements Ticking {
   #deps: UpstreamDeps;
+  #sweptMs = 0;
   #byHost = new Map<string, Map<number, Entry>>();
   /** Connections that begin with TLS, by whose it is. */
   #byTls = new Map<Originator, Upstreams>();
@@ -45,6 +54,7 @@ export class Upstreams {
   constructor(deps: UpstreamDeps, tls?: Originator) {
     this.#deps = deps;
     this.#tls = tls;
+    if (!tls) deps.ticker.add(this);
   }
 
   /** The upstreams that are reached by this TLS. */
@@ -58,9 +68,49 @@ export class Upstreams {
     let ports = this.#byHost.get(host);
     if (!ports) this.#byHost.set(host, (ports = new Map()));
     let entry = ports.get(port);
-    if (!entry) ports.set(port, (entry = { http1: undefined, http2: undefined }));
+    if (!entry) ports.set(port, (entry = { http1: undefined, http2: undefined, limits, asked: true }));
+    entry.asked = true;
+    if (entry.limits !== limits) {
+      // The plan has changed, or another cluster with the same endpoint asks: the last one counts.
+      entry.limits = limits;
+      const settings = poolSettings(limits);
+      entry.http1?.configure(settings);
+      entry.http2?.configure(settings);
+    }
     if (h2) return (entry.http2 ??= new Http2Pool(this.#dialer(host, port, 'h2'), this.#deps, poolSettings(limits)));
     return (entry.http1 ??= new Http1Pool(this.#dialer(host, port, 'http/1.1'), this.#deps, poolSettings(limits)));
+  }
+
+  tick(nowMs: number): void {
+    if (nowMs - this.#sweptMs < FORGET_MS) return;
+    this.#sweptMs = nowMs;
+    this.#forget();
+  }
+
+  /** True where nothing is left. */
+  #forget(): boolean {
+    for (const [host, ports] of this.#byHost) {
+      for (const [port, entry] of ports) {
+        const empty = (entry.http1?.empty ?? true) && (entry.http2?.empty ?? true);
+        if (empty && !entry.asked) {
+          entry.http1?.close();
+          entry.http2?.close();
+          ports.delete(port);
+        }
+        entry.asked = false;
+      }
+      if (ports.size === 0) this.#byHost.delete(host);
+    }
+    for (const [tls, upstreams] of this.#byTls) if (upstreams.#forget()) this.#byTls.delete(tls);
+    return this.#byHost.size === 0;
+  }
+
+  /** Destinations that are remembered. */
+  get size(): number {
+    let n = 0;
+    for (const ports of this.#byHost.values()) n += ports.size;
+    for (const upstreams of this.#byTls.values()) n += upstreams.size;
+    return n;
   }
 
   #dialer(host: string, port: number, alpn: string): Dialer {
@@ -78,6 +128,7 @@ export class Upstreams {
   }
 
   close(): void {
+    this.#deps.ticker.delete(this);
     for (const ports of this.#byHost.values()) {
       for (const e of ports.values()) {
         e.http1?.close();

@@ -27,6 +27,20 @@ test('proxyProtocol: for opaque ports; a port that is declared as HTTP gets a wa
   assert.equal(load(service('a'), rule('{version: V3}')).problems[0].code, 'WEFT-VALUE');
 });
 
+test('a UDP port gets a warning with the reason', () => {
+  const { problems } = load(
+    service('a', 'shop', '[{port: 80}, {name: u, port: 81, protocol: UDP}]').replace(
+      'port: 80',
+      'name: http, port: 80',
+    ),
+  );
+  assert.deepEqual(
+    problems.map((p) => [p.code, p.severity, p.field]),
+    [['WEFT-NO-EFFECT', 'warning', 'spec.ports[1].protocol']],
+  );
+  assert.match(problems[0].message, /none but DNS/);
+});
+
 test('every mistake is refused with its code and field', () => {
   const two = '[{port: 80, name: http}, {port: 81, name: http-b}]';
   const doc = (kind: string, spec: string, api: string) =>
@@ -187,6 +201,24 @@ test('every mistake is refused with its code and field', () => {
       /app: nobody/,
     ],
     [doc('Process', '{command: [x], runAsUser: 1337}', 'weft.dev/v1alpha1'), 'WEFT-VALUE', 'spec.runAsUser', /1337/],
+    [
+      doc('Service', '{selector: {app: a}, ports: [{port: 80, protocol: SCTP}]}', 'v1'),
+      'WEFT-VALUE',
+      'spec.ports[0].protocol',
+      /TCP alone/,
+    ],
+    [
+      doc('Service', '{selector: {app: a}, ports: [{port: 80, appProtocol: h3}]}', 'v1'),
+      'WEFT-UNSUPPORTED',
+      'spec.ports[0].appProtocol',
+      /runs on UDP/,
+    ],
+    [
+      doc('Service', '{selector: {app: a}, ports: [{port: 80, name: http3-web}]}', 'v1'),
+      'WEFT-UNSUPPORTED',
+      'spec.ports[0].name',
+      /runs on UDP/,
+    ],
     [doc('Deployment', '{}', 'apps/v1'), 'WEFT-KIND', 'kind', /Process/],
     [doc('VirtualService', '{}', 'networking.istio.io/v2'), 'WEFT-KIND', 'apiVersion', /v1beta1/],
     ['a: 1\na: 2\n', 'WEFT-YAML', '', /twice/],

@@ -51,7 +51,16 @@ export const serviceAccountKind: Kind<ServiceAccountModel> = {
   build: (resource) => resource,
 };
 
-const transport: Schema = { t: 'string', enum: ['TCP', 'UDP'] };
+const transport: Schema = {
+  t: 'string',
+  check: (v) => {
+    if (v === 'SCTP') return 'it is not carried by the mesh, which proxies TCP alone';
+    return v === 'TCP' || v === 'UDP' ? undefined : 'it may be TCP or UDP';
+  },
+};
+
+/** HTTP/3 by any of its names. */
+const HTTP3 = new Set(['h3', 'http3', 'quic']);
 
 const serviceSpec: ObjectSchema = {
   t: 'object',
@@ -122,6 +131,14 @@ export const serviceKind: Kind<ServiceModel> = {
       }
       if (name === '' && spec.ports.length > 1) {
         report(VALUE, 'a service with several ports needs a name for each', field);
+      }
+      if (p.protocol === 'UDP') {
+        const message =
+          'UDP is not carried by the mesh: nothing listens for it at the address of the service, and captured workloads may send none but DNS';
+        report('WEFT-NO-EFFECT', message, `${field}.protocol`, 'warning');
+      } else if (HTTP3.has(String(p.appProtocol ?? name.split('-', 1)[0]).toLowerCase())) {
+        const message = 'HTTP/3 is not spoken here: it runs on UDP, which the mesh does not carry. Use http2 or http';
+        report('WEFT-UNSUPPORTED', message, p.appProtocol === undefined ? `${field}.name` : `${field}.appProtocol`);
       }
       ports.push({
         port: p.port,

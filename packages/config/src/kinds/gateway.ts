@@ -22,7 +22,7 @@ const VALUE = 'WEFT-VALUE';
 
 /** Protocols whose requests both HTTP codecs serve. */
 const PLAIN = new Set(['HTTP', 'HTTP2', 'GRPC', 'GRPC-WEB']);
-const NOT_YET = new Set(['TCP', 'TLS', 'MONGO', 'MYSQL', 'REDIS', 'UDP']);
+const NOT_YET = new Set(['TCP', 'TLS', 'MONGO', 'MYSQL', 'REDIS']);
 const MODES_NOT_YET = ['PASSTHROUGH', 'MUTUAL', 'AUTO_PASSTHROUGH', 'ISTIO_MUTUAL', 'OPTIONAL_MUTUAL'];
 
 /** Suites of TLS 1.2 with forward secrecy and an AEAD; those of TLS 1.3 are not chosen, as in Istio. */
@@ -68,6 +68,9 @@ const server: ObjectSchema = {
           check: (v) => {
             const upper = v.toUpperCase();
             if (PLAIN.has(upper) || upper === 'HTTPS') return undefined;
+            if (upper === 'HTTP3' || upper === 'QUIC' || upper === 'UDP') {
+              return 'it runs on UDP, which the mesh does not carry: use HTTPS';
+            }
             if (NOT_YET.has(upper)) return 'it is not supported yet; HTTP, HTTPS, HTTP2 and GRPC are';
             return 'it may be HTTP, HTTPS, HTTP2, GRPC or GRPC-WEB';
           },

@@ -402,6 +402,13 @@ test('reset codes cross the link; a broken connection resets all streams once', 
   t.client.request(get, true, late);
   t.wire.run();
   assert.deepEqual(late.events, ['reset refused']);
+  // Who waits for a connection hears at once that it failed, not when it is closed.
+  const failed: string[] = [];
+  const other = pair({ client: { onClosed: (detail) => failed.push(detail) } });
+  other.client.receive(Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n'));
+  assert.equal(failed.length, 1);
+  other.client.closed('gone');
+  assert.equal(failed.length, 1);
 });
 
 test('a handler that throws ends its connection, not the process', () => {

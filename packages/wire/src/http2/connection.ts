@@ -23,7 +23,7 @@ export interface Http2Options {
   onSettings?(peer: ReadonlyMap<number, number>): void;
   /** The peer takes no new streams any more. */
   onGoaway?(): void;
-  /** The connection is over; called once. */
+  /** The connection is over, called once: it failed, and closes when the peer had a moment to read why, or is closed. */
   onClosed?(detail: string): void;
   /** Monotonic ms; without it the last tick's time is used. */
   nowMs?: () => number;
@@ -78,7 +78,7 @@ export class Http2Connection implements Connection {
   #controlQueued = 0;
   #draining = false;
   #ended = false;
-  #closedTold = false;
+  #closed = false;
   #idleSinceMs = -1;
   #openedMs = -1;
   #diedMs = -1;
@@ -239,10 +239,8 @@ export class Http2Connection implements Connection {
   closed(detail: string): void {
     this.#guard(() => {
       this.#ended = true;
+      this.#closed = true;
       this.#die(detail);
-      if (this.#closedTold) return;
-      this.#closedTold = true;
-      this.options.onClosed?.(detail);
     });
   }
 
@@ -256,8 +254,7 @@ export class Http2Connection implements Connection {
     if (this.dead) {
       // The peer had its time to read the GOAWAY.
       if (this.#diedMs < 0) this.#diedMs = nowMs;
-      else if (nowMs - this.#diedMs >= 1000 && !this.#closedTold)
-        this.options.output.destroy('HTTP/2 connection error');
+      else if (nowMs - this.#diedMs >= 1000 && !this.#closed) this.options.output.destroy('HTTP/2 connection error');
       return;
     }
     if (this.#openedMs < 0) this.#openedMs = nowMs;
@@ -420,6 +417,7 @@ export class Http2Connection implements Connection {
         this.count(http2Counter.handlerError);
       }
     }
+    this.options.onClosed?.(detail);
   }
 
   #endIfDone(): void {

@@ -68,6 +68,8 @@ interface Setup {
   hosts: { app: string; upstream: string; probe: string };
   short: boolean;
   worst: { rss: number; p99: number; raw: number };
+  /** Of the other client's requests in all cases, in the proxies' own time. */
+  times: number[];
 }
 
 function job(s: Setup, c: HostileCase): object {
@@ -116,7 +118,7 @@ async function play(s: Setup, c: HostileCase): Promise<void> {
   let result: Result;
   try {
     result = await attack(s, c);
-    while (probe.times.length < 110 && probe.failed === 0) await sleep(20);
+    while (probe.times.length < (s.short ? 25 : 110) && probe.failed === 0) await sleep(20);
   } finally {
     clearInterval(sampler);
     await probe.stop();
@@ -143,7 +145,9 @@ async function play(s: Setup, c: HostileCase): Promise<void> {
   if (after.inFlight > 0) problems.push(`${after.inFlight} requests are left`);
   if (rise >= MOST_RSS_MIB) problems.push(`memory rose by ${rise.toFixed(0)} MiB`);
   const p99 = probe.p99 * share;
-  if (p99 >= MOST_P99_MS)
+  s.times.push(...probe.times.map((ms) => ms * share));
+  // A hundredth part of a few says nothing: a short run is judged over all its cases.
+  if (!s.short && p99 >= MOST_P99_MS)
     problems.push(`the other client's p99 was ${p99.toFixed(0)} ms (${probe.p99.toFixed(0)} ms by the clock)`);
   if (probe.failed > 0) problems.push(`${probe.failed} of the other client's requests failed`);
   s.worst.rss = Math.max(s.worst.rss, rise);
@@ -200,7 +204,7 @@ async function setUp(ctx: SuiteContext, python: string): Promise<Setup> {
   writeFileSync(tls.ca, rootPem);
   const peers = new Peers(python);
   ctx.cleanup(() => peers.stop());
-  return { pair, peers, tls, hosts, short: ctx.short, worst: { rss: 0, p99: 0, raw: 0 } };
+  return { pair, peers, tls, hosts, short: ctx.short, worst: { rss: 0, p99: 0, raw: 0 }, times: [] };
 }
 
 /** Brings code and buffers of the proxies to where they stay, so that what a case adds is its own. */
@@ -232,6 +236,11 @@ export const suite: Suite = {
       await tally.check(`${c.where}/${c.name}`, () => play(s, c));
       ctx.log(`${c.where}/${c.name} ${(performance.now() - started).toFixed(0)} ms`);
     }
+    await tally.check('the other client, over all cases', () => {
+      const sorted = s.times.toSorted((a, b) => a - b);
+      const p99 = sorted[Math.floor(sorted.length * 0.99)] ?? 0;
+      if (p99 >= MOST_P99_MS) throw new Error(`its p99 was ${p99.toFixed(0)} ms in ${sorted.length} requests`);
+    });
     tally.notes.push(
       `memory rose by at most ${s.worst.rss.toFixed(0)} MiB, the other client's p99 was at most ${s.worst.p99.toFixed(0)} ms (${s.worst.raw.toFixed(0)} ms by the clock)`,
     );

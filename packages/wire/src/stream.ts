@@ -143,6 +143,7 @@ export interface WireLimits {
   queuedControlFrames: number;
   /** Heads and resets that wait for a peer that does not read, before its next request ends the connection. */
   queuedFrames: number;
+  queuedHeadBytes: number;
   /** RST_STREAM frames that come in one read with the requests they end. */
   resetsPendingAccept: number;
   /** PRIORITY frames allowed per stream opened, and as many beside. */
@@ -179,6 +180,7 @@ export const defaultWireLimits: Readonly<WireLimits> = Object.freeze({
   glitchPerSecond: 330,
   queuedControlFrames: 1000,
   queuedFrames: 10_000,
+  queuedHeadBytes: 4 * 1024 * 1024,
   resetsPendingAccept: 20,
   priorityFrames: 100,
   tinyDataBytes: 1024 * 1024,

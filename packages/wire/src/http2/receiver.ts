@@ -285,7 +285,7 @@ export class Receiver implements FrameSink {
     c.lastPeerId = id;
     const onStream = c.options.onStream;
     // An answer without a body leaves its stream at once, so that the bound on streams does not bound what piles up.
-    if (c.sender.queuedFrames > c.limits.queuedFrames || c.sender.queuedBytes > 4 * c.limits.bufferBytes) {
+    if (c.sender.queuedFrames > c.limits.queuedFrames || c.sender.queuedBytes > c.limits.queuedHeadBytes) {
       c.count(http2Counter.outboundQueue);
       return c.fail(h2Error.enhanceYourCalm, 'answers are not read');
     }

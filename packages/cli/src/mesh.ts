@@ -7,7 +7,7 @@ import { formatPosition, WeftError } from '@weft/base';
 import { transparentUnavailable } from '@weft/capture';
 import { isAttachment, type LoadResult, loadFiles } from '@weft/config';
 import { MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
-import { checkKeyPair } from '@weft/identity';
+import { judgeKeyPair } from '@weft/identity';
 import { captureAll, injected, type Model } from '@weft/model';
 // A proxy's objects die young: a larger nursery costs memory and saves nothing (measured).
 import proxyFlags from '../proxy-flags.json' with { type: 'json' };
@@ -69,7 +69,7 @@ export function formatProblem(p: {
 export function readFiles(files: readonly string[]): LoadResult {
   return loadFiles(
     files.map((f) => ({ path: f, text: readFileSync(f, 'utf8') })),
-    { checkKeyPair },
+    { judgeKeyPair },
   );
 }
 

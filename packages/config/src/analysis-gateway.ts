@@ -5,6 +5,7 @@ import {
   type GatewayServerModel,
   gatewayName,
   gatewaysOf,
+  type KeyPairModel,
   labelsMatch,
   listeningPort,
   MESH_GATEWAY,
@@ -71,10 +72,16 @@ export class GatewayAnalysis {
       this.#report(gateway, 'WEFT-NO-TARGET', message, 'spec.selector', 'warning');
     }
     for (const server of gateway.servers) {
-      const name = server.tls?.credentialName;
+      if (!server.tls) continue;
+      const { credentialName: name, files } = server.tls;
+      if (files) this.#names(gateway, server, files, 'serverCertificate');
       if (!name) continue;
       for (const namespace of new Set(selected.map((p) => p.namespace))) {
-        if (this.#model.secrets.some((s) => s.name === name && s.namespace === namespace)) continue;
+        const secret = this.#model.secrets.find((s) => s.name === name && s.namespace === namespace);
+        if (secret) {
+          this.#names(gateway, server, secret, 'credentialName');
+          continue;
+        }
         const have = list(
           this.#model.secrets.filter((s) => s.namespace === namespace).map((s) => s.name),
           'none',
@@ -82,6 +89,16 @@ export class GatewayAnalysis {
         const message = `there is no Secret ${name} in namespace ${namespace}, where the gateway runs. Secrets there: ${have}`;
         this.#report(gateway, 'WEFT-NO-SECRET', message, `${server.field}.tls.credentialName`);
       }
+    }
+  }
+
+  /** A certificate that is not for a host that is served with it: clients refuse it. */
+  #names(gateway: GatewayModel, server: GatewayServerModel, pair: KeyPairModel, field: string): void {
+    if (pair.names.length === 0) return;
+    for (const host of new Set(server.hosts.map((h) => h.host))) {
+      if (host === '*' || pair.names.some((n) => certifies(n.toLowerCase(), host))) continue;
+      const message = `the certificate is not for ${host}: clients will refuse it. It is for ${list(pair.names, 'nobody')}`;
+      this.#report(gateway, 'WEFT-CERTIFICATE', message, `${server.field}.tls.${field}`, 'warning');
     }
   }
 
@@ -115,4 +132,10 @@ export class GatewayAnalysis {
       }
     }
   }
+}
+
+/** A wildcard of a certificate stands for one label (RFC 9525 6.3), so a wildcard host needs the same one. */
+function certifies(name: string, host: string): boolean {
+  if (name === host) return true;
+  return name.startsWith('*.') && !host.startsWith('*') && host.slice(host.indexOf('.')) === name.slice(1);
 }

@@ -232,6 +232,17 @@ test('what helps nobody is warned of', () => {
   ]);
 });
 
+test('a certificate that is not for a host is warned of', () => {
+  const hosts = '["a.example.com", "*.b.test", x.b.test, "*"]';
+  const text = `${gateway(https('{mode: SIMPLE, credentialName: c}', hosts))}---\n${secret('c')}`;
+  const warned = (...names: string[]) =>
+    load(text, [], { judgeKeyPair: () => ({ names }) }).problems.map((p) => p.message.split(':')[0]);
+  assert.deepEqual(warned(), [], 'names that are not known are not judged');
+  assert.deepEqual(warned('A.example.com', '*.b.test'), []);
+  assert.deepEqual(warned('*.example.com', 'x.b.test'), ['the certificate is not for *.b.test']);
+  assert.deepEqual(warned('*.com', '*.b.test'), ['the certificate is not for a.example.com']);
+});
+
 test('hosts of a VirtualService and of a server meet: the narrower one, of the namespace that may', () => {
   const servers =
     '{port: {number: 8080, name: http, protocol: HTTP}, hosts: ["*.example.com", "./own.test", "other/theirs.test"]}';
@@ -365,7 +376,7 @@ test('certificates: of a Secret in the namespace of the workload, or of files be
   assert.equal(planOf(model, 'front').listeners.length, 0);
 
   const judged = load(`${gateway(https('{mode: SIMPLE, credentialName: c}'))}---\n${secret('c')}`, [], {
-    checkKeyPair: () => 'the private key is not that of the certificate',
+    judgeKeyPair: () => ({ error: 'the private key is not that of the certificate' }),
   });
   assert.ok(judged.problems.some((p) => p.code === 'WEFT-CERTIFICATE' && p.field === 'data'));
   const plain = secret('c').replace('\ndata:', '\nstringData:').replace(btoa(CERT), JSON.stringify(CERT));

@@ -8,6 +8,7 @@ import {
   checkName,
   type FieldReport,
   hasPem,
+  type JudgedPair,
   type Kind,
   type KindContext,
   labels,
@@ -31,8 +32,8 @@ export interface SourceFile {
 }
 
 export interface LoadOptions {
-  /** Judges a certificate chain and its key more closely than by their shape; absent: by that alone. */
-  readonly checkKeyPair?: (certificatePem: string, keyPem: string) => string | undefined;
+  /** Judges a certificate chain and its key, and reads its names; absent: only their shape is looked at. */
+  readonly judgeKeyPair?: (certificatePem: string, keyPem: string) => JudgedPair;
   readonly domain?: string; // default cluster.local
   readonly rootNamespace?: string; // default istio-system
 }
@@ -107,11 +108,11 @@ class Loader {
   readonly #broken = new Set<string>();
   readonly #domain: string;
   readonly #rootNamespace: string;
-  readonly #checkKeyPair: LoadOptions['checkKeyPair'];
+  readonly #judgeKeyPair: LoadOptions['judgeKeyPair'];
   readonly #texts: ReadonlyMap<string, string>;
 
   constructor(options: LoadOptions, texts: ReadonlyMap<string, string>) {
-    this.#checkKeyPair = options.checkKeyPair;
+    this.#judgeKeyPair = options.judgeKeyPair;
     this.#texts = texts;
     this.#domain = options.domain ?? 'cluster.local';
     this.#rootNamespace = options.rootNamespace ?? 'istio-system';
@@ -267,10 +268,10 @@ class Loader {
   #contextOf(file: string): KindContext {
     return {
       attachment: (path) => this.#texts.get(path.startsWith('/') ? path : besides(file, path)),
-      checkPair: (certificatePem, keyPem) => {
-        if (!hasPem(certificatePem, 'CERTIFICATE')) return 'the certificate is no PEM of a CERTIFICATE';
-        if (!hasPem(keyPem, 'PRIVATE KEY')) return 'the key is no PEM of a PRIVATE KEY';
-        return this.#checkKeyPair?.(certificatePem, keyPem);
+      judgePair: (certificatePem, keyPem) => {
+        if (!hasPem(certificatePem, 'CERTIFICATE')) return { error: 'the certificate is no PEM of a CERTIFICATE' };
+        if (!hasPem(keyPem, 'PRIVATE KEY')) return { error: 'the key is no PEM of a PRIVATE KEY' };
+        return this.#judgeKeyPair?.(certificatePem, keyPem) ?? { names: [] };
       },
     };
   }

@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, type Logger, systemClock } from '@weft/base';
 import { loadFiles } from '@weft/config';
-import { checkKeyPair, controlPlaneId, createAuthority, DEFAULT_CERT_TTL_MS, IdentityClient } from '@weft/identity';
+import { controlPlaneId, createAuthority, DEFAULT_CERT_TTL_MS, IdentityClient, judgeKeyPair } from '@weft/identity';
 import { createAdsRoutes } from '@weft/xds';
 import { startApi } from './api/server.ts';
 import { CertificateIssuer } from './ca/service.ts';
@@ -39,7 +39,7 @@ export async function startControlPlane(
   const mesh = new Mesh({
     config,
     state,
-    load: parts.load ?? ((files) => loadFiles(files, { checkKeyPair })),
+    load: parts.load ?? ((files) => loadFiles(files, { judgeKeyPair })),
     logger,
     clock,
   });

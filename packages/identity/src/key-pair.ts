@@ -1,27 +1,32 @@
-/** Certificates that people bring, for the edge: whether they can be served at all. */
+/** Certificates that people bring, for the edge: whether they can be served at all, and for which names. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 
-/** What is wrong with a certificate chain (leaf first) and its key, both PEM, in words that show nothing of the key. */
-export function checkKeyPair(certificatePem: string, keyPem: string): string | undefined {
+/** `names`: DNS names and IP addresses that the certificate is for; `error` in words that show nothing of the key. */
+export type JudgedKeyPair = { readonly names: readonly string[] } | { readonly error: string };
+
+/** Judges a certificate chain (leaf first) and its key, both PEM. */
+export function judgeKeyPair(certificatePem: string, keyPem: string): JudgedKeyPair {
   let leaf: X509Certificate;
   try {
     leaf = new X509Certificate(certificatePem);
   } catch {
-    return 'the certificate cannot be read';
+    return { error: 'the certificate cannot be read' };
   }
   let key: ReturnType<typeof createPrivateKey>;
   try {
     key = createPrivateKey(keyPem);
   } catch {
-    return 'the private key cannot be read: it may not be encrypted';
+    return { error: 'the private key cannot be read: it may not be encrypted' };
   }
   if (!leaf.checkPrivateKey(key))
-    return 'the private key is not that of the certificate (the chain begins with its own)';
+    return { error: 'the private key is not that of the certificate (the chain begins with its own)' };
   try {
     createSecureContext({ cert: certificatePem, key: keyPem });
   } catch (error) {
-    return `TLS does not take the certificate: ${(error as Error).message}`;
+    return { error: `TLS does not take the certificate: ${(error as Error).message}` };
   }
-  return undefined;
+  // Clients look at subjectAltName alone (RFC 9525 6.3), so that a common name is no name here either.
+  const names = [...(leaf.subjectAltName ?? '').matchAll(/(?:DNS|IP Address):([^,\s"]+)/g)].map((m) => m[1]);
+  return { names };
 }

@@ -203,10 +203,9 @@ function secretPart(
   refs: RefTable,
 ): Secret | undefined {
   const { credentialName, files } = server.tls!;
-  if (files)
-    return create(SecretSchema, { ref: refs.use(gateway, `${server.field}.tls.serverCertificate`), name, ...files });
-  const secret = model.secrets.find((s) => s.name === credentialName && s.namespace === namespace);
-  if (!secret) return undefined;
-  const { certificatePem, keyPem } = secret;
-  return create(SecretSchema, { ref: refs.use(secret), name, certificatePem, keyPem });
+  const secret = files ? undefined : model.secrets.find((s) => s.name === credentialName && s.namespace === namespace);
+  const pair = files ?? secret;
+  if (!pair) return undefined;
+  const ref = secret ? refs.use(secret) : refs.use(gateway, `${server.field}.tls.serverCertificate`);
+  return create(SecretSchema, { ref, name, certificatePem: pair.certificatePem, keyPem: pair.keyPem });
 }

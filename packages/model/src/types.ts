@@ -219,11 +219,19 @@ export interface VirtualServiceModel extends Resource {
 
 export type TlsVersionName = 'TLS_AUTO' | 'TLSV1_2' | 'TLSV1_3';
 
+/** A certificate chain and its key, PEM. Never printed. */
+export interface KeyPairModel {
+  readonly certificatePem: string;
+  readonly keyPem: string;
+  /** DNS names and addresses that it is for; empty: not known. */
+  readonly names: readonly string[];
+}
+
 export interface GatewayTlsModel {
   /** Name of a Secret in the gateway workload's namespace; empty where files are given. */
   readonly credentialName: string;
   /** What `serverCertificate` and `privateKey` hold; undefined with `credentialName`. */
-  readonly files: { readonly certificatePem: string; readonly keyPem: string } | undefined;
+  readonly files: KeyPairModel | undefined;
   readonly minVersion: TlsVersionName;
   readonly maxVersion: TlsVersionName;
   readonly cipherSuites: readonly string[];
@@ -248,11 +256,8 @@ export interface GatewayModel extends Resource {
   readonly servers: readonly GatewayServerModel[];
 }
 
-/** A Secret with a certificate. Never printed. */
-export interface SecretModel extends Resource {
-  readonly certificatePem: string;
-  readonly keyPem: string;
-}
+/** A Secret with a certificate. */
+export interface SecretModel extends Resource, KeyPairModel {}
 
 export interface OutlierDetectionModel {
   readonly consecutive5xxErrors: number | undefined;

@@ -14,12 +14,15 @@ export interface FieldReport {
   broken(field: string): boolean;
 }
 
+/** What is wrong with a certificate and its key, or the names that it is for; none: not known. */
+export type JudgedPair = { readonly names: readonly string[] } | { readonly error: string };
+
 /** What a kind may ask about other than its own document. */
 export interface KindContext {
   /** The text of a file named by a path relative to the document's; undefined where it is not among those given. */
   attachment(path: string): string | undefined;
-  /** What is wrong with a certificate chain and key, both PEM; undefined: nothing. */
-  checkPair(certificatePem: string, keyPem: string): string | undefined;
+  /** A certificate chain and key, both PEM. */
+  judgePair(certificatePem: string, keyPem: string): JudgedPair;
 }
 
 export interface Kind<T extends Resource> {

@@ -218,7 +218,8 @@ function readPair(tls: Plain, at: string, report: FieldReport, context: KindCont
   const certificatePem = read('serverCertificate');
   const keyPem = read('privateKey');
   if (certificatePem === undefined || keyPem === undefined) return undefined;
-  const wrong = context.checkPair(certificatePem, keyPem);
-  if (wrong) report('WEFT-CERTIFICATE', wrong, `${at}.serverCertificate`);
-  return { certificatePem, keyPem };
+  const judged = context.judgePair(certificatePem, keyPem);
+  if (!('error' in judged)) return { certificatePem, keyPem, names: judged.names };
+  report('WEFT-CERTIFICATE', judged.error, `${at}.serverCertificate`);
+  return undefined;
 }

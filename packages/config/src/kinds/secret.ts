@@ -31,10 +31,11 @@ export const secretKind: Kind<SecretModel> = {
     const certificatePem = entry(read, CERTIFICATES, report);
     const keyPem = entry(read, KEYS, report);
     if (certificatePem !== undefined && keyPem !== undefined) {
-      const wrong = context.checkPair(certificatePem, keyPem);
-      if (wrong) report('WEFT-CERTIFICATE', wrong, read.data ? 'data' : 'stringData');
+      const judged = context.judgePair(certificatePem, keyPem);
+      if (!('error' in judged)) return { ...resource, certificatePem, keyPem, names: judged.names };
+      report('WEFT-CERTIFICATE', judged.error, read.data ? 'data' : 'stringData');
     }
-    return { ...resource, certificatePem: certificatePem ?? '', keyPem: keyPem ?? '' };
+    return { ...resource, certificatePem: '', keyPem: '', names: [] };
   },
 };
 

@@ -197,7 +197,7 @@ before(async () => {
                 clusters: to(ports.http),
                 fault: { ref: 'fault', abortPercent: 100, abortStatus: 503 },
               },
-              { ref: 'main', clusters: to(ports.http), timeoutMs: 300 },
+              { ref: 'main', clusters: to(ports.http), timeoutMs: 1500 },
             ],
           },
           { port: ports.tcp, protocol: Protocol.TCP, tcp: [{ ref: 'tcp', clusters: to(ports.tcp) }] },

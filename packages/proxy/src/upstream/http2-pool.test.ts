@@ -3,21 +3,32 @@ import { once } from 'node:events';
 import http2 from 'node:http2';
 import net from 'node:net';
 import { test } from 'node:test';
-import { defaultWireLimits } from '@weft/wire';
+import { defaultWireLimits, type StreamHandler } from '@weft/wire';
 import { dialTcp, plainConnector } from '../net/dial.ts';
 import { Ticker, TimerWheel } from '../net/timers.ts';
-import { defaultPoolSettings } from './http1-pool.ts';
+import { defaultPoolSettings, type PoolSettings } from './http1-pool.ts';
 import { Http2Pool } from './http2-pool.ts';
 
-/** What a request that asks hears: the reason why there is no lane, or 'lane'. */
-async function ask(server: net.Server, connectTimeoutMs: number): Promise<string> {
-  server.listen(0, '127.63.4.1');
+const ADDRESS = '127.63.4.1';
+
+/** A clock of the pool that stands still: nothing may wait for its next tick. */
+class StillTicker extends Ticker {
+  override add(): void {}
+}
+
+/** Runs with a pool to a server that listens; closes all of it. */
+async function withPool(
+  server: net.Server,
+  settings: Partial<PoolSettings>,
+  run: (pool: Http2Pool) => Promise<void>,
+): Promise<void> {
+  server.listen(0, ADDRESS);
   await once(server, 'listening');
   const sockets = new Set<net.Socket>();
   server.on('connection', (socket: net.Socket) => sockets.add(socket));
   const { port } = server.address() as net.AddressInfo;
   const timers = new TimerWheel();
-  const ticker = new Ticker();
+  const ticker = new StillTicker();
   const deps = {
     timers,
     ticker,
@@ -26,25 +37,56 @@ async function ask(server: net.Server, connectTimeoutMs: number): Promise<string
     wireLimits: defaultWireLimits,
   };
   const pool = new Http2Pool(
-    (timeoutMs, result) => dialTcp(plainConnector, '127.63.4.1', port, timeoutMs, timers, result, ticker),
+    (timeoutMs, result) => dialTcp(plainConnector, ADDRESS, port, timeoutMs, timers, result, ticker),
     deps,
-    { ...defaultPoolSettings, connectTimeoutMs },
+    { ...defaultPoolSettings, ...settings },
   );
   try {
-    return await new Promise((resolve) =>
+    await run(pool);
+  } finally {
+    pool.close();
+    for (const socket of sockets) socket.destroy();
+    server.close();
+    timers.close();
+  }
+}
+
+/** What a request that asks hears: the reason why there is no lane, or 'lane'. */
+async function ask(server: net.Server, connectTimeoutMs: number): Promise<string> {
+  let heard = '';
+  await withPool(server, { connectTimeoutMs }, async (pool) => {
+    heard = await new Promise((resolve) =>
       pool.ask({
         abandoned: false,
         onLane: () => resolve('lane'),
         onUnavailable: (reason, detail) => resolve(`${reason}: ${detail}`),
       }),
     );
-  } finally {
-    pool.close();
-    for (const socket of sockets) socket.destroy();
-    server.close();
-    ticker.close();
-    timers.close();
-  }
+  });
+  return heard;
+}
+
+/** A GET through the pool; gives the status, or why there is none. */
+function get(pool: Http2Pool): Promise<string> {
+  return new Promise((resolve) => {
+    let status = '';
+    const handler: StreamHandler = {
+      onHead: (_stream, head) => {
+        status = head[1] as string;
+      },
+      onData() {},
+      onTrailers() {},
+      onReset: (_stream, code) => resolve(code),
+      onDrain() {},
+      onClose: () => resolve(status),
+    };
+    pool.ask({
+      abandoned: false,
+      onLane: (lane) =>
+        void lane.request([':method', 'GET', ':scheme', 'http', ':authority', 'a', ':path', '/'], true, handler),
+      onUnavailable: (reason) => resolve(reason),
+    });
+  });
 }
 
 test('a lane opens with the SETTINGS of the application, and not before', async () => {
@@ -57,4 +99,31 @@ test('a lane opens with the SETTINGS of the application, and not before', async 
   });
   // The words of the codec: it is told when it has read them, not when the connection is closed.
   assert.match(await ask(one, 20_000), /^connect: (?!closed here)/);
+});
+
+test('an application that takes few streams a connection: as many connections as that calls for', async () => {
+  // Answers nobody before ten are there.
+  const waiting: http2.Http2ServerResponse[] = [];
+  const server = http2.createServer({ settings: { maxConcurrentStreams: 2 } }, (_request, response) => {
+    waiting.push(response);
+    if (waiting.length === 10) for (const one of waiting) one.end('ok');
+  });
+  let connections = 0;
+  server.on('session', () => connections++);
+  await withPool(server as unknown as net.Server, {}, async (pool) => {
+    const answers = await Promise.all(Array.from({ length: 10 }, () => get(pool)));
+    assert.deepEqual(answers, new Array(10).fill('200'));
+  });
+  assert.ok(connections >= 5 && connections <= 10, `${connections} connections`);
+});
+
+test('where no further connection may be made, a stream that ends makes room at once', async () => {
+  const server = http2.createServer({ settings: { maxConcurrentStreams: 1 } }, (_request, response) => {
+    setImmediate(() => response.end('ok'));
+  });
+  await withPool(server as unknown as net.Server, { maxConnections: 1 }, async (pool) => {
+    const answers = await Promise.all(Array.from({ length: 20 }, () => get(pool)));
+    assert.deepEqual(answers, new Array(20).fill('200'));
+    assert.equal(pool.open, 1);
+  });
 });

@@ -3,6 +3,7 @@ import type { Head, Stream, StreamHandler } from '@weft/wire';
 import { Http2Connection } from '@weft/wire';
 import type { Dialer } from '../net/dial.ts';
 import { CodecSink, type Pipe } from '../net/pipe.ts';
+import { endOfTurn } from '../net/socket-output.ts';
 import type { Ticking } from '../net/timers.ts';
 import type { PoolDeps, PoolSettings } from './http1-pool.ts';
 import type { Asker, Lane, LanePool } from './lane.ts';
@@ -32,6 +33,9 @@ export class Http2Pool implements LanePool, Ticking {
   #lanes: Http2Lane[] = [];
   #connecting = 0;
   #waiting: Asker[] = [];
+  /** Streams that a connection of this application takes, as far as known. */
+  #perConnection = STREAMS_PER_CONNECTION;
+  #serveScheduled = false;
 
   constructor(dial: Dialer, deps: PoolDeps, settings: PoolSettings) {
     this.#dial = dial;
@@ -64,8 +68,27 @@ export class Http2Pool implements LanePool, Ticking {
       return;
     }
     this.#waiting.push(asker);
-    const room = this.#lanes.length + this.#connecting < this.#settings.maxConnections;
-    if (room && this.#connecting * STREAMS_PER_CONNECTION < this.#waiting.length) this.#connect();
+    this.#grow();
+  }
+
+  /** Connects as often as those who wait call for. */
+  #grow(): void {
+    while (
+      this.#connecting * this.#perConnection < this.#waiting.length &&
+      this.#lanes.length + this.#connecting < this.#settings.maxConnections
+    ) {
+      this.#connect();
+    }
+  }
+
+  /** A stream has ended: whoever waits gets its place at the end of this turn. */
+  #room(): void {
+    if (this.#waiting.length === 0 || this.#serveScheduled) return;
+    this.#serveScheduled = true;
+    endOfTurn(() => {
+      this.#serveScheduled = false;
+      this.#serve();
+    });
   }
 
   tick(): void {
@@ -158,9 +181,12 @@ export class Http2Pool implements LanePool, Ticking {
         deadline.cancel();
         this.#connecting--;
         lane.idleSinceMs = this.#deps.nowMs();
+        this.#perConnection = Math.max(1, Math.min(STREAMS_PER_CONNECTION, lane.connection.peerMaxStreams));
         this.#lanes.push(lane);
         this.#serve();
+        this.#grow();
       },
+      onRoom: () => this.#room(),
       onGoaway: () => {
         lane.going = true;
       },

@@ -21,6 +21,8 @@ export interface Http2Options {
   enableConnectProtocol?: boolean;
   /** The peer's SETTINGS, all known so far. */
   onSettings?(peer: ReadonlyMap<number, number>): void;
+  /** A stream has ended: there may be room for another. Not for those that end with the connection. */
+  onRoom?(): void;
   /** The peer takes no new streams any more. */
   onGoaway?(): void;
   /** The connection is over, called once: it failed, and closes when the peer had a moment to read why, or is closed. */
@@ -330,6 +332,7 @@ export class Http2Connection implements Connection {
       this.#endedByPeer[(id >>> 1) % endedStreams] = stream.remoteEnded ? id : -id;
     }
     if (this.streams.size === 0) this.sender.schedule();
+    this.options.onRoom?.();
   }
 
   wasResetByUs(id: number): boolean {

@@ -409,7 +409,7 @@ test('timeout: 504 with UT after the route time, fault: FI without reaching the 
   const ms = performance.now() - t0;
   assert.equal(a.status, 504);
   assert.equal(a.body, 'upstream request timeout');
-  assert.ok(ms >= 295 && ms < 600, `${ms}`);
+  assert.ok(ms >= 1490, `${ms}`);
   assert.equal(frontSeen.records.at(-1)!.flags, 'UT');
   const b = await request('/faulted', { headers: { 'x-chaos-test': 'enabled' } });
   assert.equal(b.status, 503);

@@ -569,7 +569,14 @@ test('what the peer says it does not take: heads above its SETTINGS_MAX_HEADER_L
   t.got[0]!.stream.sendData(Buffer.alloc(10), true);
   t.wire.run();
   assert.deepEqual([s.head?.[1], s.events, s.body], ['502', ['head end', 'close'], 0]);
-  assert.equal(t.counted.filter((name) => name === 'http2_peer_header_list').length, 2);
+  const u = new Record();
+  t.client.request(get, true, u);
+  t.wire.run();
+  t.got[1]!.stream.sendHead([':status', '200'], false);
+  t.got[1]!.stream.sendTrailers(['x', 'y'.repeat(300)]);
+  t.wire.run();
+  assert.deepEqual(u.events, ['head', 'reset internal']);
+  assert.equal(t.counted.filter((name) => name === 'http2_peer_header_list').length, 3);
 });
 
 test('protocol errors of RFC 9113 end the connection with their code', () => {

@@ -128,6 +128,9 @@ export class H2Stream implements Stream {
     if (this.done || this.localEnded || this.endQueued || this.trailers !== undefined) return;
     if (fields.length === 0) {
       this.sendData(nothing, true);
+    } else if (this.host.sender.aboveHeaderList(fields)) {
+      this.host.count(http2Counter.peerHeaderList);
+      this.reset('internal'); // to end without them would look like a whole message
     } else if (this.queue.bytes > 0) {
       this.trailers = fields;
     } else {

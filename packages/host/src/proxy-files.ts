@@ -1,6 +1,6 @@
 /** The folder that a proxy has on this machine: its identity, its last plan, and what it is told at its start. */
 import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { PROXY_UID } from '@weft/capture';
 import { readIdentity } from '@weft/identity';
 import type { HostContext } from './instance.ts';
@@ -15,11 +15,32 @@ export interface ProxyFolders {
 export function makeProxyFolders(h: HostContext, name: string): ProxyFolders {
   const dir = h.paths.workload(name);
   const folders = { dir, identity: join(dir, 'identity'), snapshot: join(dir, 'snapshot') };
+  makeReachable(dir);
   for (const d of Object.values(folders)) {
     mkdirSync(d, { recursive: true, mode: 0o700 });
     chmodSync(d, 0o700);
   }
   return folders;
+}
+
+/**
+ * Makes a folder in one that the proxies of all meshes share and must be able to enter. That one goes with the last mesh
+ * that uses it, at any moment: to make both in one call would give it this one's mode, and shut everybody out.
+ */
+function makeReachable(dir: string): void {
+  const shared = dirname(dir);
+  for (let tries = 0; ; tries++) {
+    mkdirSync(shared, { recursive: true, mode: 0o711 });
+    try {
+      if (process.getuid?.() === 0) chmodSync(shared, 0o711);
+      mkdirSync(dir, { mode: 0o700 });
+      return;
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EEXIST') return;
+      if (code !== 'ENOENT' || tries === 10) throw error;
+    }
+  }
 }
 
 /** Whether a proxy left a certificate here by which it can ask for the next one itself. */

@@ -39,7 +39,7 @@ data planes alternating; ${r.warmSeconds} s of load before the first. Figures ar
 largest round in brackets. (n×) is Weft's figure divided by that column's. Rows with fresh processes (memory, cgroup, WebSockets)
 have one round.${r.failures > 0 ? ` **${r.failures} measurements failed and are left out.**` : ''}
 
-Machine: ${availableParallelism()} × ${cpus()[0]?.model.trim() ?? 'unknown'}, ${gib} GiB, Linux ${release()}, load average ${r.loadBefore.toFixed(1)} before the run.
+Machine: ${availableParallelism()} × ${cpus()[0]?.model.trim() ?? 'unknown'}, ${gib} GiB, Linux ${release()}, load average ${r.loadBefore.toFixed(1)} before the run.${busy(r)}
 
 The chain is client → A → TLS 1.3 with certificates on both sides → B → application, on loopback: A and B on one core, load and application on the
 other one. Path, query and one header differ in every request. Every peer checks the caller's identity, method and path at B and has
@@ -50,6 +50,13 @@ what the scheduler counted for both proxies together.
 |---|---|
 ${r.peers.map((p) => `| ${p.name} | ${p.version()} |`).join('\n')}
 `;
+}
+
+/** A machine that had other work to do says little, and the report has to say that. */
+function busy(r: Report): string {
+  return r.loadBefore > availableParallelism() / 4
+    ? ' **The machine was busy with other work: absolute figures say nothing, and ratios of one row little. Run it again on a quiet one.**'
+    : '';
 }
 
 function section(result: RowResult, all: readonly Peer[]): string {

@@ -14,6 +14,7 @@ const CONNECTIONS = 64;
 /** Points of the growth; a slope needs some in its half. */
 const PARTS = 8;
 const MIN_POINTS = 2;
+const LONGEST_PART_SECONDS = 20;
 const SETTLE_MS = 700;
 
 const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
@@ -67,8 +68,10 @@ async function growth(stage: Stage, chain: Chain, total: number): Promise<Point[
   const points: Point[] = [];
   let seconds = 1;
   for (let requests = 0; requests < total || points.length < MIN_POINTS; ) {
-    requests += (await saturate(stage, chain, { connections: CONNECTIONS, seconds })).perSecond * seconds;
-    if (points.length === 0) seconds = Math.max(1, Math.ceil(total / PARTS / requests));
+    const { perSecond } = await saturate(stage, chain, { connections: CONNECTIONS, seconds });
+    requests += perSecond * seconds;
+    // By the newest rate: the first part also compiles.
+    seconds = Math.min(LONGEST_PART_SECONDS, Math.max(1, Math.round(total / PARTS / perSecond)));
     const { rss, pss } = largerMemory(chain.pids);
     await collected(chain);
     points.push({ requests, rss, pss, collectedRss: largerMemory(chain.pids).rss });

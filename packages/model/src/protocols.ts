@@ -12,7 +12,7 @@ const BY_NAME = new Map<string, PortProtocol>([
   ['h2c', 'http2'],
   ['kubernetes.io/h2c', 'http2'],
   ['grpc', 'grpc'],
-  ['grpc-web', 'http'],
+  ['grpc-web', 'grpc-web'],
   ['ws', 'http'],
   ['kubernetes.io/ws', 'http'],
   ['tcp', 'tcp'],
@@ -48,6 +48,7 @@ const PLAN: Record<PortProtocol, Protocol> = {
   http: Protocol.HTTP,
   http2: Protocol.HTTP2,
   grpc: Protocol.GRPC,
+  'grpc-web': Protocol.GRPC_WEB,
   tcp: Protocol.TCP,
   tls: Protocol.TLS,
 };

@@ -22,7 +22,7 @@ export type NamespaceModel = Resource;
 export type ServiceAccountModel = Resource;
 
 /** How the application protocol of a port was declared; `detect` where it was not. */
-export type PortProtocol = 'detect' | 'http' | 'http2' | 'grpc' | 'tcp' | 'tls';
+export type PortProtocol = 'detect' | 'http' | 'http2' | 'grpc' | 'grpc-web' | 'tcp' | 'tls';
 
 export interface ServicePortModel {
   readonly port: number;

@@ -4,7 +4,7 @@ import { WeftError } from '@weft/base';
 import type { Instance, InstancePort, PortProtocol } from '@weft/model';
 
 const NAME = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/;
-const PROTOCOLS = new Set<unknown>(['detect', 'http', 'http2', 'grpc', 'tcp', 'tls']);
+const PROTOCOLS = new Set<unknown>(['detect', 'http', 'http2', 'grpc', 'grpc-web', 'tcp', 'tls']);
 
 function bad(field: string, what: string): WeftError {
   return new WeftError('control/bad-instance', `instance: ${field} ${what}`);

@@ -1,10 +1,11 @@
 /** A request that arrives at a workload: authenticated, authorized, and handed to the application. */
 import { authenticate, authorize, canonicalHead, type Snapshot } from '@weft/engine';
 import { type Inbound, Protocol } from '@weft/plan';
-import type { Head, Stream } from '@weft/wire';
+import type { Head, Stream, StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
 import type { Attempt } from '../http/attempt.ts';
 import { Exchange } from '../http/exchange.ts';
+import { GrpcWebStream, isGrpcWeb } from '../http/grpc-web.ts';
 import { field, requestFacts, stripMeshHeaders } from '../http/headers.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { SOURCE_HEADER } from '../link/settings.ts';
@@ -39,7 +40,28 @@ export function inboundService(inbound: Inbound): ServiceInfo {
   return info;
 }
 
-export class InboundExchange extends Exchange {
+/** Begins the exchange of a request; what comes back hears of its body. `port`: the workload's port that was asked for. */
+export function inboundExchange(
+  core: Core,
+  snapshot: Snapshot,
+  stream: Stream,
+  head: Head,
+  end: boolean,
+  via: InboundVia,
+  inbound: Inbound,
+  port: number,
+): StreamHandler {
+  if (inbound.protocol !== Protocol.GRPC_WEB || !isGrpcWeb(head)) {
+    return new InboundExchange(core, snapshot, stream, head, end, via, inbound, port).begin();
+  }
+  const web = new GrpcWebStream(stream, head);
+  const exchange = new InboundExchange(core, snapshot, web, head, end, via, inbound, port);
+  web.handler = exchange;
+  exchange.begin();
+  return web;
+}
+
+class InboundExchange extends Exchange {
   protected readonly reporter = 'destination' as const;
   protected readonly downstreamRemote: string;
   protected readonly httpVersion: string;

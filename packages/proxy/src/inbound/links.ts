@@ -12,7 +12,7 @@ import { StreamPipe } from '../net/stream-pipe.ts';
 import { answer } from '../outbound/listener.ts';
 import { inboundTcp } from '../tcp/inbound.ts';
 import type { TcpSession } from '../tcp/session.ts';
-import { InboundExchange } from './exchange.ts';
+import { inboundExchange } from './exchange.ts';
 import type { InboundListener } from './listener.ts';
 
 export function linkStream(
@@ -35,7 +35,7 @@ export function linkStream(
   }
   if (!tunnel) {
     const via = { peer, remoteAddress: peer.remoteAddress, remotePort: peer.remotePort, httpVersion: 'HTTP/2' };
-    return new InboundExchange(core, snapshot, stream, head, end, via, inbound, port).begin();
+    return inboundExchange(core, snapshot, stream, head, end, via, inbound, port);
   }
   if (!authenticate(inbound, { mtls: true })) {
     core.observer.count('inbound_mtls_refused');

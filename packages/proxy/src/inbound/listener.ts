@@ -17,7 +17,7 @@ import { HoldSink, type Pipe } from '../net/pipe.ts';
 import { plainAddress, SocketPipe } from '../net/socket-output.ts';
 import { inboundTcp } from '../tcp/inbound.ts';
 import type { TcpSession } from '../tcp/session.ts';
-import { InboundExchange } from './exchange.ts';
+import { inboundExchange } from './exchange.ts';
 
 const MESH_ALPN = ['istio-http/1.1', 'istio-h2', 'istio', 'istio-peer-exchange', 'h2-mesh'];
 
@@ -179,7 +179,7 @@ export class InboundListener {
     serveHttp(core, this.served, kind, pipe, hold, (stream, head, end) => {
       const snapshot = core.snapshot as Snapshot;
       const inbound = findInbound(snapshot, port) ?? undeclared(port);
-      return new InboundExchange(core, snapshot, stream, head, end, via, inbound, port).begin();
+      return inboundExchange(core, snapshot, stream, head, end, via, inbound, port);
     });
   }
 

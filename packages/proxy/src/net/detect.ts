@@ -88,6 +88,7 @@ export function codecOf(kind: Detected, declared: Protocol, hold: HoldSink): 'ht
   if (kind === 'tls' || hold.chunks.length === 0) return undefined;
   switch (declared) {
     case Protocol.HTTP:
+    case Protocol.GRPC_WEB:
       return 'http1';
     case Protocol.HTTP2:
     case Protocol.GRPC:

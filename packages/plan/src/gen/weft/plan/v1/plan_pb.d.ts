@@ -2119,6 +2119,13 @@ export enum Protocol {
    * @generated from enum value: PROTOCOL_TLS = 5;
    */
   TLS = 5,
+
+  /**
+   * HTTP; gRPC-Web is made gRPC for the application
+   *
+   * @generated from enum value: PROTOCOL_GRPC_WEB = 6;
+   */
+  GRPC_WEB = 6,
 }
 
 /**

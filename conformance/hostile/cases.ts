@@ -72,6 +72,8 @@ const front: Row[] = [
   ['tiny-data', one('http2_tiny_data_flood'), SHORT],
   ['data-beyond-window', one('http2_flow_control'), GOES_ON],
   ['byte-by-byte', undefined, { ...GOES_ON, ...SHORT }],
+  ['odd-names', undefined, { ...GOES_ON, ...SHORT }],
+  ['grpc-timeout', undefined, GOES_ON],
   ['abrupt-closes', undefined, { count: [2000, 100], ...SHORT }],
   ['bad-preface', undefined],
   ['http1-endless-field', one('http1_header_bytes')],
@@ -97,6 +99,7 @@ const mesh: Row[] = [
   ['unknown-frames', GLITCHES],
   ['abrupt-closes', undefined, { count: [300, 30] }],
   ['bad-preface', BROKEN],
+  ['handshakes', undefined, { count: [600, 30], ...SHORT }],
 ];
 
 const upstream: Row[] = [

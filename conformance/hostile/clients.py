@@ -1,6 +1,7 @@
 """Hostile clients. Each case gets a job (host, port, tls, authority) and returns its connection, or a dict of its own."""
 import itertools
 import socket
+import ssl
 import struct
 import time
 
@@ -294,7 +295,63 @@ def tiny_chunks():
         yield b"1\r\nx\r\n" * 1000
 
 
+def odd_names(job):
+    """Names that are special where objects are maps, and many that look like indexes: answered as any other."""
+    names = [b"__proto__", b"constructor", b"tostring", b"hasownproperty", b"valueof"]
+    names += [b"%d" % (i * 65536) for i in range(80)]
+    head = get(b"/") + b"".join(literal(name, b"x") for name in names)
+    peer = Peer.dial(job).open()
+    ids = odd()
+    for _ in range(20):
+        batch = [next(ids) for _ in range(20)]
+        wanted = len(peer.heads) + len(batch)
+        peer.send(b"".join(frame(HEADERS, END_HEADERS | END_STREAM, i, head) for i in batch), len(batch))
+        peer.wait(5, lambda: len(peer.heads) >= wanted)
+    return {"ended": peer.ended, "answered": len(peer.heads) // 400, "frames": peer.frames_sent, "bytes": peer.bytes_sent}
+
+
+def grpc_timeout(job):
+    """A timeout beyond any clock (CVE-2021-28682)."""
+    peer = Peer.dial(job).open()
+    for i, value in zip(odd(), [b"99999999H", b"0n", b"-1S", b"1", b"999999999999H", b"x"]):
+        fields = literal(b"content-type", b"application/grpc") + literal(b"te", b"trailers") + literal(b"grpc-timeout", value)
+        peer.send(frame(HEADERS, END_HEADERS | END_STREAM, i, get(b"/", 0x83) + fields))
+    peer.wait(5, lambda: len(peer.heads) >= 6)
+    return {"ended": peer.ended, "answered": len(peer.heads) // 6, "frames": peer.frames_sent, "bytes": peer.bytes_sent}
+
+
+def handshakes(job):
+    """TLS that ends early: at each byte of a hello, with an ALPN nobody speaks, without a certificate."""
+    hello = ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["spdy/9"])
+    side = context.wrap_bio(ssl.MemoryBIO(), hello)
+    try:
+        side.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    data = hello.read()
+    n = 0
+    for i in range(job.get("count", 300)):
+        sock = socket.create_connection((job["host"], job["port"]), 10)
+        try:
+            if i % 3 == 0:
+                with context.wrap_socket(sock) as tls:
+                    tls.send(PREFACE)
+            else:
+                sock.sendall(data[: 1 + i * 5 % len(data)])
+        except OSError:
+            pass
+        n += 1
+        sock.close()
+    return {"ended": True, "frames": n, "bytes": 0}
+
+
 CASES = {
+    "odd-names": odd_names,
+    "grpc-timeout": grpc_timeout,
+    "handshakes": handshakes,
     "rapid-reset": rapid_reset,
     "late-reset": late_reset,
     "made-by-window-update-0": made(lambda i: WindowUpdateFrameOf0(i)),

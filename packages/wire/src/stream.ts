@@ -183,7 +183,7 @@ export const defaultWireLimits: Readonly<WireLimits> = Object.freeze({
   queuedHeadBytes: 4 * 1024 * 1024,
   resetsPendingAccept: 20,
   priorityFrames: 100,
-  tinyDataBytes: 1024 * 1024,
+  tinyDataBytes: 4 * 1024 * 1024,
   settingsEntries: 32,
   emptyFrames: 1,
 });

@@ -36,7 +36,7 @@ export interface LinkDeps {
   wallMs: () => number;
   identity: () => Identity | undefined;
   logger: Logger;
-  limits: Pick<ProxyLimits, 'linkPingEveryMs' | 'linkPingTimeoutMs'>;
+  limits: Pick<ProxyLimits, 'linkPingEveryMs' | 'linkPingTimeoutMs' | 'linkResetBurst' | 'linkResetPerSecond'>;
   wireLimits: WireLimits;
 }
 
@@ -187,6 +187,10 @@ class Link implements Lane, TimerOwner {
     if (this.ready || this.dead) return;
     this.#deadline.cancel();
     this.weft = peer.get(WEFT_SETTING) === 1;
+    if (this.weft) {
+      const { linkResetBurst, linkResetPerSecond } = this.#deps.limits;
+      (this.connection as Http2Connection).trustProxy(linkResetBurst, linkResetPerSecond);
+    }
     this.ready = true;
     this.idleSinceMs = this.#deps.nowMs();
     this.#pingAtMs = this.idleSinceMs;

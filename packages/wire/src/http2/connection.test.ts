@@ -646,7 +646,7 @@ test('floods end the connection, each with its counter', () => {
       'http2_window_update_flood',
       [frame(1, 4, 1, getBlock), ...many(8, () => frame(8, 0, 0, Buffer.from([0, 0, 0, 1])))],
     ],
-    ['http2_tiny_data_flood', [frame(1, 4, 1, getBlock), ...many(4200, () => frame(0, 0, 1, Buffer.from('x')))]],
+    ['http2_tiny_data_flood', [frame(1, 4, 1, getBlock), ...many(17_000, () => frame(0, 0, 1, Buffer.from('x')))]],
     ['http2_header_abuse', [frame(1, 5, 1, bomb)]],
   ];
   for (const [counter, bytes] of cases) {

@@ -123,6 +123,8 @@ async function run(ctx: SuiteContext): Promise<Tally> {
         }
       };
       await Promise.all(Array.from({ length: AT_ONCE }, work));
+      // A request is in the records when it has ended.
+      await tally.check(`${rule} ${entrance} ${protocol}: nothing is left in the proxies`, () => pair.settled());
       const authorized = new Map<string, string[]>();
       for (const r of (await pair.back.take()).records) {
         if (r.attempts > 0) authorized.set(r.userAgent, [...(authorized.get(r.userAgent) ?? []), r.path]);
@@ -148,7 +150,6 @@ async function run(ctx: SuiteContext): Promise<Tally> {
     }
     ctx.log(`${rule}: ${tally.passed} right, ${tally.failed} wrong`);
   }
-  await tally.check('nothing is left in the proxies', () => pair.settled());
   tally.notes.push(`${cases.length} targets`);
   return tally;
 }

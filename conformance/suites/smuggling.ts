@@ -162,6 +162,8 @@ async function run(ctx: SuiteContext): Promise<Tally> {
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
   await settle(pair, backends);
+  // A request is in the records when it has ended.
+  await tally.check('nothing is left in the proxies', () => pair.settled());
   const [front, back] = [await pair.front.take(), await pair.back.take()];
   const authorized = byId(
     back.records.filter((r) => r.attempts > 0),
@@ -197,7 +199,6 @@ async function run(ctx: SuiteContext): Promise<Tally> {
       nameless.splice(at, 1);
     }
   });
-  await tally.check('nothing is left in the proxies', () => pair.settled());
   const total = back.records.filter((r) => r.attempts > 0).length;
   const lines = backends.reduce((n, b) => n + b.lines().length, 0);
   tally.notes.push(`${total} requests authorized, ${lines} seen by ${backends.map((b) => b.name).join(', ')}`);

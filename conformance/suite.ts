@@ -42,7 +42,7 @@ export class Tally implements SuiteResult {
   failures: string[] = [];
   notes: string[] = [];
   /** Judges one case; what it throws is the failure, and so is having no end in time. */
-  async check(name: string, run: () => void | Promise<void>, limitMs = 60_000): Promise<void> {
+  async check(name: string, run: () => void | Promise<void>, limitMs = 120_000): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => reject(new Error(`no end within ${limitMs / 1000} s`)), limitMs);

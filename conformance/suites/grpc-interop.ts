@@ -55,12 +55,13 @@ export const suite: Suite = {
       apps.must(
         'caller',
         [...prefix, client, '-server_host', 'interop', '-server_port', String(PORT), '-test_case', testCase, ...more],
-        { timeoutMs: 120_000 },
+        { timeoutMs: 165_000 },
       );
 
     for (const name of CASES) await tally.check(name, () => call(name).then(() => {}));
-    const rounds = ctx.short ? 200 : 2000;
-    await tally.check('rpc_soak', async () => {
+    // Half a megabyte each.
+    const rounds = ctx.short ? 200 : 1000;
+    const soak = async (): Promise<void> => {
       const before = await served();
       await call(
         'rpc_soak',
@@ -69,7 +70,7 @@ export const suite: Suite = {
         '-soak_max_failures',
         '0',
         '-soak_overall_timeout_seconds',
-        '90',
+        '160',
         '-soak_min_time_ms_between_rpcs',
         '1',
         '-soak_num_threads',
@@ -81,7 +82,8 @@ export const suite: Suite = {
       const total = each.reduce((a, b) => a + b, 0);
       // One connection of the client; were it not balanced request by request, one copy would have it all.
       if (total < rounds || Math.min(...each) < total / 4) throw new Error(`the copies served ${each.join(' and ')}`);
-    });
+    };
+    await tally.check('rpc_soak', soak, 180_000);
     if (replicas === 1) tally.notes.push('balance of one connection over two copies: needs network namespaces');
     return tally;
 

@@ -151,6 +151,7 @@ async function main(): Promise<void> {
     process.on(signal, () => {
       if (ended) return;
       ended = true;
+      process.stderr.write(`bench: ended by ${signal}\n`);
       void stage.close().then(() => process.exit(130));
     });
   }

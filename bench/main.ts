@@ -131,9 +131,14 @@ async function runKind(
   const shared = mine.filter((r) => !r.fresh);
   const chains = new Map<string, Chain>();
   for (const peer of o.peers.filter((p) => shared.some((r) => peersOf(r, o).includes(p)))) {
-    const chain = await peer.start(stage, kind);
-    chains.set(peer.name, chain);
-    await warm(stage, chain, shared[0]!, o);
+    try {
+      const chain = await peer.start(stage, kind);
+      chains.set(peer.name, chain);
+      await warm(stage, chain, shared[0]!, o);
+    } catch (error) {
+      // Its rows will start it again, each for itself, and tell where that fails too.
+      process.stderr.write(`bench: ${peer.name} (${kind}): ${(error as Error).message}\n`);
+    }
   }
   for (const row of shared) done(await runRow(stage, row, o, chains, failures));
   for (const chain of chains.values()) await chain.stop();

@@ -29,7 +29,10 @@ async function listen(server: net.Server): Promise<number> {
 
 before(async () => {
   // Both speak "WebSocket" as far as a proxy sees it: the handshake, then bytes, which they give back.
-  const one = http.createServer((req, res) => res.end(req.url));
+  const one = http.createServer((req, res) => {
+    if (req.url === '/no') res.writeHead(413);
+    res.end(req.url);
+  });
   one.on('upgrade', (req, socket) => {
     const key = req.headers['sec-websocket-key'] as string;
     socket.on('error', () => {});
@@ -138,6 +141,25 @@ for (const [app, port] of [
     });
   });
 }
+
+test('an answer before the end of an upload arrives, and the upload is not held up', async () => {
+  await over2(PORTS.one, async (session) => {
+    const stream = session.request({ ':method': 'POST', ':path': '/no' });
+    stream.on('error', () => {});
+    stream.resume();
+    const closed = once(stream, 'close');
+    const answered = once(stream, 'response') as Promise<[Answer]>;
+    // More than all that the hops hold: the application reads nothing of it.
+    const chunk = Buffer.alloc(1 << 18);
+    for (let i = 0; i < 128; i++) if (!stream.write(chunk)) await once(stream, 'drain');
+    stream.end();
+    assert.equal((await answered)[0][':status'], 413);
+    await closed;
+    assert.equal(stream.rstCode, 0);
+    const next = session.request({ ':path': '/' });
+    assert.equal(((await once(next, 'response')) as [Answer])[0][':status'], 200);
+  });
+});
 
 test('an application of HTTP/2 without extended CONNECT: 501 for the WebSocket, all else goes on', async () => {
   const { head, socket } = await upgrade(PORTS.plain);

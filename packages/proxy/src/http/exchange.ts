@@ -573,7 +573,11 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     // An upgraded connection may still carry bytes the other way: they go on, unmeasured.
     if (this.#requestEnded || !this.#tunnel) {
       attempt.abandoned = true;
-      if (!this.#requestEnded) attempt.stream?.reset('cancel');
+      if (!this.#requestEnded) {
+        attempt.stream?.reset('cancel');
+        // What the client still sends is read and dropped: held up, its stream would never end.
+        this.#resumeDown();
+      }
       this.finish();
     } else {
       this.#upgraded = true;

@@ -493,6 +493,19 @@ test('what a server sends on a stream it has ended (RFC 9113 5.1), and on one th
   );
 });
 
+test('a server that answers early and wants no more (RST_STREAM NO_ERROR): the answer counts, also where it waits', () => {
+  const t = rawClient();
+  const r = new Record();
+  const stream = t.client.request(post, false, r);
+  stream.pause();
+  t.feed(frame(1, 4, 1, Buffer.from([0x88])), frame(0, 1, 1, Buffer.alloc(1000)), frame(3, 0, 1, Buffer.alloc(4)));
+  stream.sendData(Buffer.alloc(10), true);
+  stream.resume();
+  t.wire.run();
+  assert.deepEqual([r.body, r.events], [1000, ['head', 'end', 'close']]);
+  assert.deepEqual([t.client.open, t.sent().filter((f) => f.type === 0).length], [0, 0]);
+});
+
 test('host becomes :authority, cookie crumbs are joined', () => {
   const t = pair();
   t.client.request(

@@ -174,6 +174,13 @@ export class H2Stream implements Stream {
     return this.queue.bytes + (this.#held?.bytes ?? 0);
   }
 
+  /** The peer has answered in full and wants no more of the request (RFC 9113 8.1): its answer counts all the same. */
+  answeredEarly(): void {
+    this.queue.clear();
+    this.trailers = undefined;
+    this.#ended();
+  }
+
   pause(): void {
     this.#paused = true;
   }

@@ -406,6 +406,10 @@ export class Receiver implements FrameSink {
     const stream = c.streams.get(id);
     if (stream !== undefined) {
       const error = buf.readUInt32BE(start);
+      if (error === h2Error.none && stream.remoteEnded && !c.isServer) {
+        stream.answeredEarly();
+        return true;
+      }
       c.remove(stream, false);
       stream.failed(resetOfError(error), `the peer reset the stream (code ${error})`);
     }

@@ -13,6 +13,7 @@ import { startApplication } from './apps/start.ts';
 import { positive } from './environment.ts';
 import { saturate } from './load/wrk.ts';
 import { peers } from './peers/all.ts';
+import { benchPush } from './push/push.ts';
 import { writeReport } from './report.ts';
 import { lines, type RowResult, text } from './results.ts';
 import { rows } from './rows/all.ts';
@@ -21,6 +22,8 @@ import { type Chain, type Kind, openStage, type Peer, type Stage } from './stage
 import { requireTools } from './tools.ts';
 
 interface Options {
+  /** The control plane's benchmark, which has no data path. */
+  push: boolean;
   rows: Row[];
   peers: Peer[];
   quick: boolean;
@@ -41,15 +44,18 @@ function options(): Options {
   });
   if (values.output !== 'table' && values.output !== 'json') throw new Error('-o is table or json');
   const quick = values.quick;
+  const push = positionals.includes('push');
+  const rowNames = positionals.filter((name) => name !== 'push');
   const wanted = values.peers.split(',').filter((name) => name !== '');
   const known = (name: string, all: readonly { name: string }[]): void => {
     if (!all.some((a) => a.name === name))
       throw new Error(`${name} is not one of ${all.map((a) => a.name).join(', ')}`);
   };
-  for (const name of positionals) known(name, rows);
+  for (const name of rowNames) known(name, [...rows, { name: 'push' }]);
   for (const name of wanted) known(name, peers);
   return {
-    rows: rows.filter((r) => positionals.length === 0 || positionals.includes(r.name)),
+    push,
+    rows: rows.filter((r) => (rowNames.length === 0 && !push) || rowNames.includes(r.name)),
     peers: peers.filter((p) => p.name === 'weft' || wanted.length === 0 || wanted.includes(p.name)),
     quick,
     json: values.output === 'json',
@@ -147,6 +153,8 @@ async function runKind(
 
 async function main(): Promise<void> {
   const o = options();
+  if (o.push) await benchPush(o);
+  if (o.rows.length === 0) return;
   requireTools(o.peers);
   const started = new Date();
   const loadBefore = loadavg()[0]!;

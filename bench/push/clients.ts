@@ -1,0 +1,110 @@
+/**
+ * Simulated proxies: real certificates, real TLS and delta ADS, no data plane. A process of its own; the parent speaks to
+ * it over IPC and hears when all of them hold what it waits for.
+ */
+
+import { subscribe } from 'node:diagnostics_channel';
+import type { Socket } from 'node:net';
+import { fromBinary } from '@bufbuild/protobuf';
+import { createClient } from '@connectrpc/connect';
+import { assembleIdentity, controlTlsOptions, createKeyAndCsr } from '@weft/identity';
+import { CertificateService, ENDPOINTS_TYPE, PART_TYPE, REFERENCES_TYPE, ReferencesSchema } from '@weft/plan';
+import { AdsClient, createChannel } from '@weft/xds';
+
+export interface ClientSpec {
+  instance: string;
+  token: string;
+}
+export type ToClients =
+  | { do: 'connect'; port: number; rootPem: string; clients: ClientSpec[] }
+  /** Answered once every client has had an update of that name since then, or that epoch. */
+  | { do: 'await'; resource?: string; epoch?: number };
+export interface FromClients {
+  done: true;
+  /** When the last client had it, epoch ms with fractions. */
+  atMs: number;
+  /** Bytes that came in over all connections since the last answer, TLS included. */
+  bytes: number;
+  /** Plan parts among what came since then. */
+  parts: number;
+}
+
+const CONCURRENCY = 16;
+const sockets: Socket[] = [];
+subscribe('net.client.socket', (message) => {
+  sockets.push((message as { socket: Socket }).socket);
+});
+const received = (): number => sockets.reduce((sum, s) => sum + s.bytesRead, 0);
+
+let clients = 0;
+let bytesBefore = 0;
+let parts = 0;
+let wanted: ToClients & { do: 'await' } = { do: 'await' };
+let missing = new Set<number>();
+const now = (): number => performance.timeOrigin + performance.now();
+
+function tell(atMs: number): void {
+  const bytes = received();
+  process.send?.({ done: true, atMs, bytes: bytes - bytesBefore, parts } satisfies FromClients);
+  bytesBefore = bytes;
+  parts = 0;
+}
+
+function has(n: number): void {
+  if (missing.delete(n) && missing.size === 0) {
+    const atMs = now();
+    // The ACKs leave, and what else was on its way arrives, before the bytes are counted.
+    setTimeout(() => tell(atMs), 500);
+  }
+}
+
+async function start(n: number, spec: ClientSpec, port: number, rootPem: string): Promise<void> {
+  const { keyPem, csrPem } = await createKeyAndCsr();
+  const tls = { rootPem, trustDomain: 'cluster.local' };
+  const first = createChannel({ host: '127.0.0.1', port, tls: controlTlsOptions(tls) });
+  const signed = await createClient(CertificateService, first.transport).sign({ csrPem, token: spec.token });
+  first.close();
+  const identity = assembleIdentity({ keyPem, chainPem: signed.chainPem, rootPem });
+  await new Promise<void>((resolve) => {
+    const held = new Set<string>();
+    new AdsClient({
+      connect: () => createChannel({ host: '127.0.0.1', port, tls: controlTlsOptions({ ...tls, identity }) }),
+      node: { id: spec.instance, cluster: '' },
+      types: [REFERENCES_TYPE, PART_TYPE, ENDPOINTS_TYPE],
+      onUpdate(type, change) {
+        if (type === PART_TYPE) parts += change.updated.length;
+        for (const { name, bytes } of change.updated) {
+          if (name === wanted.resource) has(n);
+          else if (name === 'own' && wanted.epoch !== undefined && type === REFERENCES_TYPE) {
+            if (Number(fromBinary(ReferencesSchema, bytes).epoch) >= wanted.epoch) has(n);
+          }
+        }
+        held.add(type);
+        if (held.size === 3) resolve();
+      },
+    }).start();
+  });
+}
+
+async function connect(m: ToClients & { do: 'connect' }): Promise<void> {
+  const queue = [...m.clients.entries()];
+  clients = queue.length;
+  const worker = async (): Promise<void> => {
+    for (let next = queue.shift(); next; next = queue.shift()) await start(next[0], next[1], m.port, m.rootPem);
+  };
+  await Promise.all(Array.from({ length: CONCURRENCY }, worker));
+  tell(now());
+}
+
+process.on('message', (m: ToClients) => {
+  if (m.do === 'connect') {
+    void connect(m).catch((error) => {
+      process.stderr.write(`bench: a simulated proxy failed: ${String(error)}\n`);
+      process.exit(1);
+    });
+  } else {
+    wanted = m;
+    missing = new Set(Array.from({ length: clients }, (_, i) => i));
+  }
+});
+process.on('disconnect', () => process.exit(0));

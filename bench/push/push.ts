@@ -3,7 +3,7 @@
  * 2000 proxies (300 and 500 with --quick), one core for the control plane and another one for the simulated proxies.
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -197,9 +197,11 @@ async function run(
   report(results, processMemory(pid).rssBytes / 1e6, proxies, options);
 }
 
-/** `weft` re-executes itself with the runtime it needs where it was started with another one; here it was not. */
+/** `weft` may run itself again with the runtime and flags that it needs: the control plane is then its child. */
 function controlPid(child: ChildProcess): number {
-  return child.pid as number;
+  const pid = child.pid as number;
+  const own = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')[0];
+  return own ? Number(own) : pid;
 }
 
 function report(all: readonly Result[], rssMb: number, proxies: number, options: { json: boolean }): void {

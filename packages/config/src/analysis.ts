@@ -11,11 +11,13 @@ import {
   MESH_GATEWAY,
   type Model,
   mtlsFor,
+  type ProcessModel,
   type Resource,
   refOf,
   resolveHost,
   type ServiceModel,
   serviceHost,
+  servicesSelecting,
   targetPortOn,
   type VirtualServiceModel,
 } from '@weft/model';
@@ -48,6 +50,8 @@ class Analysis {
   readonly #model: Model;
   readonly #broken: ReadonlySet<string>;
   readonly #report: Report;
+  readonly #brokenKinds = new Map<string, boolean>();
+  #behind: Map<ServiceModel, ProcessModel[]> | undefined;
 
   constructor(model: Model, broken: ReadonlySet<string>, report: Report) {
     this.#model = model;
@@ -59,15 +63,33 @@ class Analysis {
     return !this.#broken.has(refOf(r));
   }
 
-  #providers(service: ServiceModel) {
-    const selector = service.selector;
-    if (!selector || Object.keys(selector).length === 0) return [];
-    return this.#model.processes.filter((p) => p.namespace === service.namespace && labelsMatch(selector, p.labels));
+  /** Some resource of the kind has errors of its own: what refers to such resources cannot be judged. Looked up once. */
+  #anyBroken(kind: 'processes' | 'destinationRules'): boolean {
+    let found = this.#brokenKinds.get(kind);
+    if (found === undefined) {
+      found = this.#model[kind].some((r) => !this.#ok(r));
+      this.#brokenKinds.set(kind, found);
+    }
+    return found;
+  }
+
+  /** Processes behind each service. */
+  #providers(service: ServiceModel): readonly ProcessModel[] {
+    if (!this.#behind) {
+      this.#behind = new Map();
+      for (const process of this.#model.processes) {
+        for (const s of servicesSelecting(this.#model, process)) {
+          const list = this.#behind.get(s);
+          if (list) list.push(process);
+          else this.#behind.set(s, [process]);
+        }
+      }
+    }
+    return this.#behind.get(service) ?? [];
   }
 
   service(service: ServiceModel): void {
-    const processesBroken = this.#model.processes.some((p) => !this.#ok(p));
-    if (!this.#ok(service) || processesBroken) return;
+    if (!this.#ok(service) || this.#anyBroken('processes')) return;
     const providers = this.#providers(service);
     const { namespace, name } = service;
     if (providers.length === 0) {
@@ -181,7 +203,7 @@ class Analysis {
   }
 
   #subset(vs: VirtualServiceModel, d: Target, at: string, service: ServiceModel, used: boolean): void {
-    if (this.#model.destinationRules.some((r) => !this.#ok(r))) return;
+    if (this.#anyBroken('destinationRules')) return;
     const field = `${at}.subset`;
     // The rules a client sees depend on its namespace; a subset must be there for clients of the rule's and the service's.
     const host = serviceHost(service, this.#model.domain);

@@ -34,8 +34,31 @@ export interface SourceFile {
 export interface LoadOptions {
   /** Judges a certificate chain and its key, and reads its names; absent: only their shape is looked at. */
   readonly judgeKeyPair?: (certificatePem: string, keyPem: string) => JudgedPair;
+  /** Trees of earlier readings: who reads the same files again after each edit keeps one, and only what changed is parsed. */
+  readonly trees?: TreeCache;
   readonly domain?: string; // default cluster.local
   readonly rootNamespace?: string; // default istio-system
+}
+
+type Parsed = ReturnType<typeof readYaml>;
+
+/** What the files of one reading were parsed to. */
+export class TreeCache {
+  #now = new Map<string, { readonly text: string; readonly parsed: Parsed }>();
+  #next = new Map<string, { readonly text: string; readonly parsed: Parsed }>();
+
+  parse(path: string, text: string): Parsed {
+    const known = this.#now.get(path);
+    const entry = known?.text === text ? known : { text, parsed: readYaml(text) };
+    this.#next.set(path, entry);
+    return entry.parsed;
+  }
+
+  /** The reading is over: what it did not ask for is forgotten. */
+  done(): void {
+    this.#now = this.#next;
+    this.#next = new Map();
+  }
 }
 
 export interface LoadResult {
@@ -74,6 +97,7 @@ export function isAttachment(path: string): boolean {
 export function loadFiles(files: readonly SourceFile[], options: LoadOptions = {}): LoadResult {
   const loader = new Loader(options, new Map(files.map((f) => [f.path, f.text])));
   for (const file of files) if (!isAttachment(file.path)) loader.file(file);
+  options.trees?.done();
   return loader.finish();
 }
 
@@ -110,16 +134,18 @@ class Loader {
   readonly #rootNamespace: string;
   readonly #judgeKeyPair: LoadOptions['judgeKeyPair'];
   readonly #texts: ReadonlyMap<string, string>;
+  readonly #trees: TreeCache | undefined;
 
   constructor(options: LoadOptions, texts: ReadonlyMap<string, string>) {
     this.#judgeKeyPair = options.judgeKeyPair;
     this.#texts = texts;
+    this.#trees = options.trees;
     this.#domain = options.domain ?? 'cluster.local';
     this.#rootNamespace = options.rootNamespace ?? 'istio-system';
   }
 
   file(file: SourceFile): void {
-    const { documents, errors } = readYaml(file.text);
+    const { documents, errors } = this.#trees?.parse(file.path, file.text) ?? readYaml(file.text);
     for (const e of errors) {
       const place = { file: file.path, line: e.line, field: '', resource: '', namespace: '' };
       this.#problems.add({ severity: 'error', code: 'WEFT-YAML', message: e.message, ...place });

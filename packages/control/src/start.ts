@@ -2,7 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, type Logger, systemClock } from '@weft/base';
-import { loadFiles } from '@weft/config';
+import { loadFiles, TreeCache } from '@weft/config';
 import { controlPlaneId, createAuthority, DEFAULT_CERT_TTL_MS, IdentityClient, judgeKeyPair } from '@weft/identity';
 import { createAdsRoutes } from '@weft/xds';
 import { startApi } from './api/server.ts';
@@ -36,10 +36,11 @@ export async function startControlPlane(
   const clock = parts.clock ?? systemClock;
   mkdirSync(config.stateDir, { recursive: true, mode: 0o700 });
   const state = new State(config.stateDir, logger);
+  const trees = new TreeCache();
   const mesh = new Mesh({
     config,
     state,
-    load: parts.load ?? ((files) => loadFiles(files, { judgeKeyPair })),
+    load: parts.load ?? ((files) => loadFiles(files, { judgeKeyPair, trees })),
     logger,
     clock,
   });

@@ -1,6 +1,11 @@
 /** Randomness as an input. `next()` is uniform in [0, 1). */
 export interface Random {
   next(): number;
+  /**
+   * Only of one that explores instead of drawing: it is told the weights (0 or more) of what is drawn and gives an index
+   * whose weight is not 0. Whoever draws asks for it first and leaves `next` alone then.
+   */
+  choose?(weights: readonly number[]): number;
 }
 
 export const systemRandom: Random = { next: Math.random };

@@ -13,25 +13,37 @@ export type RuleTest = (subject: Subject) => boolean;
 type ValueTest = (value: string) => boolean;
 
 /** `http` marks a test that has no meaning on TCP. */
-interface FieldTest {
+export interface FieldTest {
   readonly http: boolean;
+  /** The field as people write it, with its values. */
+  readonly what: string;
   readonly test: RuleTest;
+}
+
+/** A rule's tests, and the fields that they are made of, for who wants to know why. */
+export interface CompiledRuleTests {
+  readonly http: RuleTest;
+  /** Undefined: the rule does not exist for TCP. */
+  readonly tcp: RuleTest | undefined;
+  readonly from: readonly (readonly FieldTest[])[];
+  readonly to: readonly (readonly FieldTest[])[];
+  readonly when: readonly FieldTest[];
 }
 
 /**
  * Compiles a rule. On TCP a field that only HTTP has makes an ALLOW rule vanish, and is left out of the others, which
  * makes them wider (`widen`): both err on the side of denying.
  */
-export function compileRule(
-  rule: AuthorizationRule,
-  widen: boolean,
-): { readonly http: RuleTest; readonly tcp: RuleTest | undefined } {
+export function compileRule(rule: AuthorizationRule, widen: boolean): CompiledRuleTests {
   const from = rule.from.map(sourceTests);
   const to = rule.to.map(operationTests);
   const when = rule.when.map((condition) => conditionTest(condition, widen));
   const fields = [...from.flat(), ...to.flat(), ...when];
   const tcpPossible = widen || fields.every((f) => !f.http);
   return {
+    from,
+    to,
+    when,
     http: combine(from, to, when),
     tcp: tcpPossible
       ? combine(
@@ -56,6 +68,7 @@ function combine(from: FieldTest[][], to: FieldTest[][], when: FieldTest[]): Rul
 /** Adds the tests of a list and of its negation. An empty list says nothing. */
 function field<T>(
   out: FieldTest[],
+  name: string,
   http: boolean,
   values: readonly string[],
   notValues: readonly string[],
@@ -64,12 +77,17 @@ function field<T>(
 ): void {
   if (values.length > 0) {
     const tests = values.map(compile);
-    out.push({ http, test: (s) => matchesAny(tests, read(s)) });
+    out.push({ http, what: `${name} ${values.join(', ')}`, test: (s) => matchesAny(tests, read(s)) });
   }
   if (notValues.length > 0) {
     const tests = notValues.map(compile);
-    out.push({ http, test: (s) => !matchesAny(tests, read(s)) });
+    out.push({ http, what: `${negated(name)} ${notValues.join(', ')}`, test: (s) => !matchesAny(tests, read(s)) });
   }
+}
+
+/** `paths` → `notPaths`. */
+function negated(name: string): string {
+  return `not${name[0].toUpperCase()}${name.slice(1)}`;
 }
 
 /** What is absent matches nothing; hence it passes every `not` list. */
@@ -81,11 +99,11 @@ function matchesAny<T>(tests: readonly ((value: T) => boolean)[], value: T | und
 
 function sourceTests(s: AuthorizationSource): FieldTest[] {
   const out: FieldTest[] = [];
-  field(out, false, s.principals, s.notPrincipals, principalPattern, (r) => r.principal);
-  field(out, false, s.namespaces, s.notNamespaces, stringPattern, (r) => r.namespace);
-  field(out, false, s.serviceAccounts, s.notServiceAccounts, exact, (r) => r.serviceAccount);
-  field(out, false, s.trustDomains, s.notTrustDomains, stringPattern, (r) => r.trustDomain);
-  field(out, false, s.ipBlocks, s.notIpBlocks, block, (r) => r.remoteIp);
+  field(out, 'principals', false, s.principals, s.notPrincipals, principalPattern, (r) => r.principal);
+  field(out, 'namespaces', false, s.namespaces, s.notNamespaces, stringPattern, (r) => r.namespace);
+  field(out, 'serviceAccounts', false, s.serviceAccounts, s.notServiceAccounts, exact, (r) => r.serviceAccount);
+  field(out, 'trustDomains', false, s.trustDomains, s.notTrustDomains, stringPattern, (r) => r.trustDomain);
+  field(out, 'ipBlocks', false, s.ipBlocks, s.notIpBlocks, block, (r) => r.remoteIp);
   return out;
 }
 
@@ -94,26 +112,34 @@ function operationTests(o: AuthorizationOperation): FieldTest[] {
   // A host is meant with and without its port.
   if (o.hosts.length > 0) {
     const tests = o.hosts.map((h) => stringPattern(h.toLowerCase()));
-    out.push({ http: true, test: (s) => matchesAny(tests, s.host) || matchesAny(tests, s.authority) });
+    const test: RuleTest = (s) => matchesAny(tests, s.host) || matchesAny(tests, s.authority);
+    out.push({ http: true, what: `hosts ${o.hosts.join(', ')}`, test });
   }
   if (o.notHosts.length > 0) {
     const tests = o.notHosts.map((h) => stringPattern(h.toLowerCase()));
-    out.push({ http: true, test: (s) => !matchesAny(tests, s.host) && !matchesAny(tests, s.authority) });
+    const test: RuleTest = (s) => !matchesAny(tests, s.host) && !matchesAny(tests, s.authority);
+    out.push({ http: true, what: `notHosts ${o.notHosts.join(', ')}`, test });
   }
-  field(out, false, o.ports, o.notPorts, port, (r) => r.request.destPort);
-  field(out, true, o.methods, o.notMethods, stringPattern, (r) => r.method);
-  field(out, true, o.paths, o.notPaths, pathPattern, (r) => r.path);
+  field(out, 'ports', false, o.ports, o.notPorts, port, (r) => r.request.destPort);
+  field(out, 'methods', true, o.methods, o.notMethods, stringPattern, (r) => r.method);
+  field(out, 'paths', true, o.paths, o.notPaths, pathPattern, (r) => r.path);
   return out;
+}
+
+function conditionText(c: AuthorizationCondition): string {
+  const not = c.notValues.length > 0 ? ` not ${c.notValues.join(', ')}` : '';
+  return `when ${c.key}${c.values.length > 0 ? ` is ${c.values.join(', ')}` : ''}${not}`;
 }
 
 /** `wide`: the rule denies, so that of several readings of a request the one that matches counts. */
 function conditionTest(c: AuthorizationCondition, wide: boolean): FieldTest {
   const tests: FieldTest[] = [];
+  const what = conditionText(c);
   const add = <T>(
     http: boolean,
     compile: (v: string) => (value: T) => boolean,
     read: (s: Subject) => T | undefined,
-  ): void => field(tests, http, c.values, c.notValues, compile, read);
+  ): void => field(tests, 'values', http, c.values, c.notValues, compile, read);
   const header = /^request\.headers\[(.+)\]$/.exec(c.key);
   if (header) return headerTest(header[1].toLowerCase(), c, wide);
   switch (c.key) {
@@ -141,9 +167,9 @@ function conditionTest(c: AuthorizationCondition, wide: boolean): FieldTest {
     default:
       // request.auth.* needs a token and nobody verifies one here; an unknown key is nothing we could look at. Neither
       // may open a way: a denying rule goes without the condition, an allowing one never holds.
-      return { http: c.key.startsWith('request.'), test: () => wide };
+      return { http: c.key.startsWith('request.'), what, test: () => wide };
   }
-  return { http: false, test: (s) => tests.every((t) => t.test(s)) };
+  return { http: false, what, test: (s) => tests.every((t) => t.test(s)) };
 }
 
 /**
@@ -158,6 +184,7 @@ function headerTest(name: string, c: AuthorizationCondition, wide: boolean): Fie
   const key = name === 'host' ? ':authority' : name;
   return {
     http: true,
+    what: conditionText(c),
     test: (s) => {
       const head = s.request.head ?? [];
       const found: string[] = [];

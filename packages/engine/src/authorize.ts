@@ -1,7 +1,7 @@
 /** AuthorizationPolicy: who may call this workload, and how. Istio's semantics (features.md B-4). */
 import { type Ip, parseIp } from '@weft/base';
 import { type Authorization, AuthorizationAction, type AuthorizationPolicy } from '@weft/plan';
-import { compileRule, type RuleTest } from './authorize-rule.ts';
+import { type CompiledRuleTests, compileRule } from './authorize-rule.ts';
 import { hostOf } from './canonical.ts';
 import type { Snapshot } from './views.ts';
 
@@ -35,14 +35,11 @@ export interface AuthorizationResult {
   readonly shadow?: { readonly allow: boolean; readonly policy: string; readonly ref: string };
 }
 
-interface CompiledRule {
-  readonly http: RuleTest;
-  /** Undefined: the rule does not exist for TCP. */
-  readonly tcp: RuleTest | undefined;
+export interface CompiledRule extends CompiledRuleTests {
   readonly result: AuthorizationResult;
 }
 
-interface CompiledPolicy {
+export interface CompiledPolicy {
   readonly ref: string;
   readonly label: string;
   readonly rules: readonly CompiledRule[];

@@ -27,8 +27,10 @@
 export * from './affinity.ts';
 export * from './authenticate.ts';
 export * from './authorize.ts';
+export * from './authorize-trace.ts';
 export * from './canonical.ts';
 export * from './compile.ts';
+export * from './draw.ts';
 export * from './gateway.ts';
 export * from './grpc.ts';
 export * from './hash.ts';
@@ -40,4 +42,5 @@ export * from './pool.ts';
 export * from './retry.ts';
 export * from './route.ts';
 export * from './snapshot.ts';
+export * from './transport.ts';
 export * from './views.ts';

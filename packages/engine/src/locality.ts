@@ -99,6 +99,15 @@ export function chooseGroup(groups: readonly EndpointGroup[], random: Random): E
   if (sum === 0) return undefined;
   // What the nearer ones cannot carry goes on to the next; where all together are short, each takes its part.
   const whole = Math.min(sum, 1);
+  if (random.choose && priorityHealth(groups, 0) < whole) {
+    let rest = whole;
+    const loads: number[] = [];
+    for (let p = 0; p <= last; p++) {
+      loads.push(p < last ? Math.min(priorityHealth(groups, p), rest) : rest);
+      rest -= loads[p];
+    }
+    return withinPriority(groups, random.choose(loads), random);
+  }
   let x = -1;
   let priority = 0;
   let left = whole;
@@ -125,6 +134,8 @@ function withinPriority(groups: readonly EndpointGroup[], priority: number, rand
     total += share;
   }
   if (only || total === 0) return only;
+  if (random.choose)
+    return groups[random.choose(groups.map((g) => (g.priority === priority ? g.weight * groupHealth(g) : 0)))];
   let x = random.next() * total;
   let chosen: EndpointGroup | undefined;
   for (const g of groups) {

@@ -1,6 +1,7 @@
 import type { Random } from '@weft/base';
 import { LbPolicy } from '@weft/plan';
 import { NO_HASH } from './affinity.ts';
+import { drawEven } from './draw.ts';
 import { maglevTable, ringTable } from './hash.ts';
 import { chooseGroup } from './locality.ts';
 import type { ClusterView, EndpointGroup, EndpointView, Snapshot } from './views.ts';
@@ -48,7 +49,9 @@ export function pickEndpoint(
     for (const e of list) if (!excluded(avoid, e)) list[kept++] = e;
     if (kept > 0) list.length = kept;
   }
-  const picked = roundRobin ? nextInTurn(cluster, list, nowMs, even) : choose(cluster, list, random, nowMs, even, true);
+  const picked = roundRobin
+    ? nextInTurn(cluster, list, random, nowMs, even)
+    : choose(cluster, list, random, nowMs, even, true);
   scratch.length = 0;
   return picked ?? 'none';
 }
@@ -124,10 +127,11 @@ function drawOne(
   not: number,
 ): number {
   if (even) {
-    if (not < 0) return Math.floor(random.next() * list.length);
-    const i = Math.floor(random.next() * (list.length - 1));
+    if (not < 0) return drawEven(random, list.length);
+    const i = drawEven(random, list.length - 1);
     return i >= not ? i + 1 : i;
   }
+  if (random.choose) return random.choose(list.map((e, i) => (i === not ? 0 : warmWeight(cluster, e, nowMs))));
   let total = 0;
   for (let i = 0; i < list.length; i++) if (i !== not) total += warmWeight(cluster, list[i], nowMs);
   let x = random.next() * total;
@@ -142,7 +146,15 @@ function drawOne(
 }
 
 /** Round robin; with uneven weights the smooth kind, which spreads an endpoint's turns over the round. */
-function nextInTurn(cluster: ClusterView, list: readonly EndpointView[], nowMs: number, even: boolean): EndpointView {
+function nextInTurn(
+  cluster: ClusterView,
+  list: readonly EndpointView[],
+  random: Random,
+  nowMs: number,
+  even: boolean,
+): EndpointView {
+  // Who explores asks for the shares of a round, not for whose turn it is.
+  if (random.choose) return list[random.choose(list.map((e) => (even ? 1 : warmWeight(cluster, e, nowMs))))];
   if (even) {
     const i = cluster.state.roundRobin++ % list.length;
     if (cluster.state.roundRobin >= 0x3fffffff) cluster.state.roundRobin = 0;

@@ -10,6 +10,7 @@ import {
   type HeaderOps,
   rewritePath,
 } from './compile.ts';
+import { drawCumulative, drawPercent } from './draw.ts';
 import { headValue, queryValue, testKey } from './match.ts';
 import type { CompiledRetry } from './retry.ts';
 import type { ClusterView, RouteView, ServicePortView } from './views.ts';
@@ -94,7 +95,7 @@ const NO_OPS: readonly HeaderOps[] = Object.freeze([]);
 const NO_MIRRORS: readonly MirrorDecision[] = Object.freeze([]);
 
 /** What matching reads of a request, taken apart once. */
-interface Parts {
+export interface RequestParts {
   readonly head: readonly string[];
   readonly method: string;
   readonly scheme: string;
@@ -109,6 +110,18 @@ interface Parts {
  * Randomness is drawn for weights (only with several destinations), delay, abort, mirrors (below 100 %), in this order.
  */
 export function routeHttp(view: RouteView, head: readonly string[], random: Random): RouteDecision {
+  const parts = requestParts(head);
+  for (const compiled of view.http) {
+    if (compiled.match.length === 0) return decide(view, compiled, undefined, parts, random);
+    for (const match of compiled.match) {
+      if (mismatch(match, parts) === 0) return decide(view, compiled, match, parts, random);
+    }
+  }
+  return NONE;
+}
+
+/** Takes a canonical head apart, pseudo-headers first. */
+export function requestParts(head: readonly string[]): RequestParts {
   let method = '';
   let scheme = '';
   let authority = '';
@@ -134,14 +147,7 @@ export function routeHttp(view: RouteView, head: readonly string[], random: Rand
     }
   }
   const end = target.indexOf('?');
-  const parts: Parts = { head, method, scheme, authority, target, path: end < 0 ? target : target.slice(0, end) };
-  for (const compiled of view.http) {
-    if (compiled.match.length === 0) return decide(view, compiled, undefined, parts, random);
-    for (const match of compiled.match) {
-      if (matches(match, parts)) return decide(view, compiled, match, parts, random);
-    }
-  }
-  return NONE;
+  return { head, method, scheme, authority, target, path: end < 0 ? target : target.slice(0, end) };
 }
 
 /** The destination of a connection: the first TCP route. Undefined: the port has none. */
@@ -172,22 +178,42 @@ export function routeTls(view: ServicePortView, serverName: string, random: Rand
   return { clusterName, cluster: clusterOf(view, clusterName), ref: route.ref, destinationRef: ref };
 }
 
-function matches(m: CompiledMatch, r: Parts): boolean {
-  if (m.uri && !m.uri.test(r.path)) return false;
-  if (m.method && !m.method.test(r.method)) return false;
-  if (m.authority && !m.authority.test(r.authority) && !m.authority.test(hostOf(r.authority))) return false;
-  if (m.scheme && !m.scheme.test(r.scheme)) return false;
-  for (const key of m.headers) if (!testKey(key, headValue(r.head, key.name))) return false;
-  for (const key of m.withoutHeaders) if (testKey(key, headValue(r.head, key.name))) return false;
-  for (const key of m.queryParams) if (!testKey(key, queryValue(r.target, key.name))) return false;
-  return true;
+/** The conditions of a match, in the order in which they are tested: what `mismatch` says, without the index. */
+export const Condition = Object.freeze({
+  uri: 1,
+  method: 2,
+  authority: 3,
+  scheme: 4,
+  header: 5,
+  withoutHeader: 6,
+  query: 7,
+});
+
+/**
+ * 0 where a match holds; else the first condition that does not (see Condition), plus 8 times its index among the headers
+ * or query parameters. A number, since a request may meet many rules.
+ */
+export function mismatch(m: CompiledMatch, r: RequestParts): number {
+  if (m.uri && !m.uri.test(r.path)) return Condition.uri;
+  if (m.method && !m.method.test(r.method)) return Condition.method;
+  if (m.authority && !m.authority.test(r.authority) && !m.authority.test(hostOf(r.authority)))
+    return Condition.authority;
+  if (m.scheme && !m.scheme.test(r.scheme)) return Condition.scheme;
+  for (let i = 0; i < m.headers.length; i++)
+    if (!testKey(m.headers[i], headValue(r.head, m.headers[i].name))) return Condition.header + 8 * i;
+  for (let i = 0; i < m.withoutHeaders.length; i++)
+    if (testKey(m.withoutHeaders[i], headValue(r.head, m.withoutHeaders[i].name)))
+      return Condition.withoutHeader + 8 * i;
+  for (let i = 0; i < m.queryParams.length; i++)
+    if (!testKey(m.queryParams[i], queryValue(r.target, m.queryParams[i].name))) return Condition.query + 8 * i;
+  return 0;
 }
 
 function decide(
   view: RouteView,
   compiled: CompiledHttpRoute,
   match: CompiledMatch | undefined,
-  parts: Parts,
+  parts: RequestParts,
   random: Random,
 ): RouteDecision {
   const { route, ref } = compiled;
@@ -226,7 +252,7 @@ function decide(
 function drawMirrors(view: RouteView, compiled: CompiledHttpRoute, random: Random): MirrorDecision[] {
   const drawn: MirrorDecision[] = [];
   for (const { ref, cluster, percent } of compiled.mirrors) {
-    if (percent < 100 && random.next() * 100 >= percent) continue;
+    if (percent < 100 && !drawPercent(random, percent)) continue;
     drawn.push({ ref: ref || compiled.ref, clusterName: cluster, cluster: view.clusters.get(cluster) });
   }
   return drawn;
@@ -253,15 +279,13 @@ function clusterOf(view: RouteView, name: string): ClusterView | undefined {
 function draw(split: CompiledSplit, random: Random): CompiledDestination | undefined {
   const { destinations, cumulative } = split;
   if (destinations.length < 2) return destinations[0];
-  const x = random.next() * split.total;
-  for (let i = 0; i < cumulative.length; i++) if (x < cumulative[i]) return destinations[i];
-  return destinations[destinations.length - 1];
+  return destinations[drawCumulative(random, cumulative, split.total)];
 }
 
 /** The delay is drawn first, the abort independently of it: both may hit one request. */
 function drawFault(fault: CompiledFault, random: Random): FaultDecision | undefined {
-  const delayed = fault.delayPercent > 0 && random.next() * 100 < fault.delayPercent;
-  const aborted = fault.abortPercent > 0 && random.next() * 100 < fault.abortPercent;
+  const delayed = fault.delayPercent > 0 && drawPercent(random, fault.delayPercent);
+  const aborted = fault.abortPercent > 0 && drawPercent(random, fault.abortPercent);
   if (!delayed && !aborted) return undefined;
   return {
     ref: fault.ref,
@@ -271,7 +295,11 @@ function drawFault(fault: CompiledFault, random: Random): FaultDecision | undefi
   };
 }
 
-function rewriteOf(route: HttpRoute, match: CompiledMatch | undefined, parts: Parts): ForwardDecision['rewrite'] {
+function rewriteOf(
+  route: HttpRoute,
+  match: CompiledMatch | undefined,
+  parts: RequestParts,
+): ForwardDecision['rewrite'] {
   const { uri, authority } = route.rewrite!;
   let path: string | undefined;
   if (uri !== '' && parts.path.startsWith('/')) {
@@ -282,7 +310,7 @@ function rewriteOf(route: HttpRoute, match: CompiledMatch | undefined, parts: Pa
   return { path, authority: authority === '' ? undefined : authority };
 }
 
-function locationOf(route: HttpRoute, parts: Parts): string {
+function locationOf(route: HttpRoute, parts: RequestParts): string {
   const redirect = route.redirect!;
   const scheme = redirect.scheme || parts.scheme || 'http';
   let authority = redirect.authority;

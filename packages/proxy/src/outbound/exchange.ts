@@ -12,6 +12,7 @@ import {
   type FaultDecision,
   type ForwardDecision,
   hostOf,
+  meshed,
   NO_HASH,
   newAffinityCookie,
   onEnd,
@@ -35,7 +36,7 @@ import { field, requestFacts, setField, setPseudo, stripMeshHeaders } from '../h
 import { unknownPeer } from '../observe/types.ts';
 import type { Lane } from '../upstream/lane.ts';
 import { Mirror } from './mirror.ts';
-import { addMeshHeaders, meshed, poolFor } from './upstream.ts';
+import { addMeshHeaders, poolFor } from './upstream.ts';
 
 /** Where a client's request came in. */
 export interface OutboundVia {

@@ -1,18 +1,10 @@
 /** How an endpoint is reached: by a mesh link to its proxy, directly, or directly by TLS that begins here. */
-import type { ClusterView, EndpointView } from '@weft/engine';
-import { ClientTls } from '@weft/plan';
+import { type ClusterView, type EndpointView, meshed } from '@weft/engine';
 import type { Head } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
 import type { Connector } from '../net/dial.ts';
 import type { LanePool } from '../upstream/lane.ts';
-
-/** True where this endpoint is to be reached by mTLS through its proxy. */
-export function meshed(cluster: ClusterView, endpoint: EndpointView): boolean {
-  const e = endpoint.endpoint;
-  const { tls } = cluster.cluster;
-  return e.meshPort > 0 && !e.mtlsDisabled && (tls === ClientTls.UNSPECIFIED || tls === ClientTls.ISTIO_MUTUAL);
-}
 
 /** Where to ask for a lane to the endpoint. `h2`: what it speaks where no Weft proxy is before it. */
 export function poolFor(core: Core, cluster: ClusterView, endpoint: EndpointView, h2: boolean): LanePool {

@@ -5,6 +5,7 @@ import {
   affinityHash,
   type ClusterView,
   type EndpointView,
+  meshed,
   onEnd,
   onResult,
   onStart,
@@ -21,7 +22,7 @@ import type { Core } from '../core.ts';
 import { openTunnel } from '../link/tunnel.ts';
 import { type Connector, type DialResult, dialTcp } from '../net/dial.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
-import { connectorFor, meshed } from '../outbound/upstream.ts';
+import { connectorFor } from '../outbound/upstream.ts';
 import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
 import { IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
 

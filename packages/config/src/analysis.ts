@@ -21,6 +21,7 @@ import {
   targetPortOn,
   type VirtualServiceModel,
 } from '@weft/model';
+import { analyzeAuthorization } from './analysis-authorization.ts';
 import { GatewayAnalysis } from './analysis-gateway.ts';
 import { list, pairs } from './words.ts';
 
@@ -43,6 +44,7 @@ export function analyze(model: Model, broken: ReadonlySet<string>, report: Repor
   a.oneVirtualServiceAHost();
   for (const rule of model.destinationRules) a.destinationRule(rule);
   a.policies();
+  analyzeAuthorization(model, broken, report);
   a.singletons();
 }
 

@@ -45,6 +45,10 @@ test('every mistake is refused with its code and field', () => {
   const two = '[{port: 80, name: http}, {port: 81, name: http-b}]';
   const doc = (kind: string, spec: string, api: string) =>
     `apiVersion: ${api}\nkind: ${kind}\nmetadata: {name: x, namespace: shop}\nspec: ${spec}\n`;
+  const template = (path: string, why: RegExp): [string, string, string, RegExp] => [
+    doc('AuthorizationPolicy', `{rules: [{to: [{operation: {paths: ["${path}"]}}]}]}`, 'security.istio.io/v1'),
+    ...(['WEFT-VALUE', 'spec.rules[0].to[0].operation.paths[0]', why] as const),
+  ];
   const table: [string, string, string, RegExp][] = [
     [vs(`{hosts: [a], http: [{rout: []}]}`), 'WEFT-FIELD', 'spec.http[0].rout', /did you mean route/],
     [
@@ -194,6 +198,9 @@ test('every mistake is refused with its code and field', () => {
       /insecureSkipVerify/,
     ],
     [doc('AuthorizationPolicy', '{action: DENY}', 'security.istio.io/v1'), 'WEFT-VALUE', 'spec.rules', /DENY/],
+    template('/{**}/a/{*}', /after "\{\*\*\}"/),
+    template('/a{*}', /each segment/),
+    template('{*}', /begins with/),
     [
       doc('Service', '{selector: {app: nobody}, ports: [{port: 80}]}', 'v1'),
       'WEFT-NO-PROVIDER',

@@ -165,7 +165,11 @@ export class DataPlane {
   }
 
   apply(snapshot: Snapshot, epoch: bigint): void {
+    const before = this.core.snapshot;
     this.core.apply(snapshot, epoch);
+    if (before && (before.authorization !== snapshot.authorization || before.inbound !== snapshot.inbound)) {
+      for (const session of [...this.outbound.sessions]) session.rejudge?.(snapshot);
+    }
     this.#gateway?.apply(snapshot);
     if (this.#bound) this.#workloadPorts(snapshot);
   }

@@ -47,6 +47,19 @@ function checkPattern(v: string): string | undefined {
   return inner.includes('*') ? 'a "*" may stand first or last, once' : undefined;
 }
 
+/** `{*}` stands for one segment, `{**}` for the rest or for several; no operator may follow `{**}`. */
+function checkPathTemplate(v: string): string | undefined {
+  if (!v.startsWith('/')) return 'a path template begins with "/"';
+  const segments = v.slice(1).split('/');
+  const rest = segments.indexOf('{**}');
+  if (rest >= 0 && segments.slice(rest + 1).some((s) => s.startsWith('{'))) {
+    return 'no "{*}" and no "{**}" may stand after "{**}"';
+  }
+  return segments.some((s) => s !== '{*}' && s !== '{**}' && /[{}*]/.test(s))
+    ? 'in a path template each segment is text, "{*}" or "{**}"'
+    : undefined;
+}
+
 const patterns: Schema = { t: 'list', max: 1000, of: { t: 'string', check: checkPattern } };
 const principals: Schema = {
   t: 'list',
@@ -64,7 +77,7 @@ const paths: Schema = {
   max: 1000,
   of: {
     t: 'string',
-    check: (v) => (v.includes('{') ? 'path templates are not supported yet' : checkPattern(v)),
+    check: (v) => (/[{}]/.test(v) ? checkPathTemplate(v) : checkPattern(v)),
   },
 };
 const ipBlocks: Schema = { t: 'list', max: 1000, of: { t: 'string', check: checkIpBlock } };

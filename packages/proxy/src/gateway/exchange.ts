@@ -1,5 +1,11 @@
 /** A request from outside: made harmless, authorized, and then routed as a sidecar routes. */
-import { authorize, findVirtualHost, type GatewayServerView, type Snapshot } from '@weft/engine';
+import {
+  type AuthorizationResult,
+  authorize,
+  findVirtualHost,
+  type GatewayServerView,
+  type Snapshot,
+} from '@weft/engine';
 import type { Head, Stream } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { setPseudo } from '../http/headers.ts';
@@ -18,6 +24,9 @@ export interface GatewayVia extends OutboundVia {
 
 export class GatewayExchange extends OutboundExchange {
   #visitor: GatewayVia;
+  #originalIp = '';
+  /** The head as policies saw it: routes rewrite it afterwards. */
+  #judgedHead: Head | undefined;
 
   constructor(core: Core, snapshot: Snapshot, down: Stream, head: Head, end: boolean, via: GatewayVia) {
     super(core, snapshot, down, head, end, via);
@@ -40,15 +49,9 @@ export class GatewayExchange extends OutboundExchange {
       return this;
     }
     this.#dropUsualPort(via.secure ? ':443' : ':80');
-    const verdict = authorize(snapshot, {
-      principal: undefined,
-      remoteIp: via.remoteIp,
-      originalIp,
-      destPort: via.port,
-      localIp: core.options.address,
-      sni: via.sni,
-      head,
-    });
+    this.#originalIp = originalIp;
+    const verdict = this.judge(snapshot);
+    this.judgedBy = snapshot.authorization;
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;
     if (!verdict.allow) {
@@ -56,11 +59,25 @@ export class GatewayExchange extends OutboundExchange {
       this.reply(403, 'RBAC: access denied');
       return this;
     }
+    this.#judgedHead = head.slice();
     const { method, protocol, authority } = this.facts;
     // A gateway is nobody's forward proxy.
     const tunnel = method === 'CONNECT' && protocol === '';
     const host = server && !tunnel ? findVirtualHost(server, authority) : undefined;
     return host ? this.route(host) : this.noRoute();
+  }
+
+  protected override judge(snapshot: Snapshot): AuthorizationResult {
+    const via = this.#visitor;
+    return authorize(snapshot, {
+      principal: undefined,
+      remoteIp: via.remoteIp,
+      originalIp: this.#originalIp,
+      destPort: via.port,
+      localIp: this.core.options.address,
+      sni: via.sni,
+      head: this.#judgedHead ?? this.head,
+    });
   }
 
   /** `shop.example.com:443` by https is `shop.example.com` (RFC 9110 4.2.3); rules and applications see one of them. */

@@ -5,7 +5,9 @@
  */
 import {
   type AttemptOutcome,
+  type AuthorizationResult,
   applyHeaderOps,
+  type CompiledAuthorization,
   type CompiledRetry,
   grpcTimeoutMs,
   type HeaderOps,
@@ -24,6 +26,9 @@ import { field, type RequestFacts } from './headers.ts';
 import { sharedRecord } from './record.ts';
 
 export const RETRY_BUFFER_BYTES = 64 * 1024;
+
+/** Requests that run this long are judged again by policies that came since. */
+const REJUDGE_AFTER_MS = 1000;
 
 const TIMER_ROUTE = 1;
 const TIMER_DELAY = 2;
@@ -111,6 +116,14 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   protected authzPolicy = '';
   /** Server name of the downstream TLS connection. */
   protected sni = '';
+
+  /** The policies that let this request in; undefined where none are asked (outbound). */
+  protected judgedBy: CompiledAuthorization | undefined;
+
+  /** What the policies of this plan say of the request: long streams hear of policies that came after they began. */
+  protected judge(_snapshot: Snapshot): AuthorizationResult | undefined {
+    return undefined;
+  }
 
   /** Chooses an upstream for the attempt and asks its pool, or answers. */
   protected abstract open(attempt: Attempt): void;
@@ -207,6 +220,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
 
   /** Once a second: gives up what does not move, whoever holds it up. */
   tick(nowMs: number): void {
+    if (this.judgedBy !== undefined && !this.#stillAllowed(nowMs)) return;
     const { requestTimeoutMs } = this.core.limits;
     if (requestTimeoutMs > 0 && nowMs - this.#startMs >= requestTimeoutMs && this.#unfinished) {
       this.#requestTimeout();
@@ -232,6 +246,34 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       this.down.reset('timeout');
       this.finish();
     } else this.reply(this.#requestEnded ? 504 : 408, 'stream timeout');
+  }
+
+  /**
+   * Judges by the policies that hold now what runs since before them; false where they end it. Short requests finish by
+   * the decision they were let in with.
+   */
+  #stillAllowed(nowMs: number): boolean {
+    const { snapshot } = this.core;
+    if (!snapshot || snapshot.authorization === this.judgedBy || nowMs - this.#startMs < REJUDGE_AFTER_MS) return true;
+    const verdict = this.judge(snapshot);
+    this.judgedBy = snapshot.authorization;
+    if (!verdict || verdict.allow) return true;
+    this.core.observer.count('authorization_ended');
+    if (this.done) {
+      this.core.exchanges.delete(this);
+      this.attempt?.stream?.reset('cancel');
+      this.down.reset('cancel');
+      return false;
+    }
+    this.authzRef = verdict.ref;
+    this.authzPolicy = verdict.policy;
+    this.details = verdict.details;
+    this.#giveUp();
+    if (this.#headSent) {
+      this.down.reset('cancel');
+      this.finish();
+    } else this.reply(403, 'RBAC: access denied');
+    return false;
   }
 
   /** The request is still coming, and is of a kind that ends: tunnels do not, and calls of gRPC may stream for long. */

@@ -1,5 +1,5 @@
 /** A request that arrives at a workload: authenticated, authorized, and handed to the application. */
-import { authenticate, authorize, canonicalHead, type Snapshot } from '@weft/engine';
+import { type AuthorizationResult, authenticate, authorize, canonicalHead, type Snapshot } from '@weft/engine';
 import { type Inbound, Protocol } from '@weft/plan';
 import type { Head, Stream, StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
@@ -70,6 +70,8 @@ class InboundExchange extends Exchange {
   #inbound: Inbound;
   #port: number;
   #retries = 0;
+  /** Length of the head that policies saw; what is added to it afterwards is ours. */
+  #judgedLength = 0;
 
   /** `port`: the workload's port that was asked for; `inbound` what the plan says of it. */
   constructor(
@@ -117,15 +119,9 @@ class InboundExchange extends Exchange {
       this.refuse('connection', 0);
       return this;
     }
-    const verdict = authorize(snapshot, {
-      principal: peer?.principal,
-      remoteIp: this.#via.remoteAddress,
-      destPort: this.#port,
-      localIp: core.options.address,
-      sni: this.#via.sni,
-      // What passes through a tunnel is opaque: where HTTP rules restrict the port, a CONNECT would lead around them.
-      head: this.facts.method === 'CONNECT' && this.facts.protocol === '' ? undefined : head,
-    });
+    const verdict = this.judge(snapshot);
+    this.judgedBy = snapshot.authorization;
+    this.#judgedLength = head.length;
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;
     if (!verdict.allow) {
@@ -141,6 +137,23 @@ class InboundExchange extends Exchange {
     }
     this.startAttempt();
     return this;
+  }
+
+  protected override judge(snapshot: Snapshot): AuthorizationResult {
+    const { facts } = this;
+    return authorize(snapshot, {
+      principal: this.#via.peer?.principal,
+      remoteIp: this.#via.remoteAddress,
+      destPort: this.#port,
+      localIp: this.core.options.address,
+      sni: this.#via.sni,
+      // What passes through a tunnel is opaque: where HTTP rules restrict the port, a CONNECT would lead around them.
+      head: facts.method === 'CONNECT' && facts.protocol === '' ? undefined : this.#judgedHead(),
+    });
+  }
+
+  #judgedHead(): Head {
+    return this.#judgedLength === 0 ? this.head : this.head.slice(0, this.#judgedLength);
   }
 
   protected override get maySayIgnored(): boolean {

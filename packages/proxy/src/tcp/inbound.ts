@@ -1,12 +1,12 @@
 /** An opaque connection that arrives at a workload, from a tunnel or in plaintext. */
-import { authorize, type Snapshot } from '@weft/engine';
+import { type AuthorizationResult, authenticatePort, authorize, type Snapshot } from '@weft/engine';
 import type { Inbound } from '@weft/plan';
 import type { Core } from '../core.ts';
 import { inboundService } from '../inbound/exchange.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { dialTcp } from '../net/dial.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
-import type { PeerInfo } from '../observe/types.ts';
+import type { PeerInfo, TcpRecord } from '../observe/types.ts';
 import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
 import { IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
 
@@ -27,6 +27,27 @@ export interface InboundTcp {
   refuse(denied: boolean): void;
 }
 
+function judge(t: InboundTcp, snapshot: Snapshot): AuthorizationResult {
+  return authorize(snapshot, {
+    principal: t.peer?.principal,
+    remoteIp: t.remoteAddress,
+    destPort: t.port,
+    localIp: t.core.options.address,
+    sni: t.sni || undefined,
+  });
+}
+
+/** A plan came: what it does not let in ends, though an earlier plan did. */
+function rejudge(t: InboundTcp, snapshot: Snapshot, r: TcpRecord, session: TcpSession): void {
+  const verdict = judge(t, snapshot);
+  const detail = verdict.allow ? 'mtls_required' : verdict.details;
+  if (verdict.allow && authenticatePort(snapshot, t.port, { mtls: t.peer !== undefined })) return;
+  r.authzRef = verdict.ref;
+  r.authzPolicy = verdict.policy;
+  t.core.observer.count('authorization_ended');
+  session.destroy(detail);
+}
+
 /** Authorizes, dials the application, and joins. */
 export function inboundTcp(t: InboundTcp): void {
   const { core, inbound } = t;
@@ -41,13 +62,7 @@ export function inboundTcp(t: InboundTcp): void {
   r.startWallMs = core.wallMs();
   r.mtls = t.peer !== undefined;
   r.epoch = core.epoch;
-  const verdict = authorize(t.snapshot, {
-    principal: t.peer?.principal,
-    remoteIp: t.remoteAddress,
-    destPort: t.port,
-    localIp: core.options.address,
-    sni: t.sni || undefined,
-  });
+  const verdict = judge(t, t.snapshot);
   r.authzRef = verdict.ref;
   r.authzPolicy = verdict.policy;
   core.observer.tcpOpen(r);
@@ -69,6 +84,7 @@ export function inboundTcp(t: InboundTcp): void {
     connected: (up) => {
       const { pipe, hold } = t.accept();
       const session: TcpSession = sessionOf(() => splice);
+      session.rejudge = (snapshot) => rejudge(t, snapshot, r, session);
       t.sessions.add(session);
       const over = (end: SpliceEnd): void => {
         if (end.broken === 'idle' && end.detail === IDLE_DETAIL) core.observer.count('tcp_idle_timeout');

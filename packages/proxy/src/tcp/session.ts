@@ -1,3 +1,4 @@
+import type { Snapshot } from '@weft/engine';
 import type { Reporter, TcpRecord } from '../observe/types.ts';
 import type { Holder } from '../overload/overload.ts';
 import type { Splice } from './splice.ts';
@@ -5,6 +6,8 @@ import type { Splice } from './splice.ts';
 /** A running tunnel, so that a drain can wait for it and end it at its deadline. */
 export interface TcpSession extends Holder {
   destroy(detail: string): void;
+  /** Ends it where the plan does not allow it any more; of tunnels that come in. */
+  rejudge?(snapshot: Snapshot): void;
 }
 
 /** The session of a splice. An idle end is counted: it is a limit (LIMITS.md). */

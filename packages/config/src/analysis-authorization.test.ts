@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { loadFiles } from './index.ts';
+
+const BASE = `
+apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata: {name: db, namespace: shop, labels: {app: db}}
+spec: {command: [x], ports: [{port: 5432, name: tcp-pg}]}
+---
+apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata: {name: pay, namespace: shop, labels: {app: pay}}
+spec: {command: [x], ports: [{port: 8080, name: http}, {port: 9000, name: raw}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: pay, namespace: shop}
+spec: {selector: {app: pay}, ports: [{port: 80, name: http, targetPort: 8080}, {port: 90, appProtocol: tcp, targetPort: 9000, name: raw}]}
+`;
+
+const problems = (spec: string) => {
+  const policy = `apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\nspec: ${spec}\n`;
+  const r = loadFiles([
+    { path: 'base.yaml', text: BASE },
+    { path: 'p.yaml', text: policy },
+  ]);
+  return r.problems.filter((p) => p.file === 'p.yaml').map((p) => `${p.severity} ${p.code} ${p.field}`);
+};
+const select = (app: string, action: string, rules: string): string =>
+  `{selector: {matchLabels: {app: ${app}}}, action: ${action}, rules: [${rules}]}`;
+
+test('HTTP fields on TCP ports are refused or told of; what names HTTP ports is left alone', () => {
+  const paths = 'spec.rules[0].to[0].operation.paths';
+  const rule = (more = '') => `{to: [{operation: {paths: [/a, "/b/{*}/{**}"]${more}}}]}`;
+  const refused = [`error WEFT-TCP-POLICY ${paths}`];
+  const table: [string, string[]][] = [
+    [select('db', 'ALLOW', rule()), refused],
+    [select('db', 'DENY', rule()), refused],
+    [select('pay', 'DENY', rule()), refused],
+    [select('pay', 'ALLOW', rule(', ports: ["9000"]')), refused],
+    [select('pay', 'ALLOW', rule()), [`warning WEFT-TCP-POLICY ${paths}`]],
+    [`{action: DENY, rules: [${rule()}]}`, [`warning WEFT-TCP-POLICY ${paths}`]],
+    [select('pay', 'DENY', rule(', ports: ["8080"]')), []],
+    [select('db', 'DENY', '{from: [{source: {namespaces: [x]}}], to: [{operation: {ports: ["5432"]}}]}'), []],
+    [
+      select('db', 'ALLOW', '{when: [{key: "request.headers[x-a]", values: [b]}]}'),
+      ['error WEFT-TCP-POLICY spec.rules[0].when[0].key'],
+    ],
+    [
+      select('pay', 'DENY', `{to: [{operation: {methods: [GET]}}], when: [{key: destination.port, values: ["8080"]}]}`),
+      [],
+    ],
+  ];
+  for (const [spec, wanted] of table) assert.deepEqual(problems(spec), wanted, spec);
+});

@@ -1,0 +1,109 @@
+/**
+ * HTTP fields in policies of ports that carry TCP. There no request is seen: an ALLOW rule with such a field would match
+ * nothing, a DENY rule would deny more than it says (features: B-4). Where a policy plainly means such a port it is
+ * refused; where it only reaches one among others, that is said.
+ */
+import {
+  type AuthorizationPolicyModel,
+  type AuthorizationRuleModel,
+  authorizationFor,
+  type Model,
+  type ProcessModel,
+  portProtocol,
+  refOf,
+  servicesSelecting,
+  targetPortOn,
+} from '@weft/model';
+import type { Report } from './analysis.ts';
+import { list } from './words.ts';
+
+interface HttpField {
+  /** Where it stands in the resource. */
+  readonly field: string;
+  /** Ports that its rule is about; empty: all. */
+  readonly ports: readonly number[];
+}
+
+export function analyzeAuthorization(model: Model, broken: ReadonlySet<string>, report: Report): void {
+  if (model.processes.some((p) => broken.has(refOf(p)))) return;
+  const ports = new Map(model.processes.map((p) => [p, opaquePorts(model, p)]));
+  for (const policy of model.authorizationPolicies) {
+    if (broken.has(refOf(policy))) continue;
+    const selected = model.processes.filter((p) => authorizationFor(model, p).includes(policy));
+    for (const field of policy.rules.flatMap(httpFields)) judge(policy, field, selected, ports, report);
+  }
+}
+
+/** Ports of a process, and which of them are declared as TCP or as the application's own TLS. */
+function opaquePorts(model: Model, process: ProcessModel): { all: Set<number>; opaque: Set<number> } {
+  const declared = process.ports.map((p) => ({ number: p.port, name: p.name }));
+  const all = new Set(declared.map((p) => p.number));
+  const opaque = new Set<number>();
+  const said = new Set<number>();
+  for (const service of servicesSelecting(model, process)) {
+    for (const port of service.ports) {
+      const target = port.transport === 'TCP' ? targetPortOn(port, { ports: declared as never }) : undefined;
+      if (target === undefined || said.has(target)) continue;
+      said.add(target);
+      all.add(target);
+      if (port.protocol === 'detect') said.delete(target);
+      else if (port.protocol === 'tcp' || port.protocol === 'tls') opaque.add(target);
+    }
+  }
+  for (const { number, name } of declared) {
+    const protocol = portProtocol(undefined, name, number);
+    if (!said.has(number) && (protocol === 'tcp' || protocol === 'tls')) opaque.add(number);
+  }
+  return { all, opaque };
+}
+
+function httpFields(rule: AuthorizationRuleModel): HttpField[] {
+  const numbers = (values: readonly string[]): number[] => values.map(Number);
+  const whenPorts = rule.when.filter((c) => c.key === 'destination.port').flatMap((c) => numbers(c.values));
+  const found: HttpField[] = [];
+  for (const [i, to] of rule.to.entries()) {
+    const ports = to.ports.length > 0 ? numbers(to.ports) : whenPorts;
+    for (const name of ['hosts', 'notHosts', 'methods', 'notMethods', 'paths', 'notPaths'] as const) {
+      if (to[name].length > 0) found.push({ field: `${rule.field}.to[${i}].operation.${name}`, ports });
+    }
+  }
+  const toPorts = rule.to.every((to) => to.ports.length > 0) ? rule.to.flatMap((to) => numbers(to.ports)) : [];
+  for (const [i, c] of rule.when.entries()) {
+    if (!c.key.startsWith('request.')) continue;
+    found.push({ field: `${rule.field}.when[${i}].key`, ports: toPorts.length > 0 ? toPorts : whenPorts });
+  }
+  return found;
+}
+
+function judge(
+  policy: AuthorizationPolicyModel,
+  { field, ports }: HttpField,
+  selected: readonly ProcessModel[],
+  known: ReadonlyMap<ProcessModel, { all: Set<number>; opaque: Set<number> }>,
+  report: Report,
+): void {
+  const effect =
+    policy.action === 'ALLOW'
+      ? 'an ALLOW rule with it never matches there'
+      : `a ${policy.action} rule would match there without it, more than it says`;
+  const reached: string[] = [];
+  for (const process of selected) {
+    const { all, opaque } = known.get(process)!;
+    const hit = [...opaque].filter((p) => ports.length === 0 || ports.includes(p));
+    if (hit.length === 0) continue;
+    const named = ports.length > 0;
+    const nothingElse = policy.selector !== undefined && hit.length === all.size;
+    const wider = policy.selector !== undefined && policy.action !== 'ALLOW';
+    const where = `port ${list(hit.map(String), '')} of ${process.namespace}/${process.name}`;
+    if (named || nothingElse || wider) {
+      const help = named || nothingElse ? 'leave the field out' : 'name the HTTP ports in "ports"';
+      const message = `${where} carries TCP, where no request is seen: ${effect}. For that port ${help}, or declare it as HTTP`;
+      report(policy, 'WEFT-TCP-POLICY', message, field);
+      return;
+    }
+    reached.push(where);
+  }
+  if (reached.length === 0) return;
+  const message = `reaches ${list(reached, '')}, which carries TCP, where no request is seen: ${effect}. Say "ports" to leave it out`;
+  report(policy, 'WEFT-TCP-POLICY', message, field, 'warning');
+}

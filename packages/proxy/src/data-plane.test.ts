@@ -25,10 +25,12 @@ import { DataPlane } from './data-plane.ts';
 import type { Observer, RequestRecord } from './observe/types.ts';
 import type { Lane } from './upstream/lane.ts';
 
-// Two proxies in explicit mode: "front" on 127.7.0.1, "pay" on 127.7.0.2, whose application listens on other ports.
-const FRONT = '127.7.0.1';
-const PAY = '127.7.0.2';
-const APP = '127.7.0.3';
+// Two proxies in explicit mode, "front" and "pay", whose application listens on other ports. Addresses of this process
+// alone, so that the file may run twice at once.
+const NET = `127.${180 + ((process.pid >> 8) & 63)}.${process.pid & 255}`;
+const FRONT = `${NET}.1`;
+const PAY = `${NET}.2`;
+const APP = `${NET}.3`;
 const HOST = 'pay.shop.svc.cluster.local';
 const BIG = Buffer.alloc(8_000_000, 'weft');
 const dir = mkdtempSync(join(tmpdir(), 'weft-proxy-'));

@@ -4,6 +4,7 @@ import { connections } from './connections.ts';
 import { grpc } from './grpc.ts';
 import { memoryRows } from './memory.ts';
 import { rateRows } from './rate.ts';
+import { routesRow } from './routes.ts';
 import type { Row } from './row.ts';
 import { scrapeRow } from './scrape.ts';
 import { websocket } from './websocket.ts';
@@ -18,4 +19,5 @@ export const rows: readonly Row[] = [
   websocket,
   ...memoryRows,
   scrapeRow,
+  routesRow,
 ];

@@ -12,6 +12,7 @@ import type {
 import { canonicalPath, canonicalPattern } from './canonical.ts';
 import { compileKeyMatches, compileStringMatch, type KeyMatcher, type StringMatcher } from './match.ts';
 import { type CompiledRetry, compileRetry, defaultRetry } from './retry.ts';
+import { compileRouteIndex, type RouteIndex } from './route-index.ts';
 
 /** Header changes of one direction, names in lower case. Removals come first, then `set`, then `add`. */
 export interface HeaderOps {
@@ -73,9 +74,14 @@ export interface CompiledTcpRoute {
   readonly split: CompiledSplit;
 }
 
-/** Everything of a service port that does not depend on other parts. */
-export interface CompiledPort {
+/** Routes in order, and how to find one among many. */
+export interface CompiledHttpRoutes {
   readonly http: readonly CompiledHttpRoute[];
+  readonly index: RouteIndex | undefined;
+}
+
+/** Everything of a service port that does not depend on other parts. */
+export interface CompiledPort extends CompiledHttpRoutes {
   readonly tcp: readonly CompiledTcpRoute[];
   readonly tls: readonly CompiledTlsRoute[];
 }
@@ -88,14 +94,15 @@ export interface CompiledTlsRoute extends CompiledTcpRoute {
 
 export function compilePort(port: ServicePort): CompiledPort {
   return {
-    http: compileHttpRoutes(port.http),
+    ...compileHttpRoutes(port.http),
     tcp: port.tcp.map(compileTcpRoute),
     tls: compileTlsRoutes(port.tls),
   };
 }
 
-export function compileHttpRoutes(routes: readonly HttpRoute[]): readonly CompiledHttpRoute[] {
-  return routes.map(compileHttpRoute);
+export function compileHttpRoutes(routes: readonly HttpRoute[]): CompiledHttpRoutes {
+  const http = routes.map(compileHttpRoute);
+  return { http, index: compileRouteIndex(http) };
 }
 
 function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {

@@ -1,7 +1,7 @@
 /** Which server of a gateway port, and which of its virtual hosts, serves a connection and a request. */
 import type { GatewayListener, GatewayServer, VirtualHost } from '@weft/plan';
 import { canonicalAuthority } from './canonical.ts';
-import { type CompiledHttpRoute, compileHttpRoutes } from './compile.ts';
+import { type CompiledHttpRoutes, compileHttpRoutes } from './compile.ts';
 import type { ClusterView, RouteView } from './views.ts';
 
 /** A table of hosts: exact ones first, then `*.suffix` with the longest suffix, then `*`. The first of a host has it. */
@@ -44,11 +44,13 @@ export interface GatewayPortView {
   readonly names: HostTable<GatewayServerView>;
 }
 
+const NO_ROUTES: CompiledHttpRoutes = { http: [], index: undefined };
+
 /** What of a listener does not depend on other parts. */
-export type CompiledGateway = ReadonlyMap<VirtualHost, readonly CompiledHttpRoute[]>;
+export type CompiledGateway = ReadonlyMap<VirtualHost, CompiledHttpRoutes>;
 
 export function compileGatewayListener(listener: GatewayListener): CompiledGateway {
-  const out = new Map<VirtualHost, readonly CompiledHttpRoute[]>();
+  const out = new Map<VirtualHost, CompiledHttpRoutes>();
   for (const server of listener.servers)
     for (const host of server.virtualHosts) out.set(host, compileHttpRoutes(host.http));
   return out;
@@ -64,7 +66,7 @@ export function gatewayPortView(
   for (const server of listener.servers) {
     const hosts = new HostTable<RouteView>();
     for (const host of server.virtualHosts)
-      hosts.add(host.host, { http: compiled.get(host) ?? [], clusters, pinned: undefined, host: host.host });
+      hosts.add(host.host, { ...(compiled.get(host) ?? NO_ROUTES), clusters, pinned: undefined, host: host.host });
     const view = { server, hosts };
     servers.set(server.ref, view);
     if (server.tls) for (const host of server.hosts) names.add(host, view);

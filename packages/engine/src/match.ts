@@ -24,6 +24,10 @@ export class StringMatcher {
     this.#regex = regex;
   }
 
+  get isExact(): boolean {
+    return this.kind === EXACT;
+  }
+
   get isPrefix(): boolean {
     return this.kind === PREFIX;
   }

@@ -13,6 +13,7 @@ import {
 import { drawCumulative, drawPercent } from './draw.ts';
 import { headValue, queryValue, testKey } from './match.ts';
 import type { CompiledRetry } from './retry.ts';
+import { beginLookup, nextCandidate, type RouteIndex } from './route-index.ts';
 import type { ClusterView, RouteView, ServicePortView } from './views.ts';
 
 /** What to inject into one request. The delay, if any, comes before the abort, if any. */
@@ -111,11 +112,21 @@ export interface RequestParts {
  */
 export function routeHttp(view: RouteView, head: readonly string[], random: Random): RouteDecision {
   const parts = requestParts(head);
+  if (view.index) return routeIndexed(view, view.index, parts, random);
   for (const compiled of view.http) {
     if (compiled.match.length === 0) return decide(view, compiled, undefined, parts, random);
     for (const match of compiled.match) {
       if (mismatch(match, parts) === 0) return decide(view, compiled, match, parts, random);
     }
+  }
+  return NONE;
+}
+
+/** The same among many routes. */
+function routeIndexed(view: RouteView, index: RouteIndex, parts: RequestParts, random: Random): RouteDecision {
+  beginLookup(index, parts.head, parts.path, parts.authority);
+  for (let c = nextCandidate(); c; c = nextCandidate()) {
+    if (!c.match || mismatch(c.match, parts) === 0) return decide(view, c.route, c.match, parts, random);
   }
   return NONE;
 }

@@ -145,13 +145,14 @@ function serviceView(draft: Draft, service: Service): ServiceView {
   draft.reuse.set(service, compiled);
   const ports = new Map<number, ServicePortView>();
   service.ports.forEach((port, i) => {
-    const { http, tcp, tls } = compiled[i];
+    const { http, index, tcp, tls } = compiled[i];
     ports.set(port.port, {
       host: service.host,
       service,
       port,
       protocol: port.protocol,
       http,
+      index,
       tcp,
       tls,
       clusters: draft.clusters,
@@ -304,6 +305,7 @@ function pinnedView(view: ServicePortView, main: ClusterView, endpoint: Endpoint
   return {
     ...view,
     pinned,
+    index: undefined,
     http:
       view.http.length === 0
         ? []

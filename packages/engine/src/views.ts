@@ -14,6 +14,7 @@ import type { CompiledAuthorization } from './authorize.ts';
 import type { CompiledHttpRoute, CompiledTcpRoute, CompiledTlsRoute } from './compile.ts';
 import type { GatewayPortView } from './gateway.ts';
 import type { HashTable } from './hash.ts';
+import type { RouteIndex } from './route-index.ts';
 
 /** What happened to one endpoint as a member of one cluster. Engine changes it; it outlives snapshots. */
 export interface EndpointState {
@@ -92,6 +93,8 @@ export interface RouteView {
   /** A service's FQDN, or a virtual host of a gateway. */
   readonly host: string;
   readonly http: readonly CompiledHttpRoute[];
+  /** Of `http`, where there are many. */
+  readonly index: RouteIndex | undefined;
   /** Clusters of the snapshot that this view belongs to. */
   readonly clusters: ReadonlyMap<string, ClusterView>;
   /** Original destination: clusters of this service's host are replaced by this one. */

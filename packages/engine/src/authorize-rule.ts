@@ -58,11 +58,19 @@ export function compileRule(rule: AuthorizationRule, widen: boolean): CompiledRu
 function combine(from: FieldTest[][], to: FieldTest[][], when: FieldTest[]): RuleTest {
   const anyOf = (lists: FieldTest[][]): RuleTest => {
     if (lists.length === 0) return () => true;
-    return (s) => lists.some((list) => list.every((f) => f.test(s)));
+    return (s) => {
+      for (const list of lists) if (holdAll(list, s)) return true;
+      return false;
+    };
   };
   const source = anyOf(from);
   const operation = anyOf(to);
-  return (s) => source(s) && operation(s) && when.every((f) => f.test(s));
+  return (s) => source(s) && operation(s) && holdAll(when, s);
+}
+
+function holdAll(tests: readonly FieldTest[], subject: Subject): boolean {
+  for (const { test } of tests) if (!test(subject)) return false;
+  return true;
 }
 
 /** Adds the tests of a list and of its negation. An empty list says nothing. */

@@ -213,6 +213,10 @@ export function hostOf(authority: string): string {
   return colon > authority.lastIndexOf(']') ? authority.slice(0, colon) : authority;
 }
 
+/** The authority that was seen last and its canonical form: many requests in a row name the same one. */
+let lastAuthority = '';
+let lastCanonical = '';
+
 /**
  * Puts `:authority` and `:path` of a request head into canonical form, in place, before anything reads them. An empty
  * authority passes (HTTP/1.0 has none). Undefined: done; otherwise answer with what comes back.
@@ -224,9 +228,13 @@ export function canonicalHead(head: string[], encodedSlash: EncodedSlash = 'reje
     if (head[i] === ':method') method = value;
     else if (head[i] === ':authority') {
       if (value === '') continue;
-      const authority = canonicalAuthority(value);
-      if (!authority) return BAD_AUTHORITY;
-      head[i + 1] = formatAuthority(authority);
+      if (value !== lastAuthority) {
+        const authority = canonicalAuthority(value);
+        if (!authority) return BAD_AUTHORITY;
+        lastCanonical = formatAuthority(authority);
+        lastAuthority = value;
+      }
+      head[i + 1] = lastCanonical;
     } else if (head[i] === ':path') {
       const path = canonicalPath(value, encodedSlash, method);
       if (typeof path !== 'string') return path;

@@ -374,5 +374,5 @@ function removeField(head: string[], name: string, from: number): void {
     head[to + 1] = head[i + 1];
     to += 2;
   }
-  head.length = to;
+  if (to !== head.length) head.length = to;
 }

@@ -127,16 +127,26 @@ export function childTrace(parent: TraceContext, ids: IdSource): TraceContext {
  * Puts the context into a head in place: one traceparent, and B3 fields brought up to date where the head has them.
  * A tracestate that did not belong to a valid traceparent is taken off.
  */
-export function writeTraceContext(head: string[], context: TraceContext): void {
+export function writeTraceContext(
+  head: string[],
+  context: TraceContext,
+  traceparent = formatTraceparent(context),
+): void {
   let written = false;
   let to = 0;
   for (let i = 0; i + 1 < head.length; i += 2) {
     const name = head[i];
     let value = head[i + 1];
+    const first = name.charCodeAt(0);
+    if (first !== 116 && first !== 98 && first !== 120 && to === i) {
+      // Nothing of ours, and it stays where it is.
+      to += 2;
+      continue;
+    }
     if (name === 'traceparent') {
       if (written) continue;
       written = true;
-      value = formatTraceparent(context);
+      value = traceparent;
     } else if (name === 'tracestate') {
       if (context.tracestate === undefined) continue;
     } else if (name === 'b3') {
@@ -148,6 +158,6 @@ export function writeTraceContext(head: string[], context: TraceContext): void {
     head[to++] = name;
     head[to++] = value;
   }
-  head.length = to;
-  if (!written) head.push('traceparent', formatTraceparent(context));
+  if (to !== head.length) head.length = to;
+  if (!written) head.push('traceparent', traceparent);
 }

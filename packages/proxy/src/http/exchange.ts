@@ -362,7 +362,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     const context = parent ? childTrace(parent, ids) : newTrace(ids, ids.sample(this.core.options.sampling));
     this.#parentSpan = parent?.spanId ?? '';
     this.#traceparent = formatTraceparent(context);
-    writeTraceContext(this.head, context);
+    writeTraceContext(this.head, context, this.#traceparent);
   }
 
   protected startTimeout(ms: number): void {

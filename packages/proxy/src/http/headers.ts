@@ -23,7 +23,8 @@ export function stripMeshHeaders(head: Head): void {
     }
     to += 2;
   }
-  head.length = to;
+  // Not a plain store: it costs a call of the runtime.
+  if (to !== head.length) head.length = to;
 }
 
 function isMeshHeader(name: string): boolean {
@@ -42,7 +43,8 @@ export function removeField(head: Head, name: string): void {
     head[to + 1] = head[i + 1];
     to += 2;
   }
-  head.length = to;
+  // Not a plain store: it costs a call of the runtime.
+  if (to !== head.length) head.length = to;
 }
 
 /** Changes the first field of a name that is there. */

@@ -20,6 +20,8 @@ export interface InboundVia {
   readonly peer: LinkPeer | undefined;
   readonly remoteAddress: string;
   readonly remotePort: number;
+  /** `address:port`. */
+  readonly remote: string;
   readonly httpVersion: string;
   readonly sni?: string;
 }
@@ -38,6 +40,38 @@ export function inboundService(inbound: Inbound): ServiceInfo {
     services.set(inbound, info);
   }
   return info;
+}
+
+/** What does not change from request to request on one port. */
+interface InboundNames {
+  readonly port: number;
+  readonly address: string;
+  readonly service: ServiceInfo;
+  readonly cluster: string;
+  readonly host: string;
+  readonly dialPort: number;
+  readonly upstreamHost: string;
+}
+
+const names = new WeakMap<Inbound, InboundNames>();
+
+/** `port` may be any where the plan's entry is for all others; `address` is the workload's own. */
+function namesOf(inbound: Inbound, port: number, address: string): InboundNames {
+  const known = names.get(inbound);
+  if (known !== undefined && known.port === port && known.address === address) return known;
+  const host = inbound.dialAddress || address;
+  const dialPort = inbound.dialPort || port;
+  const made: InboundNames = {
+    port,
+    address,
+    service: inboundService(inbound),
+    cluster: `inbound|${port}||`,
+    host,
+    dialPort,
+    upstreamHost: `${host}:${dialPort}`,
+  };
+  names.set(inbound, made);
+  return made;
 }
 
 /** Begins the exchange of a request; what comes back hears of its body. `port`: the workload's port that was asked for. */
@@ -72,6 +106,7 @@ class InboundExchange extends Exchange {
   #retries = 0;
   /** Length of the head that policies saw; what is added to it afterwards is ours. */
   #judgedLength = 0;
+  #names: InboundNames;
 
   /** `port`: the workload's port that was asked for; `inbound` what the plan says of it. */
   constructor(
@@ -88,12 +123,13 @@ class InboundExchange extends Exchange {
     this.#via = via;
     this.#inbound = inbound;
     this.#port = port;
-    this.downstreamRemote = `${via.remoteAddress}:${via.remotePort}`;
+    this.downstreamRemote = via.remote;
     this.httpVersion = via.httpVersion;
     this.mtls = via.peer !== undefined;
     this.destination = core.self;
-    this.service = inboundService(inbound);
-    this.cluster = `inbound|${port}||`;
+    this.#names = namesOf(inbound, port, core.options.address);
+    this.service = this.#names.service;
+    this.cluster = this.#names.cluster;
   }
 
   begin(): this {
@@ -130,10 +166,7 @@ class InboundExchange extends Exchange {
       return this;
     }
     if (peer) {
-      head.push(
-        'x-forwarded-client-cert',
-        `By=${core.spiffeId};Hash=${peer.certificateHash};Subject="";URI=${peer.spiffeId}`,
-      );
+      head.push('x-forwarded-client-cert', peer.forwarded(core.spiffeId));
     }
     this.startAttempt();
     return this;
@@ -161,16 +194,15 @@ class InboundExchange extends Exchange {
   }
 
   protected open(attempt: Attempt): void {
-    const { dialAddress, dialPort, protocol, pool } = this.#inbound;
-    const host = dialAddress || this.core.options.address;
-    const port = dialPort || this.#port;
+    const { protocol, pool } = this.#inbound;
+    const { host, dialPort, upstreamHost } = this.#names;
     const h2 = this.facts.grpc || protocol === Protocol.GRPC || protocol === Protocol.HTTP2;
-    this.upstreamHost = `${host}:${port}`;
-    this.core.upstreams.pool(host, port, h2, pool).ask(attempt);
+    this.upstreamHost = upstreamHost;
+    this.core.upstreams.pool(host, dialPort, h2, pool).ask(attempt);
   }
 
   protected requestHead(_attempt: Attempt, _lane: Lane): Head {
-    return this.head.slice();
+    return this.head;
   }
 
   protected attemptOver(): void {}

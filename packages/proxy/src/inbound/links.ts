@@ -34,8 +34,7 @@ export function linkStream(
     return answer(stream, 403, 'not a port of this workload');
   }
   if (!tunnel) {
-    const via = { peer, remoteAddress: peer.remoteAddress, remotePort: peer.remotePort, httpVersion: 'HTTP/2' };
-    return inboundExchange(core, snapshot, stream, head, end, via, inbound, port);
+    return inboundExchange(core, snapshot, stream, head, end, peer.via, inbound, port);
   }
   if (!authenticate(inbound, { mtls: true })) {
     core.observer.count('inbound_mtls_refused');
@@ -100,7 +99,14 @@ function declared(snapshot: Snapshot, port: number): Inbound | undefined {
 
 function headerPort(peer: LinkPeer, head: Head): number {
   const text = peer.weft ? field(head, PORT_HEADER) : undefined;
-  return text !== undefined && /^[1-9][0-9]{0,4}$/.test(text) ? Number(text) : 0;
+  if (text === undefined || text.length > 5 || text.charCodeAt(0) === 48) return 0;
+  let port = 0;
+  for (let i = 0; i < text.length; i++) {
+    const digit = text.charCodeAt(i) - 48;
+    if (digit < 0 || digit > 9) return 0;
+    port = port * 10 + digit;
+  }
+  return port;
 }
 
 /** The authority must be this workload's address, or a service that it backs. */

@@ -174,6 +174,7 @@ export class InboundListener {
       peer,
       remoteAddress: pipe.remoteAddress,
       remotePort: pipe.remotePort,
+      remote: `${pipe.remoteAddress}:${pipe.remotePort}`,
       httpVersion: kind === 'http1' ? 'HTTP/1.1' : 'HTTP/2',
     };
     serveHttp(core, this.served, kind, pipe, hold, (stream, head, end) => {

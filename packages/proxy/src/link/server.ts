@@ -5,6 +5,7 @@ import type { Logger } from '@weft/base';
 import { checkPeer, type Identity, parseSpiffeId, principalOf, serverTlsOptions } from '@weft/identity';
 import type { Head, Stream, StreamHandler, WireCounters, WireLimits } from '@weft/wire';
 import { Http2Connection } from '@weft/wire';
+import type { InboundVia } from '../inbound/exchange.ts';
 import type { ProxyLimits } from '../limits.ts';
 import { CodecSink } from '../net/pipe.ts';
 import { plainAddress, SocketPipe } from '../net/socket-output.ts';
@@ -24,8 +25,12 @@ export class LinkPeer {
   readonly certificateHash: string;
   /** It announced itself as a Weft proxy: its mesh headers count. */
   weft = false;
+  /** How its request streams came. */
+  readonly via: InboundVia;
   #raw: string | undefined;
   #source: PeerInfo | undefined;
+  #forwarded = '';
+  #forwardedTo = '';
 
   constructor(spiffeId: string, hash: string, remoteAddress: string, remotePort: number) {
     this.spiffeId = spiffeId;
@@ -34,6 +39,22 @@ export class LinkPeer {
     this.certificateHash = hash;
     this.remoteAddress = remoteAddress;
     this.remotePort = remotePort;
+    this.via = {
+      peer: this,
+      remoteAddress,
+      remotePort,
+      remote: `${remoteAddress}:${remotePort}`,
+      httpVersion: 'HTTP/2',
+    };
+  }
+
+  /** XFCC for the application of the workload whose id is `own`: one peer's is the same each time. */
+  forwarded(own: string): string {
+    if (this.#forwarded === '' || own !== this.#forwardedTo) {
+      this.#forwardedTo = own;
+      this.#forwarded = `By=${own};Hash=${this.certificateHash};Subject="";URI=${this.spiffeId}`;
+    }
+    return this.#forwarded;
   }
 
   /** The peer's metadata; one client says the same each time, so it is decoded once. */

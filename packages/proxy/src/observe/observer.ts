@@ -81,7 +81,42 @@ export class MeshObserver implements Observer {
     this.#where = options.where ?? (() => undefined);
   }
 
+  /** The entry used last, which mostly is the one that is wanted. */
+  #last: Entry | undefined;
+  #lastReporter: Reporter = 'source';
+  #lastSource: PeerInfo | undefined;
+  #lastDestination: PeerInfo | undefined;
+  #lastService: ServiceInfo | undefined;
+  #lastMtls = false;
+
   #entry(
+    reporter: Reporter,
+    source: PeerInfo | undefined,
+    destination: PeerInfo | undefined,
+    service: ServiceInfo | undefined,
+    mtls: boolean,
+  ): Entry {
+    if (
+      this.#last !== undefined &&
+      this.#lastSource === source &&
+      this.#lastDestination === destination &&
+      this.#lastService === service &&
+      this.#lastMtls === mtls &&
+      this.#lastReporter === reporter
+    ) {
+      return this.#last;
+    }
+    const entry = this.#find(reporter, source, destination, service, mtls);
+    this.#last = entry;
+    this.#lastReporter = reporter;
+    this.#lastSource = source;
+    this.#lastDestination = destination;
+    this.#lastService = service;
+    this.#lastMtls = mtls;
+    return entry;
+  }
+
+  #find(
     reporter: Reporter,
     source: PeerInfo = nobody,
     destination: PeerInfo = nobody,

@@ -62,6 +62,8 @@ export class OutboundExchange extends Exchange {
   #external: { host: string; port: number } | undefined;
   #remoteIp: string;
   #hash = NO_HASH;
+  /** Length of the head without what is added for a mesh link; 0: not sent yet. */
+  #ownFields = 0;
 
   constructor(core: Core, snapshot: Snapshot, down: Stream, head: Head, end: boolean, via: OutboundVia) {
     super(core, snapshot, down, head, end);
@@ -258,7 +260,10 @@ export class OutboundExchange extends Exchange {
   }
 
   protected requestHead(attempt: Attempt, lane: Lane): Head {
-    const head = this.head.slice();
+    const { head } = this;
+    // A further attempt begins with what the first one did.
+    if (this.#ownFields === 0) this.#ownFields = head.length;
+    else if (head.length !== this.#ownFields) head.length = this.#ownFields;
     const left = this.attempts > 1 ? this.remainingGrpcTimeout() : undefined;
     if (left !== undefined) setField(head, 'grpc-timeout', left);
     if (lane.weft && attempt.endpoint) addMeshHeaders(this.core, head, attempt.endpoint);

@@ -126,7 +126,7 @@ export class Http1Client implements Connection, ExchangeOwner {
       this.interims = 0;
       this.paused = false;
       this.reading = 'head';
-      this.count('upstream_requests');
+      this.counters?.count('http1_upstream_requests');
       if (end) this.cork.flush();
       if (end && this.tunnel !== 'none') this.sendData(EMPTY, true);
     } catch (error) {
@@ -262,10 +262,12 @@ export class Http1Client implements Connection, ExchangeOwner {
   private run(): void {
     if (this.running) return;
     this.running = true;
-    this.guard(() => {
+    try {
       while (this.step());
       if (this.inputEnded && this.input.size === 0) this.endOfInput();
-    });
+    } catch (error) {
+      this.caught(error);
+    }
     this.running = false;
     this.updateReading();
   }
@@ -274,10 +276,14 @@ export class Http1Client implements Connection, ExchangeOwner {
     try {
       code();
     } catch (error) {
-      const refusal = error instanceof Refusal ? error : new Refusal(500, 'internal', String(error));
-      this.count(refusal.counter);
-      this.kill(refusal.detail, refusal.status === 500 ? 'internal' : 'protocol');
+      this.caught(error);
     }
+  }
+
+  private caught(error: unknown): void {
+    const refusal = error instanceof Refusal ? error : new Refusal(500, 'internal', String(error));
+    this.count(refusal.counter);
+    this.kill(refusal.detail, refusal.status === 500 ? 'internal' : 'protocol');
   }
 
   private step(): boolean {
@@ -450,10 +456,10 @@ export class Http1Client implements Connection, ExchangeOwner {
   }
 
   sendData(chunk: Uint8Array, end: boolean): boolean {
-    this.guard(() => {
+    try {
       const stream = this.stream!;
       if (this.requestEnded) {
-        if (this.tunnel !== 'none') return;
+        if (this.tunnel !== 'none') return this.taken();
         throw new Refusal(500, 'bad_body', 'data after the end of the request');
       }
       switch (this.framing) {
@@ -462,7 +468,7 @@ export class Http1Client implements Connection, ExchangeOwner {
             this.early.push(chunk);
             this.earlyBytes += chunk.length;
             if (end) this.writeLeft = -1;
-            return;
+            return this.taken();
           }
           this.cork.bytes(chunk);
           break;
@@ -482,7 +488,14 @@ export class Http1Client implements Connection, ExchangeOwner {
           break;
       }
       if (end) this.endRequest(stream);
-    });
+    } catch (error) {
+      this.caught(error);
+    }
+    return this.taken();
+  }
+
+  /** Whether more may be given at once. */
+  private taken(): boolean {
     const writable = this.cork.writable && this.earlyBytes < this.limits.bufferBytes;
     if (!writable) this.wantsDrain = true;
     return writable;

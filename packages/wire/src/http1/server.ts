@@ -195,10 +195,12 @@ export class Http1Server implements Connection, ExchangeOwner {
   private run(): void {
     if (this.running) return;
     this.running = true;
-    this.guard(() => {
+    try {
       while (this.step());
       if (this.inputEnded) this.endOfInput();
-    });
+    } catch (error) {
+      this.caught(error);
+    }
     this.running = false;
     this.updateReading();
   }
@@ -208,13 +210,17 @@ export class Http1Server implements Connection, ExchangeOwner {
     try {
       code();
     } catch (error) {
-      const refusal = error instanceof Refusal ? error : new Refusal(500, 'internal', String(error));
-      try {
-        this.refuse(refusal);
-      } catch {
-        // A handler that throws in its onReset as well: the connection is of no use any more.
-        this.kill('internal error');
-      }
+      this.caught(error);
+    }
+  }
+
+  private caught(error: unknown): void {
+    const refusal = error instanceof Refusal ? error : new Refusal(500, 'internal', String(error));
+    try {
+      this.refuse(refusal);
+    } catch {
+      // A handler that throws in its onReset as well: the connection is of no use any more.
+      this.kill('internal error');
     }
   }
 
@@ -259,7 +265,7 @@ export class Http1Server implements Connection, ExchangeOwner {
   }
 
   private begin(request: RequestHead): void {
-    this.count('requests');
+    this.counters?.count('http1_requests');
     this.served++;
     this.request = request;
     this.headSent = false;
@@ -393,7 +399,7 @@ export class Http1Server implements Connection, ExchangeOwner {
   }
 
   sendHead(head: Head, end: boolean): void {
-    this.guard(() => {
+    try {
       if (this.headSent) throw new Refusal(500, 'bad_head', 'a second response head');
       const stream = this.stream!;
       this.writeHead(head, end);
@@ -404,7 +410,9 @@ export class Http1Server implements Connection, ExchangeOwner {
         // Early bytes are delivered after this call, never from inside it.
         this.output.defer(() => this.run());
       }
-    });
+    } catch (error) {
+      this.caught(error);
+    }
   }
 
   private writeHead(head: Head, end: boolean): void {
@@ -466,7 +474,7 @@ export class Http1Server implements Connection, ExchangeOwner {
   }
 
   sendData(chunk: Uint8Array, end: boolean): boolean {
-    this.guard(() => {
+    try {
       if (!this.headSent || this.responseEnded) throw new Refusal(500, 'bad_body', 'data outside of a response');
       const stream = this.stream!;
       switch (this.framing) {
@@ -492,7 +500,9 @@ export class Http1Server implements Connection, ExchangeOwner {
           break;
       }
       if (end) this.endResponse(stream);
-    });
+    } catch (error) {
+      this.caught(error);
+    }
     return this.writable();
   }
 

@@ -1,2 +1,6 @@
 /** Questions without traffic: what would happen to a request, asked of the same engine that the proxies run. */
-export {};
+export * from './explain.ts';
+export { explore, type Leaf } from './explore.ts';
+export { headOf } from './http.ts';
+export * from './mesh.ts';
+export * from './types.ts';

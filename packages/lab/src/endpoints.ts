@@ -1,0 +1,87 @@
+/** A destination's cluster in words: who balances how, which endpoints are in or out and why. */
+import { type ClusterView, type EndpointView, meshed } from '@weft/engine';
+import { ClientTls, LbPolicy } from '@weft/plan';
+import type { Notes } from './notes.ts';
+
+const LB = new Map([
+  [LbPolicy.UNSPECIFIED, 'least request (the default)'],
+  [LbPolicy.LEAST_REQUEST, 'least request'],
+  [LbPolicy.ROUND_ROBIN, 'round robin'],
+  [LbPolicy.RANDOM, 'random'],
+  [LbPolicy.RING_HASH, 'ring hash'],
+  [LbPolicy.MAGLEV, 'Maglev hash'],
+]);
+
+export function endpointName({ endpoint: e }: EndpointView): string {
+  return `${e.instance} (${e.address}:${e.port})`;
+}
+
+export function noteCluster(notes: Notes, cluster: ClusterView): void {
+  const { cluster: c, endpoints } = cluster;
+  const subset = c.subset ? `subset ${c.subset} (${labelsText(c.subsetLabels)}) of ` : '';
+  const balancer = LB.get(c.lb) as string;
+  notes.add('client', 'cluster', `${subset}${c.host}:${c.port}`, `balanced by ${balancer}`, c.lbRef || c.ref);
+  if (cluster.pinned) {
+    notes.add('client', 'endpoint', endpointName(cluster.pinned), 'the client chose this address itself');
+    return;
+  }
+  if (endpoints.length === 0) {
+    const why = c.subset
+      ? `no ready instance of the service has the labels ${labelsText(c.subsetLabels)}`
+      : 'no ready instance is behind this port of the service';
+    notes.add('client', 'endpoint', 'none', why, c.ref);
+  }
+  const panic = c.outlier?.minHealthPercent ?? 0;
+  for (const e of endpoints) {
+    const { state, endpoint } = e;
+    const name = endpointName(e);
+    if (endpoint.draining) notes.add('client', 'endpoint', `${name} is out`, 'it is draining and takes nothing new');
+    else if (state.ejected) {
+      const but = panic > 0 ? `, unless fewer than ${panic} % are well` : '';
+      notes.add('client', 'endpoint', `${name} is out`, `it was ejected as an outlier${but}`, c.outlier?.ref);
+    } else {
+      const group = cluster.groups.find((g) => g.endpoints.includes(e));
+      const far =
+        cluster.groups.length > 1 ? `, ${endpoint.locality || 'no locality'}, priority ${group?.priority ?? '-'}` : '';
+      const load = state.active > 0 ? `, ${state.active} active` : '';
+      if (group) notes.add('client', 'endpoint', `${name} is in`, `weight ${e.weight}${far}${load}`);
+      else notes.add('client', 'endpoint', `${name} is out`, 'its locality gets no share', c.locality?.ref);
+    }
+  }
+  if (cluster.pool && (cluster.pool.maxRequests > 0 || cluster.pool.maxConnections > 0)) {
+    const { maxRequests, maxConnections } = cluster.pool;
+    const now = `${cluster.state.requests} requests run now`;
+    const limits = [
+      maxRequests > 0 && `${maxRequests} requests`,
+      maxConnections > 0 && `${maxConnections} connections`,
+    ];
+    notes.add('client', 'limit', `at most ${limits.filter(Boolean).join(', ')} at once`, now, c.ref);
+  }
+}
+
+export function noteTransport(notes: Notes, cluster: ClusterView, endpoint: EndpointView): boolean {
+  const mtls = meshed(cluster, endpoint);
+  const { tls, tlsRef } = cluster.cluster;
+  const e = endpoint.endpoint;
+  const who = `${e.namespace}/${e.workload}`;
+  const says = (what: string): string => `${what} to ${who}`;
+  if (mtls) notes.add('client', 'transport', says('mTLS'), `it must prove ${e.identity}`, tlsRef);
+  else if (tls === ClientTls.SIMPLE || tls === ClientTls.MUTUAL)
+    notes.add('client', 'transport', says('TLS of the application'), 'the DestinationRule asks for it', tlsRef);
+  else {
+    const why =
+      tls === ClientTls.DISABLE
+        ? 'the DestinationRule disables TLS'
+        : e.meshPort === 0
+          ? 'it has no proxy'
+          : 'its PeerAuthentication is DISABLE';
+    notes.add('client', 'transport', says('plaintext'), why, tlsRef);
+  }
+  return mtls;
+}
+
+export function labelsText(labels: Readonly<Record<string, string>>): string {
+  return Object.entries(labels)
+    .map(([k, v]) => `${k}=${v}`)
+    .join(', ');
+}

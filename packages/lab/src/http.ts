@@ -1,0 +1,232 @@
+/** One way of an HTTP request through the client's proxy, and on to the server's. */
+import type { Random } from '@weft/base';
+import {
+  affinityHash,
+  applyHeaderOps,
+  type CompiledHttpRoute,
+  canonicalHead,
+  type ForwardDecision,
+  type HeaderOps,
+  NO_HASH,
+  pickEndpoint,
+  requestParts,
+  routeHttp,
+  type ServicePortView,
+} from '@weft/engine';
+import { matchText, whyNot } from './conditions.ts';
+import { endpointName, noteCluster, noteTransport } from './endpoints.ts';
+import { blankWay, type Fate } from './fate.ts';
+import type { LabMesh, Side } from './mesh.ts';
+import type { Notes } from './notes.ts';
+import { judge } from './server.ts';
+import type { Question } from './types.ts';
+
+/** What a question asks, as a request's head. */
+export function headOf(question: Question, to: { readonly host: string; readonly port: number }): string[] {
+  const headers = question.headers ?? [];
+  const host = headers.find(([name]) => name.toLowerCase() === 'host')?.[1];
+  const bare = to.host.includes(':') ? `[${to.host}]` : to.host;
+  const head = [':method', question.method ?? 'GET', ':scheme', 'http', ':authority', host ?? `${bare}:${to.port}`];
+  head.push(':path', question.path ?? '/');
+  for (const [name, value] of headers) if (name.toLowerCase() !== 'host') head.push(name.toLowerCase(), value);
+  return head;
+}
+
+export function httpWay(
+  mesh: LabMesh,
+  notes: Notes,
+  client: Side,
+  view: ServicePortView,
+  to: { readonly host: string; readonly port: number },
+  question: Question,
+  random: Random,
+): Fate {
+  const head = headOf(question, to);
+  const problem = canonicalHead(head, 'keep');
+  if (problem) {
+    notes.add('client', 'request', `refused with ${problem.status}`, problem.details);
+    return { ...blankWay, status: problem.status, details: problem.details };
+  }
+  noteRules(notes, view, head);
+  const decision = routeHttp(view, head, random);
+  if (decision.kind === 'none') {
+    notes.add('client', 'rule', 'answered with 404', 'no route matches');
+    return { ...blankWay, status: 404, flags: 'NR', details: 'route_not_found' };
+  }
+  const { fault } = decision;
+  const delayMs = fault?.delayMs ?? 0;
+  const flags = delayMs > 0 ? 'DI' : '';
+  const refs =
+    decision.kind === 'forward' ? [decision.ref, decision.matchRef, decision.destinationRef] : [decision.ref];
+  if (fault && (fault.abortStatus > 0 || fault.abortGrpc >= 0)) {
+    return {
+      ...blankWay,
+      // A gRPC status travels in an HTTP answer of 200.
+      status: fault.abortGrpc >= 0 ? 200 : fault.abortStatus,
+      flags: flags ? `${flags},FI` : 'FI',
+      details: fault.abortGrpc >= 0 ? `fault_filter_abort (grpc-status ${fault.abortGrpc})` : 'fault_filter_abort',
+      from: notes.references(...refs, fault.ref),
+      delayMs,
+    };
+  }
+  const from = notes.references(...refs, ...(fault ? [fault.ref] : []));
+  if (decision.kind === 'redirect') {
+    notes.add(
+      'client',
+      'rule',
+      `redirects with ${decision.status} to ${decision.location}`,
+      'the route says so',
+      decision.ref,
+    );
+    const { status, location } = decision;
+    return { ...blankWay, status, location, flags, delayMs, details: 'direct_response', from };
+  }
+  if (decision.kind === 'direct') {
+    notes.add('client', 'rule', `answers ${decision.status} itself`, 'the route says so', decision.ref);
+    return { ...blankWay, status: decision.status, flags, delayMs, details: 'direct_response', from };
+  }
+  return forward(mesh, notes, client, decision, head, random, { ...blankWay, flags, delayMs, from }, refs, fault?.ref);
+}
+
+function forward(
+  mesh: LabMesh,
+  notes: Notes,
+  client: Side,
+  decision: ForwardDecision,
+  head: string[],
+  random: Random,
+  base: Fate,
+  refs: readonly string[],
+  faultRef: string | undefined,
+): Fate {
+  const { cluster } = decision;
+  const flagged = (flag: string): string => (base.flags ? `${base.flags},${flag}` : flag);
+  if (!cluster) {
+    notes.add('client', 'cluster', decision.clusterName, 'the plan has no such cluster: 503', decision.destinationRef);
+    return { ...base, status: 503, flags: flagged('NC'), details: 'cluster_not_found', cluster: decision.clusterName };
+  }
+  noteCluster(notes, cluster);
+  notePlan(notes, decision);
+  const limit = cluster.pool?.maxRequests ?? 0;
+  const subset = cluster.cluster.subset;
+  const at = {
+    ...base,
+    cluster: decision.clusterName,
+    subset,
+    timeoutMs: decision.timeoutMs,
+    retries: decision.retry.attempts,
+  };
+  if (limit > 0 && cluster.state.requests >= limit)
+    return { ...at, status: 503, flags: flagged('UO'), details: 'overflow' };
+  const hash = cluster.cluster.hash ? affinityHash(cluster, head, client.address) : NO_HASH;
+  if (cluster.cluster.hash) {
+    const because = hash === NO_HASH ? 'the request lacks its key: the endpoint is drawn' : `the key's hash is ${hash}`;
+    notes.add('client', 'cluster', 'consistent hash', because, cluster.cluster.lbRef);
+  }
+  if (decision.rewrite?.path !== undefined) setPseudo(head, ':path', decision.rewrite.path);
+  if (decision.rewrite?.authority !== undefined) setPseudo(head, ':authority', decision.rewrite.authority);
+  applyHeaderOps(head, decision.requestOps);
+  const picked = pickEndpoint(client.snapshot, cluster, random, 0, undefined, hash);
+  const mirrors = decision.mirrors.map((m) => m.clusterName);
+  if (picked === 'none') {
+    notes.add(
+      'client',
+      'endpoint',
+      'answered with 503: no healthy upstream',
+      'each endpoint is out',
+      cluster.cluster.ref,
+    );
+    return { ...at, mirrors, status: 503, flags: flagged('UH'), details: 'no_healthy_upstream' };
+  }
+  const mtls = noteTransport(notes, cluster, picked);
+  const verdict = judge(mesh, notes, client, picked, mtls, head, undefined);
+  return {
+    ...at,
+    mirrors,
+    mtls,
+    status: verdict.status,
+    flags: verdict.flags ? flagged(verdict.flags) : base.flags,
+    details: verdict.details,
+    endpoint: endpointName(picked),
+    instance: picked.endpoint.instance,
+    from: notes.references(...refs, ...(faultRef ? [faultRef] : []), verdict.ref),
+  };
+}
+
+/** Every rule tried, in order, up to the one that matched. */
+function noteRules(notes: Notes, view: ServicePortView, head: readonly string[]): void {
+  const parts = requestParts(head);
+  for (const route of view.http) {
+    const name = route.route.name ? ` "${route.route.name}"` : '';
+    if (route.match.length === 0) {
+      notes.add('client', 'rule', `route${name} matches`, 'it has no match, so it matches all', route.ref);
+      noteMatched(notes, route);
+      return;
+    }
+    for (const [i, match] of route.match.entries()) {
+      const why = whyNot(match, route.route.match[i], parts);
+      if (why !== '') {
+        notes.add('client', 'rule', `route${name} does not match`, why, match.ref);
+        continue;
+      }
+      notes.add('client', 'rule', `route${name} matches`, matchText(route.route.match[i]), match.ref);
+      noteMatched(notes, route);
+      return;
+    }
+  }
+}
+
+function noteMatched(notes: Notes, { split, fault, mirrors, ref }: CompiledHttpRoute): void {
+  if (fault?.delayPercent)
+    notes.add('client', 'fault', `delay of ${fault.delayMs} ms in ${fault.delayPercent} %`, 'drawn first', fault.ref);
+  if (fault?.abortPercent) {
+    const what = fault.abortGrpc >= 0 ? `gRPC status ${fault.abortGrpc}` : `status ${fault.abortStatus}`;
+    notes.add('client', 'fault', `abort with ${what} in ${fault.abortPercent} %`, 'drawn independently', fault.ref);
+  }
+  noteSplit(notes, split);
+  for (const m of mirrors) notes.add('client', 'mirror', `${m.percent} % copied to ${m.cluster}`, '', m.ref || ref);
+}
+
+/** Weight arithmetic. */
+export function noteSplit(notes: Notes, { destinations, cumulative, total }: CompiledHttpRoute['split']): void {
+  if (destinations.length < 2) return;
+  for (const [i, d] of destinations.entries()) {
+    const weight = cumulative[i] - (cumulative[i - 1] ?? 0);
+    const share = `${weight} of ${total} = ${percent(weight / total)}`;
+    notes.add('client', 'weights', d.clusterName, share, d.ref);
+  }
+}
+
+export function percent(share: number): string {
+  return `${Number((share * 100).toFixed(2))} %`;
+}
+
+function notePlan(notes: Notes, d: ForwardDecision): void {
+  if (d.rewrite) {
+    const to = [d.rewrite.authority && `authority ${d.rewrite.authority}`, d.rewrite.path && `path ${d.rewrite.path}`];
+    notes.add('client', 'change', `rewritten: ${to.filter(Boolean).join(', ')}`, 'the route rewrites', d.ref);
+  }
+  for (const ops of d.requestOps)
+    notes.add('client', 'change', `request headers: ${opsText(ops)}`, 'the route says so', d.ref);
+  for (const ops of d.responseOps)
+    notes.add('client', 'change', `response headers: ${opsText(ops)}`, 'the route says so', d.ref);
+  const timeout = d.timeoutMs > 0 ? `${d.timeoutMs} ms over all attempts` : 'none';
+  notes.add('client', 'timeout', timeout, d.timeoutRef ? 'asked for' : 'the default', d.timeoutRef);
+  const { retry } = d;
+  const on = d.route.retry?.retryOn.join(',') ?? '';
+  const perTry = retry.perTryTimeoutMs > 0 ? `, each try ${retry.perTryTimeoutMs} ms` : '';
+  const wait = `, waits from ${retry.backoffBaseMs} ms to ${retry.backoffMaxMs} ms`;
+  if (retry.attempts === 0) notes.add('client', 'retry', 'none', retry.ref ? 'asked for' : 'the default', retry.ref);
+  else
+    notes.add('client', 'retry', `at most ${retry.attempts}${perTry}${wait}`, `on ${on || 'the defaults'}`, retry.ref);
+}
+
+function opsText({ remove, set, add }: HeaderOps): string {
+  const pairs = (list: readonly string[], sign: string): string[] =>
+    list.flatMap((name, i) => (i % 2 === 0 ? [`${sign}${name}: ${list[i + 1]}`] : []));
+  return [...remove.map((n) => `-${n}`), ...pairs(set, '='), ...pairs(add, '+')].join('; ');
+}
+
+function setPseudo(head: string[], name: string, value: string): void {
+  for (let i = 0; i < head.length; i += 2) if (head[i] === name) head[i + 1] = value;
+}

@@ -1,0 +1,209 @@
+/** A mesh to ask questions of: plans as the proxies would get them, from files or from a control plane. */
+import { fromJson, type JsonValue } from '@bufbuild/protobuf';
+import { WeftError } from '@weft/base';
+import { loadFiles, type Problem, type SourceFile } from '@weft/config';
+import { buildSnapshot, type Snapshot } from '@weft/engine';
+import {
+  compile,
+  compileEndpoints,
+  type Instance,
+  injected,
+  type MeshRuntime,
+  type Model,
+  parseRef,
+  serviceHost,
+} from '@weft/model';
+import { type Endpoints, EndpointsSchema, type Part, PartSchema, type Reference, ReferencesSchema } from '@weft/plan';
+import type { RuleReference } from './types.ts';
+
+/** One proxy's plan, compiled. */
+export interface Side {
+  readonly instance: string;
+  readonly workload: string;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly address: string;
+  /** It has a proxy; without one it sends and takes everything as it comes. */
+  readonly injected: boolean;
+  readonly snapshot: Snapshot;
+}
+
+export interface LabMesh {
+  /** Every instance that has a plan here. */
+  readonly instances: readonly { readonly name: string; readonly workload: string; readonly namespace: string }[];
+  /** Undefined: its plan is not known. */
+  side(instance: string): Side | undefined;
+  reference(ref: string): RuleReference | undefined;
+  readonly trustDomain: string;
+}
+
+/** The mesh that `weft up` would start from these files. Throws WeftError `lab.config` with every problem. */
+export function meshFromFiles(files: readonly SourceFile[]): LabMesh {
+  const { model, problems } = loadFiles(files);
+  if (model) return meshFromModel(model);
+  const lines = problems.filter((p) => p.severity === 'error').map(problemLine);
+  throw new WeftError('lab.config', `the configuration is refused:\n  ${lines.join('\n  ')}`);
+}
+
+function problemLine(p: Problem): string {
+  return `${p.file}:${p.line}: ${p.message}`;
+}
+
+/** Every Process runs, with all its replicas ready; addresses are made up. */
+export function meshFromModel(model: Model): LabMesh {
+  const instances: Instance[] = [];
+  const names = new Set<string>();
+  for (const p of model.processes) {
+    for (let i = 0; i < p.replicas; i++) {
+      const n = instances.length + 1;
+      const address = `10.244.${n >> 8}.${n & 255}`;
+      const name = names.has(`${p.name}-${i}`) ? `${p.namespace}.${p.name}-${i}` : `${p.name}-${i}`;
+      names.add(name);
+      instances.push({
+        name,
+        workload: p.name,
+        namespace: p.namespace,
+        serviceAccount: p.serviceAccountName,
+        labels: p.labels,
+        address,
+        ports: p.ports.map((x) => ({ number: x.port, name: x.name, protocol: x.protocol })),
+        injected: p.gateway !== undefined || injected(model, p).injected,
+        gateway: p.gateway !== undefined,
+        ready: true,
+        draining: false,
+        dialAddress: address,
+      });
+    }
+  }
+  const vips = new Map<string, readonly string[]>();
+  for (const [i, s] of model.services.filter((x) => !x.headless).entries())
+    vips.set(serviceHost(s, model.domain), [s.clusterIP ?? `240.240.${(i + 1) >> 8}.${(i + 1) & 255}`]);
+  const runtime: MeshRuntime = {
+    mesh: 'files',
+    trustDomain: 'cluster.local',
+    domain: model.domain,
+    capture: 'transparent',
+    instances,
+    vips,
+  };
+  return meshOf(model, runtime);
+}
+
+/** A mesh as its control plane has it. */
+export function meshOf(model: Model, runtime: MeshRuntime): LabMesh {
+  const endpoints = [...compileEndpoints(model, runtime).values()];
+  const references = new Map<string, Reference>();
+  const sides = new Map<string, Side>();
+  const byName = new Map(runtime.instances.map((i) => [i.name, i]));
+  return {
+    instances: runtime.instances,
+    trustDomain: runtime.trustDomain,
+    side(name) {
+      const known = sides.get(name);
+      const i = byName.get(name);
+      if (known || !i) return known;
+      const compiled = compile(model, runtime, i);
+      for (const r of compiled.references) references.set(r.ref, r);
+      const snapshot = buildSnapshot(compiled.parts.values(), endpoints);
+      const { workload, namespace, serviceAccount, address } = i;
+      const side = { instance: name, workload, namespace, serviceAccount, address, injected: i.injected, snapshot };
+      sides.set(name, side);
+      return side;
+    },
+    reference: (ref) => ruleReference(references, ref),
+  };
+}
+
+/** A plan as `GET /v1/plan/{name}` of the control plane's local API and the admin port give it. */
+export interface PlanJson {
+  readonly parts: readonly JsonValue[] | Readonly<Record<string, JsonValue>>;
+  readonly endpoints: readonly JsonValue[] | Readonly<Record<string, JsonValue>>;
+  readonly references: JsonValue;
+}
+
+export interface LiveInstance {
+  readonly name: string;
+  readonly workload: string;
+  readonly namespace: string;
+  readonly injected: boolean;
+}
+
+/** Live state of an endpoint as one client's proxy sees it. `address`: `ip:port`. */
+export interface EndpointHealth {
+  readonly host: string;
+  readonly port: number;
+  readonly instance: string;
+  readonly ejected: boolean;
+  readonly active: number;
+}
+
+/** A running mesh: the plans of the instances that matter, and what the caller's proxy knows of endpoints. */
+export function meshFromPlans(
+  plans: ReadonlyMap<string, PlanJson>,
+  instances: readonly LiveInstance[],
+  health: readonly EndpointHealth[] = [],
+): LabMesh {
+  const references = new Map<string, Reference>();
+  const sides = new Map<string, Side>();
+  let trustDomain = 'cluster.local';
+  for (const [instance, plan] of plans) {
+    const parts = values(plan.parts).map((json) => fromJson(PartSchema, json, { ignoreUnknownFields: true }) as Part);
+    const endpoints = values(plan.endpoints).map((json) => fromJson(EndpointsSchema, json) as Endpoints);
+    const { entries } = fromJson(ReferencesSchema, plan.references, { ignoreUnknownFields: true });
+    for (const r of entries) references.set(r.ref, r);
+    const snapshot = buildSnapshot(parts, endpoints);
+    const self = snapshot.self;
+    if (!self) throw new WeftError('lab.plan', `the plan of ${instance} does not say who it is`);
+    ({ trustDomain } = self);
+    const { workload, namespace, serviceAccount, address } = self;
+    const proxied = instances.find((i) => i.name === instance)?.injected ?? true;
+    sides.set(instance, { instance, workload, namespace, serviceAccount, address, injected: proxied, snapshot });
+    applyHealth(snapshot, health);
+  }
+  return {
+    instances,
+    trustDomain,
+    side: (name) => sides.get(name),
+    reference: (ref) => ruleReference(references, ref),
+  };
+}
+
+function values(list: readonly JsonValue[] | Readonly<Record<string, JsonValue>>): readonly JsonValue[] {
+  return Array.isArray(list) ? (list as readonly JsonValue[]) : Object.values(list);
+}
+
+function applyHealth(snapshot: Snapshot, health: readonly EndpointHealth[]): void {
+  const known = new Map(health.map((h) => [`${h.host} ${h.port} ${h.instance}`, h]));
+  for (const { cluster, endpoints } of snapshot.clusters.values()) {
+    for (const { endpoint, state } of endpoints) {
+      const h = known.get(`${cluster.host} ${cluster.port} ${endpoint.instance}`);
+      if (!h) continue;
+      state.ejected = h.ejected && cluster.outlier !== undefined;
+      state.active = h.active;
+    }
+  }
+}
+
+function ruleReference(table: ReadonlyMap<string, Reference>, ref: string): RuleReference | undefined {
+  if (ref === '') return undefined;
+  const known = table.get(ref);
+  const { kind, namespace, name, field } = known ?? parseRef(ref) ?? { kind: '', namespace: '', name: ref, field: '' };
+  const resource = kind ? `${kind}/${namespace}/${name}` : name;
+  return { resource, field, file: known?.file ?? '', line: known?.line ?? 0 };
+}
+
+/** The instance that a question's `from` names. Throws WeftError `lab.from` with what there is. */
+export function instanceNamed(mesh: LabMesh, from: string): string {
+  const slash = from.indexOf('/');
+  const [namespace, name] = slash < 0 ? [undefined, from] : [from.slice(0, slash), from.slice(slash + 1)];
+  const found = mesh.instances.filter(
+    (i) => (namespace === undefined || i.namespace === namespace) && (i.workload === name || i.name === name),
+  );
+  const spaces = [...new Set(found.map((i) => i.namespace))];
+  const all = [...new Set(mesh.instances.map((i) => `${i.namespace}/${i.workload}`))].sort();
+  if (found.length === 0)
+    throw new WeftError('lab.from', `no workload "${from}"; there are: ${all.join(', ') || 'none'}`);
+  if (spaces.length > 1)
+    throw new WeftError('lab.from', `"${from}" is in several namespaces (${spaces.join(', ')}): say namespace/${name}`);
+  return found[0].name;
+}

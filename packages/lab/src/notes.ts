@@ -1,0 +1,30 @@
+/** The steps of an explanation as they are found; the same step is said once. */
+import type { LabMesh } from './mesh.ts';
+import type { RuleReference, Step, StepKind } from './types.ts';
+
+export class Notes {
+  readonly steps: Step[] = [];
+  readonly missing = new Set<string>();
+  readonly #mesh: LabMesh;
+  readonly #said = new Set<string>();
+
+  constructor(mesh: LabMesh) {
+    this.#mesh = mesh;
+  }
+
+  add(side: Step['side'], kind: StepKind, decision: string, because: string, ref = ''): void {
+    const key = `${side}|${kind}|${decision}|${ref}|${because}`;
+    if (this.#said.has(key)) return;
+    this.#said.add(key);
+    this.steps.push({ side, kind, decision, because, reference: this.#mesh.reference(ref) });
+  }
+
+  references(...refs: readonly string[]): RuleReference[] {
+    const out: RuleReference[] = [];
+    for (const ref of new Set(refs)) {
+      const found = this.#mesh.reference(ref);
+      if (found) out.push(found);
+    }
+    return out;
+  }
+}

@@ -1,0 +1,118 @@
+/** What the called side makes of a request or a connection: authentication, then authorization in order, then the port. */
+import {
+  type AuthorizationRequest,
+  authenticatePort,
+  authorize,
+  canonicalHead,
+  type EndpointView,
+  findInbound,
+  traceAuthorization,
+} from '@weft/engine';
+import { spiffeId } from '@weft/model';
+import { MtlsMode } from '@weft/plan';
+import type { LabMesh, Side } from './mesh.ts';
+import type { Notes } from './notes.ts';
+import type { OutcomeStatus } from './types.ts';
+
+export interface Verdict {
+  readonly status: OutcomeStatus;
+  readonly flags: string;
+  readonly details: string;
+  /** Ref of the policy that decided; '' for none. */
+  readonly ref: string;
+}
+
+const MODES = new Map([
+  [MtlsMode.UNSPECIFIED, 'PERMISSIVE (the default)'],
+  [MtlsMode.DISABLE, 'DISABLE'],
+  [MtlsMode.PERMISSIVE, 'PERMISSIVE'],
+  [MtlsMode.STRICT, 'STRICT'],
+]);
+
+const LISTS = {
+  custom: 'CUSTOM',
+  deny: 'DENY',
+  allow: 'ALLOW',
+  audit: 'AUDIT',
+  shadowDeny: 'DENY (dry run)',
+  shadowAllow: 'ALLOW (dry run)',
+};
+
+/** `head`: as the client's proxy sends it; undefined for a connection. */
+export function judge(
+  mesh: LabMesh,
+  notes: Notes,
+  client: Side,
+  endpoint: EndpointView,
+  mtls: boolean,
+  head: readonly string[] | undefined,
+  sni: string | undefined,
+): Verdict {
+  const e = endpoint.endpoint;
+  const passed: Verdict = {
+    status: head ? 'application' : 'connected',
+    flags: '',
+    details: '',
+    ref: '',
+  };
+  const where = `${e.namespace}/${e.workload}`;
+  const application = (because: string): Verdict => {
+    notes.add('server', 'application', `${where} answers`, because);
+    return passed;
+  };
+  if (e.meshPort === 0) return application('it has no proxy: nothing judges the request before it');
+  const side = mesh.side(e.instance);
+  if (!side) {
+    notes.missing.add(e.instance);
+    return passed;
+  }
+  const { snapshot } = side;
+  const inbound = findInbound(snapshot, e.port);
+  const mode = MODES.get(inbound?.mtls ?? MtlsMode.UNSPECIFIED) as string;
+  const how = mtls ? 'the connection is mTLS' : 'the connection is plaintext';
+  const ok = authenticatePort(snapshot, e.port, { mtls });
+  notes.add(
+    'server',
+    'authenticate',
+    ok ? 'let in' : 'refused',
+    `${where}:${e.port} is ${mode}, ${how}`,
+    inbound?.mtlsRef,
+  );
+  if (!ok)
+    return head
+      ? { status: 503, flags: 'UF', details: 'mtls_required', ref: inbound?.mtlsRef ?? '' }
+      : { status: 'closed', flags: 'UF', details: 'mtls_required', ref: inbound?.mtlsRef ?? '' };
+  const request: { -readonly [K in keyof AuthorizationRequest]: AuthorizationRequest[K] } = {
+    principal: mtls ? spiffeId(mesh.trustDomain, client.namespace, client.serviceAccount) : undefined,
+    remoteIp: client.address,
+    destPort: e.port,
+    localIp: e.address,
+    sni,
+  };
+  if (head) {
+    const sent = [...head];
+    const problem = canonicalHead(sent, snapshot.pathPolicies ? 'reject' : 'keep');
+    if (problem) {
+      notes.add('server', 'request', `refused with ${problem.status}`, problem.details);
+      return { status: problem.status, flags: '', details: problem.details, ref: '' };
+    }
+    request.head = sent;
+  }
+  for (const t of traceAuthorization(snapshot.authorization, request)) {
+    const decision = `${LISTS[t.list]} ${t.policy} ${t.matched ? 'matches' : 'does not match'}`;
+    notes.add('server', 'authorize', decision, t.because, t.ref);
+  }
+  const verdict = authorize(snapshot, request);
+  if (verdict.allow) {
+    const because =
+      verdict.policy === 'none'
+        ? 'no DENY policy matches and no ALLOW policy selects it'
+        : `${verdict.policy} allows it`;
+    notes.add('server', 'authorize', 'allowed', because, verdict.ref);
+    return { ...application(`port ${e.port}`), ref: verdict.ref };
+  }
+  const because =
+    verdict.policy === 'none' ? 'ALLOW policies select it and none of them matches' : `${verdict.policy} denies it`;
+  notes.add('server', 'authorize', 'denied', because, verdict.ref);
+  return { status: head ? 403 : 'closed', flags: '', details: verdict.details, ref: verdict.ref };
+}

@@ -1,0 +1,57 @@
+/** One way of an opaque connection. */
+import type { Random } from '@weft/base';
+import { affinityHash, pickEndpoint, routeTcp, routeTls, type ServicePortView } from '@weft/engine';
+import { endpointName, noteCluster, noteTransport } from './endpoints.ts';
+import { blankWay, type Fate } from './fate.ts';
+import { noteSplit } from './http.ts';
+import type { LabMesh, Side } from './mesh.ts';
+import type { Notes } from './notes.ts';
+import { judge } from './server.ts';
+import type { Question } from './types.ts';
+
+export function tcpWay(
+  mesh: LabMesh,
+  notes: Notes,
+  client: Side,
+  view: ServicePortView,
+  question: Question,
+  random: Random,
+): Fate {
+  const byName = question.sni !== undefined && view.tls.length > 0;
+  const decision = byName ? routeTls(view, question.sni as string, random) : routeTcp(view, random);
+  if (!decision) {
+    const why = byName ? `no route covers the server name "${question.sni}"` : 'the port has no route for connections';
+    notes.add('client', 'rule', 'closed', why);
+    return { ...blankWay, flags: 'NR', details: 'route_not_found' };
+  }
+  const routes = byName ? view.tls : view.tcp;
+  const route = routes.find((r) => r.ref === decision.ref);
+  notes.add('client', 'rule', 'route matches', byName ? `server name "${question.sni}"` : 'connection', decision.ref);
+  if (route) noteSplit(notes, route.split);
+  const { cluster } = decision;
+  const refs = [decision.ref, decision.destinationRef];
+  const from = notes.references(...refs);
+  const base: Fate = { ...blankWay, from, cluster: decision.clusterName };
+  if (!cluster) return { ...base, flags: 'NC', details: 'cluster_not_found' };
+  noteCluster(notes, cluster);
+  const at: Fate = { ...base, subset: cluster.cluster.subset };
+  const limit = cluster.pool?.maxConnections ?? 0;
+  if (limit > 0 && cluster.state.connections >= limit) return { ...at, flags: 'UO', details: 'overflow' };
+  const picked = pickEndpoint(client.snapshot, cluster, random, 0, [], affinityHash(cluster, [], client.address));
+  if (picked === 'none') {
+    notes.add('client', 'endpoint', 'closed: no healthy upstream', 'each endpoint is out', cluster.cluster.ref);
+    return { ...at, flags: 'UH', details: 'no_healthy_upstream' };
+  }
+  const mtls = noteTransport(notes, cluster, picked);
+  const verdict = judge(mesh, notes, client, picked, mtls, undefined, mtls ? undefined : question.sni);
+  return {
+    ...at,
+    mtls,
+    status: verdict.status,
+    flags: verdict.flags,
+    details: verdict.details,
+    endpoint: endpointName(picked),
+    instance: picked.endpoint.instance,
+    from: notes.references(...refs, verdict.ref),
+  };
+}

@@ -1,0 +1,102 @@
+/** What a question is, and what its answer looks like. */
+
+/** A written rule, or where it has no file, its kind, namespace, name and field alone. */
+export interface RuleReference {
+  /** `VirtualService/shop/payment`. */
+  readonly resource: string;
+  readonly field: string;
+  /** Empty where the source has no files. */
+  readonly file: string;
+  readonly line: number;
+}
+
+export interface Question {
+  /** `namespace/workload`, an instance's name, or a workload's name where only one namespace has it. */
+  readonly from: string;
+  /** `payment:8080`, `payment.shop`, or an address; without a port the service's only one. */
+  readonly to: string;
+  /** Default GET. */
+  readonly method?: string;
+  /** Default `/`. */
+  readonly path?: string;
+  /** Names in any case, in order. `host` replaces the authority. */
+  readonly headers?: readonly (readonly [string, string])[];
+  /** The client speaks no HTTP; a port that is declared TCP or TLS is asked so in any case. */
+  readonly tcp?: boolean;
+  /** The connection begins with TLS and asks for this name. Implies `tcp`. */
+  readonly sni?: string;
+}
+
+export type StepKind =
+  | 'caller'
+  | 'service'
+  | 'protocol'
+  | 'request'
+  | 'rule'
+  | 'fault'
+  | 'weights'
+  | 'mirror'
+  | 'change'
+  | 'cluster'
+  | 'endpoint'
+  | 'limit'
+  | 'transport'
+  | 'timeout'
+  | 'retry'
+  | 'authenticate'
+  | 'authorize'
+  | 'application';
+
+export interface Step {
+  readonly kind: StepKind;
+  /** `client` (and its proxy) or `server`. */
+  readonly side: 'client' | 'server';
+  readonly decision: string;
+  readonly reference: RuleReference | undefined;
+  readonly because: string;
+}
+
+/** `application`: what the application answers; `connected` and `closed` are said of connections. */
+export type OutcomeStatus = number | 'application' | 'connected' | 'closed';
+
+export interface Outcome {
+  readonly probability: number;
+  readonly status: OutcomeStatus;
+  /** What decided: route, match, destination, fault, policy. */
+  readonly from: readonly RuleReference[];
+  readonly cluster: string;
+  readonly subset: string;
+  /** `payment-v1-0 (10.0.0.7:8080)`; empty where none is asked. */
+  readonly endpoint: string;
+  readonly instance: string;
+  /** Response flags as in the access log: FI, DI, NR, NC, UH, UO; empty for none. */
+  readonly flags: string;
+  readonly details: string;
+  /** An injected delay that comes first. */
+  readonly delayMs: number;
+  /** Clusters that get a copy. */
+  readonly mirrors: readonly string[];
+  /** Over all attempts; 0: none. */
+  readonly timeoutMs: number;
+  /** At most. */
+  readonly retries: number;
+  readonly mtls: boolean;
+  /** Of a redirect. */
+  readonly location: string;
+}
+
+/** An outcome before equal ones are put together: one way in which the draws can fall. */
+export interface Way extends Outcome {
+  /** What an ordinary Random has to give, in this order, for this way to be taken. */
+  readonly draws: readonly number[];
+}
+
+export interface Explanation {
+  readonly question: Question;
+  /** Probabilities sum to 1; the most likely first. */
+  readonly outcomes: readonly Outcome[];
+  readonly steps: readonly Step[];
+  readonly ways: readonly Way[];
+  /** Instances whose own side could not be looked at, since their plans are not known. */
+  readonly missing: readonly string[];
+}

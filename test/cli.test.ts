@@ -254,9 +254,28 @@ test('the command line', { timeout: 240_000 }, async (t) => {
     assert.match(wrong.out, /wrong\/a\.yaml:\d+[^\n]*replicaz/);
     const json = weft(mesh, 'validate', '-f', 'wrong', '-o', 'json');
     assert.equal(json.code, 1);
-    const { problems } = JSON.parse(json.out) as { problems: { severity: string; line: number; field: string }[] };
-    assert.equal(problems[0]?.severity, 'error');
-    assert.match(problems[0]?.field ?? '', /replicaz/);
+    const found = JSON.parse(json.out) as { code: string; severity: string; line: number; field: string }[];
+    assert.equal(found[0]?.severity, 'error');
+    assert.equal(found[0]?.code, 'IST0106');
+    assert.match(found[0]?.field ?? '', /replicaz/);
+  });
+
+  await t.test('analyze: what the running mesh has, and files', () => {
+    const live = weft(mesh, 'analyze', '-o', 'json');
+    assert.equal(live.code, 0, live.error);
+    const found = JSON.parse(live.out) as { code: string; resource: string; namespace: string; file: string }[];
+    const legacy = found.find((f) => f.code === 'IST0102' && f.resource === 'Namespace/legacy');
+    assert.ok(legacy?.file.endsWith('plain.yaml'));
+    const elsewhere = JSON.parse(weft(mesh, 'analyze', '-n', 'legacy', '-o', 'json').out) as typeof found;
+    assert.deepEqual(
+      elsewhere.map((f) => [f.code, f.resource]),
+      [['IST0102', 'Namespace/legacy']],
+    );
+    assert.match(weft(mesh, 'analyze', '-n', 'legacy', '-S', 'IST0102=Namespace *').out, /^no problem found/);
+    const wrong = weft(mesh, 'analyze', 'wrong');
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.out, /wrong\/a\.yaml:\d+[^\n]*error \[IST0106\][^\n]*replicaz/);
+    assert.equal(weft(mesh, 'analyze', '-S', 'nonsense').code, 1);
   });
 
   await t.test('down', async () => {

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { formatPosition, WeftError } from '@weft/base';
 import { transparentUnavailable } from '@weft/capture';
-import { isAttachment, type LoadResult, loadFiles } from '@weft/config';
+import { isAttachment, type LoadResult, loadFiles, type SourceFile } from '@weft/config';
 import { MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
 import { judgeKeyPair } from '@weft/identity';
 import { captureAll, injected, type Model } from '@weft/model';
@@ -67,10 +67,12 @@ export function formatProblem(p: {
 
 /** What the files say, with every problem, certificates checked against their keys. */
 export function readFiles(files: readonly string[]): LoadResult {
-  return loadFiles(
-    files.map((f) => ({ path: f, text: readFileSync(f, 'utf8') })),
-    { judgeKeyPair },
-  );
+  return loadFiles(readSources(files), { judgeKeyPair });
+}
+
+/** The texts of files. */
+export function readSources(files: readonly string[]): SourceFile[] {
+  return files.map((f) => ({ path: f, text: readFileSync(f, 'utf8') }));
 }
 
 /** The model of files, or an error that lists every problem. Warnings go to `warn`. */

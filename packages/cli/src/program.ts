@@ -12,6 +12,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['restart', async () => (await import('./commands/restart.ts')).addRestart],
   ['run', async () => (await import('./commands/run.ts')).addRun],
   ['validate', async () => (await import('./commands/validate.ts')).addValidate],
+  ['analyze', async () => (await import('./commands/analyze.ts')).addAnalyze],
   ['proxy-status', async () => (await import('./commands/proxy-status.ts')).addProxyStatus],
   ['proxy-config', async () => (await import('./commands/proxy-config.ts')).addProxyConfig],
   ['proxy', async () => (await import('./commands/proxy.ts')).addProxy],

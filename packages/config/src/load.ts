@@ -1,6 +1,9 @@
 /** Files → model. Reads every document, reports every problem, and gives a model only where there is no error. */
 import type { Position } from '@weft/base';
 import { type Labels, type Model, type Resource, refOf } from '@weft/model';
+import { CODES } from './analysis/codes.ts';
+import { type Finding, findingOf, suppressedByResource } from './analysis/findings.ts';
+import { lint } from './analysis/lint.ts';
 import { analyze } from './analysis.ts';
 import {
   annotations,
@@ -101,6 +104,18 @@ export function loadFiles(files: readonly SourceFile[], options: LoadOptions = {
   return loader.finish();
 }
 
+/**
+ * Everything that `weft analyze` says of the files: what loading refuses or warns of, and what is allowed but probably
+ * not meant; without what resources suppress by `galley.istio.io/analyze-suppress`. Pure, in the order of the files.
+ */
+export function analyzeFiles(files: readonly SourceFile[], options: LoadOptions = {}): Finding[] {
+  const loader = new Loader(options, new Map(files.map((f) => [f.path, f.text])));
+  for (const file of files) if (!isAttachment(file.path)) loader.file(file);
+  const order = new Map(files.map((f, i) => [f.path, i]));
+  const place = (f: Finding) => order.get(f.file) ?? files.length;
+  return loader.findings().sort((a, b) => place(a) - place(b) || a.line - b.line);
+}
+
 const any = { t: 'any' } as const;
 const METADATA: ObjectSchema = {
   t: 'object',
@@ -156,6 +171,34 @@ class Loader {
   }
 
   finish(): LoadResult {
+    const model = this.#modelOf();
+    const problems = this.#problems.list;
+    return this.#problems.errors > 0 ? { problems } : { model: Object.freeze(model), problems };
+  }
+
+  findings(): Finding[] {
+    const model = this.#modelOf();
+    const findings = this.#problems.list.map(findingOf);
+    lint(model, this.#broken, !this.#broken.has('*'), (r, code, message, field, severity) => {
+      const { severity: usual = 'warning', also = [] } = CODES.get(code) ?? {};
+      findings.push({
+        code,
+        also,
+        severity: severity ?? usual,
+        resource: `${r.kind}/${r.name}`,
+        namespace: r.namespace,
+        file: r.source.file,
+        line: this.#lineOf(r, field),
+        field,
+        message,
+      });
+    });
+    const resources = new Map<string, Resource>();
+    for (const r of this.#resources.values()) resources.set(`${r.namespace} ${r.kind}/${r.name}`, r);
+    return findings.filter((f) => !suppressedByResource(f, resources.get(`${f.namespace} ${f.resource}`)));
+  }
+
+  #modelOf(): Model {
     const of = <T extends Resource>(kind: string) =>
       Object.freeze([...this.#resources.values()].filter((r) => r.kind === kind)) as readonly T[];
     const model: Model = {
@@ -179,8 +222,7 @@ class Loader {
         this.#report(resource, code, message, field, severity),
       );
     }
-    const problems = this.#problems.list;
-    return this.#problems.errors > 0 ? { problems } : { model: Object.freeze(model), problems };
+    return model;
   }
 
   #report(
@@ -304,10 +346,10 @@ class Loader {
 
   #place(resource: Resource, tree: Tree, path: string): void {
     const note = (field: string, line: number, value: Tree) => {
-      if (field.startsWith('spec')) {
+      if (path !== '' || field === 'spec' || field === 'metadata') {
         this.#positions.set(refOf(resource, field), { file: resource.source.file, line, field });
       }
-      if (path !== '' || field === 'spec') this.#place(resource, value, field);
+      if (path !== '' || field === 'spec' || field === 'metadata') this.#place(resource, value, field);
     };
     if (tree.kind === 'map') {
       for (const [key, entry] of tree.entries) note(path ? `${path}.${key}` : key, entry.line, entry.value);

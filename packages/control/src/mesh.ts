@@ -1,7 +1,8 @@
 /** The mesh as the control plane knows it now: configuration of epoch N, the instances, and their addresses. */
 import type { Clock, Logger } from '@weft/base';
 import { formatPosition } from '@weft/base';
-import type { Problem } from '@weft/config';
+import { analyzeFiles, type Finding, findingOf, type Problem } from '@weft/config';
+import { judgeKeyPair } from '@weft/identity';
 import type { Instance, MeshRuntime, Model } from '@weft/model';
 import type { ControlConfig } from './config.ts';
 import type { ReadResult } from './sources/files.ts';
@@ -121,6 +122,12 @@ export class Mesh {
     this.#state.save();
     this.#changed({ kind: 'instance', before, after: undefined });
     return true;
+  }
+
+  /** What an analysis of the epoch's files says, and what is wrong with newer ones where those are refused. */
+  analysis(): Finding[] {
+    const found = analyzeFiles(this.#state.files, { judgeKeyPair });
+    return this.#refused ? [...this.#problems.map(findingOf), ...found] : found;
   }
 
   /** Takes in what the files say now: epoch N+1, or nothing but problems. */

@@ -24,6 +24,11 @@ const BY_NAME = new Map<string, PortProtocol>([
   ['kubernetes.io/wss', 'tls'],
 ]);
 
+/** What an `appProtocol`, or what stands before the first dash of a port's name, says; undefined: nothing that is known. */
+export function protocolNamed(word: string): PortProtocol | undefined {
+  return BY_NAME.get(word.toLowerCase());
+}
+
 /**
  * `appProtocol` decides, else the port's name (`http` or `http-anything`), else the list of server-first ports; what
  * is left is detected on bytes.

@@ -1,7 +1,10 @@
+import { WeftError } from '@weft/base';
+import { findingOf } from '@weft/config';
 import type { Command } from 'commander';
-import { type OutputOption, outputOption, print, printJson } from '../common.ts';
+import { type OutputOption, outputOption, print } from '../common.ts';
 import { example } from '../example.ts';
-import { findFiles, formatProblem, readFiles } from '../mesh.ts';
+import { printFindings } from '../findings.ts';
+import { findFiles, readFiles } from '../mesh.ts';
 
 /** `weft validate`: what `weft up` would refuse, without starting anything. */
 export function addValidate(program: Command): void {
@@ -9,25 +12,21 @@ export function addValidate(program: Command): void {
     program
       .command('validate')
       .description('check configuration files; exit code 1 where one is refused')
-      .requiredOption('-f, --files <path...>', 'folders or files')
+      .argument('[file...]', 'folders or files')
+      .option('-f, --files <path...>', 'the same')
       .addOption(outputOption())
       .action(validate),
-    'weft validate -f examples/shop/mesh',
+    'weft validate examples/shop/mesh',
   );
 }
 
-function validate(options: { files: string[] } & OutputOption): void {
-  const files = findFiles(options.files);
-  const { problems } = readFiles(files);
-  const errors = problems.filter((p) => p.severity === 'error').length;
-  if (options.output === 'json') printJson({ files, problems });
-  else {
-    for (const p of problems) print(formatProblem(p));
-    print(
-      errors > 0
-        ? `${errors} error${errors > 1 ? 's' : ''}`
-        : `${files.length} file${files.length === 1 ? '' : 's'}: valid`,
-    );
+function validate(given: string[], options: { files?: string[] } & OutputOption): void {
+  const paths = [...given, ...(options.files ?? [])];
+  if (paths.length === 0) throw new WeftError('no-file', 'no file is given: weft validate FILE…');
+  const files = findFiles(paths);
+  const findings = readFiles(files).problems.map(findingOf);
+  printFindings(findings, options.output);
+  if (options.output !== 'json' && !findings.some((f) => f.severity === 'error')) {
+    print(`${files.length} file${files.length === 1 ? '' : 's'}: valid`);
   }
-  if (errors > 0) process.exitCode = 1;
 }

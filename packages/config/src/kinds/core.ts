@@ -2,12 +2,14 @@
 import {
   hasPort,
   type MeshDefaultsModel,
+  mayCarryHttp,
   type NamespaceModel,
   type ProbeAction,
   type ProbeModel,
   type ProcessModel,
   type ProcessPortModel,
   portProtocol,
+  protocolNamed,
   type ServiceAccountModel,
   type ServiceModel,
   type ServicePortModel,
@@ -139,7 +141,7 @@ export const serviceKind: Kind<ServiceModel> = {
       } else if (HTTP3.has(String(p.appProtocol ?? name.split('-', 1)[0]).toLowerCase())) {
         const message = 'HTTP/3 is not spoken here: it runs on UDP, which the mesh does not carry. Use http2 or http';
         report('WEFT-UNSUPPORTED', message, p.appProtocol === undefined ? `${field}.name` : `${field}.appProtocol`);
-      }
+      } else if (p.appProtocol) checkAppProtocol(p.appProtocol, name, `${field}.appProtocol`, report);
       ports.push({
         port: p.port,
         name,
@@ -161,6 +163,21 @@ export const serviceKind: Kind<ServiceModel> = {
     };
   },
 };
+
+/** It wins over the port's name: one that is not known says nothing, and one that contradicts the name is no guess of ours. */
+function checkAppProtocol(appProtocol: string, name: string, field: string, report: FieldReport): void {
+  const said = protocolNamed(appProtocol);
+  if (!said) {
+    const message = `the mesh knows no protocol "${appProtocol.slice(0, 80)}": ${name ? 'the name of the port decides' : 'it is detected'}`;
+    report('WEFT-NO-EFFECT', message, field, 'warning');
+    return;
+  }
+  const named = protocolNamed(name.split('-', 1)[0]);
+  if (named && mayCarryHttp(named) !== mayCarryHttp(said)) {
+    const message = `says ${appProtocol}, but the name "${name}" says ${named}: a port has one protocol; change one of them`;
+    report(VALUE, message, field);
+  }
+}
 
 const seconds = (min: number): Schema => ({ t: 'int', min, max: 86_400 });
 

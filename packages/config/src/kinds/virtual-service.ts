@@ -401,6 +401,11 @@ function destinationsOf(route: Plain[] | undefined, field: string, report: Field
     weight: route?.length === 1 ? 100 : (d?.weight ?? 0),
     headers: headersOf(d?.headers),
   }));
+  const alone = route?.length === 1 ? route[0]?.weight : undefined;
+  if (alone !== undefined && alone < 100) {
+    const message = `is ${alone}, but the destination is alone: it gets all requests`;
+    report('WEFT-NO-EFFECT', message, `${field}.route[0].weight`, 'warning');
+  }
   const sum = list.reduce((n, d) => n + d.weight, 0);
   if (list.length > 0 && sum === 0)
     report('WEFT-VALUE', 'the weights add up to 0: nothing would be routed', `${field}.route`);

@@ -11,6 +11,7 @@
  *     GET    /v1/edges[?window=ms|all]       → {edges: EdgeSummary[]}; NaN is null
  *     GET    /v1/epoch                       → {epoch, sinceMs, refused}; sinceMs in wall time
  *     GET    /v1/problems                    → {epoch, refused, problems}; refused: the files are not what runs
+ *     GET    /v1/analysis                    → {epoch, refused, findings}: what `weft analyze` says of the files that run
  *     GET    /v1/vips                        → {vips: {host: [address]}}
  *     GET    /v1/plan/{name}                 → {epoch, parts, endpoints, references}, what its proxy should hold
  *
@@ -158,6 +159,8 @@ async function handle(o: ApiOptions, request: IncomingMessage): Promise<unknown>
       return { epoch: mesh.epoch, sinceMs: mesh.epochAtMs, refused: mesh.refused };
     case 'GET problems':
       return { epoch: mesh.epoch, refused: mesh.refused, problems: mesh.problems };
+    case 'GET analysis':
+      return { epoch: mesh.epoch, refused: mesh.refused, findings: mesh.analysis() };
     case 'GET vips':
       return { vips: Object.fromEntries(mesh.vips) };
     case 'GET plan/*':

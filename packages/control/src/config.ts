@@ -1,6 +1,7 @@
 /** What the control plane is told at its start. */
 import { readFileSync } from 'node:fs';
 import { WeftError } from '@weft/base';
+import { MAX_CERT_TTL_MS, MIN_CERT_TTL_MS } from '@weft/identity';
 
 export interface Listen {
   host: string;
@@ -21,7 +22,7 @@ export interface ControlConfig {
   trustDomain?: string; // default cluster.local
   /** First two numbers of the virtual addresses; default 240.240, in explicit mode 127.65. */
   vipPrefix?: string;
-  certTtlMs?: number; // default 24 h
+  certTtlMs?: number; // 10 s to 90 d, default 24 h
   registryOnly?: boolean;
   drainMs?: number;
   logLevel?: string;
@@ -59,7 +60,8 @@ export function readControlConfig(path: string): ControlConfig {
     throw invalid(path, 'capture must be transparent or explicit');
   if (config.vipPrefix !== undefined && !/^\d{1,3}\.\d{1,3}$/.test(config.vipPrefix))
     throw invalid(path, 'vipPrefix must be two numbers, as 240.240');
-  if (config.certTtlMs !== undefined && !(config.certTtlMs >= 1000))
-    throw invalid(path, 'certTtlMs must be 1000 or more');
+  const { certTtlMs = MIN_CERT_TTL_MS } = config;
+  if (!(certTtlMs >= MIN_CERT_TTL_MS && certTtlMs <= MAX_CERT_TTL_MS))
+    throw invalid(path, `certTtlMs must be ${MIN_CERT_TTL_MS} (10 s) to ${MAX_CERT_TTL_MS} (90 days)`);
   return config;
 }

@@ -1,6 +1,7 @@
 /** Which roots speak for which trust domain. */
 import { X509Certificate } from 'node:crypto';
 import { WeftError } from '@weft/base';
+import { Revocations } from './revocations.ts';
 import { isTrustDomain } from './spiffe.ts';
 
 /** Splits a PEM text into its certificates; throws `identity/bad-certificate`. */
@@ -13,14 +14,16 @@ export function parseCertificates(pem: string): X509Certificate[] {
   }
 }
 
-/** Immutable: a change of roots makes a new one. */
+/** Whom to believe: roots by trust domain, less what is revoked. Immutable: a change makes a new one. */
 export class TrustBundle {
   readonly #roots: ReadonlyMap<string, readonly X509Certificate[]>;
   /** Every root, for the TLS library's one pool. Which of them signed a peer is checked after it. */
   readonly pool: readonly string[];
+  readonly revocations: Revocations;
 
   /** `roots`: trust domain → PEM text of one or more roots (several while a root is being replaced). */
-  constructor(roots: ReadonlyMap<string, string>) {
+  constructor(roots: ReadonlyMap<string, string>, revocations: Revocations = Revocations.none) {
+    this.revocations = revocations;
     const parsed = new Map<string, readonly X509Certificate[]>();
     for (const [domain, pem] of roots) {
       const certificates = parseCertificates(pem);

@@ -1,25 +1,20 @@
-/** The mesh's certificate authority: a self-signed root that signs workload certificates directly. */
-import { createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+/** The mesh's certificate authority: signs workload certificates, and replaces its root step by step. */
+import { cpSync, existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, systemClock, WeftError } from '@weft/base';
-import { privateFolder, refuseIfShared, writeFileAtomic } from './files.ts';
+import { privateFolder, writeFileAtomic } from './files.ts';
+import { type Issuer, openIssuer, type SignedCertificate } from './issuer.ts';
 import { isTrustDomain, parseSpiffeId } from './spiffe.ts';
-import { type CryptoKey, type CryptoKeyPair, crypto, EC_P256, x509 } from './x509.ts';
 
 const DAY_MS = 86_400_000;
-const ROOT_TTL_MS = 3650 * DAY_MS; // Istio's self-signed root: 10 years
-const MAX_TTL_MS = 90 * DAY_MS; // Istio's MAX_WORKLOAD_CERT_TTL
-const BACKDATE_MS = 120_000; // for peers whose clocks are behind
-const MAX_CSR_BYTES = 16 * 1024;
-const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
-const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
-
+/** What a certificate's life may be: Istio's MAX_WORKLOAD_CERT_TTL, and what a mesh can still renew in time. */
+export const MAX_CERT_TTL_MS = 90 * DAY_MS;
+export const MIN_CERT_TTL_MS = 10_000;
 /** Istio's default leaf lifetime (SECRET_TTL). */
 export const DEFAULT_CERT_TTL_MS = DAY_MS;
 
 export interface AuthorityOptions {
-  /** Folder of `root-key.pem` (0600) and `root-cert.pem`; made with mode 0700 where absent. */
+  /** Folder of the keys and certificates; made with mode 0700 where absent. See `openIssuer` for what may be in it. */
   dir: string;
   trustDomain: string;
   clock?: Clock;
@@ -31,33 +26,47 @@ export interface SignOptions {
   ttlMs: number;
 }
 
-export interface SignedCertificate {
-  certPem: string;
-  /** The leaf, then its intermediates (none today): what a TLS endpoint presents. */
-  chainPem: string;
-  rootPem: string;
-  notBeforeMs: number;
-  notAfterMs: number;
-  serial: string;
-}
+/** stable: one root. distribute: a second one is trusted, the first signs. issue: the second signs, both are trusted. */
+export type RotationPhase = 'stable' | 'distribute' | 'issue';
+export type RotationStep = 'distribute' | 'issue' | 'retire' | 'back';
 
 export interface Authority {
   readonly trustDomain: string;
+  /** Every root that is trusted now: two while one replaces the other. */
   readonly rootPem: string;
-  /** Wall milliseconds at which the root ends. */
+  /** Wall milliseconds at which the root that signs now ends. */
   readonly rootNotAfterMs: number;
+  /** The same for the certificate that signs: an intermediate's, where there is one. */
+  readonly signerNotAfterMs: number;
+  /** Which key signs now, see `keyIdOf`. */
+  readonly issuer: string;
+  readonly phase: RotationPhase;
+  /** Whether `back` is possible. */
+  readonly reversible: boolean;
   /** Throws `identity/bad-csr`, `identity/bad-ttl` or `identity/bad-spiffe-id`. */
   sign(csrPem: string, options: SignOptions): Promise<SignedCertificate>;
+  /**
+   * One step of replacing the root; on disk before it counts. `from` (with distribute): a folder with the next CA's
+   * files; without it an own root is made. `back` undoes the last step, also that of retiring. Throws
+   * `identity/rotation` where the step does not follow, and `openIssuer`'s errors.
+   */
+  rotate(step: RotationStep, from?: string): Promise<void>;
+  /** Called after each step. */
+  onChange(listener: () => void): void;
 }
 
-/** A serial number of 127 random bits, positive as RFC 5280 4.1.2.2 asks. */
-function newSerial(): string {
-  const bytes = randomBytes(16);
-  bytes[0] = (bytes[0] & 0x7f) | 0x40;
-  return bytes.toString('hex');
+/** Which folders below the CA's are which; '' is the CA's own, where the first issuer is. */
+interface Generations {
+  current: string;
+  next?: string;
+  previous?: string;
+  phase: RotationPhase;
+  count: number;
 }
 
-/** Loads the root of a folder, or makes one there. The same folder gives the same root for ever. */
+const FILE = 'rotation.json';
+
+/** Loads the CA of a folder, or makes one there. */
 export async function createAuthority(options: AuthorityOptions): Promise<Authority> {
   const { dir, trustDomain } = options;
   const clock = options.clock ?? systemClock;
@@ -68,106 +77,74 @@ export async function createAuthority(options: AuthorityOptions): Promise<Author
     );
   }
   privateFolder(dir);
-  const keyPath = join(dir, 'root-key.pem');
-  const certPath = join(dir, 'root-cert.pem');
-  if (!existsSync(keyPath)) {
-    if (existsSync(certPath)) {
-      throw new WeftError(
-        'identity/lost-root-key',
-        `${certPath} exists but ${keyPath} does not: put the key back, or remove the certificate too and restart every proxy`,
-      );
-    }
-    const keys = (await crypto.subtle.generateKey(EC_P256, true, ['sign', 'verify'])) as CryptoKeyPair;
-    const pkcs8 = await crypto.subtle.exportKey('pkcs8', keys.privateKey);
-    writeFileAtomic(keyPath, `${x509.PemConverter.encode(pkcs8, 'PRIVATE KEY')}\n`, 0o600);
-  }
-  refuseIfShared(keyPath, 'root key', '0600');
-  const key = await importKeyPair(readFileSync(keyPath, 'utf8'), keyPath);
-  // A crash between the two files leaves a key without a certificate; nobody has seen it, so it gets one now.
-  if (!existsSync(certPath)) writeFileAtomic(certPath, `${await selfSign(key, trustDomain, clock)}\n`, 0o644);
-  const root = loadRoot(readFileSync(certPath, 'utf8'), certPath, trustDomain);
-  const keyDer = createPublicKey(createPrivateKey(readFileSync(keyPath, 'utf8'))).export({
-    type: 'spki',
-    format: 'der',
-  });
-  if (!Buffer.from(root.publicKey.rawData).equals(keyDer)) {
-    throw new WeftError(
-      'identity/root-mismatch',
-      `${certPath} is not the certificate of ${keyPath}: put the pair back together`,
-    );
-  }
-  return new RootAuthority(trustDomain, root, key.privateKey, clock);
+  const generations = readGenerations(dir);
+  const open = (name: string) => openIssuer(join(dir, name), trustDomain, clock);
+  const current = await open(generations.current);
+  const next = generations.next === undefined ? undefined : await open(generations.next);
+  return new RotatingAuthority(dir, trustDomain, clock, generations, current, next);
 }
 
-async function importKeyPair(pem: string, path: string): Promise<CryptoKeyPair> {
+function readGenerations(dir: string): Generations {
+  const path = join(dir, FILE);
+  if (!existsSync(path)) return { current: '', phase: 'stable', count: 1 };
   try {
-    const node = createPrivateKey(pem);
-    const pkcs8 = node.export({ type: 'pkcs8', format: 'der' });
-    const spki = createPublicKey(node).export({ type: 'spki', format: 'der' });
-    return {
-      privateKey: await crypto.subtle.importKey('pkcs8', new Uint8Array(pkcs8), EC_P256, false, ['sign']),
-      publicKey: await crypto.subtle.importKey('spki', new Uint8Array(spki), EC_P256, true, ['verify']),
-    } as CryptoKeyPair;
+    const g = JSON.parse(readFileSync(path, 'utf8')) as Generations;
+    const known = ['stable', 'distribute', 'issue'].includes(g.phase);
+    if (!known || typeof g.current !== 'string' || (g.phase !== 'stable') !== (typeof g.next === 'string'))
+      throw new Error('it does not say which CA is which');
+    return g;
   } catch (cause) {
-    throw new WeftError('identity/bad-root-key', `${path} is not a P-256 private key in PEM form`, { cause });
+    throw new WeftError('identity/rotation', `${path} cannot be used: ${(cause as Error).message}`, { cause });
   }
 }
 
-async function selfSign(keys: CryptoKeyPair, trustDomain: string, clock: Clock): Promise<string> {
-  const now = clock.wall();
-  const certificate = await x509.X509CertificateGenerator.createSelfSigned(
-    {
-      serialNumber: newSerial(),
-      name: [{ O: [trustDomain] }, { CN: ['Weft root CA'] }],
-      notBefore: new Date(now - BACKDATE_MS),
-      notAfter: new Date(now + ROOT_TTL_MS),
-      keys,
-      signingAlgorithm: EC_P256,
-      extensions: [
-        new x509.BasicConstraintsExtension(true, undefined, true),
-        new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
-        new x509.SubjectAlternativeNameExtension([{ type: 'url', value: `spiffe://${trustDomain}` }], false),
-        await x509.SubjectKeyIdentifierExtension.create(keys.publicKey, false, crypto),
-      ],
-    },
-    crypto,
-  );
-  return certificate.toString('pem');
-}
-
-function loadRoot(pem: string, path: string, trustDomain: string) {
-  let root: InstanceType<typeof x509.X509Certificate>;
-  try {
-    root = new x509.X509Certificate(pem);
-  } catch (cause) {
-    throw new WeftError('identity/bad-root', `${path} is not a certificate in PEM form`, { cause });
-  }
-  const uris =
-    root.getExtension(x509.SubjectAlternativeNameExtension)?.names.items.filter((n) => n.type === 'url') ?? [];
-  if (uris.length !== 1 || uris[0].value !== `spiffe://${trustDomain}`) {
-    throw new WeftError(
-      'identity/wrong-trust-domain',
-      `${path} is the root of ${uris[0]?.value ?? 'no trust domain'}, not of spiffe://${trustDomain}: set the trust domain it was made for, or use another folder`,
-    );
-  }
-  return root;
-}
-
-class RootAuthority implements Authority {
+class RotatingAuthority implements Authority {
   readonly trustDomain: string;
-  readonly rootPem: string;
-  readonly rootNotAfterMs: number;
-  readonly #root: InstanceType<typeof x509.X509Certificate>;
-  readonly #key: CryptoKey;
+  readonly #dir: string;
   readonly #clock: Clock;
+  readonly #listeners = new Set<() => void>();
+  #generations: Generations;
+  #current: Issuer;
+  #next: Issuer | undefined;
+  #busy = false;
 
-  constructor(trustDomain: string, root: InstanceType<typeof x509.X509Certificate>, key: CryptoKey, clock: Clock) {
+  constructor(
+    dir: string,
+    trustDomain: string,
+    clock: Clock,
+    g: Generations,
+    current: Issuer,
+    next: Issuer | undefined,
+  ) {
+    this.#dir = dir;
     this.trustDomain = trustDomain;
-    this.#root = root;
-    this.#key = key;
     this.#clock = clock;
-    this.rootPem = `${root.toString('pem')}\n`;
-    this.rootNotAfterMs = root.notAfter.getTime();
+    this.#generations = g;
+    this.#current = current;
+    this.#next = next;
+  }
+
+  get #signer(): Issuer {
+    return this.phase === 'issue' ? (this.#next as Issuer) : this.#current;
+  }
+  get phase(): RotationPhase {
+    return this.#generations.phase;
+  }
+  get reversible(): boolean {
+    return this.phase !== 'stable' || this.#generations.previous !== undefined;
+  }
+  get rootPem(): string {
+    const { rootPem } = this.#current;
+    return this.#next && this.#next.rootPem !== rootPem ? rootPem + this.#next.rootPem : rootPem;
+  }
+  get rootNotAfterMs(): number {
+    return this.#signer.rootNotAfterMs;
+  }
+  get signerNotAfterMs(): number {
+    return this.#signer.notAfterMs;
+  }
+  get issuer(): string {
+    return this.#signer.keyId;
   }
 
   async sign(csrPem: string, { spiffeId, ttlMs }: SignOptions): Promise<SignedCertificate> {
@@ -177,73 +154,95 @@ class RootAuthority implements Authority {
         `${JSON.stringify(spiffeId)} is not an id of trust domain ${this.trustDomain}`,
       );
     }
-    if (!(ttlMs >= 1000 && ttlMs <= MAX_TTL_MS)) {
-      throw new WeftError('identity/bad-ttl', `a certificate of ${ttlMs} ms was asked for: ask for 1 s to 90 days`);
+    if (!(ttlMs >= MIN_CERT_TTL_MS && ttlMs <= MAX_CERT_TTL_MS)) {
+      throw new WeftError('identity/bad-ttl', `a certificate of ${ttlMs} ms was asked for: ask for 10 s to 90 days`);
     }
-    const publicKey = await requestedKey(csrPem);
+    const signer = this.#signer;
     const now = this.#clock.wall();
-    const notBefore = new Date(now - BACKDATE_MS);
-    const notAfter = new Date(Math.min(now + ttlMs, this.rootNotAfterMs));
-    const serial = newSerial();
-    const certificate = await x509.X509CertificateGenerator.create(
-      {
-        serialNumber: serial,
-        issuer: this.#root.subjectName,
-        notBefore,
-        notAfter,
-        publicKey,
-        signingKey: this.#key,
-        signingAlgorithm: EC_P256,
-        extensions: [
-          new x509.BasicConstraintsExtension(false, undefined, true),
-          new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature | x509.KeyUsageFlags.keyEncipherment, true),
-          new x509.ExtendedKeyUsageExtension([SERVER_AUTH, CLIENT_AUTH], false),
-          // Critical, since the subject is empty (RFC 5280 4.2.1.6).
-          new x509.SubjectAlternativeNameExtension([{ type: 'url', value: spiffeId }], true),
-          await x509.AuthorityKeyIdentifierExtension.create(this.#root.publicKey, false, crypto),
-        ],
-      },
-      crypto,
-    );
-    const certPem = `${certificate.toString('pem')}\n`;
-    return {
-      certPem,
-      chainPem: certPem,
-      rootPem: this.rootPem,
-      // X.509 times have whole seconds.
-      notBeforeMs: certificate.notBefore.getTime(),
-      notAfterMs: certificate.notAfter.getTime(),
-      serial,
-    };
+    if (now >= signer.notAfterMs) {
+      throw new WeftError(
+        'identity/ca-expired',
+        `the CA's own certificate ended at ${new Date(signer.notAfterMs).toISOString()}: replace it (weft ca rotate)`,
+      );
+    }
+    return { ...(await signer.sign(csrPem, spiffeId, ttlMs, this.#clock)), rootPem: this.rootPem };
   }
-}
 
-/** The public key of a request that its holder signed. Nothing else of a request is believed. */
-async function requestedKey(csrPem: string) {
-  if (csrPem.length > MAX_CSR_BYTES) {
-    throw new WeftError(
-      'identity/bad-csr',
-      `the certificate request has ${csrPem.length} bytes: at most ${MAX_CSR_BYTES} are read`,
-    );
+  onChange(listener: () => void): void {
+    this.#listeners.add(listener);
   }
-  let request: InstanceType<typeof x509.Pkcs10CertificateRequest>;
-  let algorithm: { name?: string; namedCurve?: string; modulusLength?: number };
-  let signed = false;
-  try {
-    request = new x509.Pkcs10CertificateRequest(csrPem);
-    algorithm = request.publicKey.algorithm as typeof algorithm;
-    signed = await request.verify(crypto);
-  } catch (cause) {
-    throw new WeftError('identity/bad-csr', 'the certificate request is not a PKCS #10 request in PEM form', { cause });
+
+  async rotate(step: RotationStep, from?: string): Promise<void> {
+    if (this.#busy) throw this.#wrong('another step is being taken');
+    this.#busy = true;
+    try {
+      await this.#step(step, from);
+    } finally {
+      this.#busy = false;
+    }
+    for (const listener of this.#listeners) listener();
   }
-  if (!signed) throw new WeftError('identity/bad-csr', 'the certificate request is not signed by its own key');
-  const ec = algorithm.namedCurve === 'P-256' || algorithm.namedCurve === 'P-384';
-  const bits = algorithm.modulusLength ?? 0;
-  if (!ec && !(algorithm.name?.startsWith('RSA') && bits >= 2048 && bits <= 4096)) {
-    throw new WeftError(
-      'identity/bad-csr',
-      'the key of the certificate request must be ECDSA P-256 or P-384, or RSA of 2048 to 4096 bits',
-    );
+
+  async #step(step: RotationStep, from: string | undefined): Promise<void> {
+    const { current, next, previous, phase, count } = this.#generations;
+    if (from !== undefined && step !== 'distribute') throw this.#wrong('a folder is for the step distribute alone');
+    switch (`${phase} ${step}`) {
+      case 'stable distribute': {
+        const name = `g${count + 1}`;
+        const issuer = await this.#prepare(name, from);
+        this.#save({ current, next: name, phase: 'distribute', count: count + 1 });
+        this.#next = issuer;
+        return;
+      }
+      case 'distribute issue':
+        this.#save({ current, next, phase: 'issue', count });
+        return;
+      case 'issue retire':
+        this.#save({ current: next as string, previous: current, phase: 'stable', count });
+        this.#current = this.#next as Issuer;
+        this.#next = undefined;
+        return;
+      case 'distribute back':
+        this.#save({ current, phase: 'stable', count });
+        this.#next = undefined;
+        return;
+      case 'issue back':
+        this.#save({ current, next, phase: 'distribute', count });
+        return;
+      case 'stable back': {
+        if (previous === undefined) throw this.#wrong('there is no earlier root to go back to');
+        const issuer = await openIssuer(join(this.#dir, previous), this.trustDomain, this.#clock);
+        this.#save({ current: previous, next: current, phase: 'issue', count });
+        this.#next = this.#current;
+        this.#current = issuer;
+        return;
+      }
+      default:
+        throw this.#wrong(`${step} does not follow on ${phase}: distribute, issue, retire is the order`);
+    }
   }
-  return request.publicKey;
+
+  /** Folders of CAs that are no longer used are left as they are: keys are removed by people. */
+  async #prepare(name: string, from: string | undefined): Promise<Issuer> {
+    const dir = join(this.#dir, name);
+    rmSync(dir, { recursive: true, force: true });
+    if (from === undefined) return openIssuer(dir, this.trustDomain, this.#clock);
+    if (!existsSync(join(from, 'ca-key.pem')) && !existsSync(join(from, 'root-key.pem')))
+      throw this.#wrong(`${from} holds neither ca-key.pem nor root-key.pem`);
+    // Judged where it is, so that an exposed key is not made to look well kept by copying it.
+    await openIssuer(from, this.trustDomain, this.#clock);
+    privateFolder(dir);
+    for (const file of ['ca-cert.pem', 'ca-key.pem', 'root-cert.pem', 'cert-chain.pem', 'root-key.pem'])
+      if (existsSync(join(from, file))) cpSync(join(from, file), join(dir, file));
+    return openIssuer(dir, this.trustDomain, this.#clock);
+  }
+
+  #save(generations: Generations): void {
+    writeFileAtomic(join(this.#dir, FILE), JSON.stringify(generations), 0o600);
+    this.#generations = generations;
+  }
+
+  #wrong(why: string): WeftError {
+    return new WeftError('identity/rotation', `the root is not replaced: ${why}`);
+  }
 }

@@ -10,13 +10,15 @@ import {
   type Timer,
 } from '@weft/base';
 import { createKeyAndCsr } from './csr.ts';
-import { assembleIdentity, type Identity, readIdentity, writeIdentity } from './store.ts';
+import { assembleIdentity, type Identity, readIdentity, type Trust, withTrust, writeIdentity } from './store.ts';
 
 const RENEW_AT = 0.5; // Istio's SECRET_GRACE_PERIOD_RATIO
 const RENEW_JITTER = 0.05;
 const BACKOFF_MIN_MS = 500;
 const BACKOFF_MAX_MS = 150_000;
 const CHECK_MS = 1000;
+/** Over so long the workloads of a mesh spread when all need a certificate by a new issuer. */
+const REISSUE_SPREAD_MS = 3000;
 
 export interface IdentityClientOptions {
   /** Asks the CA; rejects where it cannot be reached or refuses. */
@@ -42,6 +44,7 @@ export class IdentityClient {
   readonly #logger: Logger;
   readonly #listeners = new Set<(identity: Identity, previous: Identity | undefined) => void>();
   #identity: Identity | undefined;
+  #trust: Trust | undefined;
   #renewAtWallMs = 0;
   #attempt = 0;
   #notBeforeMs = 0; // monotonic time of the next attempt
@@ -98,6 +101,25 @@ export class IdentityClient {
     return () => this.#listeners.delete(listener);
   }
 
+  /**
+   * Believes others by this from now on; a certificate by another key than the one that signs now is renewed soon. Where
+   * the own certificate's root is no longer among the roots, it is still shown: who else believes it is theirs to say.
+   */
+  setTrust(trust: Trust): void {
+    this.#trust = trust;
+    const previous = this.#identity;
+    if (!previous) return;
+    if (previous.issuer !== trust.issuer)
+      this.#renewAtWallMs = Math.min(this.#renewAtWallMs, this.#clock.wall() + this.#random.next() * REISSUE_SPREAD_MS);
+    this.#identity = withTrust(previous, trust);
+    this.#store(this.#identity);
+    this.#tell(previous);
+  }
+
+  #store(identity: Identity): void {
+    if (this.#options.dir) writeIdentity(this.#options.dir, identity);
+  }
+
   #usable(identity: Identity): boolean {
     const { spiffeId } = this.#options;
     return this.#clock.wall() < identity.notAfterMs && (!spiffeId || identity.spiffeId === spiffeId);
@@ -116,12 +138,14 @@ export class IdentityClient {
       const { keyPem, csrPem } = await createKeyAndCsr();
       const { chainPem, rootPem } = await this.#options.signCsr(csrPem);
       if (this.#stopped) return;
-      const identity = assembleIdentity({ keyPem, chainPem, rootPem });
+      const roots = this.#trust?.rootPem ?? rootPem;
+      const made = assembleIdentity({ keyPem, chainPem, rootPem: roots });
+      const identity = this.#trust ? withTrust(made, this.#trust) : made;
       if (!this.#usable(identity))
         throw new Error(
           `the CA answered with ${identity.spiffeId}, valid to ${new Date(identity.notAfterMs).toISOString()}`,
         );
-      if (this.#options.dir) writeIdentity(this.#options.dir, identity);
+      this.#store(identity);
       this.#attempt = 0;
       this.#notBeforeMs = 0;
       this.#adopt(identity, Math.min(this.#clock.wall(), identity.notAfterMs));
@@ -155,6 +179,12 @@ export class IdentityClient {
     const life = identity.notAfterMs - fromMs;
     const jitter = (this.#random.next() * 2 - 1) * RENEW_JITTER;
     this.#renewAtWallMs = fromMs + life * (RENEW_AT + jitter);
+    this.#tell(previous);
+    for (const waiter of this.#waiters.splice(0)) waiter();
+  }
+
+  #tell(previous: Identity | undefined): void {
+    const identity = this.#identity as Identity;
     for (const listener of this.#listeners) {
       try {
         listener(identity, previous);
@@ -162,6 +192,5 @@ export class IdentityClient {
         this.#logger.error({ error: String(error) }, 'a listener of certificate rotation failed');
       }
     }
-    for (const waiter of this.#waiters.splice(0)) waiter();
   }
 }

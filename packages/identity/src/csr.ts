@@ -1,4 +1,8 @@
+/** Certificate requests: made by who needs a certificate, judged by who signs. */
+import { WeftError } from '@weft/base';
 import { type CryptoKeyPair, crypto, EC_P256, x509 } from './x509.ts';
+
+const MAX_CSR_BYTES = 16 * 1024;
 
 export interface KeyAndCsr {
   /** PKCS #8. It never leaves the process that made it. */
@@ -15,4 +19,34 @@ export async function createKeyAndCsr(): Promise<KeyAndCsr> {
   );
   const pkcs8 = await crypto.subtle.exportKey('pkcs8', keys.privateKey);
   return { keyPem: x509.PemConverter.encode(pkcs8, 'PRIVATE KEY'), csrPem: request.toString('pem') };
+}
+
+/** The public key of a request that its holder signed. Nothing else of a request is believed. */
+export async function requestedKey(csrPem: string) {
+  if (csrPem.length > MAX_CSR_BYTES) {
+    throw new WeftError(
+      'identity/bad-csr',
+      `the certificate request has ${csrPem.length} bytes: at most ${MAX_CSR_BYTES} are read`,
+    );
+  }
+  let request: InstanceType<typeof x509.Pkcs10CertificateRequest>;
+  let algorithm: { name?: string; namedCurve?: string; modulusLength?: number };
+  let signed = false;
+  try {
+    request = new x509.Pkcs10CertificateRequest(csrPem);
+    algorithm = request.publicKey.algorithm as typeof algorithm;
+    signed = await request.verify(crypto);
+  } catch (cause) {
+    throw new WeftError('identity/bad-csr', 'the certificate request is not a PKCS #10 request in PEM form', { cause });
+  }
+  if (!signed) throw new WeftError('identity/bad-csr', 'the certificate request is not signed by its own key');
+  const ec = algorithm.namedCurve === 'P-256' || algorithm.namedCurve === 'P-384';
+  const bits = algorithm.modulusLength ?? 0;
+  if (!ec && !(algorithm.name?.startsWith('RSA') && bits >= 2048 && bits <= 4096)) {
+    throw new WeftError(
+      'identity/bad-csr',
+      'the key of the certificate request must be ECDSA P-256 or P-384, or RSA of 2048 to 4096 bits',
+    );
+  }
+  return request.publicKey;
 }

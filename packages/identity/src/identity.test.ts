@@ -4,10 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { seededRandom, VirtualClock } from '@weft/base';
+import { TrustBundle } from './bundle.ts';
 import { createAuthority } from './ca.ts';
 import { IdentityClient } from './client.ts';
 import { createKeyAndCsr } from './csr.ts';
 import { parseSpiffeId, spiffeIdFromCertificate } from './spiffe.ts';
+import { readIdentity } from './store.ts';
 import { crypto, EC_P256, x509 } from './x509.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'weft-identity-'));
@@ -144,4 +146,41 @@ test('renews at half of the life, keeps the old while the CA is away, and starts
   assert.equal(other.current(), undefined);
   other.stop();
   await started;
+});
+
+test('new roots are believed at once and kept; a certificate by the former issuer is renewed soon', async () => {
+  const clock = new VirtualClock(Date.now());
+  const authority = await createAuthority({ dir: join(dir, 'ca5'), trustDomain: 'cluster.local', clock });
+  const client = new IdentityClient({
+    signCsr: (csrPem) => authority.sign(csrPem, { spiffeId: CART, ttlMs: 3_600_000 }),
+    dir: join(dir, 'trusting'),
+    clock,
+    random: seededRandom(3),
+  });
+  await client.start();
+  const first = client.current()!;
+  const told: string[] = [];
+  client.onRotate((identity) => told.push(identity.serial));
+  const trust = () => {
+    const { rootPem, issuer } = authority;
+    return { rootPem, issuer, bundle: new TrustBundle(new Map([['cluster.local', rootPem]])) };
+  };
+  await authority.rotate('distribute');
+  client.setTrust(trust());
+  assert.equal(client.current()!.serial, first.serial);
+  assert.equal(client.current()!.bundle.rootsOf('cluster.local').length, 2);
+  assert.deepEqual(told, [first.serial]);
+  assert.equal(readIdentity(join(dir, 'trusting'))?.bundle.rootsOf('cluster.local').length, 2);
+  clock.advance(10_000);
+  assert.equal(client.current()!.serial, first.serial, 'nothing to renew while the same key signs');
+
+  await authority.rotate('issue');
+  client.setTrust(trust());
+  await until(
+    () => client.current()!.serial !== first.serial,
+    () => clock.advance(1000),
+  );
+  assert.equal(client.current()!.issuer, authority.issuer);
+  assert.equal(client.current()!.bundle.rootsOf('cluster.local').length, 2);
+  client.stop();
 });

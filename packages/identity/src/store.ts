@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { WeftError } from '@weft/base';
 import { parseCertificates, TrustBundle } from './bundle.ts';
 import { privateFolder, refuseIfShared, writeFileAtomic } from './files.ts';
+import { keyIdOf } from './issuer.ts';
 import { spiffeIdFromCertificate } from './spiffe.ts';
 
 /** What a workload proves itself with, and what it believes others by. Immutable. */
@@ -23,6 +24,22 @@ export interface Identity {
   readonly notAfterMs: number;
   /** Hexadecimal. */
   readonly serial: string;
+  /** Which key signed the leaf (`keyIdOf`). */
+  readonly issuer: string;
+}
+
+/** Whom a workload believes, as the control plane says it from time to time. */
+export interface Trust {
+  /** Roots of the own trust domain. */
+  readonly rootPem: string;
+  readonly bundle: TrustBundle;
+  /** Which key signs new certificates: one by another is renewed soon. */
+  readonly issuer: string;
+}
+
+/** The same key and certificate, believing others by `trust`. */
+export function withTrust(identity: Identity, { rootPem, bundle }: Trust): Identity {
+  return { ...identity, rootPem, bundle };
 }
 
 /** Puts an identity together; throws `identity/bad-certificate` where key, certificate and roots do not belong together. */
@@ -42,7 +59,8 @@ export function assembleIdentity(parts: { keyPem: string; chainPem: string; root
     throw new WeftError('identity/bad-certificate', `the certificate of ${name.spiffeId} is not for the key beside it`);
   const bundle = new TrustBundle(new Map([[name.id.trustDomain, parts.rootPem]]));
   const last = intermediates.at(-1) ?? leaf;
-  if (!bundle.rootsOf(name.id.trustDomain).some((root) => last.checkIssued(root) && last.verify(root.publicKey))) {
+  const root = bundle.rootsOf(name.id.trustDomain).find((r) => last.checkIssued(r) && last.verify(r.publicKey));
+  if (!root) {
     throw new WeftError(
       'identity/bad-certificate',
       `the certificate of ${name.spiffeId} was not signed by the root that came with it`,
@@ -56,6 +74,7 @@ export function assembleIdentity(parts: { keyPem: string; chainPem: string; root
     notBeforeMs: leaf.validFromDate.getTime(),
     notAfterMs: leaf.validToDate.getTime(),
     serial: leaf.serialNumber.toLowerCase(),
+    issuer: keyIdOf((intermediates[0] ?? root).publicKey),
   };
 }
 

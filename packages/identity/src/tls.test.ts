@@ -10,6 +10,7 @@ import { VirtualClock } from '@weft/base';
 import { TrustBundle } from './bundle.ts';
 import { type Authority, createAuthority } from './ca.ts';
 import { createKeyAndCsr } from './csr.ts';
+import { Revocations } from './revocations.ts';
 import { assembleIdentity, type Identity } from './store.ts';
 import { checkPeer, clientTlsOptions, type PeerRules, serverTlsOptions } from './tls.ts';
 
@@ -135,4 +136,25 @@ test('TLS 1.2 is refused, and the time is checked again after the handshake', as
   assert.equal(low.verdict, 'refused');
   const late = await handshake(payment, clientTlsOptions(cart), { clock: new VirtualClock(Date.now() + 3_600_000) });
   assert.match(JSON.stringify(late.verdict), /expired/);
+});
+
+test('a revoked certificate or identity is refused by both sides, and another CA\u2019s same number is not', async () => {
+  const believing = (revocations: Revocations) =>
+    new TrustBundle(new Map([['cluster.local', mesh.rootPem]]), revocations);
+  const serial = cart.serial.toUpperCase().replace(/(..)(?=.)/g, '$1:');
+  const byNumber = believing(new Revocations([{ issuer: mesh.issuer, serial }], []));
+  const byId = believing(new Revocations([], [cart.spiffeId]));
+  for (const bundle of [byNumber, byId]) {
+    const served = await handshake(payment, clientTlsOptions(cart), { bundle });
+    assert.match(JSON.stringify(served.verdict), /revoked/);
+    const asked = await handshake(cart, clientTlsOptions({ ...payment, bundle }));
+    assert.match(String(asked.error), /revoked/);
+    const other = await handshake(cart, clientTlsOptions(payment), { bundle });
+    assert.deepEqual(other.verdict, { spiffeId: payment.spiffeId });
+  }
+  const elsewhere = believing(new Revocations([{ issuer: stranger.issuer, serial: cart.serial }], []));
+  const good = await handshake(payment, clientTlsOptions(cart), { bundle: elsewhere });
+  assert.deepEqual(good.verdict, { spiffeId: cart.spiffeId });
+  assert.throws(() => new Revocations([{ issuer: '', serial: 'x' }], []), { code: 'identity/bad-serial' });
+  assert.throws(() => new Revocations([], ['cart']), { code: 'identity/bad-spiffe-id' });
 });

@@ -1,8 +1,9 @@
 /** TLS between proxies, and the one place where a peer's identity is judged. */
-import { constants, X509Certificate } from 'node:crypto';
+import { constants, type KeyObject, X509Certificate } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { type Clock, systemClock } from '@weft/base';
 import { TrustBundle } from './bundle.ts';
+import { keyIdOf } from './issuer.ts';
 import { spiffeIdFromCertificate } from './spiffe.ts';
 import type { Identity } from './store.ts';
 
@@ -100,6 +101,8 @@ function checkCertificate(
   if ('error' in name) return name;
   const roots = bundle.rootsOf(name.id.trustDomain);
   if (roots.length === 0) return { error: `no roots are known for trust domain ${name.id.trustDomain}` };
+  const { revocations } = bundle;
+  if (revocations.refusesId(name.spiffeId)) return { error: `${name.spiffeId} is revoked` };
   const now = clock.wall();
   try {
     let link: PresentedCertificate | undefined = presented;
@@ -110,13 +113,19 @@ function checkCertificate(
       if (now < certificate.validFromDate.getTime())
         return { error: `certificate of ${name.spiffeId} is not valid before ${certificate.validFrom}` };
       if (depth === 0 && certificate.ca) return { error: `certificate of ${name.spiffeId} is a CA's` };
-      if (roots.some((root) => certificate.checkIssued(root) && certificate.verify(root.publicKey))) {
+      const up: PresentedCertificate | undefined = link.issuerCertificate;
+      const root = roots.find((r) => certificate.checkIssued(r) && certificate.verify(r.publicKey));
+      if (!revocations.empty) {
+        const key = root?.publicKey ?? (up ? publicKeyOf(up) : undefined);
+        if (revocations.refusesCertificate(key ? keyIdOf(key) : '', certificate.serialNumber))
+          return { error: `certificate ${certificate.serialNumber.toLowerCase()} of ${name.spiffeId} is revoked` };
+      }
+      if (root) {
         if (expected && !expected.has(name.spiffeId))
           return { error: `peer is ${name.spiffeId}, which is not expected here` };
         return { spiffeId: name.spiffeId };
       }
       // Upwards through intermediates; each link was checked by the TLS library.
-      const up: PresentedCertificate | undefined = link.issuerCertificate;
       link = up === link ? undefined : up;
     }
   } catch {
@@ -124,6 +133,8 @@ function checkCertificate(
   }
   return { error: `certificate of ${name.spiffeId} was not signed by a root of trust domain ${name.id.trustDomain}` };
 }
+
+const publicKeyOf = (certificate: PresentedCertificate): KeyObject => new X509Certificate(certificate.raw).publicKey;
 
 /** The control plane's own id in a trust domain. */
 export function controlPlaneId(trustDomain: string): string {

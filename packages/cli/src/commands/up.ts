@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
-import { type Command, Option } from 'commander';
+import { MAX_CERT_TTL_MS, MIN_CERT_TTL_MS } from '@weft/identity';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { print } from '../common.ts';
 import { duration } from '../duration.ts';
 import { entrances, entranceUrl } from '../entrances.ts';
@@ -23,10 +24,16 @@ export function addUp(program: Command): void {
           .default('auto'),
       )
       .option('-q, --quiet', 'no output of the applications ("weft logs" has it)')
-      .option('--cert-ttl <time>', "life of the workloads' certificates, e.g. 20s or 24h (default: 24h)", duration)
+      .option('--cert-ttl <time>', "life of the workloads' certificates, 10s to 90d (default: 24h)", certTtl)
       .action(up),
     'weft up -f examples/shop/mesh',
   );
+}
+
+function certTtl(text: string): number {
+  const ms = duration(text);
+  if (ms < MIN_CERT_TTL_MS || ms > MAX_CERT_TTL_MS) throw new InvalidArgumentError('it may be 10s to 90d.');
+  return ms;
 }
 
 async function up(options: {

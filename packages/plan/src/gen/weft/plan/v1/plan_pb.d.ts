@@ -66,6 +66,12 @@ export declare type Part = Message<"weft.plan.v1.Part"> & {
      */
     value: Secret;
     case: "secret";
+  } | {
+    /**
+     * @generated from field: weft.plan.v1.Trust trust = 8;
+     */
+    value: Trust;
+    case: "trust";
   } | { case: undefined; value?: undefined };
 };
 
@@ -74,6 +80,96 @@ export declare type Part = Message<"weft.plan.v1.Part"> & {
  * Use `create(PartSchema)` to create a new message.
  */
 export declare const PartSchema: GenMessage<Part>;
+
+/**
+ * Whom a proxy believes, and who signs. Resource name "trust"; the same for all proxies of the mesh.
+ *
+ * @generated from message weft.plan.v1.Trust
+ */
+export declare type Trust = Message<"weft.plan.v1.Trust"> & {
+  /**
+   * every root of the own trust domain: two while one replaces the other
+   *
+   * @generated from field: string root_pem = 1;
+   */
+  rootPem: string;
+
+  /**
+   * SHA-256 (hex) of the key that signs now: certificates by another are renewed soon
+   *
+   * @generated from field: string issuer = 2;
+   */
+  issuer: string;
+
+  /**
+   * @generated from field: repeated weft.plan.v1.RevokedCertificate revoked = 3;
+   */
+  revoked: RevokedCertificate[];
+
+  /**
+   * whole SPIFFE ids
+   *
+   * @generated from field: repeated string revoked_ids = 4;
+   */
+  revokedIds: string[];
+
+  /**
+   * @generated from field: repeated weft.plan.v1.ForeignRoots federated = 5;
+   */
+  federated: ForeignRoots[];
+};
+
+/**
+ * Describes the message weft.plan.v1.Trust.
+ * Use `create(TrustSchema)` to create a new message.
+ */
+export declare const TrustSchema: GenMessage<Trust>;
+
+/**
+ * @generated from message weft.plan.v1.RevokedCertificate
+ */
+export declare type RevokedCertificate = Message<"weft.plan.v1.RevokedCertificate"> & {
+  /**
+   * SHA-256 (hex) of the key that signed it; empty: whoever did
+   *
+   * @generated from field: string issuer = 1;
+   */
+  issuer: string;
+
+  /**
+   * hexadecimal
+   *
+   * @generated from field: string serial = 2;
+   */
+  serial: string;
+};
+
+/**
+ * Describes the message weft.plan.v1.RevokedCertificate.
+ * Use `create(RevokedCertificateSchema)` to create a new message.
+ */
+export declare const RevokedCertificateSchema: GenMessage<RevokedCertificate>;
+
+/**
+ * @generated from message weft.plan.v1.ForeignRoots
+ */
+export declare type ForeignRoots = Message<"weft.plan.v1.ForeignRoots"> & {
+  /**
+   * @generated from field: string trust_domain = 1;
+   */
+  trustDomain: string;
+
+  /**
+   * @generated from field: string root_pem = 2;
+   */
+  rootPem: string;
+};
+
+/**
+ * Describes the message weft.plan.v1.ForeignRoots.
+ * Use `create(ForeignRootsSchema)` to create a new message.
+ */
+export declare const ForeignRootsSchema: GenMessage<ForeignRoots>;
 
 /**
  * xDS type "type.weft.dev/weft.plan.v1.Endpoints". Resource name: "endpoints/<host>:<service port>".

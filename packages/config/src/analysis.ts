@@ -7,6 +7,8 @@ import {
   findService,
   gatewayName,
   hostCovers,
+  isExportedTo,
+  isSeenFrom,
   labelsMatch,
   MESH_GATEWAY,
   type Model,
@@ -234,14 +236,16 @@ class Analysis {
   }
 
   oneVirtualServiceAHost(): void {
-    const first = new Map<string, VirtualServiceModel>();
+    const first = new Map<string, VirtualServiceModel[]>();
     for (const vs of this.#model.virtualServices) {
       // On gateways they are merged.
       if (!vs.gateways.includes(MESH_GATEWAY)) continue;
       for (const [i, host] of vs.hosts.entries()) {
         const fqdn = resolveHost(host, vs.namespace, this.#model.domain);
-        const other = first.get(fqdn);
-        if (!other) first.set(fqdn, vs);
+        const others = first.get(fqdn) ?? [];
+        // Two that no client sees both do not meet.
+        const other = others.find((o) => o === vs || meet(o, vs));
+        if (!other) first.set(fqdn, [...others, vs]);
         else {
           const where = `${other.namespace}/${other.name} (${other.source.file}:${other.source.line})`;
           const message =
@@ -362,4 +366,14 @@ class Analysis {
       'warning',
     );
   }
+}
+
+/** Whether the clients of some namespace see both rules. */
+function meet(a: VirtualServiceModel, b: VirtualServiceModel): boolean {
+  const seen = (vs: VirtualServiceModel): string[] => [
+    vs.namespace,
+    ...(vs.exportTo ?? []).filter((n) => n !== '.' && n !== '*'),
+  ];
+  const everywhere = (vs: VirtualServiceModel): boolean => isExportedTo(vs.exportTo, '*');
+  return (everywhere(a) && everywhere(b)) || [...seen(a), ...seen(b)].some((n) => isSeenFrom(a, n) && isSeenFrom(b, n));
 }

@@ -52,9 +52,9 @@ test('every mistake is refused with its code and field', () => {
   const table: [string, string, string, RegExp][] = [
     [vs(`{hosts: [a], http: [{rout: []}]}`), 'WEFT-FIELD', 'spec.http[0].rout', /did you mean route/],
     [
-      vs(`{hosts: [a], http: [{${to}, corsPolicy: {}}]}`),
+      vs(`{hosts: [a], http: [{${to}, corsPolicy: {allowOrigin: []}}]}`),
       'WEFT-UNSUPPORTED',
-      'spec.http[0].corsPolicy',
+      'spec.http[0].corsPolicy.allowOrigin',
       /not supported yet/,
     ],
     [

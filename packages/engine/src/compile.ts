@@ -4,13 +4,16 @@ import type {
   HttpMatch,
   HttpRoute,
   Mirror,
+  Rewrite,
   ServicePort,
   TcpRoute,
   TlsRoute,
   WeightedCluster,
 } from '@weft/plan';
+import type { RE2JS } from 're2js';
 import { canonicalPath, canonicalPattern } from './canonical.ts';
-import { compileKeyMatches, compileStringMatch, type KeyMatcher, type StringMatcher } from './match.ts';
+import { type CompiledCors, compileCors } from './cors.ts';
+import { compileKeyMatches, compileRegex, compileStringMatch, type KeyMatcher, type StringMatcher } from './match.ts';
 import { type CompiledRetry, compileRetry, defaultRetry } from './retry.ts';
 import { compileRouteIndex, type RouteIndex } from './route-index.ts';
 
@@ -65,8 +68,36 @@ export interface CompiledHttpRoute {
   readonly fault: CompiledFault | undefined;
   readonly request: HeaderOps | undefined;
   readonly response: HeaderOps | undefined;
+  readonly cors: CompiledCors | undefined;
+  /** What is replaced in paths; undefined for almost all routes. */
+  readonly pathRegex: CompiledRegexRewrite | undefined;
   /** Empty for almost all routes. */
   readonly mirrors: readonly Mirror[];
+}
+
+export interface CompiledRegexRewrite {
+  readonly regex: RE2JS;
+  /** The match (first) and its groups → what takes its place. */
+  readonly replace: (...groups: string[]) => string;
+}
+
+function compileRegexRewrite(rewrite: Rewrite, ref: string): CompiledRegexRewrite {
+  // Text, and the numbers of groups.
+  const pieces: (string | number)[] = [];
+  for (const [piece] of rewrite.substitution.matchAll(/\\\d|\\\\|[^\\]+|\\/g)) {
+    if (/^\\\d$/.test(piece)) pieces.push(Number(piece[1]));
+    else pieces.push(piece === '\\\\' ? '\\' : piece);
+  }
+  const replace = (...groups: string[]): string =>
+    pieces.map((p) => (typeof p === 'string' ? p : (groups[p] ?? ''))).join('');
+  return { regex: compileRegex(rewrite.regex, ref), replace };
+}
+
+/** The path (with query) after each match in it was replaced. Canonical, as rewritePath's. */
+export function rewriteByRegex(path: string, { regex, replace }: CompiledRegexRewrite): string {
+  const end = path.indexOf('?');
+  const bare = end < 0 ? path : path.slice(0, end);
+  return canonicalised(regex.matcher(bare).replaceAll(replace), end < 0 ? '' : path.slice(end), path);
 }
 
 export interface CompiledTcpRoute {
@@ -123,6 +154,8 @@ function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
     },
     request: requestOps(route.headers),
     response: responseOps(route.headers),
+    cors: route.cors && compileCors(route.cors, route.ref),
+    pathRegex: route.rewrite?.regex ? compileRegexRewrite(route.rewrite, `${route.ref} rewrite`) : undefined,
     mirrors: route.mirrors.filter((m) => m.percent > 0),
   };
 }
@@ -209,10 +242,13 @@ export function rewritePath(path: string, matched: string | undefined, replaceme
   const bare = end < 0 ? path : path.slice(0, end);
   let rest = matched === undefined ? '' : bare.slice(matched.length);
   if (rest.startsWith('/') && replacement.endsWith('/')) rest = rest.slice(1);
-  let next = canonicalPattern(replacement) + rest;
+  return canonicalised(canonicalPattern(replacement) + rest, query, path);
+}
+
+function canonicalised(next: string, query: string, before: string): string {
   if (!next.startsWith('/')) next = `/${next}`;
   if (query && next.includes('?')) next = `${next}&${query.slice(1)}`;
   else next += query;
   const canonical = canonicalPath(next, 'keep');
-  return typeof canonical === 'string' ? canonical : path;
+  return typeof canonical === 'string' ? canonical : before;
 }

@@ -74,7 +74,8 @@ export function compileStringMatch(
   }
 }
 
-function compileRegex(pattern: string, ref: string): RE2JS {
+/** Throws WeftError `engine.regex`. */
+export function compileRegex(pattern: string, ref: string): RE2JS {
   if (pattern.length > MAX_REGEX_LENGTH) {
     throw new WeftError(
       'engine.regex',

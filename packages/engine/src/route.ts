@@ -1,5 +1,5 @@
 import type { Random } from '@weft/base';
-import type { HttpRoute } from '@weft/plan';
+import { DerivePort, type HttpRoute } from '@weft/plan';
 import { canonicalAuthority, formatAuthority, hostOf } from './canonical.ts';
 import {
   type CompiledDestination,
@@ -8,8 +8,10 @@ import {
   type CompiledMatch,
   type CompiledSplit,
   type HeaderOps,
+  rewriteByRegex,
   rewritePath,
 } from './compile.ts';
+import { decideCors } from './cors.ts';
 import { drawCumulative, drawPercent } from './draw.ts';
 import { headValue, queryValue, testKey } from './match.ts';
 import type { CompiledRetry } from './retry.ts';
@@ -228,14 +230,27 @@ function decide(
   random: Random,
 ): RouteDecision {
   const { route, ref } = compiled;
+  const cors = compiled.cors && decideCors(compiled.cors, parts.method, parts.head);
+  if (cors?.preflight) {
+    const { ops } = cors;
+    return {
+      kind: 'direct',
+      route,
+      ref: compiled.cors!.ref,
+      status: 200,
+      body: '',
+      fault: undefined,
+      responseOps: [ops],
+    };
+  }
   if (route.redirect || route.directResponse) {
     const fault = compiled.fault && drawFault(compiled.fault, random);
-    const responseOps = compiled.response ? [compiled.response] : NO_OPS;
+    const responseOps = both(compiled.response, cors?.ops);
     if (route.directResponse) {
       const { status, body } = route.directResponse;
       return { kind: 'direct', route, ref, status: status || 200, body, fault, responseOps };
     }
-    const location = locationOf(route, parts);
+    const location = locationOf(route, match, parts);
     return { kind: 'redirect', route, ref, status: route.redirect!.code || 301, location, fault, responseOps };
   }
   const destination = draw(compiled.split, random);
@@ -253,8 +268,10 @@ function decide(
     retry: compiled.retry,
     fault,
     requestOps: both(destination?.request, compiled.request),
-    responseOps: both(destination?.response, compiled.response),
-    rewrite: route.rewrite && rewriteOf(route, match, parts),
+    responseOps: cors
+      ? [...both(destination?.response, compiled.response), cors.ops]
+      : both(destination?.response, compiled.response),
+    rewrite: route.rewrite && rewriteOf(compiled, match, parts),
     mirrors: compiled.mirrors.length === 0 ? NO_MIRRORS : drawMirrors(view, compiled, random),
   };
 }
@@ -307,21 +324,26 @@ function drawFault(fault: CompiledFault, random: Random): FaultDecision | undefi
 }
 
 function rewriteOf(
-  route: HttpRoute,
+  compiled: CompiledHttpRoute,
   match: CompiledMatch | undefined,
   parts: RequestParts,
 ): ForwardDecision['rewrite'] {
-  const { uri, authority } = route.rewrite!;
+  const { uri, authority } = compiled.route.rewrite!;
   let path: string | undefined;
-  if (uri !== '' && parts.path.startsWith('/')) {
-    // A route that says nothing about the path matches the prefix "/".
-    const matched = !match?.uri ? '/' : match.uri.isPrefix ? match.uri.text : undefined;
-    path = rewritePath(parts.target, matched, uri);
+  if (parts.path.startsWith('/')) {
+    if (compiled.pathRegex) path = rewriteByRegex(parts.target, compiled.pathRegex);
+    else if (uri !== '') path = rewritePath(parts.target, matchedPrefix(match), uri);
   }
   return { path, authority: authority === '' ? undefined : authority };
 }
 
-function locationOf(route: HttpRoute, parts: RequestParts): string {
+/** Undefined where the whole path was matched. A route that says nothing about the path matches the prefix "/". */
+function matchedPrefix(match: CompiledMatch | undefined): string | undefined {
+  if (!match?.uri) return '/';
+  return match.uri.isPrefix ? match.uri.text : undefined;
+}
+
+function locationOf(route: HttpRoute, match: CompiledMatch | undefined, parts: RequestParts): string {
   const redirect = route.redirect!;
   const scheme = redirect.scheme || parts.scheme || 'http';
   let authority = redirect.authority;
@@ -330,11 +352,16 @@ function locationOf(route: HttpRoute, parts: RequestParts): string {
     // The old port belongs to the old scheme.
     authority = !own ? '' : redirect.scheme && redirect.scheme !== parts.scheme ? own.host : formatAuthority(own);
   }
-  if (redirect.port > 0) {
-    const usual = scheme === 'https' ? 443 : 80;
-    authority = redirect.port === usual ? hostOf(authority) : `${hostOf(authority)}:${redirect.port}`;
+  const usual = scheme === 'https' ? 443 : 80;
+  let port = redirect.port;
+  if (port === 0 && redirect.derivePort === DerivePort.FROM_PROTOCOL_DEFAULT) port = usual;
+  else if (port === 0 && redirect.derivePort === DerivePort.FROM_REQUEST_PORT) {
+    // A request without a port came to the usual one of its own scheme.
+    port = canonicalAuthority(parts.authority)?.port || (parts.scheme === 'https' ? 443 : 80);
   }
+  if (port > 0) authority = port === usual ? hostOf(authority) : `${hostOf(authority)}:${port}`;
   let path = parts.target;
+  if (redirect.prefixRewrite !== '') path = rewritePath(parts.target, matchedPrefix(match), redirect.prefixRewrite);
   if (redirect.uri !== '') {
     const end = parts.target.indexOf('?');
     path = redirect.uri + (end < 0 || redirect.uri.includes('?') ? '' : parts.target.slice(end));

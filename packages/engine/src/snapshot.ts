@@ -320,6 +320,8 @@ function pinnedView(view: ServicePortView, main: ClusterView, endpoint: Endpoint
               request: undefined,
               response: undefined,
               mirrors: [],
+              cors: undefined,
+              pathRegex: undefined,
             },
           ],
     tcp: [{ ref, split }],

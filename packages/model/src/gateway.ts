@@ -18,7 +18,7 @@ import {
   type VirtualHost,
   VirtualHostSchema,
 } from '@weft/plan';
-import { hostCovers, labelsMatch, resolveHost, serviceSelects } from './hosts.ts';
+import { hostCovers, isSeenFrom, labelsMatch, resolveHost, serviceSelects } from './hosts.ts';
 import { targetPortOn } from './inbound.ts';
 import type { RefTable } from './refs.ts';
 import { virtualServiceRoutes } from './routes.ts';
@@ -156,7 +156,7 @@ function virtualHosts(
   const found = new Map<string, HttpRoute[]>();
   const name = gatewayName(gateway);
   for (const vs of model.virtualServices) {
-    if (!vs.gateways.includes(name)) continue;
+    if (!vs.gateways.includes(name) || !isSeenFrom(vs, client.namespace)) continue;
     for (const host of boundHosts(model, server, vs)) {
       const routes = virtualServiceRoutes(model, domain, client, vs, name, server.port, refs);
       const there = found.get(host);

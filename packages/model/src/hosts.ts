@@ -37,6 +37,14 @@ export function labelsMatch(selector: Labels, labels: Labels): boolean {
   return true;
 }
 
+/** Whether clients of a namespace see a rule: those of its own always do. */
+export function isSeenFrom(
+  rule: { readonly namespace: string; readonly exportTo: readonly string[] | undefined },
+  namespace: string,
+): boolean {
+  return rule.namespace === namespace || isExportedTo(rule.exportTo, namespace);
+}
+
 /** Whether a rule that lists `exportTo` is seen from another namespace than its own. */
 export function isExportedTo(exportTo: readonly string[] | undefined, namespace: string): boolean {
   return exportTo === undefined || exportTo.length === 0 || exportTo.includes('*') || exportTo.includes(namespace);

@@ -1,6 +1,9 @@
 /** Routes of one service port for one client (features: B-5, B-7, B-9). */
 import { create } from '@bufbuild/protobuf';
 import {
+  type CorsPolicy,
+  CorsPolicySchema,
+  DerivePort,
   DirectResponseSchema,
   type Fault,
   FaultSchema,
@@ -29,11 +32,12 @@ import {
   WeightedClusterSchema,
 } from '@weft/plan';
 import type { Client } from './clusters.ts';
-import { labelsMatch, resolveHost, serviceHost } from './hosts.ts';
+import { isSeenFrom, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
 import { findService, meshVirtualServices } from './lookup.ts';
 import { mayCarryHttp } from './protocols.ts';
 import type { RefTable } from './refs.ts';
 import {
+  type CorsModel,
   type DestinationModel,
   type FaultModel,
   type HeaderOperationsModel,
@@ -59,12 +63,16 @@ export const DEFAULT_RETRY_ON: readonly string[] = [
   'retriable-status-codes',
 ];
 
-/** The VirtualService for a service: the most specific host, the first in file order among equals. */
-export function virtualServiceFor(model: Model, service: ServiceModel): VirtualServiceModel | undefined {
+/** The VirtualService that a client sees for a service: the most specific host, the first in file order among equals. */
+export function virtualServiceFor(
+  model: Model,
+  service: ServiceModel,
+  client: Pick<Client, 'namespace'>,
+): VirtualServiceModel | undefined {
   let best: VirtualServiceModel | undefined;
   let bestScore = -1;
   for (const { value, specificity } of meshVirtualServices(model).covering(serviceHost(service, model.domain))) {
-    if (specificity <= bestScore) continue;
+    if (specificity <= bestScore || !isSeenFrom(value, client.namespace)) continue;
     best = value;
     bestScore = specificity;
   }
@@ -91,7 +99,7 @@ export function compileHttpRoutes(
   if (!mayCarryHttp(port.protocol)) return [];
   const fallback = defaultTimeout(model, service.namespace);
   const timeoutRef = fallback.from ? refs.use(fallback.from, 'spec.timeout') : '';
-  const vs = virtualServiceFor(model, service);
+  const vs = virtualServiceFor(model, service, client);
   if (!vs || vs.http.length === 0) {
     return [
       create(HttpRouteSchema, {
@@ -145,7 +153,7 @@ export function compileTcpRoutes(
   port: ServicePortModel,
   refs: RefTable,
 ): TcpRoute[] {
-  const vs = virtualServiceFor(model, service);
+  const vs = virtualServiceFor(model, service, client);
   for (const route of vs?.tcp ?? []) {
     if (route.match.length > 0 && !route.match.some((m) => appliesTo(m, client, MESH_GATEWAY, port.port))) continue;
     const clusters = route.route.map((d) => weighted(model, domain, vs!, d, port.port, refs));
@@ -165,7 +173,7 @@ export function compileTlsRoutes(
   refs: RefTable,
 ): TlsRoute[] {
   if (port.protocol !== 'tls' && port.protocol !== 'tcp' && port.protocol !== 'detect') return [];
-  const vs = virtualServiceFor(model, service);
+  const vs = virtualServiceFor(model, service, client);
   const routes: TlsRoute[] = [];
   for (const route of vs?.tls ?? []) {
     const match = route.match.filter((m) => appliesTo(m, client, MESH_GATEWAY, port.port));
@@ -262,7 +270,9 @@ function httpRoute(
     name: route.name,
     match: match.map((m) => httpMatch(m, vs, refs)),
     clusters: route.route.map((d) => weighted(model, domain, vs, d, port, refs)),
-    redirect: route.redirect ? create(RedirectSchema, { ...route.redirect }) : undefined,
+    redirect: route.redirect
+      ? create(RedirectSchema, { ...route.redirect, derivePort: DERIVED[route.redirect.derivePort ?? ''] })
+      : undefined,
     directResponse: route.directResponse ? create(DirectResponseSchema, { ...route.directResponse }) : undefined,
     timeoutMs: !forwards ? 0 : own ? route.timeoutMs : inherited.ms,
     timeoutRef: !forwards ? '' : own ? refs.use(vs, `${route.field}.timeout`) : inherited.ref,
@@ -270,7 +280,27 @@ function httpRoute(
     fault: route.fault ? faultOf(route.fault, refs.use(vs, `${route.field}.fault`)) : undefined,
     headers: headersOf(route.headers),
     rewrite: route.rewrite ? create(RewriteSchema, { ...route.rewrite }) : undefined,
+    cors: route.cors ? corsOf(route.cors, refs.use(vs, `${route.field}.corsPolicy`)) : undefined,
     mirrors: route.mirrors.map((m) => mirrorOf(model, domain, vs, m, port, refs)),
+  });
+}
+
+const DERIVED = {
+  '': DerivePort.UNSPECIFIED,
+  FROM_PROTOCOL_DEFAULT: DerivePort.FROM_PROTOCOL_DEFAULT,
+  FROM_REQUEST_PORT: DerivePort.FROM_REQUEST_PORT,
+};
+
+function corsOf(c: CorsModel, ref: string): CorsPolicy {
+  return create(CorsPolicySchema, {
+    ref,
+    allowOrigins: c.allowOrigins.map((m) => stringMatch(m)!),
+    allowMethods: [...c.allowMethods],
+    allowHeaders: [...c.allowHeaders],
+    exposeHeaders: [...c.exposeHeaders],
+    maxAgeSeconds: c.maxAgeMs === undefined ? undefined : Math.floor(c.maxAgeMs / 1000),
+    allowCredentials: c.allowCredentials,
+    ignoreUnmatchedPreflights: c.ignoreUnmatchedPreflights,
   });
 }
 

@@ -168,6 +168,16 @@ export interface FaultModel {
   readonly abort: { readonly percent: number; readonly httpStatus: number; readonly grpcStatus: number } | undefined;
 }
 
+export interface CorsModel {
+  readonly allowOrigins: readonly StringMatchModel[];
+  readonly allowMethods: readonly string[];
+  readonly allowHeaders: readonly string[];
+  readonly exposeHeaders: readonly string[];
+  readonly maxAgeMs: number | undefined;
+  readonly allowCredentials: boolean;
+  readonly ignoreUnmatchedPreflights: boolean;
+}
+
 export interface HttpRouteModel {
   readonly field: string;
   readonly name: string;
@@ -180,10 +190,22 @@ export interface HttpRouteModel {
         readonly scheme: string;
         readonly port: number;
         readonly code: number;
+        /** Replaces the matched prefix; empty: nothing. */
+        readonly prefixRewrite: string;
+        readonly derivePort: 'FROM_PROTOCOL_DEFAULT' | 'FROM_REQUEST_PORT' | undefined;
       }
     | undefined;
   readonly directResponse: { readonly status: number; readonly body: string } | undefined;
-  readonly rewrite: { readonly uri: string; readonly authority: string } | undefined;
+  readonly rewrite:
+    | {
+        readonly uri: string;
+        readonly authority: string;
+        /** RE2 and what takes the place of each match; both empty: none. */
+        readonly regex: string;
+        readonly substitution: string;
+      }
+    | undefined;
+  readonly cors: CorsModel | undefined;
   /** `undefined`: not said (the defaults of the mesh hold); 0: none. */
   readonly timeoutMs: number | undefined;
   readonly retries: RetriesModel | undefined;
@@ -209,6 +231,8 @@ export interface TlsRouteModel {
 export const MESH_GATEWAY = 'mesh';
 
 export interface VirtualServiceModel extends Resource {
+  /** Namespaces whose clients it holds for; undefined: all. */
+  readonly exportTo: readonly string[] | undefined;
   readonly hosts: readonly string[];
   /** `mesh` and `namespace/name`, never empty. */
   readonly gateways: readonly string[];

@@ -1,5 +1,6 @@
 /** Istio's VirtualService, on the mesh and on gateways (features: B-5, B-7, B-9). */
 import {
+  type CorsModel,
   type DestinationModel,
   type FaultModel,
   type HeaderOperationsModel,
@@ -14,6 +15,7 @@ import {
   type TlsRouteModel,
   type VirtualServiceModel,
 } from '@weft/model';
+import { RE2JS } from 're2js';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import {
   bool,
@@ -23,10 +25,12 @@ import {
   checkLabelName,
   checkName,
   checkRegex,
+  exportTo,
   type FieldReport,
   type Kind,
   labels,
   labelsOf,
+  nonEmpty,
   type Plain,
   percent,
   port,
@@ -78,6 +82,11 @@ const destination: ObjectSchema = {
   },
   required: ['host'],
 };
+/** A method or the name of a header, or `*`. */
+const token: Schema = {
+  t: 'string',
+  check: (v) => (checkHeaderName(v) ? 'it is no token of letters, digits and "-"' : undefined),
+};
 const weight: Schema = { t: 'int', min: 0, max: 1_000_000 };
 const percentage: ObjectSchema = { t: 'object', fields: { value: percent } };
 
@@ -128,9 +137,9 @@ const httpRoute: ObjectSchema = {
           withoutHeaders: headerMatch,
           queryParams: { t: 'map', of: stringMatch },
           ignoreUriCase: bool,
+          statPrefix: str,
           ...sources,
         },
-        unsupported: ['statPrefix'],
       },
     },
     route: {
@@ -146,18 +155,52 @@ const httpRoute: ObjectSchema = {
         scheme: { t: 'string', enum: ['http', 'https'] },
         port,
         redirectCode: { t: 'int', min: 300, max: 399 },
+        prefixRewrite: nonEmpty,
+        derivePort: { t: 'string', enum: ['FROM_PROTOCOL_DEFAULT', 'FROM_REQUEST_PORT'] },
       },
-      unsupported: ['prefixRewrite', 'derivePort', 'uriRegexRewrite'],
+      oneOf: [
+        ['uri', 'prefixRewrite'],
+        ['port', 'derivePort'],
+      ],
     },
     directResponse: {
       t: 'object',
       fields: {
         status: { t: 'int', min: 200, max: 599 },
-        body: { t: 'object', fields: { string: str }, unsupported: ['bytes'] },
+        body: {
+          t: 'object',
+          fields: { string: str, bytes: { t: 'string', check: checkBytes } },
+          oneOf: [['string', 'bytes']],
+        },
       },
       required: ['status'],
     },
-    rewrite: { t: 'object', fields: { uri: str, authority: str }, unsupported: ['uriRegexRewrite'] },
+    rewrite: {
+      t: 'object',
+      fields: {
+        uri: str,
+        authority: str,
+        uriRegexRewrite: {
+          t: 'object',
+          fields: { match: { t: 'string', check: checkRegex }, rewrite: str },
+          required: ['match', 'rewrite'],
+        },
+      },
+      oneOf: [['uri', 'uriRegexRewrite']],
+    },
+    corsPolicy: {
+      t: 'object',
+      fields: {
+        allowOrigins: { t: 'list', max: 1000, of: stringMatch },
+        allowMethods: { t: 'list', max: 100, of: token },
+        allowHeaders: { t: 'list', max: 1000, of: token },
+        exposeHeaders: { t: 'list', max: 1000, of: token },
+        maxAge: { t: 'duration' },
+        allowCredentials: bool,
+        unmatchedPreflights: { t: 'string', enum: ['UNSPECIFIED', 'FORWARD', 'IGNORE'] },
+      },
+      unsupported: ['allowOrigin'],
+    },
     timeout: { t: 'duration' },
     retries: {
       t: 'object',
@@ -205,7 +248,7 @@ const httpRoute: ObjectSchema = {
       of: { t: 'object', fields: { destination, percentage }, required: ['destination'] },
     },
   },
-  unsupported: ['delegate', 'mirrorPercent', 'mirror_percent', 'corsPolicy'],
+  unsupported: ['delegate', 'mirrorPercent', 'mirror_percent'],
 };
 
 const tcpRoute: ObjectSchema = {
@@ -269,9 +312,9 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
       http: { t: 'list', max: 1000, of: httpRoute },
       tcp: { t: 'list', max: 1000, of: tcpRoute },
       tls: { t: 'list', max: 1000, of: tlsRoute },
+      exportTo,
     },
     required: ['hosts'],
-    unsupported: ['exportTo'],
   },
   specRequired: true,
   build(resource, spec, report) {
@@ -304,7 +347,14 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
       const message = `is never reached: spec.http[${all}] before it has no match and takes every request`;
       report('WEFT-UNREACHABLE', message, `spec.http[${all + 1}]`, 'warning');
     }
-    return { ...resource, hosts: spec.hosts ?? [], gateways: bound, http, tcp, tls };
+    for (const [i, r] of ((spec.http ?? []) as (Plain | undefined)[]).entries()) {
+      for (const [j, m] of ((r?.match ?? []) as (Plain | undefined)[]).entries()) {
+        if (m?.statPrefix === undefined) continue;
+        const message = 'metrics have no prefix: give the route a name, by which access logs show it';
+        report('WEFT-NO-EFFECT', message, `spec.http[${i}].match[${j}].statPrefix`, 'warning');
+      }
+    }
+    return { ...resource, exportTo: spec.exportTo, hosts: spec.hosts ?? [], gateways: bound, http, tcp, tls };
   },
 };
 
@@ -336,17 +386,63 @@ function buildHttp(r: Plain, namespace: string, field: string, report: FieldRepo
           scheme: r.redirect.scheme ?? '',
           port: r.redirect.port ?? 0,
           code: r.redirect.redirectCode ?? 301,
+          prefixRewrite: r.redirect.prefixRewrite ?? '',
+          derivePort: r.redirect.derivePort,
         }
       : undefined,
     directResponse: r.directResponse
-      ? { status: r.directResponse.status ?? 200, body: r.directResponse.body?.string ?? '' }
+      ? { status: r.directResponse.status ?? 200, body: bodyOf(r.directResponse.body) }
       : undefined,
-    rewrite: r.rewrite ? { uri: r.rewrite.uri ?? '', authority: r.rewrite.authority ?? '' } : undefined,
+    rewrite: r.rewrite ? rewriteOf(r.rewrite, `${field}.rewrite`, report) : undefined,
+    cors: r.corsPolicy ? corsOf(r.corsPolicy, `${field}.corsPolicy`, report) : undefined,
     timeoutMs: r.timeout,
     retries: r.retries ? retriesOf(r.retries, `${field}.retries`, report) : undefined,
     fault: r.fault ? faultOf(r.fault, `${field}.fault`, report) : undefined,
     headers: headersOf(r.headers),
     mirrors: mirrorsOf(r, field, report),
+  };
+}
+
+function checkBytes(value: string): string | undefined {
+  return textOf(value) === undefined ? 'it is no base64 of UTF-8 text' : undefined;
+}
+
+function textOf(base64: string): string | undefined {
+  try {
+    const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function bodyOf(body: Plain | undefined): string {
+  return body?.string ?? textOf(body?.bytes ?? '') ?? '';
+}
+
+function rewriteOf(r: Plain, field: string, report: FieldReport): HttpRouteModel['rewrite'] {
+  const { match = '', rewrite = '' } = (r.uriRegexRewrite ?? {}) as { match?: string; rewrite?: string };
+  const groups = match === '' || checkRegex(match) ? 0 : RE2JS.compile(match).groupCount();
+  for (const [, group] of rewrite.matchAll(/\\(\d)/g)) {
+    if (Number(group) <= groups) continue;
+    report('WEFT-VALUE', `names the group \\${group}, but match has ${groups}`, `${field}.uriRegexRewrite.rewrite`);
+  }
+  return { uri: r.uri ?? '', authority: r.authority ?? '', regex: match, substitution: rewrite };
+}
+
+function corsOf(c: Plain, field: string, report: FieldReport): CorsModel {
+  const allowOrigins = ((c.allowOrigins ?? []) as (Plain | undefined)[]).flatMap((m) => stringOf(m) ?? []);
+  if (allowOrigins.length === 0) {
+    report('WEFT-NO-EFFECT', 'without allowOrigins no origin is allowed anything', field, 'warning');
+  }
+  return {
+    allowOrigins,
+    allowMethods: c.allowMethods ?? [],
+    allowHeaders: c.allowHeaders ?? [],
+    exposeHeaders: c.exposeHeaders ?? [],
+    maxAgeMs: c.maxAge,
+    allowCredentials: c.allowCredentials ?? false,
+    ignoreUnmatchedPreflights: c.unmatchedPreflights === 'IGNORE',
   };
 }
 

@@ -941,6 +941,11 @@ export declare type HttpRoute = Message<"weft.plan.v1.HttpRoute"> & {
    * @generated from field: repeated weft.plan.v1.Mirror mirrors = 13;
    */
   mirrors: Mirror[];
+
+  /**
+   * @generated from field: weft.plan.v1.CorsPolicy cors = 30;
+   */
+  cors?: CorsPolicy | undefined;
 };
 
 /**
@@ -1134,6 +1139,61 @@ export declare type WeightedCluster = Message<"weft.plan.v1.WeightedCluster"> & 
 export declare const WeightedClusterSchema: GenMessage<WeightedCluster>;
 
 /**
+ * What scripts of other origins may do (Fetch, 3.3).
+ *
+ * @generated from message weft.plan.v1.CorsPolicy
+ */
+export declare type CorsPolicy = Message<"weft.plan.v1.CorsPolicy"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * @generated from field: repeated weft.plan.v1.StringMatch allow_origins = 2;
+   */
+  allowOrigins: StringMatch[];
+
+  /**
+   * @generated from field: repeated string allow_methods = 3;
+   */
+  allowMethods: string[];
+
+  /**
+   * @generated from field: repeated string allow_headers = 4;
+   */
+  allowHeaders: string[];
+
+  /**
+   * @generated from field: repeated string expose_headers = 5;
+   */
+  exposeHeaders: string[];
+
+  /**
+   * @generated from field: optional uint32 max_age_seconds = 6;
+   */
+  maxAgeSeconds?: number | undefined;
+
+  /**
+   * @generated from field: bool allow_credentials = 7;
+   */
+  allowCredentials: boolean;
+
+  /**
+   * answered without saying anything allowed; else passed on
+   *
+   * @generated from field: bool ignore_unmatched_preflights = 8;
+   */
+  ignoreUnmatchedPreflights: boolean;
+};
+
+/**
+ * Describes the message weft.plan.v1.CorsPolicy.
+ * Use `create(CorsPolicySchema)` to create a new message.
+ */
+export declare const CorsPolicySchema: GenMessage<CorsPolicy>;
+
+/**
  * @generated from message weft.plan.v1.TcpRoute
  */
 export declare type TcpRoute = Message<"weft.plan.v1.TcpRoute"> & {
@@ -1182,6 +1242,20 @@ export declare type Redirect = Message<"weft.plan.v1.Redirect"> & {
    * @generated from field: uint32 code = 5;
    */
   code: number;
+
+  /**
+   * replaces the matched prefix
+   *
+   * @generated from field: string prefix_rewrite = 6;
+   */
+  prefixRewrite: string;
+
+  /**
+   * where port is 0
+   *
+   * @generated from field: weft.plan.v1.DerivePort derive_port = 7;
+   */
+  derivePort: DerivePort;
 };
 
 /**
@@ -1226,6 +1300,20 @@ export declare type Rewrite = Message<"weft.plan.v1.Rewrite"> & {
    * @generated from field: string authority = 2;
    */
   authority: string;
+
+  /**
+   * RE2, each place in the path where it matches is replaced; empty: none
+   *
+   * @generated from field: string regex = 3;
+   */
+  regex: string;
+
+  /**
+   * with \\1 for groups
+   *
+   * @generated from field: string substitution = 4;
+   */
+  substitution: string;
 };
 
 /**
@@ -2320,6 +2408,33 @@ export enum AuthorizationAction {
  * Describes the enum weft.plan.v1.AuthorizationAction.
  */
 export declare const AuthorizationActionSchema: GenEnum<AuthorizationAction>;
+
+/**
+ * @generated from enum weft.plan.v1.DerivePort
+ */
+export enum DerivePort {
+  /**
+   * the request's, unless the scheme changes
+   *
+   * @generated from enum value: DERIVE_PORT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: DERIVE_PORT_FROM_PROTOCOL_DEFAULT = 1;
+   */
+  FROM_PROTOCOL_DEFAULT = 1,
+
+  /**
+   * @generated from enum value: DERIVE_PORT_FROM_REQUEST_PORT = 2;
+   */
+  FROM_REQUEST_PORT = 2,
+}
+
+/**
+ * Describes the enum weft.plan.v1.DerivePort.
+ */
+export declare const DerivePortSchema: GenEnum<DerivePort>;
 
 /**
  * @generated from enum weft.plan.v1.LbPolicy

@@ -1,7 +1,7 @@
 /** DestinationRules from YAML to clusters: which rule a client gets, and what it says of balancing. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compile, type Instance, type MeshRuntime } from '@weft/model';
+import { compile, type Instance, type MeshRuntime, type Model } from '@weft/model';
 import { type Cluster, LbPolicy } from '@weft/plan';
 import { loadFiles } from './index.ts';
 
@@ -23,6 +23,10 @@ function rule(spec: string, name = 'cart', namespace = 'shop'): string {
 function clusters(rules: string, client: { namespace?: string; labels?: Record<string, string> } = {}) {
   const { model, problems } = loadFiles([{ path: 'a.yaml', text: service + rules }]);
   assert.ok(model, JSON.stringify(problems, null, 1));
+  return clustersOf(model, client);
+}
+
+function clustersOf(model: Model, client: { namespace?: string; labels?: Record<string, string> } = {}) {
   const instance: Instance = {
     name: 'web-0',
     workload: 'web',
@@ -150,4 +154,41 @@ test('what only several fields together get wrong is said with its place', () =>
     assert.ok(found, JSON.stringify(problems));
     assert.match(found.message, message);
   }
+});
+
+test('what Istio has no fields for: annotations of the service and of the rule', () => {
+  const annotated = (text: string, rules = ''): string =>
+    service.replace('namespace: shop}', `namespace: shop, annotations: {${text}}}`) + rules;
+  const load = (text: string) => loadFiles([{ path: 'a.yaml', text }]);
+  const cluster = (text: string): Cluster => {
+    const { model, problems } = load(text);
+    assert.ok(model, JSON.stringify(problems, null, 1));
+    return clustersOf(model)();
+  };
+  const accrual =
+    'balancer.linkerd.io/failure-accrual: consecutive, balancer.linkerd.io/failure-accrual-consecutive-max-failures: "3", weft.dev/failure-accrual-rate-limits: "true"';
+  const plain = cluster(annotated(`${accrual}, weft.dev/load-balancer: peak-ewma`));
+  const { maxFailures, minPenaltyMs, maxPenaltyMs, jitter, rateLimits } = plain.failureAccrual!;
+  assert.deepEqual([maxFailures, minPenaltyMs, maxPenaltyMs, jitter, rateLimits], [3, 1000, 60_000, 0.5, true]);
+  assert.equal(plain.lb, LbPolicy.PEAK_EWMA);
+  assert.match(plain.lbRef, /^Service\/shop\/cart#metadata\.annotations\.weft\.dev\/load-balancer$/);
+
+  const ruled = rule(
+    '{host: cart, trafficPolicy: {loadBalancer: {simple: RANDOM}, outlierDetection: {outlierDetectionHttpErrorCodes: [429]}}}',
+  ).replace('namespace: shop}', 'namespace: shop, annotations: {weft.dev/outlier-failure-percentage: "80"}}');
+  const both = cluster(annotated(`${accrual}, weft.dev/load-balancer: peak-ewma`, ruled));
+  assert.equal(both.failureAccrual, undefined);
+  assert.equal(both.lb, LbPolicy.RANDOM);
+  const { errorCodes, failurePercentage, minimumHosts, requestVolume } = both.outlier!;
+  assert.deepEqual([errorCodes, failurePercentage, minimumHosts, requestVolume], [[429], 80, 5, 50]);
+
+  const wrong = (text: string): string[] => load(annotated(text)).problems.map((p) => `${p.line} ${p.field}`);
+  const at = 'metadata.annotations.';
+  assert.deepEqual(wrong('weft.dev/load-balancer: fastest'), [`3 ${at}weft.dev/load-balancer`]);
+  assert.deepEqual(wrong('balancer.linkerd.io/failure-accrual-consecutive-max-penalty: soon'), [
+    `3 ${at}balancer.linkerd.io/failure-accrual-consecutive-max-penalty`,
+  ]);
+  assert.deepEqual(wrong('balancer.linkerd.io/failure-accrual-max: "1"'), [
+    `3 ${at}balancer.linkerd.io/failure-accrual-max`,
+  ]);
 });

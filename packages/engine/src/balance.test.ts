@@ -112,7 +112,7 @@ test('outlier timeline: 30 s times ejections, return at a sweep, multiplier shri
   });
   const e = m.cluster.endpoints[0];
   const fail = (n: number, now: number): boolean[] =>
-    Array.from({ length: n }, () => onResult(e, m.cluster, { status: 500 }, now));
+    Array.from({ length: n }, () => onResult(e, m.cluster, { status: 500 }, now, random));
   const returned: number[] = [];
   let now = 0;
   const until = (end: number): void => {
@@ -120,7 +120,7 @@ test('outlier timeline: 30 s times ejections, return at a sweep, multiplier shri
   };
   until(4000);
   fail(2, 4000);
-  onResult(e, m.cluster, { status: 200 }, 4000); // a success breaks the row
+  onResult(e, m.cluster, { status: 200 }, 4000, random); // a success breaks the row
   assert.deepEqual(fail(3, 4000), [false, false, true]);
   assert.equal(e.state.ejectedUntilMs, 34_000);
   until(40_000); // 34 s are over; the sweep is at 40
@@ -149,15 +149,15 @@ test('outlier: cap of the time, percentage, kinds of errors', () => {
   const capped = mesh(1, { outlier: { consecutive5xx: 1, maxEjectionPercent: 100, baseEjectionMs: 100_000 } });
   const [e] = capped.cluster.endpoints;
   e.state.timesEjected = 3;
-  onResult(e, capped.cluster, { status: 503 }, 0);
+  onResult(e, capped.cluster, { status: 503 }, 0, random);
   assert.equal(e.state.ejectedUntilMs, 300_000);
   const long = mesh(1, { outlier: { consecutive5xx: 1, maxEjectionPercent: 100, baseEjectionMs: 400_000 } });
-  onResult(long.cluster.endpoints[0], long.cluster, { status: 503 }, 0);
+  onResult(long.cluster.endpoints[0], long.cluster, { status: 503 }, 0, random);
   assert.equal(long.cluster.endpoints[0].state.ejectedUntilMs, 400_000);
 
   const ejectedOf = (count: number, percent: number): number => {
     const m = mesh(count, { outlier: { consecutive5xx: 1, maxEjectionPercent: percent } });
-    return m.cluster.endpoints.filter((x) => onResult(x, m.cluster, { status: 500 }, 0)).length;
+    return m.cluster.endpoints.filter((x) => onResult(x, m.cluster, { status: 500 }, 0, random)).length;
   };
   assert.deepEqual(
     [ejectedOf(9, 0), ejectedOf(10, 0), ejectedOf(3, 50), ejectedOf(4, 50), ejectedOf(3, 100)],
@@ -166,7 +166,7 @@ test('outlier: cap of the time, percentage, kinds of errors', () => {
 
   const one = (outlier: object, outcome: Parameters<typeof onResult>[2]): boolean => {
     const m = mesh(1, { outlier: { maxEjectionPercent: 100, ...outlier } });
-    return onResult(m.cluster.endpoints[0], m.cluster, outcome, 0);
+    return onResult(m.cluster.endpoints[0], m.cluster, outcome, 0, random);
   };
   assert.equal(one({ consecutive5xx: 1 }, { status: 0, local: 'connect' }), true);
   assert.equal(one({ consecutive5xx: 1 }, { status: 200, grpcStatus: 14 }), true);

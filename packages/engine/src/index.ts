@@ -18,12 +18,14 @@
  *                 onStart(endpoint), onEnd(endpoint)                            active count of the endpoint
  * outlier.ts      onResult(endpoint, cluster, outcome, nowMs): boolean          true: this result ejected it
  *                 sweep(snapshot, nowMs, onReturn?): void                       call about once a second
+ * accrual.ts      probeDue(cluster, nowMs): EndpointView | undefined            the breaker with a live probe
  * retry.ts        retryDecision(policy, outcome, attempt, random): { retry, delayMs, reason }
  * authorize.ts    authorize(snapshot, request): AuthorizationResult
  * authenticate.ts authenticate(inbound, { mtls }): boolean; authenticatePort(snapshot, port, { mtls }): boolean
  *                 findInbound(snapshot, port): Inbound | undefined
  * grpc.ts         httpToGrpcStatus(status), grpcToHttpStatus(code), grpcStatusName(code), grpcTimeoutMs(field)
  */
+export * from './accrual.ts';
 export * from './affinity.ts';
 export * from './authenticate.ts';
 export * from './authorize.ts';
@@ -31,6 +33,7 @@ export * from './authorize-trace.ts';
 export * from './canonical.ts';
 export * from './compile.ts';
 export * from './draw.ts';
+export * from './ewma.ts';
 export * from './gateway.ts';
 export * from './grpc.ts';
 export * from './hash.ts';

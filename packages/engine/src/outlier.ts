@@ -2,7 +2,10 @@
  * Outlier detection as Envoy does it with Istio's settings: an endpoint that fails several times in a row leaves the
  * cluster for base time x its ejections, and comes back at the first sweep after that. It acts per client proxy.
  */
+import type { Random } from '@weft/base';
 import type { OutlierDetection } from '@weft/plan';
+import { accrue } from './accrual.ts';
+import { observeLatency } from './ewma.ts';
 import { grpcToHttpStatus } from './grpc.ts';
 import type { ClusterView, EndpointState, EndpointView, Snapshot } from './views.ts';
 
@@ -23,19 +26,26 @@ export interface EndpointOutcome {
    * `timeout` (per try, or the route's). Without split they count as 503, 503 and 504. A response clears it.
    */
   readonly local?: 'connect' | 'reset' | 'timeout';
+  /** From the request to the response's head; undefined: not measured. */
+  readonly latencyMs?: number;
 }
 
-/** Takes note of an outcome; true if it ejected the endpoint. `endpoint` is what pickEndpoint gave for `cluster`. */
+/**
+ * Takes note of an outcome; true if it ejected the endpoint. `endpoint` is what pickEndpoint gave for `cluster`;
+ * `random` is for the penalties of a failure accrual, which clients are not to end at one moment.
+ */
 export function onResult(
   endpoint: EndpointView,
   cluster: ClusterView,
   outcome: EndpointOutcome,
   nowMs: number,
+  random: Random,
 ): boolean {
+  if (outcome.latencyMs !== undefined && outcome.status > 0) observeLatency(endpoint.state, outcome.latencyMs, nowMs);
+  if (cluster.cluster.failureAccrual) return accrue(endpoint, cluster, statusOf(outcome), nowMs, random);
   const policy = cluster.cluster.outlier;
   if (!policy) return false;
   const state = endpoint.state;
-  let status = outcome.status;
   if (outcome.local !== undefined) {
     if (policy.splitLocalOrigin) {
       state.consecutiveLocal++;
@@ -44,12 +54,14 @@ export function onResult(
       state.consecutiveLocal = 0;
       return eject(state, cluster, policy, nowMs);
     }
-    status = outcome.local === 'timeout' ? 504 : 503;
-  } else {
-    state.consecutiveLocal = 0;
-    if (outcome.grpcStatus !== undefined && status < 500) status = grpcToHttpStatus(outcome.grpcStatus);
+  } else state.consecutiveLocal = 0;
+  const status = statusOf(outcome);
+  const failed = isError(policy, status);
+  if (status > 0) {
+    state.windowTotal++;
+    if (failed) state.windowFailed++;
   }
-  if (status < 500 || status > 599) {
+  if (!failed) {
     if (status > 0) {
       state.consecutive5xx = 0;
       state.consecutiveGateway = 0;
@@ -73,6 +85,17 @@ export function onResult(
     }
   }
   return ejected;
+}
+
+/** What the outcome counts as: a gRPC status as its HTTP status, and what failed on this side as 503 or 504. */
+function statusOf({ status, grpcStatus, local }: EndpointOutcome): number {
+  if (local !== undefined) return local === 'timeout' ? 504 : 503;
+  return grpcStatus !== undefined && status < 500 ? grpcToHttpStatus(grpcStatus) : status;
+}
+
+/** A list of codes takes the place of "500 to 599" (Istio: outlierDetectionHttpErrorCodes). */
+function isError(policy: OutlierDetection, status: number): boolean {
+  return policy.errorCodes.length > 0 ? policy.errorCodes.includes(status) : status >= 500 && status <= 599;
 }
 
 function eject(state: EndpointState, cluster: ClusterView, policy: OutlierDetection, nowMs: number): boolean {
@@ -107,10 +130,14 @@ export function uneject(state: EndpointState): void {
   state.consecutive5xx = 0;
   state.consecutiveGateway = 0;
   state.consecutiveLocal = 0;
+  state.failures = 0;
+  state.penaltyMs = 0;
+  state.probing = false;
 }
 
 /**
- * Runs the sweeps that are due: ejected endpoints whose time is over come back, the others' multiplier shrinks by one.
+ * Runs the sweeps that are due: ejected endpoints whose time is over come back, the others' multiplier shrinks by one;
+ * then the rates of the interval are judged.
  * Call it about once a second; each cluster has its own interval, which starts at the first call that sees it.
  */
 export function sweep(
@@ -139,5 +166,32 @@ export function sweep(
         onReturn?.(endpoint, cluster);
       }
     }
+    judgeRates(cluster, policy, nowMs);
+  }
+}
+
+/**
+ * Ejects by the success rates of the interval that is over: those below mean - factor x standard deviation, and those
+ * with at least the given percentage of failures. Endpoints with few requests do not count, few endpoints are not judged.
+ */
+function judgeRates(cluster: ClusterView, policy: OutlierDetection, nowMs: number): void {
+  const { successRateStdevFactor: factor, failurePercentage } = policy;
+  if (factor > 0 || failurePercentage > 0) {
+    const volume = Math.max(policy.requestVolume, 1);
+    const judged = cluster.endpoints.filter((e) => !e.state.ejected && e.state.windowTotal >= volume);
+    if (judged.length >= Math.max(policy.minimumHosts, 1)) {
+      const rates = judged.map((e) => 1 - e.state.windowFailed / e.state.windowTotal);
+      const mean = rates.reduce((a, b) => a + b, 0) / rates.length;
+      const stdev = Math.sqrt(rates.reduce((a, r) => a + (r - mean) ** 2, 0) / rates.length);
+      for (const [i, e] of judged.entries()) {
+        const outlying = factor > 0 && rates[i] < mean - factor * stdev;
+        const failing = failurePercentage > 0 && e.state.windowFailed * 100 >= failurePercentage * e.state.windowTotal;
+        if (outlying || failing) eject(e.state, cluster, policy, nowMs);
+      }
+    }
+  }
+  for (const { state } of cluster.endpoints) {
+    state.windowTotal = 0;
+    state.windowFailed = 0;
   }
 }

@@ -1,7 +1,9 @@
 import type { Random } from '@weft/base';
 import { LbPolicy } from '@weft/plan';
+import { probeDue } from './accrual.ts';
 import { NO_HASH } from './affinity.ts';
 import { drawEven } from './draw.ts';
+import { peakEwmaLoad } from './ewma.ts';
 import { maglevTable, ringTable } from './hash.ts';
 import { chooseGroup } from './locality.ts';
 import type { ClusterView, EndpointGroup, EndpointView, Snapshot } from './views.ts';
@@ -15,7 +17,7 @@ const scratch: EndpointView[] = [];
  * are well, ejection is disregarded (Istio's panic rule; off by default). Endpoints in `exclude` (earlier attempts) are
  * avoided while there are others. `hash` (see affinityHash) decides for clusters with consistent hashing; retries do not
  * avoid the previous host there, as in Istio. `none`: no healthy upstream (503, flag UH). The state is not changed, except
- * for the round robin's own and the warm-up's: call onStart with what came back.
+ * for the round robin's own, the warm-up's and the probes': call onStart with what came back.
  */
 export function pickEndpoint(
   _snapshot: Snapshot,
@@ -28,6 +30,11 @@ export function pickEndpoint(
   if (cluster.pinned) return cluster.pinned;
   const { groups } = cluster;
   if (groups.length === 0) return 'none';
+  // A retry is no probe: it is to succeed.
+  if (cluster.cluster.failureAccrual && !exclude?.length) {
+    const probe = probeDue(cluster, nowMs);
+    if (probe) return probe;
+  }
   const group = groups.length === 1 ? groups[0] : chooseGroup(groups, random);
   if (group === undefined) return 'none';
   if (hash !== NO_HASH) {
@@ -74,7 +81,20 @@ function byHash(cluster: ClusterView, group: EndpointGroup, hash: number): Endpo
   const size = cluster.cluster.hash?.tableSize ?? 0;
   // Made at the first request that needs it: most clusters of a plan are never called by a given workload.
   group.table ??= lb === LbPolicy.MAGLEV ? maglevTable(group.endpoints, size) : ringTable(group.endpoints, size);
-  return group.table.find(hash, isFit);
+  return group.table.find(hash, panics(cluster, group.endpoints) ? isAny : isFit);
+}
+
+function isAny(): boolean {
+  return true;
+}
+
+/** Fewer than `minHealthPercent` are well: ejections are disregarded. */
+function panics(cluster: ClusterView, all: readonly EndpointView[]): boolean {
+  const minimum = cluster.cluster.outlier?.minHealthPercent ?? 0;
+  if (minimum === 0) return false;
+  let well = 0;
+  for (const e of all) if (!e.state.ejected) well++;
+  return well * 100 < minimum * all.length;
 }
 
 function excluded(list: readonly EndpointView[], endpoint: EndpointView): boolean {
@@ -84,12 +104,8 @@ function excluded(list: readonly EndpointView[], endpoint: EndpointView): boolea
 
 function fit(cluster: ClusterView, all: readonly EndpointView[]): EndpointView[] {
   scratch.length = 0;
-  for (const e of all) if (!e.state.ejected) scratch.push(e);
-  const minimum = cluster.cluster.outlier?.minHealthPercent ?? 0;
-  if (minimum > 0 && scratch.length * 100 < minimum * all.length) {
-    scratch.length = 0;
-    for (const e of all) scratch.push(e);
-  }
+  const panic = panics(cluster, all);
+  for (const e of all) if (panic || !e.state.ejected) scratch.push(e);
   return scratch;
 }
 
@@ -108,12 +124,14 @@ function choose(
   const { lb } = cluster.cluster;
   const leastRequest = lb === LbPolicy.LEAST_REQUEST || lb === LbPolicy.UNSPECIFIED;
   // A request without the key of a consistent hash is placed at random.
-  if (!leastRequest || list.length === 1) return first;
+  const ewma = lb === LbPolicy.PEAK_EWMA;
+  if (!(leastRequest || ewma) || list.length === 1) return first;
   const second = list[drawOne(cluster, list, random, nowMs, even, a)];
   if (!fitted && second.state.ejected) return undefined;
   // Weights already say how often an endpoint is drawn; load is compared per unit of weight.
   const w1 = even ? 1 : warmWeight(cluster, first, nowMs);
   const w2 = even ? 1 : warmWeight(cluster, second, nowMs);
+  if (ewma) return peakEwmaLoad(second.state, nowMs) * w1 < peakEwmaLoad(first.state, nowMs) * w2 ? second : first;
   return second.state.active * w1 < first.state.active * w2 ? second : first;
 }
 

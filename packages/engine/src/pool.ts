@@ -59,9 +59,13 @@ export function releaseConnection(cluster: ClusterView): void {
 /** A request (or a TCP connection) goes to this endpoint. */
 export function onStart(endpoint: EndpointView): void {
   endpoint.state.active++;
+  // Only a probe leads to an endpoint that is out.
+  if (endpoint.state.ejected) endpoint.state.probing = true;
 }
 
 /** It is over, however it ended. Once per onStart. */
 export function onEnd(endpoint: EndpointView): void {
-  if (endpoint.state.active > 0) endpoint.state.active--;
+  const { state } = endpoint;
+  if (state.active > 0) state.active--;
+  state.probing = false;
 }

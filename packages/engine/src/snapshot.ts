@@ -181,7 +181,8 @@ function clusterView(draft: Draft, cluster: Cluster, set: Endpoints | undefined)
     if (seen.has(key)) continue;
     seen.add(key);
     const known = states.get(key);
-    if (known && !cluster.outlier && known.state.ejected) uneject(known.state); // nothing would bring it back
+    // Nothing would bring it back.
+    if (known?.state.ejected && !cluster.outlier && !cluster.failureAccrual) uneject(known.state);
     members.push(
       known?.endpoint === endpoint
         ? known
@@ -218,6 +219,13 @@ function newEndpointState(): EndpointState {
     ejectedUntilMs: 0,
     timesEjected: 0,
     ejections: 0,
+    windowTotal: 0,
+    windowFailed: 0,
+    failures: 0,
+    penaltyMs: 0,
+    probing: false,
+    ewmaMs: -1,
+    ewmaAtMs: 0,
     credit: 0,
     sinceMs: undefined,
   };
@@ -231,6 +239,7 @@ function newClusterState(): ClusterState {
     connections: 0,
     roundRobin: 0,
     nextSweepMs: -1,
+    probeAtMs: 0,
     warmView: undefined,
     warmUntilMs: 0,
   };

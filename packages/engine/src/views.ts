@@ -31,6 +31,16 @@ export interface EndpointState {
   timesEjected: number;
   /** Ejections since the endpoint is known, for metrics. */
   ejections: number;
+  /** Requests of this outlier interval, and how many of them failed. */
+  windowTotal: number;
+  windowFailed: number;
+  /** Of a failure accrual: failures in a row, the penalty in force (0: none yet), and whether a probe is under way. */
+  failures: number;
+  penaltyMs: number;
+  probing: boolean;
+  /** Peak EWMA of the latency, and when it was true; -1: nothing was seen yet. */
+  ewmaMs: number;
+  ewmaAtMs: number;
   /** Smooth weighted round robin's account. */
   credit: number;
   /** When a pick could first have chosen it; kept for clusters with a warm-up only. */
@@ -54,6 +64,8 @@ export interface ClusterState {
   roundRobin: number;
   /** When the next outlier sweep is due; -1 before the first. */
   nextSweepMs: number;
+  /** No endpoint is due for a probe before this (failure accrual). */
+  probeAtMs: number;
   /** The candidates that the warm-up has seen; undefined before the first pick. */
   warmView: readonly EndpointView[] | undefined;
   /** Until when some endpoint warms up. */

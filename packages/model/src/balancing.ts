@@ -2,7 +2,7 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { type ClusterSchema, ConsistentHashSchema, LbPolicy, LocalityLbSchema, localityCovers } from '@weft/plan';
 import { label } from './labels.ts';
-import type { ConsistentHashModel, Labels, LoadBalancerModel, LocalityModel } from './types.ts';
+import type { ConsistentHashModel, Labels, LoadBalancerModel, LocalityModel, ServiceBalancingModel } from './types.ts';
 
 const DEFAULT_LOCALITY: LocalityModel = { enabled: true, distribute: [], failover: [], failoverPriority: [] };
 
@@ -20,16 +20,29 @@ export function localityOf(labels: Labels): string {
 type Balancing = Pick<MessageInitShape<typeof ClusterSchema>, 'lb' | 'hash' | 'locality' | 'warmup'>;
 
 /** `client` is the client's locality; `outlier`: the cluster has outlier detection, without which nothing fails over. */
-export function compileBalancing(lb: LoadBalancerModel | undefined, client: string, outlier: boolean): Balancing {
+export function compileBalancing(
+  lb: LoadBalancerModel | undefined,
+  service: ServiceBalancingModel | undefined,
+  client: string,
+  outlier: boolean,
+): Balancing {
   return {
-    lb: policyOf(lb),
+    lb: policyOf(lb, service),
     hash: lb?.hash ? hashOf(lb.hash) : undefined,
     locality: localityRule(lb?.locality ?? DEFAULT_LOCALITY, client, outlier),
     warmup: lb?.warmup,
   };
 }
 
-function policyOf(lb: LoadBalancerModel | undefined): LbPolicy {
+/** What the service's annotation says counts where no rule says how to balance. */
+const BY_ANNOTATION = {
+  'peak-ewma': LbPolicy.PEAK_EWMA,
+  'least-request': LbPolicy.LEAST_REQUEST,
+  'round-robin': LbPolicy.ROUND_ROBIN,
+  random: LbPolicy.RANDOM,
+};
+
+function policyOf(lb: LoadBalancerModel | undefined, service: ServiceBalancingModel | undefined): LbPolicy {
   if (lb?.hash) return lb.hash.maglev ? LbPolicy.MAGLEV : LbPolicy.RING_HASH;
   switch (lb?.simple) {
     case 'LEAST_REQUEST':
@@ -42,7 +55,7 @@ function policyOf(lb: LoadBalancerModel | undefined): LbPolicy {
     case 'PASSTHROUGH':
       return LbPolicy.RANDOM;
     default:
-      return LbPolicy.UNSPECIFIED;
+      return service?.balancer ? BY_ANNOTATION[service.balancer] : LbPolicy.UNSPECIFIED;
   }
 }
 

@@ -5,6 +5,8 @@ import {
   type Cluster,
   ClusterSchema,
   ConnectionPoolSchema,
+  type FailureAccrual,
+  FailureAccrualSchema,
   type OutlierDetection,
   OutlierDetectionSchema,
   outboundClusterName,
@@ -22,6 +24,7 @@ import type {
   Instance,
   Model,
   OutlierDetectionModel,
+  OutlierRatesModel,
   ServiceModel,
   ServicePortModel,
   SubsetModel,
@@ -114,11 +117,21 @@ export function compileClusters(
       port: port.port,
       subset: subset?.name ?? '',
       subsetLabels: { ...subset?.labels },
-      ...compileBalancing(lb?.policy.loadBalancer, localityOf(client.labels), outlier !== undefined),
-      lbRef: lb ? refs.use(lb.rule, `${lb.policy.field}.loadBalancer`) : '',
+      ...compileBalancing(lb?.policy.loadBalancer, service.balancing, localityOf(client.labels), outlier !== undefined),
+      lbRef: lb
+        ? refs.use(lb.rule, `${lb.policy.field}.loadBalancer`)
+        : service.balancing?.balancer
+          ? refs.use(service, service.balancing.balancerField)
+          : '',
+      // A rule's outlier detection takes its place: two breakers would undo each other's ejections.
+      failureAccrual: outlier ? undefined : accrualOf(service, refs),
       retryBudget: layers.find((l) => l.policy.retryBudget)?.policy.retryBudget,
       outlier: outlier?.policy.outlierDetection
-        ? outlierOf(outlier.policy.outlierDetection, refs.use(outlier.rule, `${outlier.policy.field}.outlierDetection`))
+        ? outlierOf(
+            outlier.policy.outlierDetection,
+            outlier.rule.outlierRates,
+            refs.use(outlier.rule, `${outlier.policy.field}.outlierDetection`),
+          )
         : undefined,
       pool: poolOf(pool),
       tls: tls?.policy.tlsMode ? TLS[tls.policy.tlsMode] : ClientTls.UNSPECIFIED,
@@ -152,8 +165,14 @@ function isPortLevel({ policy }: Layer): boolean {
   return policy.field.includes('.portLevelSettings[');
 }
 
+function accrualOf(service: ServiceModel, refs: RefTable): FailureAccrual | undefined {
+  const { balancing } = service;
+  if (!balancing?.accrual) return undefined;
+  return create(FailureAccrualSchema, { ref: refs.use(service, balancing.accrualField), ...balancing.accrual });
+}
+
 /** A block with no fields means Istio's defaults. */
-function outlierOf(o: OutlierDetectionModel, ref: string): OutlierDetection {
+function outlierOf(o: OutlierDetectionModel, rates: OutlierRatesModel | undefined, ref: string): OutlierDetection {
   const base = o.baseEjectionTimeMs ?? 30_000;
   return create(OutlierDetectionSchema, {
     ref,
@@ -166,6 +185,11 @@ function outlierOf(o: OutlierDetectionModel, ref: string): OutlierDetection {
     minHealthPercent: o.minHealthPercent ?? 0,
     splitLocalOrigin: o.splitExternalLocalOriginErrors,
     consecutiveLocalOrigin: o.consecutiveLocalOriginFailures ?? 5,
+    errorCodes: [...o.httpErrorCodes],
+    successRateStdevFactor: rates?.stdevFactor,
+    failurePercentage: rates?.failurePercentage,
+    minimumHosts: rates?.minimumHosts,
+    requestVolume: rates?.requestVolume,
   });
 }
 

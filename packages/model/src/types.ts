@@ -43,6 +43,24 @@ export interface ServiceModel extends Resource {
   readonly clusterIP: string | undefined;
   readonly headless: boolean;
   readonly publishNotReadyAddresses: boolean;
+  /** Of its annotations; where a client's DestinationRule says something of the same, that counts. */
+  readonly balancing?: ServiceBalancingModel | undefined;
+}
+
+export interface ServiceBalancingModel {
+  readonly balancer: 'peak-ewma' | 'least-request' | 'round-robin' | 'random' | undefined;
+  readonly balancerField: string;
+  readonly accrual: FailureAccrualModel | undefined;
+  readonly accrualField: string;
+}
+
+/** Linkerd's failure accrual: a breaker for each endpoint that probes with live requests. */
+export interface FailureAccrualModel {
+  readonly maxFailures: number; // in a row
+  readonly minPenaltyMs: number;
+  readonly maxPenaltyMs: number;
+  readonly jitter: number; // part of the penalty
+  readonly rateLimits: boolean; // 429 is a failure
 }
 
 export interface ProcessPortModel {
@@ -292,6 +310,16 @@ export interface OutlierDetectionModel {
   readonly minHealthPercent: number | undefined;
   readonly splitExternalLocalOriginErrors: boolean;
   readonly consecutiveLocalOriginFailures: number | undefined;
+  /** HTTP statuses that are errors; empty: 5xx. */
+  readonly httpErrorCodes: readonly number[];
+}
+
+/** Outlier detection by the rates of an interval. 0: off. */
+export interface OutlierRatesModel {
+  readonly stdevFactor: number;
+  readonly failurePercentage: number;
+  readonly minimumHosts: number;
+  readonly requestVolume: number;
 }
 
 export interface ConnectionPoolModel {
@@ -378,6 +406,8 @@ export interface DestinationRuleModel extends Resource {
   readonly exportTo: readonly string[] | undefined;
   /** Clients that it holds for; undefined: all. */
   readonly workloadSelector: Labels | undefined;
+  /** For each outlierDetection of the rule. */
+  readonly outlierRates: OutlierRatesModel | undefined;
   readonly trafficPolicy: TrafficPolicyModel | undefined;
   readonly subsets: readonly SubsetModel[];
 }

@@ -32,6 +32,7 @@ import {
   str,
   strings,
 } from './common.ts';
+import { serviceBalancing } from './resilience.ts';
 
 const WEFT = ['weft.dev/v1alpha1'];
 const VALUE = 'WEFT-VALUE';
@@ -160,6 +161,7 @@ export const serviceKind: Kind<ServiceModel> = {
       clusterIP: headless || !spec.clusterIP ? undefined : spec.clusterIP,
       headless,
       publishNotReadyAddresses: spec.publishNotReadyAddresses ?? false,
+      balancing: serviceBalancing(resource.annotations, report),
     };
   },
 };

@@ -25,6 +25,7 @@ import {
   uint32,
 } from './common.ts';
 import { loadBalancer, loadBalancerOf, retryBudget } from './load-balancer.ts';
+import { outlierRates } from './resilience.ts';
 
 export const NETWORKING = ['networking.istio.io/v1', 'networking.istio.io/v1beta1', 'networking.istio.io/v1alpha3'];
 
@@ -75,8 +76,9 @@ const settings: ObjectSchema = {
         minHealthPercent: { ...percent, t: 'int' } as never,
         splitExternalLocalOriginErrors: bool,
         consecutiveLocalOriginFailures: uint32,
+        outlierDetectionHttpErrorCodes: { t: 'list', max: 500, of: { t: 'int', min: 100, max: 599 } },
       },
-      unsupported: ['consecutiveErrors', 'outlierDetectionHttpErrorCodes'],
+      unsupported: ['consecutiveErrors'],
     },
     tls: {
       t: 'object',
@@ -150,10 +152,16 @@ export const destinationRuleKind: Kind<DestinationRuleModel> = {
         trafficPolicy: policyOf(s.trafficPolicy, `${field}.trafficPolicy`, report),
       });
     }
+    const trafficPolicy = policyOf(spec.trafficPolicy, 'spec.trafficPolicy', report);
+    const policies = [trafficPolicy, ...subsets.map((s) => s.trafficPolicy)];
+    const hasOutlier = policies.some(
+      (p) => p?.outlierDetection || [...(p?.portLevel.values() ?? [])].some((l) => l.outlierDetection),
+    );
     return {
       ...resource,
       host: spec.host ?? '',
-      trafficPolicy: policyOf(spec.trafficPolicy, 'spec.trafficPolicy', report),
+      trafficPolicy,
+      outlierRates: outlierRates(resource.annotations, hasOutlier, report),
       exportTo: spec.exportTo,
       workloadSelector: spec.workloadSelector ? labelsOf(spec.workloadSelector.matchLabels) : undefined,
       subsets,
@@ -244,5 +252,6 @@ function outlierOf(o: Plain): OutlierDetectionModel {
     minHealthPercent: o.minHealthPercent,
     splitExternalLocalOriginErrors: o.splitExternalLocalOriginErrors ?? false,
     consecutiveLocalOriginFailures: o.consecutiveLocalOriginFailures,
+    httpErrorCodes: ((o.outlierDetectionHttpErrorCodes ?? []) as number[]).filter((c) => c !== undefined),
   };
 }

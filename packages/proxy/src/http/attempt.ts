@@ -15,6 +15,9 @@ export class Attempt implements StreamHandler, Asker {
   host = '';
   deadline: Deadline | undefined;
   headSeen = false;
+  /** When it was given an endpoint, and when the response's head came; 0: not yet. */
+  startedMs = 0;
+  headMs = 0;
   #exchange: Exchange;
 
   constructor(exchange: Exchange) {
@@ -27,7 +30,9 @@ export class Attempt implements StreamHandler, Asker {
     if (!this.abandoned) this.#exchange.unavailable(this, reason, detail);
   }
   onHead(_s: Stream, head: Head, end: boolean): void {
-    if (!this.abandoned) this.#exchange.responseHead(this, head, end);
+    if (this.abandoned) return;
+    this.headMs = this.#exchange.core.nowMs();
+    this.#exchange.responseHead(this, head, end);
   }
   onInterim(_s: Stream, head: Head): void {
     if (!this.abandoned) this.#exchange.interim(head);

@@ -251,6 +251,7 @@ export class OutboundExchange extends Exchange {
     else this.#tried = [picked];
     attempt.endpoint = picked;
     onStart(picked);
+    attempt.startedMs = core.nowMs();
     const e = picked.endpoint;
     this.destination = core.peerOf(e);
     this.enter();
@@ -280,8 +281,14 @@ export class OutboundExchange extends Exchange {
     const ejected = onResult(
       ep,
       cluster,
-      { status, grpcStatus: grpc < 0 ? undefined : grpc, local },
+      {
+        status,
+        grpcStatus: grpc < 0 ? undefined : grpc,
+        local,
+        latencyMs: attempt.headMs > 0 ? attempt.headMs - attempt.startedMs : undefined,
+      },
       this.core.nowMs(),
+      this.core.random,
     );
     if (ejected) {
       this.core.observer.count('outlier_ejected');

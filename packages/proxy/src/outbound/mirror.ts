@@ -192,9 +192,9 @@ export class Mirror implements RequestCopy, StreamHandler, Asker, TimerOwner, In
   }
 
   #judge(local: 'connect' | 'reset' | 'timeout' | undefined): void {
-    const { nowMs } = this.#core;
+    const { nowMs, random } = this.#core;
     if (this.abandoned || !this.#endpoint || !this.#cluster) return;
-    onResult(this.#endpoint, this.#cluster, { status: this.#status, local }, nowMs());
+    onResult(this.#endpoint, this.#cluster, { status: this.#status, local }, nowMs(), random);
   }
 
   #end(counter: string | undefined): void {

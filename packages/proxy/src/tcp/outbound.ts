@@ -157,7 +157,7 @@ export class OutboundTcp {
     const e = this.#endpoint;
     if (e && this.#cluster) {
       onEnd(e);
-      onResult(e, this.#cluster, { status: 0, local: 'connect' }, this.#core.nowMs());
+      onResult(e, this.#cluster, { status: 0, local: 'connect' }, this.#core.nowMs(), this.#core.random);
       this.#endpoint = undefined;
       if (this.#tried.length < CONNECT_ATTEMPTS && this.#hold.lost === undefined) {
         this.#next();
@@ -175,7 +175,8 @@ export class OutboundTcp {
       this.#fail('DC', 'downstream_remote_disconnect');
       return;
     }
-    if (this.#endpoint && this.#cluster) onResult(this.#endpoint, this.#cluster, { status: 200 }, this.#core.nowMs());
+    if (this.#endpoint && this.#cluster)
+      onResult(this.#endpoint, this.#cluster, { status: 200 }, this.#core.nowMs(), this.#core.random);
     this.#open();
     const session: TcpSession = sessionOf(() => splice);
     this.#sessions.add(session);

@@ -1814,6 +1814,13 @@ export declare type Cluster = Message<"weft.plan.v1.Cluster"> & {
    * @generated from field: string lb_ref = 24;
    */
   lbRef: string;
+
+  /**
+   * never together with outlier
+   *
+   * @generated from field: weft.plan.v1.FailureAccrual failure_accrual = 25;
+   */
+  failureAccrual?: FailureAccrual | undefined;
 };
 
 /**
@@ -1872,6 +1879,57 @@ export declare type TlsOrigination = Message<"weft.plan.v1.TlsOrigination"> & {
 export declare const TlsOriginationSchema: GenMessage<TlsOrigination>;
 
 /**
+ * A breaker for each endpoint: after failures in a row it takes nothing for a while, then one request as a probe.
+ *
+ * @generated from message weft.plan.v1.FailureAccrual
+ */
+export declare type FailureAccrual = Message<"weft.plan.v1.FailureAccrual"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * in a row
+   *
+   * @generated from field: uint32 max_failures = 2;
+   */
+  maxFailures: number;
+
+  /**
+   * doubled by each probe that fails
+   *
+   * @generated from field: uint32 min_penalty_ms = 3;
+   */
+  minPenaltyMs: number;
+
+  /**
+   * @generated from field: uint32 max_penalty_ms = 4;
+   */
+  maxPenaltyMs: number;
+
+  /**
+   * a penalty is longer by up to this part of it
+   *
+   * @generated from field: double jitter = 5;
+   */
+  jitter: number;
+
+  /**
+   * 429 counts as a failure
+   *
+   * @generated from field: bool rate_limits = 6;
+   */
+  rateLimits: boolean;
+};
+
+/**
+ * Describes the message weft.plan.v1.FailureAccrual.
+ * Use `create(FailureAccrualSchema)` to create a new message.
+ */
+export declare const FailureAccrualSchema: GenMessage<FailureAccrual>;
+
+/**
  * @generated from message weft.plan.v1.OutlierDetection
  */
 export declare type OutlierDetection = Message<"weft.plan.v1.OutlierDetection"> & {
@@ -1928,6 +1986,41 @@ export declare type OutlierDetection = Message<"weft.plan.v1.OutlierDetection"> 
    * @generated from field: uint32 consecutive_local_origin = 10;
    */
   consecutiveLocalOrigin: number;
+
+  /**
+   * HTTP statuses that are errors; empty: 500 to 599
+   *
+   * @generated from field: repeated uint32 error_codes = 11;
+   */
+  errorCodes: number[];
+
+  /**
+   * ejects below mean - factor x standard deviation; 0: off
+   *
+   * @generated from field: double success_rate_stdev_factor = 12;
+   */
+  successRateStdevFactor: number;
+
+  /**
+   * ejects at so many percent of failures; 0: off
+   *
+   * @generated from field: uint32 failure_percentage = 13;
+   */
+  failurePercentage: number;
+
+  /**
+   * with enough requests, that both need
+   *
+   * @generated from field: uint32 minimum_hosts = 14;
+   */
+  minimumHosts: number;
+
+  /**
+   * in an interval, that makes an endpoint count for both
+   *
+   * @generated from field: uint32 request_volume = 15;
+   */
+  requestVolume: number;
 };
 
 /**
@@ -2471,6 +2564,13 @@ export enum LbPolicy {
    * @generated from enum value: LB_POLICY_MAGLEV = 5;
    */
   MAGLEV = 5,
+
+  /**
+   * of two drawn, the one with less (peak of its latency x requests that run)
+   *
+   * @generated from enum value: LB_POLICY_PEAK_EWMA = 6;
+   */
+  PEAK_EWMA = 6,
 }
 
 /**

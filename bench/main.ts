@@ -10,6 +10,7 @@
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { startApplication } from './apps/start.ts';
+import { benchAuthorization } from './authorization/authorization.ts';
 import { positive } from './environment.ts';
 import { saturate } from './load/wrk.ts';
 import { peers } from './peers/all.ts';
@@ -24,6 +25,8 @@ import { requireTools } from './tools.ts';
 interface Options {
   /** The control plane's benchmark, which has no data path. */
   push: boolean;
+  /** The cost of decisions, which has none either. */
+  authorization: boolean;
   rows: Row[];
   peers: Peer[];
   quick: boolean;
@@ -45,17 +48,19 @@ function options(): Options {
   if (values.output !== 'table' && values.output !== 'json') throw new Error('-o is table or json');
   const quick = values.quick;
   const push = positionals.includes('push');
-  const rowNames = positionals.filter((name) => name !== 'push');
+  const authorization = positionals.includes('authorization');
+  const rowNames = positionals.filter((name) => name !== 'push' && name !== 'authorization');
   const wanted = values.peers.split(',').filter((name) => name !== '');
   const known = (name: string, all: readonly { name: string }[]): void => {
     if (!all.some((a) => a.name === name))
       throw new Error(`${name} is not one of ${all.map((a) => a.name).join(', ')}`);
   };
-  for (const name of rowNames) known(name, [...rows, { name: 'push' }]);
+  for (const name of rowNames) known(name, [...rows, { name: 'push' }, { name: 'authorization' }]);
   for (const name of wanted) known(name, peers);
   return {
     push,
-    rows: rows.filter((r) => (rowNames.length === 0 && !push) || rowNames.includes(r.name)),
+    authorization,
+    rows: rows.filter((r) => (rowNames.length === 0 && !push && !authorization) || rowNames.includes(r.name)),
     peers: peers.filter((p) => p.name === 'weft' || wanted.length === 0 || wanted.includes(p.name)),
     quick,
     json: values.output === 'json',
@@ -153,6 +158,7 @@ async function runKind(
 
 async function main(): Promise<void> {
   const o = options();
+  if (o.authorization) benchAuthorization(o);
   if (o.push) await benchPush(o);
   if (o.rows.length === 0) return;
   requireTools(o.peers);

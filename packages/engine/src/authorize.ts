@@ -1,6 +1,7 @@
 /** AuthorizationPolicy: who may call this workload, and how. Istio's semantics (features.md B-4). */
 import { type Ip, parseIp } from '@weft/base';
-import { type Authorization, AuthorizationAction, type AuthorizationPolicy } from '@weft/plan';
+import { type Authorization, AuthorizationAction, type AuthorizationPolicy, type AuthorizationRule } from '@weft/plan';
+import { RuleIndex } from './authorize-index.ts';
 import { type CompiledRuleTests, compileRule } from './authorize-rule.ts';
 import { hostOf } from './canonical.ts';
 import type { Snapshot } from './views.ts';
@@ -36,6 +37,7 @@ export interface AuthorizationResult {
 }
 
 export interface CompiledRule extends CompiledRuleTests {
+  readonly source: AuthorizationRule;
   readonly result: AuthorizationResult;
 }
 
@@ -45,6 +47,14 @@ export interface CompiledPolicy {
   readonly rules: readonly CompiledRule[];
 }
 
+/** The rules of one list of policies, to be found fast. */
+interface Found {
+  readonly http: RuleIndex<AuthorizationResult>;
+  readonly tcp: RuleIndex<AuthorizationResult>;
+}
+
+type ListName = 'custom' | 'deny' | 'allow' | 'audit' | 'shadowDeny' | 'shadowAllow';
+
 export interface CompiledAuthorization {
   readonly custom: readonly CompiledPolicy[];
   readonly deny: readonly CompiledPolicy[];
@@ -53,13 +63,17 @@ export interface CompiledAuthorization {
   readonly shadowDeny: readonly CompiledPolicy[];
   readonly shadowAllow: readonly CompiledPolicy[];
   readonly usesPaths: boolean;
+  readonly index: Readonly<Record<Exclude<ListName, 'audit'>, Found>> & {
+    /** Each audited policy on its own: all that match are told of. */
+    readonly audit: readonly Found[];
+  };
 }
 
 const ALLOWED: AuthorizationResult = Object.freeze({ allow: true, ref: '', policy: 'none', details: '' });
 
 /** Compiles the policies that select this workload. */
 export function compileAuthorization(parts: readonly Authorization[]): CompiledAuthorization {
-  const of: Record<'custom' | 'deny' | 'allow' | 'audit' | 'shadowDeny' | 'shadowAllow', CompiledPolicy[]> = {
+  const of: Record<ListName, CompiledPolicy[]> = {
     custom: [],
     deny: [],
     allow: [],
@@ -85,7 +99,27 @@ export function compileAuthorization(parts: readonly Authorization[]): CompiledA
         (policy.dryRun ? of.shadowAllow : of.allow).push(compilePolicy(policy, true));
     }
   }
-  return { ...of, usesPaths };
+  const index = {
+    custom: indexOf(of.custom),
+    deny: indexOf(of.deny),
+    allow: indexOf(of.allow),
+    shadowDeny: indexOf(of.shadowDeny),
+    shadowAllow: indexOf(of.shadowAllow),
+    audit: of.audit.map((p) => indexOf([p])),
+  };
+  return { ...of, usesPaths, index };
+}
+
+function indexOf(policies: readonly CompiledPolicy[]): Found {
+  const rules = policies.flatMap((p) => p.rules);
+  const tcp = rules.flatMap(({ tcp: test, source, result }) => (test ? [{ test, source, result }] : []));
+  return {
+    http: new RuleIndex(
+      rules.map(({ http: test, source, result }) => ({ test, source, result })),
+      true,
+    ),
+    tcp: new RuleIndex(tcp, false),
+  };
 }
 
 function compilePolicy(policy: AuthorizationPolicy, allow: boolean): CompiledPolicy {
@@ -93,6 +127,7 @@ function compilePolicy(policy: AuthorizationPolicy, allow: boolean): CompiledPol
   const widen = policy.action !== AuthorizationAction.ALLOW && policy.action !== AuthorizationAction.UNSPECIFIED;
   const rules = policy.rules.map((rule, i) => ({
     ...compileRule(rule, widen),
+    source: rule,
     result: Object.freeze({
       allow,
       ref: rule.ref || policy.ref,
@@ -194,14 +229,8 @@ export class Subject {
   }
 }
 
-function find(policies: readonly CompiledPolicy[], subject: Subject, tcp: boolean): AuthorizationResult | undefined {
-  for (const policy of policies) {
-    for (const rule of policy.rules) {
-      const test = tcp ? rule.tcp : rule.http;
-      if (test?.(subject)) return rule.result;
-    }
-  }
-  return undefined;
+function find(list: Found, subject: Subject, tcp: boolean): AuthorizationResult | undefined {
+  return (tcp ? list.tcp : list.http).find(subject);
 }
 
 function notAllowed(policies: readonly CompiledPolicy[]): AuthorizationResult {
@@ -225,16 +254,16 @@ export function decideAuthorization(a: CompiledAuthorization, request: Authoriza
   const subject = new Subject(request);
   const tcp = request.head === undefined;
   const result =
-    find(a.custom, subject, tcp) ??
-    find(a.deny, subject, tcp) ??
-    (a.allow.length === 0 ? ALLOWED : (find(a.allow, subject, tcp) ?? notAllowed(a.allow)));
+    find(a.index.custom, subject, tcp) ??
+    find(a.index.deny, subject, tcp) ??
+    (a.allow.length === 0 ? ALLOWED : (find(a.index.allow, subject, tcp) ?? notAllowed(a.allow)));
   if (a.audit.length + a.shadowDeny.length + a.shadowAllow.length === 0) return result;
 
-  const audit = a.audit.filter((p) => find([p], subject, tcp)).map((p) => p.label);
+  const audit = a.audit.filter((_, i) => find(a.index.audit[i], subject, tcp)).map((p) => p.label);
   let shadow: AuthorizationResult['shadow'];
   if (a.shadowDeny.length + a.shadowAllow.length > 0) {
-    const denied = find(a.shadowDeny, subject, tcp);
-    const said = denied ?? (a.shadowAllow.length === 0 ? ALLOWED : find(a.shadowAllow, subject, tcp));
+    const denied = find(a.index.shadowDeny, subject, tcp);
+    const said = denied ?? (a.shadowAllow.length === 0 ? ALLOWED : find(a.index.shadowAllow, subject, tcp));
     const { allow, policy, ref } = said ?? notAllowed(a.shadowAllow);
     shadow = { allow, policy, ref };
   }

@@ -278,6 +278,29 @@ test('the command line', { timeout: 240_000 }, async (t) => {
     assert.equal(weft(mesh, 'analyze', '-S', 'nonsense').code, 1);
   });
 
+  await t.test('explain: on the running mesh and on its files, both sides', () => {
+    const live = weft(mesh, 'explain', '--from', 'shop/front', '--to', 'front:8080', '/x');
+    assert.equal(live.code, 0, live.error);
+    assert.match(live.out, /mTLS to shop\/front: it must prove spiffe:/);
+    assert.match(live.out, / % {2}.*front-\d/);
+    assert.ok(
+      live.out.split('\n').every((l) => l.length <= 100),
+      live.out,
+    );
+    const json = weft(mesh, 'explain', '--live', '--from', 'shop/front', '--to', 'front:8080', '-o', 'json');
+    const { outcomes, steps } = JSON.parse(json.out) as {
+      outcomes: { probability: number; status: string; instance: string }[];
+      steps: { kind: string; side: string }[];
+    };
+    assert.ok(Math.abs(outcomes.reduce((sum, o) => sum + o.probability, 0) - 1) < 1e-9);
+    assert.ok(outcomes.every((o) => o.status === 'application' && o.instance.startsWith('front-')));
+    assert.ok(steps.some((s) => s.side === 'server' && s.kind === 'authorize'));
+    const files = weft(mesh, 'explain', '-f', '.', '--from', 'shop/front', '--to', 'front:8080');
+    assert.equal(files.code, 0, files.error);
+    refuses(mesh, ['explain', '--from', 'shop/nobody', '--to', 'front:8080'], /shop\/front/);
+    refuses(mesh, ['explain', '--from', 'shop/front', '--to', 'front:1'], /8080/);
+  });
+
   await t.test('down', async () => {
     assert.match(weft(mesh, 'down').out, /is stopped\n$/);
     assert.equal(await mesh.exited(), 0);

@@ -11,6 +11,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['scale', async () => (await import('./commands/scale.ts')).addScale],
   ['restart', async () => (await import('./commands/restart.ts')).addRestart],
   ['run', async () => (await import('./commands/run.ts')).addRun],
+  ['explain', async () => (await import('./commands/explain.ts')).addExplain],
   ['validate', async () => (await import('./commands/validate.ts')).addValidate],
   ['analyze', async () => (await import('./commands/analyze.ts')).addAnalyze],
   ['proxy-status', async () => (await import('./commands/proxy-status.ts')).addProxyStatus],

@@ -126,8 +126,12 @@ function forward(
   if (decision.rewrite?.path !== undefined) setPseudo(head, ':path', decision.rewrite.path);
   if (decision.rewrite?.authority !== undefined) setPseudo(head, ':authority', decision.rewrite.authority);
   applyHeaderOps(head, decision.requestOps);
+  // Copies are balanced before the request itself. Which of several endpoints gets one is of no interest.
+  const mirrors = decision.mirrors.map((m) => {
+    if (m.cluster?.candidates.length === 1) pickEndpoint(client.snapshot, m.cluster, random, 0);
+    return m.clusterName;
+  });
   const picked = pickEndpoint(client.snapshot, cluster, random, 0, undefined, hash);
-  const mirrors = decision.mirrors.map((m) => m.clusterName);
   if (picked === 'none') {
     notes.add(
       'client',

@@ -3,4 +3,5 @@ export * from './explain.ts';
 export { explore, type Leaf } from './explore.ts';
 export { headOf } from './http.ts';
 export * from './mesh.ts';
+export * from './render.ts';
 export * from './types.ts';

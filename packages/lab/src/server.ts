@@ -74,8 +74,8 @@ export function judge(
   notes.add(
     'server',
     'authenticate',
-    ok ? 'let in' : 'refused',
-    `${where}:${e.port} is ${mode}, ${how}`,
+    `${where}:${e.port}: ${ok ? 'let in' : 'refused'}`,
+    `it is ${mode}, ${how}`,
     inbound?.mtlsRef,
   );
   if (!ok)
@@ -99,7 +99,7 @@ export function judge(
     request.head = sent;
   }
   for (const t of traceAuthorization(snapshot.authorization, request)) {
-    const decision = `${LISTS[t.list]} ${t.policy} ${t.matched ? 'matches' : 'does not match'}`;
+    const decision = `${where}: ${LISTS[t.list]} ${t.policy} ${t.matched ? 'matches' : 'does not match'}`;
     notes.add('server', 'authorize', decision, t.because, t.ref);
   }
   const verdict = authorize(snapshot, request);
@@ -108,11 +108,11 @@ export function judge(
       verdict.policy === 'none'
         ? 'no DENY policy matches and no ALLOW policy selects it'
         : `${verdict.policy} allows it`;
-    notes.add('server', 'authorize', 'allowed', because, verdict.ref);
+    notes.add('server', 'authorize', `${where}: allowed`, because, verdict.ref);
     return { ...application(`port ${e.port}`), ref: verdict.ref };
   }
   const because =
     verdict.policy === 'none' ? 'ALLOW policies select it and none of them matches' : `${verdict.policy} denies it`;
-  notes.add('server', 'authorize', 'denied', because, verdict.ref);
+  notes.add('server', 'authorize', `${where}: denied`, because, verdict.ref);
   return { status: head ? 403 : 'closed', flags: '', details: verdict.details, ref: verdict.ref };
 }

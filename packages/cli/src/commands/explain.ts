@@ -1,0 +1,141 @@
+import path from 'node:path';
+import { WeftError } from '@weft/base';
+import type { InstanceStatus } from '@weft/host';
+import {
+  type EndpointHealth,
+  type Explanation,
+  explain,
+  explanationJson,
+  instanceNamed,
+  type LabMesh,
+  type LiveInstance,
+  meshFromModel,
+  meshFromPlans,
+  type PlanJson,
+  type Question,
+  renderExplanation,
+} from '@weft/lab';
+import { type Command, InvalidArgumentError } from 'commander';
+import { adminGet } from '../admin.ts';
+import {
+  ask,
+  askControl,
+  chooseMesh,
+  type MeshOption,
+  meshOption,
+  type OutputOption,
+  outputOption,
+  print,
+  printJson,
+} from '../common.ts';
+import { example } from '../example.ts';
+import { findFiles, loadModel } from '../mesh.ts';
+
+interface ExplainOptions extends MeshOption, OutputOption {
+  from: string;
+  to: string;
+  header: [string, string][];
+  files?: string[];
+  live?: boolean;
+  tcp?: boolean;
+  sni?: string;
+}
+
+/** `weft explain`: the whole life of a request before it is made, on files or on a running mesh. */
+export function addExplain(program: Command): void {
+  example(
+    program
+      .command('explain')
+      .description('what would happen to a request and why; exit code 3 where it could never reach the application')
+      .argument('[method]', 'of the request', 'GET')
+      .argument('[path]', 'with query', '/')
+      .requiredOption('--from <namespace/workload>', 'who calls')
+      .requiredOption('--to <service:port>', 'who is called')
+      .option('-H, --header <header>', "of the request, 'name: value'; may be repeated", collectHeader, [])
+      .option('-f, --files <path...>', 'folders or files; every replica is taken to be ready')
+      .option('--live', 'the running mesh, with what the caller’s proxy knows of endpoints (the default without -f)')
+      .option('--tcp', 'the caller speaks no HTTP')
+      .option('--sni <name>', 'the caller begins with TLS and asks for this server name')
+      .addOption(meshOption())
+      .addOption(outputOption())
+      .action(run),
+    "weft explain -f examples/shop/mesh --from shop/cart --to payment:8080 -H 'x-canary-test: true' POST /charge",
+    'weft explain --live --from shop/frontend --to cart:8080',
+  );
+}
+
+function collectHeader(text: string, list: [string, string][]): [string, string][] {
+  const m = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)$/s.exec(text);
+  if (!m || /[\x00-\x08\x0a-\x1f\x7f]/.test(m[2]!))
+    throw new InvalidArgumentError("say it as 'name: value', in visible characters.");
+  return [...list, [m[1]!, m[2]!.trim()]];
+}
+
+async function run(method: string, target: string, options: ExplainOptions): Promise<void> {
+  if (options.files && options.live) throw new WeftError('usage', 'say either -f or --live');
+  // A single argument that is a path leaves the method out.
+  const swapped = method.startsWith('/') && target === '/';
+  const question: Question = {
+    from: options.from,
+    to: options.to,
+    method: swapped ? 'GET' : method,
+    path: swapped ? method : target,
+    headers: options.header,
+    ...(options.tcp && { tcp: true }),
+    ...(options.sni !== undefined && { sni: options.sni }),
+  };
+  const answer = options.files
+    ? explain(meshFromModel(loadModel(findFiles(options.files), (line) => process.stderr.write(`${line}\n`))), question)
+    : await explainLive(chooseMesh(options.mesh), question);
+  if (options.output === 'json') printJson(explanationJson(answer));
+  else print(renderExplanation(answer, shorter));
+  const passes = answer.outcomes.some((o) => o.status === 'application' || o.status === 'connected');
+  if (!passes) process.exitCode = 3;
+}
+
+function shorter(file: string): string {
+  const relative = path.relative(process.cwd(), file);
+  return relative.startsWith('..') && relative.length > file.length ? file : relative;
+}
+
+/** The caller's plan first; then, as they turn out to matter, those of who may be called. */
+async function explainLive(name: string, question: Question): Promise<Explanation> {
+  const { instances } = await askControl<{ instances: LiveInstance[] }>(name, 'GET', '/v1/instances');
+  const plans = new Map<string, PlanJson>();
+  const empty: LabMesh = meshFromPlans(plans, instances);
+  const from = instanceNamed(empty, question.from);
+  const health = await healthAt(name, from);
+  for (let wanted: readonly string[] = [from]; ; ) {
+    for (const instance of wanted)
+      plans.set(
+        instance,
+        await askControl<PlanJson & { epoch: number }>(name, 'GET', `/v1/plan/${encodeURIComponent(instance)}`),
+      );
+    const answer = explain(meshFromPlans(plans, instances, health), { ...question, from });
+    wanted = answer.missing.filter((i) => !plans.has(i));
+    if (wanted.length === 0) return { ...answer, question };
+  }
+}
+
+/** Ejections and running requests, as the caller's own proxy counts them. */
+async function healthAt(name: string, instance: string): Promise<EndpointHealth[]> {
+  const { instances } = await ask<{ instances: InstanceStatus[] }>(name, 'GET', '/ps');
+  const status = instances.find((i) => i.name === instance);
+  if (!status?.injected) return [];
+  const dump = JSON.parse(await adminGet(status, '/endpoints')) as {
+    services: {
+      host: string;
+      port: number;
+      endpoints: { instance: string; state: { health: string; activeRequests: number } }[];
+    }[];
+  };
+  return dump.services.flatMap(({ host, port, endpoints }) =>
+    endpoints.map((e) => ({
+      host,
+      port,
+      instance: e.instance,
+      ejected: e.state.health === 'EJECTED',
+      active: e.state.activeRequests,
+    })),
+  );
+}

@@ -5,16 +5,18 @@ import {
   type GatewayServerModel,
   gatewayName,
   gatewaysOf,
+  isGranted,
   type KeyPairModel,
-  labelsMatch,
   listeningPort,
   MESH_GATEWAY,
   type Model,
   type ProcessModel,
   refOf,
+  servesGateway,
   type VirtualServiceModel,
 } from '@weft/model';
 import type { Report } from './analysis.ts';
+import { noGrant } from './analysis-routes.ts';
 import { list, pairs } from './words.ts';
 
 export class GatewayAnalysis {
@@ -40,11 +42,16 @@ export class GatewayAnalysis {
 
   /** Gateways that a VirtualService names, and whether it has a host there at all. */
   #bindings(vs: VirtualServiceModel): void {
-    const known = this.#model.gateways.map(gatewayName);
+    const known = this.#model.gateways.filter((g) => !g.gatewayApi).map(gatewayName);
     const mesh = vs.gateways.includes(MESH_GATEWAY);
     for (const name of vs.gateways) {
       if (name === MESH_GATEWAY) continue;
       const gateway = this.#model.gateways.find((g) => gatewayName(g) === name);
+      if (gateway?.gatewayApi) {
+        const message = `${name} is a Gateway of the Gateway API: attach an HTTPRoute to it, or name one of Istio's`;
+        this.#report(vs, 'WEFT-NO-GATEWAY', message, 'spec.gateways');
+        continue;
+      }
       if (!gateway) {
         const message = `there is no Gateway ${name}. A name without a namespace is in the rule's own. Gateways: ${list(known, 'none')}`;
         this.#report(vs, 'WEFT-NO-GATEWAY', message, 'spec.gateways');
@@ -62,32 +69,40 @@ export class GatewayAnalysis {
   }
 
   #workloads(gateway: GatewayModel, workloads: readonly ProcessModel[]): void {
-    const selected = workloads.filter((p) => labelsMatch(gateway.selector, p.labels));
+    const selected = workloads.filter((p) => servesGateway(gateway, p));
     if (selected.length === 0) {
       const have = list(
         workloads.map((p) => `${p.name} {${pairs(p.labels)}}`),
         'none (a Process with "gateway: {}" is one)',
       );
-      const message = `the selector {${pairs(gateway.selector)}} matches no gateway: nothing serves it. Gateways that run: ${have}`;
-      this.#report(gateway, 'WEFT-NO-TARGET', message, 'spec.selector', 'warning');
+      const what = gateway.gatewayApi
+        ? `no gateway in namespace ${gateway.namespace} has the label {${pairs(gateway.selector)}}`
+        : `the selector {${pairs(gateway.selector)}} matches no gateway`;
+      const message = `${what}: nothing serves it. Gateways that run: ${have}`;
+      this.#report(gateway, 'WEFT-NO-TARGET', message, gateway.gatewayApi ? 'spec' : 'spec.selector', 'warning');
     }
     for (const server of gateway.servers) {
       if (!server.tls) continue;
-      const { credentialName: name, files } = server.tls;
+      const { credentialName: name, credentialNamespace: given, files } = server.tls;
       if (files) this.#names(gateway, server, files, 'serverCertificate');
       if (!name) continue;
-      for (const namespace of new Set(selected.map((p) => p.namespace))) {
+      for (const namespace of given ? [given] : new Set(selected.map((p) => p.namespace))) {
         const secret = this.#model.secrets.find((s) => s.name === name && s.namespace === namespace);
         if (secret) {
           this.#names(gateway, server, secret, 'credentialName');
+          if (!gateway.gatewayApi || isGranted(this.#model, gateway, { ...secret, kind: 'Secret' })) continue;
+          const message = noGrant(gateway, 'Secret', name, namespace);
+          this.#report(gateway, 'WEFT-NO-GRANT', message, `${server.field}.tls.certificateRefs`);
           continue;
         }
         const have = list(
           this.#model.secrets.filter((s) => s.namespace === namespace).map((s) => s.name),
           'none',
         );
-        const message = `there is no Secret ${name} in namespace ${namespace}, where the gateway runs. Secrets there: ${have}`;
-        this.#report(gateway, 'WEFT-NO-SECRET', message, `${server.field}.tls.credentialName`);
+        const where = given ? '' : ', where the gateway runs';
+        const message = `there is no Secret ${name} in namespace ${namespace}${where}. Secrets there: ${have}`;
+        const field = gateway.gatewayApi ? 'certificateRefs' : 'credentialName';
+        this.#report(gateway, 'WEFT-NO-SECRET', message, `${server.field}.tls.${field}`);
       }
     }
   }
@@ -115,6 +130,11 @@ export class GatewayAnalysis {
         else if ((other.server.tls === undefined) !== (server.tls === undefined)) {
           const where = `${gatewayName(other.gateway)} (${other.gateway.source.file}:${other.gateway.source.line})`;
           const message = `the port ${port} of ${workload.name} serves ${other.server.tls ? 'HTTPS' : 'HTTP'} for the Gateway ${where}: it cannot serve both`;
+          this.#report(gateway, 'WEFT-PORT-CONFLICT', message, `${server.field}.port`);
+          continue;
+        } else if (other.gateway.gatewayApi !== gateway.gatewayApi) {
+          const where = `${gatewayName(other.gateway)} (${other.gateway.source.file}:${other.gateway.source.line})`;
+          const message = `the port ${port} of ${workload.name} is served for the Gateway ${where} of the other API: their routes are not merged`;
           this.#report(gateway, 'WEFT-PORT-CONFLICT', message, `${server.field}.port`);
           continue;
         }

@@ -25,6 +25,7 @@ import {
 } from '@weft/model';
 import { analyzeAuthorization } from './analysis-authorization.ts';
 import { GatewayAnalysis } from './analysis-gateway.ts';
+import { RouteAnalysis } from './analysis-routes.ts';
 import { list, pairs } from './words.ts';
 
 type Target = Pick<DestinationModel, 'host' | 'subset' | 'port'>;
@@ -43,6 +44,7 @@ export function analyze(model: Model, broken: ReadonlySet<string>, report: Repor
   for (const service of model.services) a.service(service);
   new GatewayAnalysis(model, broken, report).run();
   for (const vs of model.virtualServices) a.virtualService(vs);
+  new RouteAnalysis(model, broken, report, (rule, d, used) => a.destination(rule, d, d.field, used)).run();
   a.oneVirtualServiceAHost();
   for (const rule of model.destinationRules) a.destinationRule(rule);
   a.policies();
@@ -166,10 +168,10 @@ class Analysis {
       }
     }
     for (const route of [...vs.http, ...vs.tcp, ...vs.tls]) {
-      for (const d of route.route) this.#destination(vs, d, `${d.field}.destination`, d.weight > 0);
+      for (const d of route.route) this.destination(vs, d, `${d.field}.destination`, d.weight > 0);
     }
     for (const route of vs.http) {
-      for (const m of route.mirrors) this.#destination(vs, m, m.field, m.percent > 0);
+      for (const m of route.mirrors) this.destination(vs, m, m.field, m.percent > 0);
     }
   }
 
@@ -189,12 +191,14 @@ class Analysis {
   }
 
   /** `used`: something is sent there. */
-  #destination(vs: VirtualServiceModel, d: Target, at: string, used: boolean): void {
-    const service = this.#serviceOf(vs, d.host, `${at}.host`);
+  destination(vs: Resource, d: Target, at: string, used: boolean): void {
+    // Of a VirtualService, and of a reference of the Gateway API.
+    const [hostField, portField] = vs.kind === 'VirtualService' ? ['host', 'port.number'] : ['name', 'port'];
+    const service = this.#serviceOf(vs, d.host, `${at}.${hostField}`);
     if (!service || !this.#ok(service)) return;
     const tcp = service.ports.filter((p) => p.transport === 'TCP');
     if (d.port !== 0) {
-      if (!tcp.some((p) => p.port === d.port)) this.#noPort(vs, service, d.port, `${at}.port.number`);
+      if (!tcp.some((p) => p.port === d.port)) this.#noPort(vs, service, d.port, `${at}.${portField}`);
     } else if (tcp.length !== 1) {
       const have = list(
         tcp.map((p) => `${p.port}`),
@@ -206,7 +210,7 @@ class Analysis {
     if (d.subset !== '') this.#subset(vs, d, at, service, used);
   }
 
-  #subset(vs: VirtualServiceModel, d: Target, at: string, service: ServiceModel, used: boolean): void {
+  #subset(vs: Resource, d: Target, at: string, service: ServiceModel, used: boolean): void {
     if (this.#anyBroken('destinationRules')) return;
     const field = `${at}.subset`;
     // The rules a client sees depend on its namespace; a subset must be there for clients of the rule's and the service's.

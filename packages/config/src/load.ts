@@ -1,10 +1,14 @@
 /** Files → model. Reads every document, reports every problem, and gives a model only where there is no error. */
 import type { Position } from '@weft/base';
-import { type Labels, type Model, type Resource, refOf } from '@weft/model';
+import { type ApiRouteModel, type Labels, type Model, type Resource, refOf } from '@weft/model';
 import { CODES } from './analysis/codes.ts';
 import { type Finding, findingOf, suppressedByResource } from './analysis/findings.ts';
 import { lint } from './analysis/lint.ts';
 import { analyze } from './analysis.ts';
+import { apiGatewayKind, gatewayClassKind, referenceGrantKind } from './gateway-api/gateway.ts';
+import { grpcRouteKind } from './gateway-api/grpc-route.ts';
+import { httpRouteKind } from './gateway-api/http-route.ts';
+import { tcpRouteKind, tlsRouteKind } from './gateway-api/stream-routes.ts';
 import {
   annotations,
   checkLabelName,
@@ -70,22 +74,29 @@ export interface LoadResult {
   readonly problems: Problem[];
 }
 
-const KINDS: ReadonlyMap<string, Kind<Resource>> = new Map(
-  (
-    [
-      namespaceKind,
-      serviceAccountKind,
-      serviceKind,
-      processKind,
-      meshDefaultsKind,
-      virtualServiceKind,
-      destinationRuleKind,
-      gatewayKind,
-      secretKind,
-      peerAuthenticationKind,
-      authorizationPolicyKind,
-    ] as Kind<Resource>[]
-  ).map((k) => [k.kind, k]),
+/** By name; one name may stand for kinds of several APIs, which their versions tell apart. */
+const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
+  [
+    namespaceKind,
+    serviceAccountKind,
+    serviceKind,
+    processKind,
+    meshDefaultsKind,
+    virtualServiceKind,
+    destinationRuleKind,
+    gatewayKind,
+    secretKind,
+    peerAuthenticationKind,
+    authorizationPolicyKind,
+    apiGatewayKind,
+    gatewayClassKind,
+    referenceGrantKind,
+    httpRouteKind,
+    grpcRouteKind,
+    tcpRouteKind,
+    tlsRouteKind,
+  ] as Kind<Resource>[],
+  (k) => k.kind,
 );
 
 /** Every kind that is read, e.g. for help texts. */
@@ -124,7 +135,7 @@ const METADATA: ObjectSchema = {
     namespace: { t: 'string', check: checkLabelName },
     labels,
     annotations,
-    creationTimestamp: any,
+    creationTimestamp: { t: 'string', check: checkTime },
     deletionTimestamp: any,
     deletionGracePeriodSeconds: any,
     finalizers: any,
@@ -209,6 +220,9 @@ class Loader {
       virtualServices: of('VirtualService'),
       destinationRules: of('DestinationRule'),
       gateways: of('Gateway'),
+      apiRoutes: byAge(API_ROUTES.flatMap((kind) => of<ApiRouteModel>(kind))),
+      referenceGrants: of('ReferenceGrant'),
+      gatewayClasses: of('GatewayClass'),
       secrets: of('Secret'),
       peerAuthentications: of('PeerAuthentication'),
       authorizationPolicies: of('AuthorizationPolicy'),
@@ -266,21 +280,26 @@ class Loader {
       return fail('WEFT-KIND', 'a document must be a mapping with apiVersion and kind', tree.line);
     const apiVersion = scalar(tree, 'apiVersion');
     const kindName = scalar(tree, 'kind');
-    const served = [...KINDS.values()].map((k) => `${k.kind} (${k.apiVersions.join(', ')})`).join('; ');
+    const served = [...KINDS.values()]
+      .flat()
+      .map((k) => `${k.kind} (${k.apiVersions.join(', ')})`)
+      .join('; ');
     if (apiVersion === undefined || kindName === undefined) {
       return fail('WEFT-KIND', 'a document needs apiVersion and kind, both strings', tree.line);
     }
-    const kind = KINDS.get(kindName);
+    const kinds = KINDS.get(kindName);
     const kindLine = tree.entries.get('kind')?.line ?? tree.line;
     const versionLine = tree.entries.get('apiVersion')?.line ?? tree.line;
-    if (!kind) {
+    if (!kinds) {
       const near = nearest(kindName, SUPPORTED_KINDS);
       const hint = near.length > 0 ? ` Did you mean ${near.join(', ')}?` : '';
       const shown = `${kindName.slice(0, 80)} (${apiVersion.slice(0, 80)})`;
       return fail('WEFT-KIND', `the kind ${shown} is not supported.${hint} Supported: ${served}`, kindLine, 'kind');
     }
-    if (!kind.apiVersions.includes(apiVersion)) {
-      const message = `${kindName} is not served in "${apiVersion.slice(0, 80)}", only in ${kind.apiVersions.join(', ')}`;
+    const kind = kinds.find((k) => k.apiVersions.includes(apiVersion));
+    if (!kind) {
+      const versions = kinds.flatMap((k) => k.apiVersions).join(', ');
+      const message = `${kindName} is not served in "${apiVersion.slice(0, 80)}", only in ${versions}`;
       return fail('WEFT-KIND', message, versionLine, 'apiVersion');
     }
     this.#resource(file, tree, kind);
@@ -291,7 +310,7 @@ class Loader {
     const before = this.#problems.errors;
     const metaTree = tree.entries.get('metadata')?.value;
     const name = (metaTree?.kind === 'map' && scalar(metaTree, 'name')) || '';
-    const clusterWide = kind.kind === 'Namespace';
+    const clusterWide = kind.kind === 'Namespace' || kind.kind === 'GatewayClass';
     const namespace = clusterWide ? '' : (metaTree?.kind === 'map' && scalar(metaTree, 'namespace')) || 'default';
     const source: Position = Object.freeze({ file, line: tree.line });
     let resource: Resource = { kind: kind.kind, name, namespace, labels: {}, annotations: {}, source };
@@ -307,8 +326,8 @@ class Loader {
     const unsupported = kind.top?.unsupported ?? [];
     const required = kind.specRequired ? ['metadata', 'spec'] : ['metadata'];
     const read = readSchema({ t: 'object', fields, required, unsupported }, tree, '', report) as Plain;
-    const meta = (read.metadata ?? {}) as { labels?: Labels; annotations?: Labels };
-    if (kind.kind === 'Service' || clusterWide) {
+    const meta = (read.metadata ?? {}) as { labels?: Labels; annotations?: Labels; creationTimestamp?: string };
+    if (kind.kind === 'Service' || kind.kind === 'Namespace') {
       const bad = name ? checkLabelName(name) : undefined;
       if (bad) report('WEFT-VALUE', `is "${name.slice(0, 80)}": ${bad}`, 'metadata.name', 0);
     }
@@ -328,13 +347,20 @@ class Loader {
         this.#report(resource, code, message, field, severity),
       { broken: (field: string) => wrong.has(field) },
     );
-    const built = kind.build(resource, (kind.top ? read : read.spec) ?? {}, fieldReport, this.#contextOf(file));
+    const built = kind.build(
+      resource,
+      (kind.top ? read : read.spec) ?? {},
+      fieldReport,
+      this.#contextOf(file, meta.creationTimestamp),
+    );
     if (this.#problems.errors > before) this.#broken.add(id);
     this.#resources.set(id, Object.freeze(built));
   }
 
-  #contextOf(file: string): KindContext {
+  #contextOf(file: string, created = ''): KindContext {
     return {
+      domain: this.#domain,
+      created,
       attachment: (path) => this.#texts.get(path.startsWith('/') ? path : besides(file, path)),
       judgePair: (certificatePem, keyPem) => {
         if (!hasPem(certificatePem, 'CERTIFICATE')) return { error: 'the certificate is no PEM of a CERTIFICATE' };
@@ -357,6 +383,19 @@ class Loader {
       for (const [i, item] of tree.items.entries()) note(`${path}[${i}]`, item.line, item);
     }
   }
+}
+
+const API_ROUTES = ['HTTPRoute', 'GRPCRoute', 'TCPRoute', 'TLSRoute'];
+
+/** The Gateway API's order among equals: the oldest, then the first by namespace and name. */
+function byAge(routes: ApiRouteModel[]): readonly ApiRouteModel[] {
+  const key = (r: ApiRouteModel): string => `${r.namespace}/${r.name}`;
+  const time = (r: ApiRouteModel): number => (r.created === '' ? Number.MAX_VALUE : Date.parse(r.created));
+  return Object.freeze(routes.sort((a, b) => time(a) - time(b) || (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0)));
+}
+
+function checkTime(value: string): string | undefined {
+  return Number.isNaN(Date.parse(value)) ? 'it is no time such as 2026-01-31T12:00:00Z' : undefined;
 }
 
 /** A path relative to the folder of a file. */

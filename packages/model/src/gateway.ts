@@ -18,15 +18,16 @@ import {
   type VirtualHost,
   VirtualHostSchema,
 } from '@weft/plan';
-import { hostCovers, isSeenFrom, labelsMatch, resolveHost, serviceSelects } from './hosts.ts';
+import { attaches, listenerNames, rankedRoutes } from './api-routes.ts';
+import { commonHost, isSeenFrom, labelsMatch, resolveHost, serviceSelects } from './hosts.ts';
 import { targetPortOn } from './inbound.ts';
 import type { RefTable } from './refs.ts';
-import { virtualServiceRoutes } from './routes.ts';
+import { httpRoute, virtualServiceRoutes } from './routes.ts';
 import type {
+  ApiRouteModel,
   GatewayModel,
   GatewayServerModel,
   Instance,
-  Labels,
   Model,
   TlsVersionName,
   VirtualServiceModel,
@@ -38,8 +39,14 @@ export function gatewayName(gateway: Pick<GatewayModel, 'namespace' | 'name'>): 
 }
 
 /** The Gateways that a gateway workload serves, in file order. */
-export function gatewaysOf(model: Model, workload: { readonly labels: Labels }): GatewayModel[] {
-  return model.gateways.filter((g) => labelsMatch(g.selector, workload.labels));
+export function gatewaysOf(model: Model, workload: Pick<Instance, 'namespace' | 'labels'>): GatewayModel[] {
+  return model.gateways.filter((g) => servesGateway(g, workload));
+}
+
+/** Whether a gateway workload is one of those that a Gateway selects. */
+export function servesGateway(gateway: GatewayModel, workload: Pick<Instance, 'namespace' | 'labels'>): boolean {
+  if (gateway.gatewayApi && gateway.namespace !== workload.namespace) return false;
+  return labelsMatch(gateway.selector, workload.labels);
 }
 
 /**
@@ -62,12 +69,6 @@ export function listeningPort(
   return port;
 }
 
-/** What two host patterns have in common, the narrower of them; undefined where nothing. */
-export function commonHost(a: string, b: string): string | undefined {
-  if (hostCovers(a, b)) return b;
-  return hostCovers(b, a) ? a : undefined;
-}
-
 /** Hosts that a VirtualService has on a server, in the order of the VirtualService's. */
 export function boundHosts(model: Model, server: GatewayServerModel, vs: VirtualServiceModel): string[] {
   const out = new Set<string>();
@@ -84,9 +85,11 @@ export function boundHosts(model: Model, server: GatewayServerModel, vs: Virtual
 
 /** The Secret that a server's certificate is in, for a workload of `namespace`. */
 function secretOf(gateway: GatewayModel, server: GatewayServerModel, namespace: string): string {
-  const { credentialName } = server.tls!;
+  const { credentialName, credentialNamespace } = server.tls!;
   // Files have no name of their own: that of the server, which no Secret can have.
-  return credentialName ? secretName(namespace, credentialName) : `secret/${gatewayName(gateway)}#${server.field}`;
+  return credentialName
+    ? secretName(credentialNamespace || namespace, credentialName)
+    : `secret/${gatewayName(gateway)}#${server.field}`;
 }
 
 export function compileGateway(
@@ -153,6 +156,7 @@ function virtualHosts(
     const http = () => [redirectRoute(gateway, server, refs)];
     return hosts.map((host) => create(VirtualHostSchema, { host, http: http() }));
   }
+  if (gateway.gatewayApi) return listenerHosts(model, domain, gateway, server, refs);
   const found = new Map<string, HttpRoute[]>();
   const name = gatewayName(gateway);
   for (const vs of model.virtualServices) {
@@ -165,6 +169,31 @@ function virtualHosts(
     }
   }
   return [...found].map(([host, http]) => create(VirtualHostSchema, { host, http }));
+}
+
+/** Of a listener of the Gateway API. Its own name has an entry even without a route: no wider listener answers for it. */
+function listenerHosts(
+  model: Model,
+  domain: string,
+  gateway: GatewayModel,
+  server: GatewayServerModel,
+  refs: RefTable,
+): VirtualHost[] {
+  const found = new Map<string, ApiRouteModel[]>(server.hosts.map((h) => [h.host, []]));
+  for (const route of model.apiRoutes) {
+    if (!route.parents.some((p) => attaches(model, route, p, gateway, server))) continue;
+    for (const host of listenerNames(server, route)) {
+      const there = found.get(host);
+      if (there) there.push(route);
+      else found.set(host, [route]);
+    }
+  }
+  return [...found].map(([host, routes]) => {
+    const http = rankedRoutes(routes, server.port).map(({ from, route }) =>
+      httpRoute(model, domain, from, route, route.match, { ms: 0, ref: '' }, server.port, refs),
+    );
+    return create(VirtualHostSchema, { host, http });
+  });
 }
 
 /** 301 to https, at the port where this Gateway has it. */
@@ -202,8 +231,9 @@ function secretPart(
   server: GatewayServerModel,
   refs: RefTable,
 ): Secret | undefined {
-  const { credentialName, files } = server.tls!;
-  const secret = files ? undefined : model.secrets.find((s) => s.name === credentialName && s.namespace === namespace);
+  const { credentialName, credentialNamespace, files } = server.tls!;
+  const place = credentialNamespace || namespace;
+  const secret = files ? undefined : model.secrets.find((s) => s.name === credentialName && s.namespace === place);
   const pair = files ?? secret;
   if (!pair) return undefined;
   const ref = secret ? refs.use(secret) : refs.use(gateway, `${server.field}.tls.serverCertificate`);

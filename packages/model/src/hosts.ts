@@ -24,6 +24,12 @@ export function hostCovers(pattern: string, host: string): boolean {
   return pattern === host;
 }
 
+/** What two host patterns have in common, the narrower of them; undefined where nothing. */
+export function commonHost(a: string, b: string): string | undefined {
+  if (hostCovers(a, b)) return b;
+  return hostCovers(b, a) ? a : undefined;
+}
+
 /** Higher is more specific: exact hosts above wildcards, longer wildcards above shorter ones. */
 export function hostSpecificity(pattern: string): number {
   return pattern.startsWith('*') ? pattern.length : 100_000 + pattern.length;

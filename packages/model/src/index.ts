@@ -1,4 +1,5 @@
 /** The mesh as one immutable snapshot, and what each proxy needs to know of it. */
+export * from './api-routes.ts';
 export * from './authz.ts';
 export * from './balancing.ts';
 export * from './capture-scope.ts';

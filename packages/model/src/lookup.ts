@@ -33,7 +33,8 @@ export class HostTable<T> {
   }
 }
 
-function perModel<T>(make: (model: Model) => T): (model: Model) => T {
+/** A table over a model, made when first asked for. */
+export function perModel<T>(make: (model: Model) => T): (model: Model) => T {
   const made = new WeakMap<Model, T>();
   return (model) => {
     let value = made.get(model);

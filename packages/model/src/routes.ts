@@ -31,6 +31,7 @@ import {
   type WeightedCluster,
   WeightedClusterSchema,
 } from '@weft/plan';
+import { rankedRoutes, routesOfService } from './api-routes.ts';
 import type { Client } from './clusters.ts';
 import { isSeenFrom, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
 import { findService, meshVirtualServices } from './lookup.ts';
@@ -48,10 +49,12 @@ import {
   type MeshDefaultsModel,
   type MirrorModel,
   type Model,
+  type Resource,
   type RetriesModel,
   type ServiceModel,
   type ServicePortModel,
   type StringMatchModel,
+  type TlsRouteModel,
   type VirtualServiceModel,
 } from './types.ts';
 
@@ -99,6 +102,11 @@ export function compileHttpRoutes(
   if (!mayCarryHttp(port.protocol)) return [];
   const fallback = defaultTimeout(model, service.namespace);
   const timeoutRef = fallback.from ? refs.use(fallback.from, 'spec.timeout') : '';
+  const inherited = { ms: fallback.ms, ref: timeoutRef };
+  const attached = rankedRoutes(routesOfService(model, client, service, port, 'http'), port.port);
+  if (attached.length > 0) {
+    return attached.map((r) => httpRoute(model, domain, r.from, r.route, r.route.match, inherited, port.port, refs));
+  }
   const vs = virtualServiceFor(model, service, client);
   if (!vs || vs.http.length === 0) {
     return [
@@ -112,10 +120,7 @@ export function compileHttpRoutes(
       }),
     ];
   }
-  const routes = virtualServiceRoutes(model, domain, client, vs, MESH_GATEWAY, port.port, refs, {
-    ms: fallback.ms,
-    ref: timeoutRef,
-  });
+  const routes = virtualServiceRoutes(model, domain, client, vs, MESH_GATEWAY, port.port, refs, inherited);
   if (routes.length === 0) {
     // A port that carries HTTP always has a route: this one says what "no rule for this caller" means.
     const direct = create(DirectResponseSchema, { status: 404, body: '' });
@@ -153,6 +158,11 @@ export function compileTcpRoutes(
   port: ServicePortModel,
   refs: RefTable,
 ): TcpRoute[] {
+  for (const from of routesOfService(model, client, service, port, 'tcp')) {
+    const route = from.tcp[0];
+    const clusters = route.route.map((d) => weighted(model, domain, from, d, port.port, refs));
+    return [create(TcpRouteSchema, { ref: refs.use(from, route.field), clusters })];
+  }
   const vs = virtualServiceFor(model, service, client);
   for (const route of vs?.tcp ?? []) {
     if (route.match.length > 0 && !route.match.some((m) => appliesTo(m, client, MESH_GATEWAY, port.port))) continue;
@@ -173,14 +183,19 @@ export function compileTlsRoutes(
   refs: RefTable,
 ): TlsRoute[] {
   if (port.protocol !== 'tls' && port.protocol !== 'tcp' && port.protocol !== 'detect') return [];
-  const vs = virtualServiceFor(model, service, client);
   const routes: TlsRoute[] = [];
+  const tlsRoute = (from: Resource, route: TlsRouteModel, match: TlsRouteModel['match']): void => {
+    const clusters = route.route.map((d) => weighted(model, domain, from, d, port.port, refs));
+    const sniHosts = match.flatMap((m) => m.sniHosts.map((h) => h.toLowerCase()));
+    routes.push(create(TlsRouteSchema, { ref: refs.use(from, route.field), sniHosts, clusters }));
+  };
+  for (const from of routesOfService(model, client, service, port, 'tls'))
+    for (const route of from.tls) tlsRoute(from, route, route.match);
+  if (routes.length > 0) return routes;
+  const vs = virtualServiceFor(model, service, client);
   for (const route of vs?.tls ?? []) {
     const match = route.match.filter((m) => appliesTo(m, client, MESH_GATEWAY, port.port));
-    if (match.length === 0) continue;
-    const clusters = route.route.map((d) => weighted(model, domain, vs!, d, port.port, refs));
-    const sniHosts = match.flatMap((m) => m.sniHosts.map((h) => h.toLowerCase()));
-    routes.push(create(TlsRouteSchema, { ref: refs.use(vs!, route.field), sniHosts, clusters }));
+    if (match.length > 0) tlsRoute(vs!, route, match);
   }
   return routes;
 }
@@ -205,14 +220,14 @@ function ownCluster(domain: string, service: ServiceModel, port: ServicePortMode
 function weighted(
   model: Model,
   domain: string,
-  vs: VirtualServiceModel,
+  from: Resource,
   d: DestinationModel,
   listenerPort: number,
   refs: RefTable,
 ): WeightedCluster {
   return create(WeightedClusterSchema, {
-    ref: refs.use(vs, d.field),
-    cluster: clusterOf(model, domain, vs, d, listenerPort),
+    ref: refs.use(from, d.field),
+    cluster: clusterOf(model, domain, from, d, listenerPort),
     weight: d.weight,
     headers: headersOf(d.headers),
   });
@@ -221,14 +236,14 @@ function weighted(
 function mirrorOf(
   model: Model,
   domain: string,
-  vs: VirtualServiceModel,
+  from: Resource,
   m: MirrorModel,
   listenerPort: number,
   refs: RefTable,
 ): Mirror {
   return create(MirrorSchema, {
-    ref: refs.use(vs, m.field),
-    cluster: clusterOf(model, domain, vs, m, listenerPort),
+    ref: refs.use(from, m.field),
+    cluster: clusterOf(model, domain, from, m, listenerPort),
     percent: m.percent,
   });
 }
@@ -236,21 +251,22 @@ function mirrorOf(
 function clusterOf(
   model: Model,
   domain: string,
-  vs: VirtualServiceModel,
+  from: Resource,
   d: { host: string; subset: string; port: number },
   listenerPort: number,
 ): string {
-  const host = resolveHost(d.host, vs.namespace, model.domain);
+  const host = resolveHost(d.host, from.namespace, model.domain);
   const target = findService(model, host);
   const tcp = target?.ports.filter((p) => p.transport === 'TCP') ?? [];
   const port = d.port || (tcp.length === 1 ? tcp[0].port : listenerPort);
   return outboundClusterName(port, d.subset, target ? serviceHost(target, domain) : host);
 }
 
-function httpRoute(
+/** `from`: the VirtualService, or route of the Gateway API, that says so. */
+export function httpRoute(
   model: Model,
   domain: string,
-  vs: VirtualServiceModel,
+  from: Resource,
   route: HttpRouteModel,
   match: readonly HttpMatchModel[],
   fallback: { ms: number; ref: string },
@@ -260,28 +276,30 @@ function httpRoute(
   const own = route.timeoutMs !== undefined;
   const forwards = route.route.length > 0;
   // The timeout is that of the destination's namespace, where the route does not say its own.
-  const first = forwards ? findService(model, resolveHost(route.route[0].host, vs.namespace, model.domain)) : undefined;
+  const first = forwards
+    ? findService(model, resolveHost(route.route[0].host, from.namespace, model.domain))
+    : undefined;
   const ofTarget = first ? defaultTimeout(model, first.namespace) : undefined;
   const inherited = ofTarget
     ? { ms: ofTarget.ms, ref: ofTarget.from ? refs.use(ofTarget.from, 'spec.timeout') : '' }
     : fallback;
   return create(HttpRouteSchema, {
-    ref: refs.use(vs, route.field),
+    ref: refs.use(from, route.field),
     name: route.name,
-    match: match.map((m) => httpMatch(m, vs, refs)),
-    clusters: route.route.map((d) => weighted(model, domain, vs, d, port, refs)),
+    match: match.map((m) => httpMatch(m, from, refs)),
+    clusters: route.route.map((d) => weighted(model, domain, from, d, port, refs)),
     redirect: route.redirect
       ? create(RedirectSchema, { ...route.redirect, derivePort: DERIVED[route.redirect.derivePort ?? ''] })
       : undefined,
     directResponse: route.directResponse ? create(DirectResponseSchema, { ...route.directResponse }) : undefined,
     timeoutMs: !forwards ? 0 : own ? route.timeoutMs : inherited.ms,
-    timeoutRef: !forwards ? '' : own ? refs.use(vs, `${route.field}.timeout`) : inherited.ref,
-    retry: forwards ? retryOf(route.retries, route.retries ? refs.use(vs, `${route.field}.retries`) : '') : undefined,
-    fault: route.fault ? faultOf(route.fault, refs.use(vs, `${route.field}.fault`)) : undefined,
+    timeoutRef: !forwards ? '' : own ? refs.use(from, `${route.field}.timeout`) : inherited.ref,
+    retry: forwards ? retryOf(route.retries, route.retries ? refs.use(from, `${route.field}.retries`) : '') : undefined,
+    fault: route.fault ? faultOf(route.fault, refs.use(from, `${route.field}.fault`)) : undefined,
     headers: headersOf(route.headers),
     rewrite: route.rewrite ? create(RewriteSchema, { ...route.rewrite }) : undefined,
-    cors: route.cors ? corsOf(route.cors, refs.use(vs, `${route.field}.corsPolicy`)) : undefined,
-    mirrors: route.mirrors.map((m) => mirrorOf(model, domain, vs, m, port, refs)),
+    cors: route.cors ? corsOf(route.cors, refs.use(from, `${route.field}.corsPolicy`)) : undefined,
+    mirrors: route.mirrors.map((m) => mirrorOf(model, domain, from, m, port, refs)),
   });
 }
 
@@ -304,9 +322,9 @@ function corsOf(c: CorsModel, ref: string): CorsPolicy {
   });
 }
 
-function httpMatch(m: HttpMatchModel, vs: VirtualServiceModel, refs: RefTable): HttpMatch {
+function httpMatch(m: HttpMatchModel, from: Resource, refs: RefTable): HttpMatch {
   return create(HttpMatchSchema, {
-    ref: refs.use(vs, m.field),
+    ref: refs.use(from, m.field),
     uri: stringMatch(m.uri),
     method: stringMatch(m.method),
     authority: stringMatch(m.authority),

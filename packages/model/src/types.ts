@@ -270,8 +270,10 @@ export interface KeyPairModel {
 }
 
 export interface GatewayTlsModel {
-  /** Name of a Secret in the gateway workload's namespace; empty where files are given. */
+  /** Name of a Secret; empty where files are given. */
   readonly credentialName: string;
+  /** Namespace of that Secret; empty: the gateway workload's. */
+  readonly credentialNamespace: string;
   /** What `serverCertificate` and `privateKey` hold; undefined with `credentialName`. */
   readonly files: KeyPairModel | undefined;
   readonly minVersion: TlsVersionName;
@@ -290,12 +292,68 @@ export interface GatewayServerModel {
   /** Undefined: plaintext. */
   readonly tls: GatewayTlsModel | undefined;
   readonly httpsRedirect: boolean;
+  /** Of a listener of the Gateway API: who may attach routes. Undefined for Istio's, which VirtualServices name. */
+  readonly allowedRoutes: AllowedRoutesModel | undefined;
+}
+
+export interface AllowedRoutesModel {
+  /** Labels: of the route's Namespace. */
+  readonly from: 'All' | 'Same' | Labels;
+  readonly kinds: readonly string[];
 }
 
 export interface GatewayModel extends Resource {
   /** Labels of gateway workloads, in any namespace; empty: all of them. */
   readonly selector: Labels;
+  /** Of the Gateway API: only workloads of its own namespace are meant. */
+  readonly gatewayApi: boolean;
+  /** Name of its GatewayClass; empty for Istio's. */
+  readonly className: string;
   readonly servers: readonly GatewayServerModel[];
+}
+
+/** What a route of the Gateway API is attached to. */
+export interface RouteParentModel {
+  readonly field: string;
+  readonly kind: 'Service' | 'Gateway';
+  readonly namespace: string;
+  readonly name: string;
+  /** Name of a Gateway's listener or of a Service's port; empty: all of them. */
+  readonly sectionName: string;
+  /** 0: all of them. */
+  readonly port: number;
+}
+
+/** One match of a rule. The Gateway API orders matches of all routes of a host by how specific they are. */
+export interface RankedHttpRouteModel {
+  /** Compared number by number, the greater first; equal ones by the age and name of their routes. */
+  readonly rank: readonly number[];
+  readonly route: HttpRouteModel;
+}
+
+/** HTTPRoute, GRPCRoute, TCPRoute and TLSRoute, said in the words of a VirtualService. */
+export interface ApiRouteModel extends Resource {
+  readonly kind: 'HTTPRoute' | 'GRPCRoute' | 'TCPRoute' | 'TLSRoute';
+  /** RFC 3339; empty: not known, which is younger than all others. */
+  readonly created: string;
+  readonly parents: readonly RouteParentModel[];
+  /** Lower case; empty: all of the listener. On Services they say nothing. */
+  readonly hostnames: readonly string[];
+  readonly http: readonly RankedHttpRouteModel[];
+  readonly tcp: readonly TcpRouteModel[];
+  readonly tls: readonly TlsRouteModel[];
+}
+
+/** Lets resources of other namespaces name those of its own. */
+export interface ReferenceGrantModel extends Resource {
+  readonly from: readonly { readonly group: string; readonly kind: string; readonly namespace: string }[];
+  /** `name` empty: all of the kind. */
+  readonly to: readonly { readonly group: string; readonly kind: string; readonly name: string }[];
+}
+
+/** Who serves the Gateways of a class. */
+export interface GatewayClassModel extends Resource {
+  readonly controllerName: string;
 }
 
 /** A Secret with a certificate. */
@@ -475,6 +533,10 @@ export interface Model {
   readonly virtualServices: readonly VirtualServiceModel[];
   readonly destinationRules: readonly DestinationRuleModel[];
   readonly gateways: readonly GatewayModel[];
+  /** In order of precedence: the oldest first, then by namespace and name. */
+  readonly apiRoutes: readonly ApiRouteModel[];
+  readonly referenceGrants: readonly ReferenceGrantModel[];
+  readonly gatewayClasses: readonly GatewayClassModel[];
   readonly secrets: readonly SecretModel[];
   readonly peerAuthentications: readonly PeerAuthenticationModel[];
   readonly authorizationPolicies: readonly AuthorizationPolicyModel[];

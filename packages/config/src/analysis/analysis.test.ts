@@ -44,6 +44,24 @@ const secret = (name: string) =>
     `type: kubernetes.io/tls\nstringData: {tls.crt: "${pem('CERTIFICATE')}", tls.key: "${pem('PRIVATE KEY')}"}`,
   );
 
+const API = 'gateway.networking.k8s.io/v1';
+const route = (kind: string, parent: string, rule = 'backendRefs: [{name: a, port: 80}]', place = at('r')) =>
+  doc(API, kind, place, `spec: {parentRefs: [{${parent}}], rules: [{${rule}}]}`);
+const site = (className = 'weft') =>
+  doc(
+    'weft.dev/v1alpha1',
+    'Process',
+    at('w', ', labels: {gateway.networking.k8s.io/gateway-name: s}'),
+    'spec: {gateway: {}}',
+  ) +
+  doc(
+    API,
+    'Gateway',
+    at('s'),
+    `spec: {gatewayClassName: ${className}, listeners: [{name: l, port: 80, protocol: HTTP}]}`,
+  );
+const onA = 'group: "", kind: Service, name: a';
+
 const a = svc('a') + proc('a');
 const edge =
   gwProcess + svc('edge', '[{name: http, port: 80, targetPort: 8080}, {name: https, port: 443, targetPort: 8443}]');
@@ -322,6 +340,37 @@ const CASES: readonly (readonly [code: string, bad: string, good: string, resour
         `{hosts: [a], http: [{match: [{method: {exact: GET}}], ${to}, retries: {attempts: 3, retryOn: 5xx}}, {${to}, retries: {attempts: 3, retryOn: "connect-failure,refused-stream"}}]}`,
       ),
     'VirtualService/r',
+  ],
+  ['WEFT-NO-CLASS', site('nix'), site('istio'), 'Gateway/s'],
+  [
+    'WEFT-NO-LISTENER',
+    a + site() + route('HTTPRoute', 'name: s, sectionName: m'),
+    a + site() + route('HTTPRoute', 'name: s, sectionName: l'),
+    'HTTPRoute/r',
+  ],
+  [
+    'WEFT-NOT-ALLOWED',
+    a + site() + route('HTTPRoute', 'name: s, namespace: shop', '', 'name: r, namespace: far'),
+    a + site() + route('HTTPRoute', 'name: s', ''),
+    'HTTPRoute/r',
+  ],
+  [
+    'WEFT-NO-GRANT',
+    a +
+      route(
+        'HTTPRoute',
+        `${onA}, namespace: shop`,
+        'backendRefs: [{name: a, namespace: shop, port: 80}]',
+        'name: r, namespace: far',
+      ),
+    a + route('HTTPRoute', onA, 'backendRefs: [{name: a, namespace: shop, port: 80}]'),
+    'HTTPRoute/r',
+  ],
+  [
+    'WEFT-ROUTE-CONFLICT',
+    a + route('GRPCRoute', onA) + route('HTTPRoute', onA),
+    a + route('HTTPRoute', onA),
+    'HTTPRoute/r',
   ],
   [
     'WEFT-IGNORED',

@@ -209,7 +209,32 @@ add(
   'RetryUnsafe',
   'A route repeats requests that the application may have begun (5xx, reset, status codes …), and takes methods that are not safe to repeat.',
 );
-add('warning', 'WEFT-IGNORED', 'Ignored', 'A document counts once a namespace, and this is the second.');
+add(
+  'warning',
+  'WEFT-IGNORED',
+  'Ignored',
+  'A document counts once a namespace and this is the second, or a route of the Gateway API goes before it.',
+);
+add(
+  'error',
+  'WEFT-NO-CLASS',
+  'NoGatewayClass',
+  'A Gateway names a GatewayClass that is not there, or not served here.',
+);
+add('error', 'WEFT-NO-LISTENER', 'NoListener', 'A route names a listener that its Gateway does not have.');
+add(
+  'error',
+  'WEFT-NOT-ALLOWED',
+  'RouteNotAllowed',
+  'No listener of a Gateway lets the kind or namespace of a route in.',
+);
+add(
+  'error',
+  'WEFT-NO-GRANT',
+  'NoReferenceGrant',
+  'A Service or Secret of another namespace is named without a ReferenceGrant.',
+);
+add('error', 'WEFT-ROUTE-CONFLICT', 'RouteConflict', 'HTTPRoute and GRPCRoute say something about one thing.');
 add('error', 'WEFT-DUPLICATE', 'Duplicate', 'The same kind and name stand twice in a namespace.');
 add('error', 'WEFT-NO-FILE', 'NoFile', 'A document names a certificate file that is not there.');
 

@@ -19,6 +19,10 @@ export type JudgedPair = { readonly names: readonly string[] } | { readonly erro
 
 /** What a kind may ask about other than its own document. */
 export interface KindContext {
+  /** The mesh's domain, cluster.local. */
+  readonly domain: string;
+  /** `metadata.creationTimestamp`; empty where there is none. */
+  readonly created: string;
   /** The text of a file named by a path relative to the document's; undefined where it is not among those given. */
   attachment(path: string): string | undefined;
   /** A certificate chain and key, both PEM. */

@@ -158,9 +158,10 @@ export const gatewayKind: Kind<GatewayModel> = {
         http2: protocol === 'HTTP2' || protocol === 'GRPC',
         tls: secure ? tlsOf(s.tls, field, report, context) : undefined,
         httpsRedirect: s.tls?.httpsRedirect ?? false,
+        allowedRoutes: undefined,
       });
     }
-    return { ...resource, selector: labelsOf(spec.selector), servers };
+    return { ...resource, selector: labelsOf(spec.selector), gatewayApi: false, className: '', servers };
   },
 };
 
@@ -199,6 +200,7 @@ function tlsOf(tls: Plain | undefined, field: string, report: FieldReport, conte
   }
   return {
     credentialName: tls?.credentialName ?? '',
+    credentialNamespace: '',
     files: files === 2 && tls ? readPair(tls, at, report, context) : undefined,
     minVersion,
     maxVersion,

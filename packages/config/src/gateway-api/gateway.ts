@@ -1,0 +1,206 @@
+/** Gateway, GatewayClass and ReferenceGrant of the Gateway API. A Gateway becomes what Istio's is in the model. */
+import type {
+  AllowedRoutesModel,
+  GatewayClassModel,
+  GatewayModel,
+  GatewayServerModel,
+  GatewayTlsModel,
+  ReferenceGrantModel,
+} from '@weft/model';
+import {
+  type FieldReport,
+  type Kind,
+  selector as labelSelector,
+  labelsOf,
+  nonEmpty,
+  type Plain,
+  port,
+  str,
+} from '../kinds/common.ts';
+import type { ObjectSchema, Schema } from '../schema.ts';
+import { GROUP, hostname, namespaceName, objectName, versions } from './common.ts';
+
+const VALUE = 'WEFT-VALUE';
+
+/** Label of the gateway workloads of a Gateway, in its own namespace. */
+export const GATEWAY_NAME_LABEL = `${GROUP}/gateway-name`;
+
+/** Controllers whose classes are ours, and classes that are there without a document. */
+export const CONTROLLERS = ['weft.dev/gateway-controller', 'istio.io/gateway-controller'];
+export const BUILT_IN_CLASSES = ['weft', 'istio'];
+
+const ROUTES = ['HTTPRoute', 'GRPCRoute'];
+
+const listener: ObjectSchema = {
+  t: 'object',
+  fields: {
+    name: objectName,
+    hostname,
+    port,
+    protocol: {
+      t: 'string',
+      check: (v) => {
+        if (v === 'HTTP' || v === 'HTTPS') return undefined;
+        if (v === 'UDP') return 'the mesh does not carry UDP';
+        if (v === 'TCP' || v === 'TLS') return 'gateways serve HTTP and HTTPS alone yet';
+        return 'it may be HTTP or HTTPS';
+      },
+    },
+    tls: {
+      t: 'object',
+      fields: {
+        mode: {
+          t: 'string',
+          check: (v) => {
+            if (v === 'Terminate') return undefined;
+            return v === 'Passthrough' ? 'only Terminate is supported yet' : 'it may be Terminate';
+          },
+        },
+        certificateRefs: {
+          t: 'list',
+          max: 64,
+          of: {
+            t: 'object',
+            fields: { group: str, kind: str, name: objectName, namespace: namespaceName },
+            required: ['name'],
+          },
+        },
+      },
+      unsupported: ['options', 'frontendValidation'],
+    },
+    allowedRoutes: {
+      t: 'object',
+      fields: {
+        namespaces: {
+          t: 'object',
+          fields: { from: { t: 'string', enum: ['All', 'Same', 'Selector'] }, selector: labelSelector },
+        },
+        kinds: {
+          t: 'list',
+          max: 8,
+          of: { t: 'object', fields: { group: str, kind: { t: 'string', enum: ROUTES } }, required: ['kind'] },
+        },
+      },
+    },
+  },
+  required: ['name', 'port', 'protocol'],
+};
+
+export const apiGatewayKind: Kind<GatewayModel> = {
+  kind: 'Gateway',
+  apiVersions: versions('v1', 'v1beta1', 'v1alpha2'),
+  spec: {
+    t: 'object',
+    fields: { gatewayClassName: nonEmpty, listeners: { t: 'list', of: listener, min: 1, max: 64 } },
+    required: ['gatewayClassName', 'listeners'],
+    unsupported: ['addresses', 'infrastructure', 'allowedListeners', 'tls', 'backendTLS', 'defaultScope'],
+  },
+  specRequired: true,
+  build(resource, spec, report) {
+    const servers: GatewayServerModel[] = [];
+    const names = new Set<string>();
+    for (const [i, l] of ((spec.listeners ?? []) as (Plain | undefined)[]).entries()) {
+      if (l?.name === undefined || l.port === undefined || l.protocol === undefined) continue;
+      const field = `spec.listeners[${i}]`;
+      if (names.has(l.name)) report(VALUE, `the listener name "${l.name}" is there twice`, `${field}.name`);
+      names.add(l.name);
+      if (l.port >= 15000 && l.port <= 15099) {
+        report(VALUE, `the port ${l.port} is the proxy's (15000 to 15099): take another`, `${field}.port`);
+      }
+      const host: string = l.hostname ?? '*';
+      const same = servers.find((s) => s.port === l.port && s.hosts[0].host === host);
+      if (same) report(VALUE, `the listener ${same.portName} has this port and hostname already`, field);
+      const secure = l.protocol === 'HTTPS';
+      if (!secure && l.tls) report(VALUE, 'a listener of protocol HTTP has no tls', `${field}.tls`);
+      servers.push({
+        field,
+        port: l.port,
+        portName: l.name,
+        hosts: [{ namespace: '*', host }],
+        http2: false,
+        tls: secure ? tlsOf(l.tls, `${field}.tls`, report) : undefined,
+        httpsRedirect: false,
+        allowedRoutes: allowedOf(l.allowedRoutes, `${field}.allowedRoutes`, report),
+      });
+    }
+    const selector = { [GATEWAY_NAME_LABEL]: resource.name };
+    return { ...resource, selector, gatewayApi: true, className: spec.gatewayClassName ?? '', servers };
+  },
+};
+
+function tlsOf(tls: Plain | undefined, field: string, report: FieldReport): GatewayTlsModel {
+  const refs = (tls?.certificateRefs ?? []) as (Plain | undefined)[];
+  if (refs.length === 0 && !report.broken(field) && !report.broken(`${field}.certificateRefs`)) {
+    report('WEFT-FIELD', 'a listener of protocol HTTPS needs tls.certificateRefs, which names a Secret', field);
+  }
+  if (refs.length > 1) report(VALUE, 'one certificate a listener is supported yet', `${field}.certificateRefs[1]`);
+  const ref = refs[0];
+  if (ref && ((ref.group ?? '') !== '' || (ref.kind ?? 'Secret') !== 'Secret')) {
+    report(VALUE, 'a certificate is in a Secret (group "")', `${field}.certificateRefs[0].kind`);
+  }
+  return {
+    credentialName: ref?.name ?? '',
+    credentialNamespace: ref?.namespace ?? '',
+    files: undefined,
+    minVersion: 'TLS_AUTO',
+    maxVersion: 'TLS_AUTO',
+    cipherSuites: [],
+  };
+}
+
+function allowedOf(allowed: Plain | undefined, field: string, report: FieldReport): AllowedRoutesModel {
+  const from: string = allowed?.namespaces?.from ?? 'Same';
+  const select = allowed?.namespaces?.selector as Plain | undefined;
+  if ((from === 'Selector') !== (select !== undefined)) {
+    const message = from === 'Selector' ? 'from: Selector needs a selector' : 'a selector needs from: Selector';
+    report(VALUE, message, `${field}.namespaces`);
+  }
+  const kinds = ((allowed?.kinds ?? []) as (Plain | undefined)[]).flatMap((k, i) => {
+    if (k && (k.group ?? GROUP) !== GROUP) report(VALUE, `routes are of ${GROUP}`, `${field}.kinds[${i}].group`);
+    return k?.kind ? [k.kind as string] : [];
+  });
+  return {
+    from: from === 'Selector' ? labelsOf(select?.matchLabels) : (from as 'All' | 'Same'),
+    kinds: kinds.length > 0 ? kinds : ROUTES,
+  };
+}
+
+export const gatewayClassKind: Kind<GatewayClassModel> = {
+  kind: 'GatewayClass',
+  apiVersions: versions('v1', 'v1beta1', 'v1alpha2'),
+  spec: {
+    t: 'object',
+    fields: { controllerName: nonEmpty, description: str },
+    required: ['controllerName'],
+    unsupported: ['parametersRef'],
+  },
+  specRequired: true,
+  build: (resource, spec) => ({ ...resource, controllerName: spec.controllerName ?? '' }),
+};
+
+const refs = (fields: Record<string, Schema>, required: string[]): Schema => ({
+  t: 'list',
+  min: 1,
+  max: 16,
+  of: { t: 'object', fields: { group: str, kind: nonEmpty, ...fields }, required: ['group', 'kind', ...required] },
+});
+
+export const referenceGrantKind: Kind<ReferenceGrantModel> = {
+  kind: 'ReferenceGrant',
+  apiVersions: versions('v1', 'v1beta1', 'v1alpha2'),
+  spec: {
+    t: 'object',
+    fields: { from: refs({ namespace: namespaceName }, ['namespace']), to: refs({ name: objectName }, []) },
+    required: ['from', 'to'],
+  },
+  specRequired: true,
+  build(resource, spec) {
+    const plain = (list: unknown): Plain[] =>
+      ((list ?? []) as (Plain | undefined)[]).filter((x): x is Plain => x?.kind !== undefined);
+    return {
+      ...resource,
+      from: plain(spec.from).map((f) => ({ group: f.group ?? '', kind: f.kind, namespace: f.namespace ?? '' })),
+      to: plain(spec.to).map((t) => ({ group: t.group ?? '', kind: t.kind, name: t.name ?? '' })),
+    };
+  },
+};

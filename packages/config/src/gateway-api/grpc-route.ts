@@ -1,0 +1,104 @@
+/** GRPCRoute: a method of a service is a path, `/package.Service/Method`. */
+import type { ApiRouteModel, RankedHttpRouteModel, StringMatchModel } from '@weft/model';
+import { checkRegex, type FieldReport, type Kind, type Plain, str } from '../kinds/common.ts';
+import type { ObjectSchema } from '../schema.ts';
+import {
+  backendFields,
+  backendRequired,
+  backendsOf,
+  filters,
+  filtersOf,
+  hostnames,
+  parentFields,
+  routeOf,
+  versions,
+} from './common.ts';
+import { escapeRegex, headerMatches, keysOf } from './http-route.ts';
+import { actionsOf, emptyMatch, ruleOf } from './rules.ts';
+
+const rule: ObjectSchema = {
+  t: 'object',
+  fields: {
+    name: str,
+    matches: {
+      t: 'list',
+      max: 64,
+      of: {
+        t: 'object',
+        fields: {
+          method: {
+            t: 'object',
+            fields: { type: { t: 'string', enum: ['Exact', 'RegularExpression'] }, service: str, method: str },
+          },
+          headers: headerMatches,
+        },
+      },
+    },
+    filters: filters(),
+    backendRefs: {
+      t: 'list',
+      max: 16,
+      of: {
+        t: 'object',
+        fields: { ...backendFields, weight: { t: 'int', min: 0, max: 1_000_000 }, filters: filters() },
+        required: backendRequired,
+      },
+    },
+  },
+  unsupported: ['sessionPersistence'],
+};
+
+export const grpcRouteKind: Kind<ApiRouteModel> = {
+  kind: 'GRPCRoute',
+  apiVersions: versions('v1', 'v1alpha2'),
+  spec: {
+    t: 'object',
+    fields: { ...parentFields, hostnames, rules: { t: 'list', of: rule, min: 1, max: 128 } },
+    required: ['parentRefs'],
+    unsupported: ['useDefaultGateways'],
+  },
+  specRequired: true,
+  build(resource, spec, report, context) {
+    const http: RankedHttpRouteModel[] = [];
+    for (const [i, r] of ((spec.rules ?? [{}]) as (Plain | undefined)[]).entries()) {
+      if (!r) continue;
+      const field = `spec.rules[${i}]`;
+      const said = filtersOf(r.filters, resource, `${field}.filters`, report, context);
+      const backends = backendsOf(r.backendRefs, resource, `${field}.backendRefs`, report, context);
+      const base = { ...ruleOf(field, r.name ?? ''), ...actionsOf(backends, said) };
+      const matches = (r.matches?.length ? r.matches : [{}]) as (Plain | undefined)[];
+      for (const [j, m] of matches.entries()) {
+        if (!m) continue;
+        const at = r.matches?.length ? `${field}.matches[${j}]` : field;
+        const uri = m.method ? methodOf(m.method, `${at}.method`, report) : undefined;
+        const headers = keysOf(m.headers, true, `${at}.headers`, report);
+        const { service = '', method = '' } = (m.method ?? {}) as { service?: string; method?: string };
+        const match = [{ ...emptyMatch(at), uri, headers }];
+        http.push({ rank: [service.length, method.length, headers.length], route: { ...base, field: at, match } });
+      }
+    }
+    return { ...routeOf(resource, spec, report, context), http, tcp: [], tls: [] };
+  },
+};
+
+function methodOf(m: Plain, field: string, report: FieldReport): StringMatchModel | undefined {
+  const { type = 'Exact', service, method } = m as { type?: string; service?: string; method?: string };
+  if (!service && !method) {
+    report('WEFT-FIELD', 'needs service, method or both', field);
+    return undefined;
+  }
+  const regex = type === 'RegularExpression';
+  for (const [name, value] of Object.entries({ service, method })) {
+    if (value === undefined) continue;
+    const wrong = regex
+      ? checkRegex(value)
+      : /^[A-Za-z_][A-Za-z_0-9.]*$/.test(value)
+        ? undefined
+        : 'it is no gRPC name';
+    if (wrong) report('WEFT-VALUE', `is "${value.slice(0, 80)}": ${wrong}`, `${field}.${name}`);
+  }
+  if (!regex && service && method) return { type: 'exact', value: `/${service}/${method}` };
+  if (!regex && service) return { type: 'prefix', value: `/${service}/` };
+  const part = (value: string | undefined): string => (!value ? '[^/]+' : regex ? `(?:${value})` : escapeRegex(value));
+  return { type: 'regex', value: `/${part(service)}/${part(method)}` };
+}

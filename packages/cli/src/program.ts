@@ -14,6 +14,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['explain', async () => (await import('./commands/explain.ts')).addExplain],
   ['validate', async () => (await import('./commands/validate.ts')).addValidate],
   ['analyze', async () => (await import('./commands/analyze.ts')).addAnalyze],
+  ['authz', async () => (await import('./commands/authz.ts')).addAuthz],
   ['proxy-status', async () => (await import('./commands/proxy-status.ts')).addProxyStatus],
   ['proxy-config', async () => (await import('./commands/proxy-config.ts')).addProxyConfig],
   ['proxy', async () => (await import('./commands/proxy.ts')).addProxy],

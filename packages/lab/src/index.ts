@@ -1,4 +1,5 @@
 /** Questions without traffic: what would happen to a request, asked of the same engine that the proxies run. */
+export * from './authz.ts';
 export * from './explain.ts';
 export { explore, type Leaf } from './explore.ts';
 export { headOf } from './http.ts';

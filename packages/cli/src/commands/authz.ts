@@ -1,0 +1,152 @@
+import { WeftError } from '@weft/base';
+import {
+  type AuthorizationAnswer,
+  type AuthorizationQuestion,
+  decide,
+  instanceNamed,
+  type LabMesh,
+  meshFromFiles,
+  meshFromPlans,
+  type PlanJson,
+  policiesOf,
+  type RuleReference,
+} from '@weft/lab';
+import { type Command, InvalidArgumentError } from 'commander';
+import {
+  askControl,
+  chooseMesh,
+  type MeshOption,
+  meshOption,
+  type OutputOption,
+  outputOption,
+  print,
+  printJson,
+  wholeNumber,
+} from '../common.ts';
+import { example } from '../example.ts';
+import { findFiles, readSources } from '../mesh.ts';
+import { table } from '../table.ts';
+
+interface CheckOptions extends MeshOption, OutputOption {
+  files?: string[];
+  live?: boolean;
+  from?: string;
+  port?: number;
+  ip?: string;
+  host?: string;
+  header: [string, string][];
+}
+
+interface StatusLine {
+  instance: string;
+  workload: string;
+  namespace: string;
+}
+
+/** `weft authz`: questions about who may call whom. */
+export function addAuthz(program: Command): void {
+  const authz = program.command('authz').description('who may call whom, and which policy says so');
+  example(
+    authz
+      .command('check')
+      .description(
+        'the policies that hold for a workload, in order; given a request, what they decide (exit code 1: denied)',
+      )
+      .argument('<namespace/workload>', 'the workload that is called')
+      .argument('[method]', 'with a path, a request; without, and with --port, a TCP connection')
+      .argument('[path]', 'as the client writes it')
+      .option('-f, --files <path...>', 'folders or files; without, the running mesh is asked')
+      .option(
+        '--from <id>',
+        "the caller's SPIFFE id without spiffe://, e.g. cluster.local/ns/shop/sa/web; none: plaintext",
+      )
+      .option('--port <port>', "the workload's port; its first one where left out", wholeNumber)
+      .option('--ip <address>', "the caller's address")
+      .option('--host <host>', 'the Host of the request')
+      .option('-H, --header <name:value>', 'a header of the request; may be repeated', header, [])
+      .addOption(meshOption())
+      .addOption(outputOption())
+      .action(check),
+    'weft authz check shop/payment -f examples/shop/mesh --from cluster.local/ns/shop/sa/front GET /admin',
+  );
+}
+
+function header(text: string, before: [string, string][]): [string, string][] {
+  const colon = text.indexOf(':');
+  if (colon <= 0) throw new InvalidArgumentError('write name:value.');
+  return [...before, [text.slice(0, colon).trim(), text.slice(colon + 1).trim()]];
+}
+
+async function check(
+  workload: string,
+  method: string | undefined,
+  path: string | undefined,
+  o: CheckOptions,
+): Promise<void> {
+  if (method !== undefined && path === undefined) throw new WeftError('usage', 'a METHOD needs a PATH beside it');
+  if (o.from?.startsWith('spiffe://')) throw new WeftError('usage', '--from is written without spiffe://');
+  if (o.live && o.files) throw new WeftError('usage', 'either --live or -f, not both');
+  const mesh = o.files ? meshFromFiles(readSources(findFiles(o.files))) : await liveMesh(chooseMesh(o.mesh), workload);
+  const policies = policiesOf(mesh, workload);
+  const asked = method !== undefined || o.port !== undefined;
+  const answer = asked ? decide(mesh, workload, question(method, path, o)) : undefined;
+  if (o.output === 'json') printJson({ workload, policies, ...answer });
+  else show(workload, policies, answer);
+  if (answer?.decision === 'deny') process.exitCode = 1;
+}
+
+function question(method: string | undefined, path: string | undefined, o: CheckOptions): AuthorizationQuestion {
+  return {
+    ...(o.from !== undefined && { from: o.from }),
+    ...(o.ip !== undefined && { ip: o.ip }),
+    ...(o.port !== undefined && { port: o.port }),
+    ...(method !== undefined &&
+      path !== undefined && {
+        http: { method, path, headers: o.header, ...(o.host !== undefined && { host: o.host }) },
+      }),
+  };
+}
+
+/** The plan that the workload's proxy was given. */
+async function liveMesh(name: string, workload: string): Promise<LabMesh> {
+  const { proxies } = await askControl<{ proxies: (LiveInstance & { instance?: string })[] }>(
+    name,
+    'GET',
+    '/v1/status',
+  );
+  const instances = proxies.map((p) => ({
+    name: p.instance,
+    workload: p.workload,
+    namespace: p.namespace,
+    injected: true,
+  }));
+  const none = meshFromPlans(new Map(), instances);
+  const instance = instanceNamed(none, workload);
+  const plan = await askControl<PlanJson>(name, 'GET', `/v1/plan/${encodeURIComponent(instance)}`);
+  return meshFromPlans(new Map([[instance, plan]]), instances);
+}
+
+function place(r: RuleReference | undefined): string {
+  if (!r) return '';
+  const what = r.field ? `${r.resource} ${r.field}` : r.resource;
+  return r.file ? `${what} (${r.file}:${r.line})` : what;
+}
+
+function show(
+  workload: string,
+  policies: ReturnType<typeof policiesOf>,
+  answer: AuthorizationAnswer | undefined,
+): void {
+  if (policies.length === 0) print(`no policy holds for ${workload}: every caller is allowed`);
+  else {
+    const rows = policies.map((p) => [p.action, p.policy, String(p.rules), place(p.reference)]);
+    print(table(['ACTION', 'POLICY', 'RULES', 'FROM'], rows));
+  }
+  if (!answer) return;
+  print('');
+  for (const c of answer.considered) {
+    print(`${c.matched ? 'match   ' : 'no match'}  ${c.action} ${c.policy}: ${c.because}`);
+  }
+  const why = [answer.details, place(answer.reference)].filter((t) => t !== '').join(', ');
+  print(`${answer.decision}${why === '' ? '' : `: ${why}`}`);
+}

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { decide, meshFromFiles, policiesOf } from './index.ts';
+
+const TEXT = `
+apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata: {name: pay, namespace: shop, labels: {app: pay}}
+spec: {command: [x], ports: [{port: 8080, name: http}, {port: 5432, name: tcp-x}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: admin, namespace: shop}
+spec:
+  selector: {matchLabels: {app: pay}}
+  rules:
+    - from: [{source: {principals: [cluster.local/ns/shop/sa/a]}}]
+      to: [{operation: {ports: ["8080"], paths: [/admin, /admin/*]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-delete, namespace: istio-system}
+spec:
+  action: DENY
+  rules: [{to: [{operation: {ports: ["8080"], methods: [DELETE]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: shop}
+spec: {mtls: {mode: STRICT}}
+`;
+
+test('A may call /admin of B: what applies, and what is decided, with the line', () => {
+  const mesh = meshFromFiles([{ path: 'mesh.yaml', text: TEXT }]);
+  const where = (p: { reference: { line: number } | undefined }) => TEXT.split('\n')[p.reference!.line - 1];
+  assert.deepEqual(
+    policiesOf(mesh, 'shop/pay').map((p) => [p.policy, p.action, p.rules, where(p)]),
+    [
+      ['istio-system/no-delete', 'DENY', 1, 'apiVersion: security.istio.io/v1'],
+      ['shop/admin', 'ALLOW', 1, 'apiVersion: security.istio.io/v1'],
+    ],
+  );
+  const a = 'cluster.local/ns/shop/sa/a';
+  const ask = (from: string | undefined, method: string, path: string) =>
+    decide(mesh, 'shop/pay', { ...(from !== undefined && { from }), http: { method, path } });
+  const yes = ask(a, 'GET', '/admin/users?x=1');
+  assert.equal(yes.decision, 'allow');
+  assert.equal(yes.reference?.resource, 'AuthorizationPolicy/shop/admin');
+  assert.equal(where(yes), '    - from: [{source: {principals: [cluster.local/ns/shop/sa/a]}}]');
+  assert.deepEqual(
+    yes.considered.map((c) => [c.policy, c.matched]),
+    [
+      ['istio-system/no-delete', false],
+      ['shop/admin', true],
+    ],
+  );
+  assert.equal(ask(a, 'GET', '/administrator').decision, 'deny');
+  assert.equal(ask(a, 'GET', '/x/../%61dmin').decision, 'allow');
+  assert.equal(ask(a, 'GET', '/admin%2Fx').details, 'path_with_escaped_slash');
+  assert.equal(ask('cluster.local/ns/shop/sa/b', 'GET', '/admin').decision, 'deny');
+  const denied = ask(a, 'DELETE', '/admin');
+  assert.deepEqual(
+    [denied.decision, denied.reference?.resource],
+    ['deny', 'AuthorizationPolicy/istio-system/no-delete'],
+  );
+  const plain = ask(undefined, 'GET', '/admin');
+  assert.deepEqual([plain.details, plain.reference?.resource], ['mtls_required', 'PeerAuthentication/shop/default']);
+  assert.equal(decide(mesh, 'shop/pay', { from: a, port: 5432 }).decision, 'deny');
+  assert.throws(
+    () => decide(mesh, 'shop/pay', { from: a, port: 5432, http: { method: 'GET', path: '/' } }),
+    /carries TCP/,
+  );
+});

@@ -55,7 +55,7 @@ export function addAuthz(program: Command): void {
       .argument('<namespace/workload>', 'the workload that is called')
       .argument('[method]', 'with a path, a request; without, and with --port, a TCP connection')
       .argument('[path]', 'as the client writes it')
-      .option('-f, --files <path...>', 'folders or files; without, the running mesh is asked')
+      .option('-f, --files <path>', 'a folder or file, may be repeated; without, the running mesh is asked', path)
       .option(
         '--from <id>',
         "the caller's SPIFFE id without spiffe://, e.g. cluster.local/ns/shop/sa/web; none: plaintext",
@@ -69,6 +69,10 @@ export function addAuthz(program: Command): void {
       .action(check),
     'weft authz check shop/payment -f examples/shop/mesh --from cluster.local/ns/shop/sa/front GET /admin',
   );
+}
+
+function path(text: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), text];
 }
 
 function header(text: string, before: [string, string][]): [string, string][] {
@@ -109,11 +113,7 @@ function question(method: string | undefined, path: string | undefined, o: Check
 
 /** The plan that the workload's proxy was given. */
 async function liveMesh(name: string, workload: string): Promise<LabMesh> {
-  const { proxies } = await askControl<{ proxies: (LiveInstance & { instance?: string })[] }>(
-    name,
-    'GET',
-    '/v1/status',
-  );
+  const { proxies } = await askControl<{ proxies: StatusLine[] }>(name, 'GET', '/v1/status');
   const instances = proxies.map((p) => ({
     name: p.instance,
     workload: p.workload,

@@ -370,7 +370,7 @@ const CASES: readonly (readonly [code: string, bad: string, good: string, resour
     'WEFT-ROUTE-CONFLICT',
     a + route('GRPCRoute', onA) + route('HTTPRoute', onA),
     a + route('HTTPRoute', onA),
-    'HTTPRoute/r',
+    'GRPCRoute/r',
   ],
   [
     'WEFT-IGNORED',

@@ -50,6 +50,7 @@ export function analyze(model: Model, broken: ReadonlySet<string>, report: Repor
   a.policies();
   analyzeAuthorization(model, broken, report);
   a.singletons();
+  a.rateLimits();
 }
 
 class Analysis {
@@ -357,6 +358,25 @@ class Analysis {
       const other = first.get(d.namespace);
       if (!other) first.set(d.namespace, d);
       else this.#ignored(d, other, `namespace ${d.namespace}`);
+    }
+  }
+
+  /** Their Servers must be there, and each of those have one policy of a kind. */
+  rateLimits(): void {
+    const servers = new Map(this.#model.servers.map((s) => [`${s.namespace}/${s.name}`, s]));
+    for (const policies of [this.#model.httpRateLimits, this.#model.tcpRateLimits]) {
+      const first = new Map<string, Resource>();
+      for (const p of policies) {
+        if (!this.#ok(p)) continue;
+        const key = `${p.namespace}/${p.server}`;
+        const other = first.get(key);
+        if (!servers.has(key)) {
+          const there = this.#model.servers.filter((s) => s.namespace === p.namespace).map((s) => s.name);
+          const message = `there is no Server ${p.server} in namespace ${p.namespace}. Servers there: ${list(there, 'none')}`;
+          this.#report(p, 'WEFT-NO-TARGET', message, 'spec.targetRef.name');
+        } else if (!other) first.set(key, p);
+        else this.#ignored(p, other, `the Server ${p.server}`);
+      }
     }
   }
 

@@ -24,6 +24,7 @@ import {
 } from './kinds/common.ts';
 import { meshDefaultsKind, namespaceKind, processKind, serviceAccountKind, serviceKind } from './kinds/core.ts';
 import { gatewayKind } from './kinds/gateway.ts';
+import { httpRateLimitKind, serverKind, tcpRateLimitKind } from './kinds/linkerd.ts';
 import { destinationRuleKind } from './kinds/networking.ts';
 import { secretKind } from './kinds/secret.ts';
 import { authorizationPolicyKind, peerAuthenticationKind } from './kinds/security.ts';
@@ -88,6 +89,9 @@ const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     secretKind,
     peerAuthenticationKind,
     authorizationPolicyKind,
+    serverKind,
+    httpRateLimitKind,
+    tcpRateLimitKind,
     apiGatewayKind,
     gatewayClassKind,
     referenceGrantKind,
@@ -227,6 +231,9 @@ class Loader {
       peerAuthentications: of('PeerAuthentication'),
       authorizationPolicies: of('AuthorizationPolicy'),
       meshDefaults: of('MeshDefaults'),
+      servers: of('Server'),
+      httpRateLimits: of('HTTPLocalRateLimitPolicy'),
+      tcpRateLimits: of('TCPLocalRateLimitPolicy'),
       positions: this.#positions,
       rootNamespace: this.#rootNamespace,
       domain: this.#domain,

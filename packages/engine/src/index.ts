@@ -19,6 +19,7 @@
  * outlier.ts      onResult(endpoint, cluster, outcome, nowMs): boolean          true: this result ejected it
  *                 sweep(snapshot, nowMs, onReturn?): void                       call about once a second
  * accrual.ts      probeDue(cluster, nowMs): EndpointView | undefined            the breaker with a live probe
+ * rate-limit.ts   takeRate(view, principal, nowMs): 'allow' | 'total' | 'identity'
  * retry.ts        retryDecision(policy, outcome, attempt, random): { retry, delayMs, reason }
  * authorize.ts    authorize(snapshot, request): AuthorizationResult
  * authenticate.ts authenticate(inbound, { mtls }): boolean; authenticatePort(snapshot, port, { mtls }): boolean
@@ -42,6 +43,7 @@ export * from './match.ts';
 export * from './outlier.ts';
 export * from './pick.ts';
 export * from './pool.ts';
+export * from './rate-limit.ts';
 export * from './retry.ts';
 export * from './route.ts';
 export * from './snapshot.ts';

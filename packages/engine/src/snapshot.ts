@@ -21,6 +21,7 @@ import { type CompiledPort, compilePort } from './compile.ts';
 import { type CompiledGateway, compileGatewayListener, type GatewayPortView, gatewayPortView } from './gateway.ts';
 import { groupEndpoints } from './locality.ts';
 import { uneject } from './outlier.ts';
+import { type RateLimitView, rateLimitView } from './rate-limit.ts';
 import { defaultRetry } from './retry.ts';
 import type {
   ClusterState,
@@ -105,6 +106,8 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
     self,
     inbound,
     authorization,
+    rateLimits: rateViews(inbound, 'rateLimit', self, previous?.rateLimits),
+    connectionLimits: rateViews(inbound, 'connectionLimit', self, previous?.connectionLimits),
     pathPolicies: authorization.usesPaths,
     gateways: new Map(listeners.map((l) => [l.port, gatewayView(draft, l)])),
     secrets,
@@ -122,6 +125,23 @@ function child<K, L, V>(map: Map<K, Map<L, V>>, key: K): Map<L, V> {
   let inner = map.get(key);
   if (!inner) map.set(key, (inner = new Map()));
   return inner;
+}
+
+function rateViews(
+  inbound: ReadonlyMap<number, Inbound>,
+  which: 'rateLimit' | 'connectionLimit',
+  self: Self | undefined,
+  old: ReadonlyMap<number, RateLimitView> | undefined,
+): Map<number, RateLimitView> {
+  const views = new Map<number, RateLimitView>();
+  for (const [port, part] of inbound) {
+    const limit = part[which];
+    if (!limit) continue;
+    const known = old?.get(port);
+    const domain = self?.trustDomain || 'cluster.local';
+    views.set(port, rateLimitView(limit, domain, known?.state));
+  }
+  return views;
 }
 
 function compiledAuthorization(draft: Draft, parts: readonly Authorization[]): CompiledAuthorization {

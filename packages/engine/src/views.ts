@@ -14,6 +14,7 @@ import type { CompiledAuthorization } from './authorize.ts';
 import type { CompiledHttpRoute, CompiledTcpRoute, CompiledTlsRoute } from './compile.ts';
 import type { GatewayPortView } from './gateway.ts';
 import type { HashTable } from './hash.ts';
+import type { RateLimitView } from './rate-limit.ts';
 import type { RouteIndex } from './route-index.ts';
 
 /** What happened to one endpoint as a member of one cluster. Engine changes it; it outlives snapshots. */
@@ -134,6 +135,9 @@ export interface Snapshot {
   /** By workload port. Port 0, where present, is for ports that are not declared. */
   readonly inbound: ReadonlyMap<number, Inbound>;
   readonly authorization: CompiledAuthorization;
+  /** Of HTTP requests, and of opaque connections, by workload port. */
+  readonly rateLimits: ReadonlyMap<number, RateLimitView>;
+  readonly connectionLimits: ReadonlyMap<number, RateLimitView>;
   /** Some policy of this workload looks at paths: `%2F` and `%5C` are to be rejected then (canonical.ts). */
   readonly pathPolicies: boolean;
   /** A gateway's ports, by the port it listens on. */

@@ -10,6 +10,7 @@ const LB = new Map([
   [LbPolicy.RANDOM, 'random'],
   [LbPolicy.RING_HASH, 'ring hash'],
   [LbPolicy.MAGLEV, 'Maglev hash'],
+  [LbPolicy.PEAK_EWMA, 'peak EWMA of the latency'],
 ]);
 
 export function endpointName({ endpoint: e }: EndpointView): string {

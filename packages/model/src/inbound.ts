@@ -1,6 +1,6 @@
 /** What a workload accepts: its ports, and the mTLS mode of each. */
 import { create } from '@bufbuild/protobuf';
-import { type Inbound, InboundSchema, MtlsMode } from '@weft/plan';
+import { type Inbound, InboundSchema, MtlsMode, type RateLimit, RateLimitSchema } from '@weft/plan';
 import { labelsMatch, serviceHost } from './hosts.ts';
 import { servicesSelecting } from './lookup.ts';
 import { planProtocol, portProtocol } from './protocols.ts';
@@ -11,6 +11,7 @@ import type {
   Model,
   MtlsModeName,
   PeerAuthenticationModel,
+  RateLimitModel,
   ServiceModel,
   ServicePortModel,
 } from './types.ts';
@@ -52,6 +53,31 @@ export function targetPortOn(port: ServicePortModel, instance: Pick<Instance, 'p
 
 const MODES = { DISABLE: MtlsMode.DISABLE, PERMISSIVE: MtlsMode.PERMISSIVE, STRICT: MtlsMode.STRICT };
 
+/** The first policy whose Server has the port. */
+function rateLimitOf(
+  model: Model,
+  policies: readonly RateLimitModel[],
+  instance: Instance,
+  port: number,
+  refs: RefTable,
+): RateLimit | undefined {
+  for (const p of policies) {
+    if (p.namespace !== instance.namespace) continue;
+    const server = model.servers.find((s) => s.name === p.server && s.namespace === p.namespace);
+    if (!server || !labelsMatch(server.selector, instance.labels)) continue;
+    const target =
+      typeof server.port === 'number' ? server.port : instance.ports.find((x) => x.name === server.port)?.number;
+    if (target !== port) continue;
+    return create(RateLimitSchema, {
+      ref: refs.use(p, 'spec'),
+      total: p.total,
+      identity: p.identity,
+      overrides: p.overrides.map((o) => ({ ...o, accounts: [...o.accounts] })),
+    });
+  }
+  return undefined;
+}
+
 /** One entry for each port the workload declares and each port a service sends to it. */
 export function compileInbound(model: Model, domain: string, instance: Instance, refs: RefTable): Inbound[] {
   const backing = new Map<number, { service: ServiceModel; port: ServicePortModel }>();
@@ -83,6 +109,8 @@ export function compileInbound(model: Model, domain: string, instance: Instance,
         servicePort: back?.port.port ?? 0,
         dialAddress: instance.dialAddress,
         dialPort: declared?.dialPort ?? number,
+        rateLimit: rateLimitOf(model, model.httpRateLimits, instance, number, refs),
+        connectionLimit: rateLimitOf(model, model.tcpRateLimits, instance, number, refs),
       });
     });
 }

@@ -520,6 +520,25 @@ export interface AuthorizationPolicyModel extends Resource {
   readonly dryRun: boolean;
 }
 
+/** Linkerd's Server: ports of workloads of its namespace, for rate limits to refer to. */
+export interface ServerModel extends Resource {
+  readonly selector: Labels;
+  /** By number or by name. */
+  readonly port: number | string;
+}
+
+/** HTTPLocalRateLimitPolicy, or TCPLocalRateLimitPolicy for connections. A second's worth; 0: no limit. */
+export interface RateLimitModel extends Resource {
+  /** Name of a Server in its namespace. */
+  readonly server: string;
+  readonly total: number;
+  readonly identity: number;
+  readonly overrides: readonly {
+    readonly requestsPerSecond: number;
+    readonly accounts: readonly { readonly namespace: string; readonly name: string }[];
+  }[];
+}
+
 /** `weft.dev/v1alpha1 MeshDefaults`: in the root namespace it holds for the mesh, elsewhere for that namespace's services. */
 export interface MeshDefaultsModel extends Resource {
   readonly timeoutMs: number | undefined;
@@ -541,6 +560,9 @@ export interface Model {
   readonly peerAuthentications: readonly PeerAuthenticationModel[];
   readonly authorizationPolicies: readonly AuthorizationPolicyModel[];
   readonly meshDefaults: readonly MeshDefaultsModel[];
+  readonly servers: readonly ServerModel[];
+  readonly httpRateLimits: readonly RateLimitModel[];
+  readonly tcpRateLimits: readonly RateLimitModel[];
   /** ref → where that field stands. A ref is `Kind/namespace/name#field.path`. */
   readonly positions: ReadonlyMap<string, Position>;
   /** Policies of this namespace hold for the whole mesh. Default istio-system. */

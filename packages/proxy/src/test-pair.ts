@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { create } from '@bufbuild/protobuf';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { buildSnapshot } from '@weft/engine';
 import { assembleIdentity, createAuthority, createKeyAndCsr, type Identity } from '@weft/identity';
@@ -16,6 +16,7 @@ import {
   type Part,
   PartSchema,
   type Protocol,
+  type RateLimitSchema,
   WORKLOADS_HOST,
 } from '@weft/plan';
 import { DataPlane } from './data-plane.ts';
@@ -33,6 +34,9 @@ export interface TestPort {
   appHost: string;
   appPort: number;
   timeoutMs?: number;
+  /** Of the called side's port. */
+  rateLimit?: MessageInitShape<typeof RateLimitSchema>;
+  connectionLimit?: MessageInitShape<typeof RateLimitSchema>;
   /** Of the cluster: the PROXY header that connections begin with. */
   proxyProtocol?: number;
 }
@@ -170,7 +174,7 @@ export async function testPair(
   if (options.back !== false) {
     back = await plane('back', backAddress, backSeen);
     const parts = [self('back', backAddress)];
-    for (const { port, protocol, appHost, appPort } of options.ports) {
+    for (const { port, protocol, appHost, appPort, rateLimit, connectionLimit } of options.ports) {
       const value = {
         ...{
           port,
@@ -180,6 +184,7 @@ export async function testPair(
           serviceName: 'app',
         },
         ...{ serviceNamespace: 'test', servicePort: port, dialAddress: appHost, dialPort: appPort },
+        ...{ rateLimit, connectionLimit },
       };
       parts.push(create(PartSchema, { kind: { case: 'inbound', value } }));
     }

@@ -85,6 +85,9 @@ export function lintAnnotations({ model, report }: Lint): void {
     model.peerAuthentications,
     model.authorizationPolicies,
     model.meshDefaults,
+    model.servers,
+    model.httpRateLimits,
+    model.tcpRateLimits,
   ];
   for (const resource of all.flat()) {
     for (const [key, value] of Object.entries(resource.annotations)) {

@@ -1,5 +1,13 @@
 /** A request that arrives at a workload: authenticated, authorized, and handed to the application. */
-import { type AuthorizationResult, authenticate, authorize, canonicalHead, type Snapshot } from '@weft/engine';
+import {
+  type AuthorizationResult,
+  authenticate,
+  authorize,
+  canonicalHead,
+  type RateLimitView,
+  type Snapshot,
+  takeRate,
+} from '@weft/engine';
 import { type Inbound, Protocol } from '@weft/plan';
 import type { Head, Stream, StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
@@ -165,11 +173,24 @@ class InboundExchange extends Exchange {
       this.reply(403, 'RBAC: access denied');
       return this;
     }
+    const limit = snapshot.rateLimits.get(this.#inbound.port);
+    if (limit && !this.#withinRate(limit)) return this;
     if (peer) {
       head.push('x-forwarded-client-cert', peer.forwarded(core.spiffeId));
     }
     this.startAttempt();
     return this;
+  }
+
+  #withinRate(limit: RateLimitView): boolean {
+    const verdict = takeRate(limit, this.#via.peer?.principal, this.core.nowMs());
+    if (verdict === 'allow') return true;
+    this.core.observer.count(verdict === 'total' ? 'rate_limited_total' : 'rate_limited_identity');
+    this.addFlag('RL');
+    this.details = 'local_rate_limited';
+    this.routeRef = limit.limit.ref;
+    this.reply(429, 'local_rate_limited');
+    return false;
   }
 
   protected override judge(snapshot: Snapshot): AuthorizationResult {

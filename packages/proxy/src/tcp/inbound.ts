@@ -1,5 +1,5 @@
 /** An opaque connection that arrives at a workload, from a tunnel or in plaintext. */
-import { type AuthorizationResult, authenticatePort, authorize, type Snapshot } from '@weft/engine';
+import { type AuthorizationResult, authenticatePort, authorize, type Snapshot, takeRate } from '@weft/engine';
 import type { Inbound } from '@weft/plan';
 import type { Core } from '../core.ts';
 import { inboundService } from '../inbound/exchange.ts';
@@ -73,6 +73,17 @@ export function inboundTcp(t: InboundTcp): void {
   if (!verdict.allow) {
     r.details = verdict.details;
     core.observer.count('inbound_tcp_denied');
+    t.refuse(true);
+    close();
+    return;
+  }
+  const limit = t.snapshot.connectionLimits.get(inbound.port);
+  const rate = limit ? takeRate(limit, t.peer?.principal, core.nowMs()) : 'allow';
+  if (limit && rate !== 'allow') {
+    r.flags = 'RL';
+    r.details = 'local_rate_limited';
+    r.routeRef = limit.limit.ref;
+    core.observer.count(rate === 'total' ? 'connections_limited_total' : 'connections_limited_identity');
     t.refuse(true);
     close();
     return;

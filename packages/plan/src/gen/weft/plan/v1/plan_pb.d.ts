@@ -493,6 +493,20 @@ export declare type Inbound = Message<"weft.plan.v1.Inbound"> & {
    * @generated from field: weft.plan.v1.ConnectionPool pool = 11;
    */
   pool?: ConnectionPool | undefined;
+
+  /**
+   * of HTTP requests
+   *
+   * @generated from field: weft.plan.v1.RateLimit rate_limit = 12;
+   */
+  rateLimit?: RateLimit | undefined;
+
+  /**
+   * of opaque connections
+   *
+   * @generated from field: weft.plan.v1.RateLimit connection_limit = 13;
+   */
+  connectionLimit?: RateLimit | undefined;
 };
 
 /**
@@ -500,6 +514,89 @@ export declare type Inbound = Message<"weft.plan.v1.Inbound"> & {
  * Use `create(InboundSchema)` to create a new message.
  */
 export declare const InboundSchema: GenMessage<Inbound>;
+
+/**
+ * How many a second; 0: no limit.
+ *
+ * @generated from message weft.plan.v1.RateLimit
+ */
+export declare type RateLimit = Message<"weft.plan.v1.RateLimit"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * of all callers together
+   *
+   * @generated from field: uint32 total = 2;
+   */
+  total: number;
+
+  /**
+   * of each caller
+   *
+   * @generated from field: uint32 identity = 3;
+   */
+  identity: number;
+
+  /**
+   * of each of these, in the place of identity
+   *
+   * @generated from field: repeated weft.plan.v1.RateLimitOverride overrides = 4;
+   */
+  overrides: RateLimitOverride[];
+};
+
+/**
+ * Describes the message weft.plan.v1.RateLimit.
+ * Use `create(RateLimitSchema)` to create a new message.
+ */
+export declare const RateLimitSchema: GenMessage<RateLimit>;
+
+/**
+ * @generated from message weft.plan.v1.RateLimitOverride
+ */
+export declare type RateLimitOverride = Message<"weft.plan.v1.RateLimitOverride"> & {
+  /**
+   * @generated from field: uint32 requests_per_second = 1;
+   */
+  requestsPerSecond: number;
+
+  /**
+   * @generated from field: repeated weft.plan.v1.RateLimitAccount accounts = 2;
+   */
+  accounts: RateLimitAccount[];
+};
+
+/**
+ * Describes the message weft.plan.v1.RateLimitOverride.
+ * Use `create(RateLimitOverrideSchema)` to create a new message.
+ */
+export declare const RateLimitOverrideSchema: GenMessage<RateLimitOverride>;
+
+/**
+ * A service account of the workload's own trust domain.
+ *
+ * @generated from message weft.plan.v1.RateLimitAccount
+ */
+export declare type RateLimitAccount = Message<"weft.plan.v1.RateLimitAccount"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message weft.plan.v1.RateLimitAccount.
+ * Use `create(RateLimitAccountSchema)` to create a new message.
+ */
+export declare const RateLimitAccountSchema: GenMessage<RateLimitAccount>;
 
 /**
  * @generated from message weft.plan.v1.Authorization

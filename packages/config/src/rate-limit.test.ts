@@ -1,0 +1,86 @@
+/** Rate limits from YAML to the ports of a workload's plan. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { compile, type Instance } from '@weft/model';
+import { loadFiles } from './index.ts';
+
+const base = `apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata: {name: cart, namespace: shop, labels: {app: cart}}
+spec: {command: [run], ports: [{containerPort: 80, name: http}, {containerPort: 81}]}
+---
+apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {name: cart-http, namespace: shop}
+spec: {podSelector: {matchLabels: {app: cart}}, port: http, accessPolicy: all-unauthenticated}
+`;
+const policy = (spec: string, name = 'fair', kind = 'HTTPLocalRateLimitPolicy', api = 'policy.linkerd.io/v1alpha1') =>
+  `---\napiVersion: ${api}\nkind: ${kind}\nmetadata: {name: ${name}, namespace: shop}\nspec: ${spec}\n`;
+const target = 'targetRef: {group: policy.linkerd.io, kind: Server, name: cart-http}';
+
+function inbound(text: string, labels: Record<string, string> = { app: 'cart' }) {
+  const { model, problems } = loadFiles([{ path: 'a.yaml', text: base + text }]);
+  assert.ok(model, JSON.stringify(problems, null, 1));
+  const instance: Instance = {
+    ...{ name: 'cart-0', workload: 'cart', namespace: 'shop', serviceAccount: 'cart', labels },
+    ...{ address: '10.0.0.9', dialAddress: '10.0.0.9', injected: true, ready: true, draining: false },
+    ports: [{ number: 80, name: 'http' }, { number: 81 }],
+  };
+  const { parts, references } = compile(
+    model,
+    {
+      ...{ mesh: 'm', trustDomain: 'cluster.local', domain: 'cluster.local', capture: 'transparent' },
+      ...{ instances: [instance], vips: new Map() },
+    },
+    instance,
+  );
+  return {
+    references: references.map((r) => r.ref),
+    port: (n: number) => {
+      const kind = parts.get(`inbound/${n}`)?.kind;
+      assert.ok(kind?.case === 'inbound');
+      return kind.value;
+    },
+  };
+}
+
+test('a policy holds for the port of its Server, on the workloads that it selects', () => {
+  const text = policy(
+    `{${target}, total: {requestsPerSecond: 100}, identity: {requestsPerSecond: 20}, overrides: [{requestsPerSecond: 50, clientRefs: [{kind: ServiceAccount, name: web}, {kind: ServiceAccount, namespace: ops, name: probe}]}]}`,
+  );
+  const { port, references } = inbound(text);
+  const limit = port(80).rateLimit!;
+  assert.deepEqual([limit.total, limit.identity, limit.overrides[0].requestsPerSecond], [100, 20, 50]);
+  assert.deepEqual(
+    limit.overrides[0].accounts.map((a) => `${a.namespace}/${a.name}`),
+    ['shop/web', 'ops/probe'],
+  );
+  assert.ok(references.includes(limit.ref), limit.ref);
+  assert.equal(port(81).rateLimit, undefined);
+  assert.equal(port(80).connectionLimit, undefined);
+  assert.equal(inbound(text, { app: 'other' }).port(80).rateLimit, undefined);
+  const tcp = policy(
+    `{${target}, total: {connectionsPerSecond: 7}}`,
+    'c',
+    'TCPLocalRateLimitPolicy',
+    'weft.dev/v1alpha1',
+  );
+  assert.equal(inbound(tcp).port(80).connectionLimit?.total, 7);
+});
+
+test('what is wrong is said', () => {
+  const problems = (text: string) =>
+    loadFiles([{ path: 'a.yaml', text: base + text }]).problems.map((p) => `${p.code} ${p.field}`);
+  assert.deepEqual(problems(policy(`{${target.replace('cart-http', 'gone')}, total: {requestsPerSecond: 1}}`)), [
+    'WEFT-NO-TARGET spec.targetRef.name',
+  ]);
+  assert.deepEqual(problems(policy(`{${target}}`)), ['WEFT-VALUE spec']);
+  assert.deepEqual(problems(policy(`{${target}, total: {requestsPerSecond: 5}, identity: {requestsPerSecond: 6}}`)), [
+    'WEFT-VALUE spec.identity.requestsPerSecond',
+  ]);
+  const open = base.replace(', accessPolicy: all-unauthenticated', '');
+  assert.deepEqual(
+    loadFiles([{ path: 'a.yaml', text: open }]).problems.map((p) => `${p.severity} ${p.code}`),
+    ['warning WEFT-NO-EFFECT'],
+  );
+});

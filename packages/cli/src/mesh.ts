@@ -5,7 +5,15 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { formatPosition, WeftError } from '@weft/base';
 import { transparentUnavailable } from '@weft/capture';
-import { isAttachment, type LoadResult, loadFiles, type SourceFile } from '@weft/config';
+import {
+  isAttachment,
+  type LoadResult,
+  loadFiles,
+  MAX_FILE_BYTES,
+  type SourceFile,
+  sourceFile,
+  tooLarge,
+} from '@weft/config';
 import { MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
 import { judgeKeyPair } from '@weft/identity';
 import { captureAll, injected, type Model } from '@weft/model';
@@ -72,7 +80,10 @@ export function readFiles(files: readonly string[]): LoadResult {
 
 /** The texts of files. */
 export function readSources(files: readonly string[]): SourceFile[] {
-  return files.map((f) => ({ path: f, text: readFileSync(f, 'utf8') }));
+  return files.map((f) => {
+    const { size } = statSync(f);
+    return size > MAX_FILE_BYTES ? tooLarge(f, size) : sourceFile(f, readFileSync(f));
+  });
 }
 
 /** The model of files, or an error that lists every problem. Warnings go to `warn`. */

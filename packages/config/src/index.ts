@@ -3,3 +3,4 @@ export { CODES, type Code, type Severity } from './analysis/codes.ts';
 export { type Finding, findingOf, parseSuppression, type Suppression, suppressed } from './analysis/findings.ts';
 export * from './load.ts';
 export type { Problem } from './problems.ts';
+export { MAX_FILE_BYTES, type SourceFile, sourceFile, tooLarge } from './source.ts';

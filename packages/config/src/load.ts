@@ -31,13 +31,8 @@ import { authorizationPolicyKind, peerAuthenticationKind } from './kinds/securit
 import { virtualServiceKind } from './kinds/virtual-service.ts';
 import { nearest, type Problem, Problems } from './problems.ts';
 import { type ObjectSchema, type Report, readSchema } from './schema.ts';
+import type { SourceFile } from './source.ts';
 import { readYaml, type Tree } from './yaml.ts';
-
-export interface SourceFile {
-  /** As it is to be shown in messages. */
-  readonly path: string;
-  readonly text: string;
-}
 
 export interface LoadOptions {
   /** Judges a certificate chain and its key, and reads its names; absent: only their shape is looked at. */
@@ -175,7 +170,9 @@ class Loader {
   }
 
   file(file: SourceFile): void {
-    const { documents, errors } = this.#trees?.parse(file.path, file.text) ?? readYaml(file.text);
+    const { documents, errors } = file.unreadable
+      ? { documents: [], errors: [file.unreadable] }
+      : (this.#trees?.parse(file.path, file.text) ?? readYaml(file.text));
     for (const e of errors) {
       const place = { file: file.path, line: e.line, field: '', resource: '', namespace: '' };
       this.#problems.add({ severity: 'error', code: 'WEFT-YAML', message: e.message, ...place });

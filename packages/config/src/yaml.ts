@@ -9,11 +9,12 @@ import {
   parseAllDocuments,
   type Node as YamlNode,
 } from 'yaml';
+import { depthMessage, MAX_DEPTH, shapeError } from './yaml-shape.ts';
 
-export const MAX_FILE_BYTES = 10 * 1024 * 1024;
-const MAX_DEPTH = 100;
 const MAX_ALIASES = 100;
 const MAX_NODES = 1_000_000;
+/** Past this many the text is broken as a whole. */
+const MAX_ERRORS = 1000;
 
 export type Tree =
   | { readonly kind: 'map'; readonly line: number; readonly entries: ReadonlyMap<string, Entry> }
@@ -33,12 +34,8 @@ export interface YamlError {
 /** One tree a document (empty documents are left out), and everything that is wrong with the text. */
 export function readYaml(text: string): { documents: Tree[]; errors: YamlError[] } {
   const errors: YamlError[] = [];
-  // A character is at least one byte: no need to encode just to measure.
-  if (text.length > MAX_FILE_BYTES) {
-    return { documents: [], errors: [{ line: 1, message: `the file is larger than ${MAX_FILE_BYTES} bytes` }] };
-  }
-  const tooDeep = flowDepth(text);
-  if (tooDeep > 0) return { documents: [], errors: [{ line: tooDeep, message: deepMessage() }] };
+  const tooMuch = shapeError(text);
+  if (tooMuch) return { documents: [], errors: [tooMuch] };
   const counter = new LineCounter();
   const documents: Tree[] = [];
   try {
@@ -46,34 +43,24 @@ export function readYaml(text: string): { documents: Tree[]; errors: YamlError[]
     const parsed = parseAllDocuments(text, { lineCounter: counter, uniqueKeys: false, prettyErrors: false });
     if (!Array.isArray(parsed)) return { documents, errors };
     for (const doc of parsed) {
-      for (const e of doc.errors) errors.push({ line: counter.linePos(e.pos[0]).line || 1, message: e.message });
+      for (const e of doc.errors) {
+        if (errors.length >= MAX_ERRORS) return { documents, errors };
+        errors.push({ line: counter.linePos(e.pos[0]).line || 1, message: said(e) });
+      }
       if (doc.errors.length > 0 || doc.contents === null) continue;
       const tree = new Reader(doc, counter, errors).read(doc.contents as YamlNode, 1, 0);
       if (tree && !(tree.kind === 'scalar' && tree.value === null)) documents.push(tree);
     }
   } catch (e) {
-    const deep = e instanceof RangeError;
-    errors.push({ line: 1, message: deep ? deepMessage() : `not YAML: ${e instanceof Error ? e.message : String(e)}` });
+    errors.push({ line: 1, message: said(e) });
   }
   return { documents, errors };
 }
 
-function deepMessage(): string {
-  return `nested deeper than ${MAX_DEPTH} levels`;
-}
-
-/** Line where brackets open more than 10 × the depth limit without closing, 0 if nowhere: before a recursive parser sees it. */
-function flowDepth(text: string): number {
-  let depth = 0;
-  let line = 1;
-  for (let i = 0; i < text.length; i++) {
-    const c = text.charCodeAt(i);
-    if (c === 10) line++;
-    else if (c === 0x5b || c === 0x7b) {
-      if (++depth > 10 * MAX_DEPTH) return line;
-    } else if ((c === 0x5d || c === 0x7d) && depth > 0) depth--;
-  }
-  return 0;
+/** The parser is recursive: it runs out of stack where a text nests deeper than its tokens showed. */
+function said(e: unknown): string {
+  const message = e instanceof Error ? e.message : String(e);
+  return /call stack/.test(message) ? depthMessage() : message;
 }
 
 class Reader {
@@ -94,7 +81,7 @@ class Reader {
     if (this.#stopped) return undefined;
     if (node === null) return { kind: 'scalar', line, value: null };
     const at = node.range ? this.#counter.linePos(node.range[0]).line || line : line;
-    if (depth > MAX_DEPTH) return this.#stop(at, deepMessage());
+    if (depth > MAX_DEPTH) return this.#stop(at, depthMessage());
     if (++this.#nodes > MAX_NODES) return this.#stop(at, `more than ${MAX_NODES} values in one document`);
     if (isAlias(node)) {
       if (++this.#aliases > MAX_ALIASES) return this.#stop(at, `more than ${MAX_ALIASES} aliases in one document`);
@@ -113,7 +100,8 @@ class Reader {
         }
         const name = typeof key.value === 'string' ? key.value : (key.source ?? String(key.value));
         if (entries.has(name)) {
-          this.#errors.push({ line: keyLine, message: `the key "${name}" is there twice` });
+          if (this.#errors.length >= MAX_ERRORS) return this.#stop(keyLine, 'too many errors');
+          this.#errors.push({ line: keyLine, message: `the key "${name.slice(0, 80)}" is there twice` });
           continue;
         }
         const value = this.read(pair.value as YamlNode | null, keyLine, depth + 1);

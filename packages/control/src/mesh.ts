@@ -136,14 +136,14 @@ export class Mesh {
     let problems: Problem[];
     let model: Model | undefined;
     if (errors.length > 0) {
-      problems = errors.map(({ path, message }) => ({
+      problems = errors.map(({ path, message, line = 0 }) => ({
         severity: 'error',
         code: 'source/unreadable',
         message: `${path} ${message}`,
         resource: '',
         namespace: '',
         file: path,
-        line: 0,
+        line,
         field: '',
       }));
     } else {

@@ -2,7 +2,7 @@
 import { type FSWatcher, readdirSync, readFileSync, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, type Logger, systemClock, type Timer } from '@weft/base';
-import { isAttachment } from '@weft/config';
+import { isAttachment, MAX_FILE_BYTES, sourceFile } from '@weft/config';
 import type { SourceFile } from '../state.ts';
 
 const POLL_MS = 250;
@@ -12,12 +12,11 @@ const SETTLE_MS = 40;
 const isSource = (name: string): boolean =>
   (/\.(ya?ml|json)$/.test(name) || isAttachment(name)) && !name.startsWith('.');
 const MAX_FILES = 10_000;
-const MAX_FILE_BYTES = 4 * 1024 * 1024;
 
 /** Files that cannot be read, with why; the others are not used then, since half a mesh is not the mesh. */
 export interface ReadResult {
   files: SourceFile[];
-  errors: { path: string; message: string }[];
+  errors: { path: string; message: string; line?: number }[];
 }
 
 /** All files behind `paths`, sorted within each folder. */
@@ -51,7 +50,9 @@ function readOne(path: string, result: ReadResult): void {
     if (!stat.isFile()) throw new Error('is not a regular file');
     if (stat.size > MAX_FILE_BYTES) throw new Error(`has ${stat.size} bytes: at most ${MAX_FILE_BYTES} are read`);
     if (result.files.length >= MAX_FILES) throw new Error(`is past the limit of ${MAX_FILES} files`);
-    result.files.push({ path, text: readFileSync(path, 'utf8') });
+    const { text, unreadable } = sourceFile(path, readFileSync(path));
+    if (unreadable) result.errors.push({ path, ...unreadable });
+    else result.files.push({ path, text });
   } catch (error) {
     result.errors.push({ path, message: reason(error) });
   }

@@ -42,6 +42,7 @@ export type Report = (
 export function analyze(model: Model, broken: ReadonlySet<string>, report: Report): void {
   const a = new Analysis(model, broken, report);
   for (const service of model.services) a.service(service);
+  for (const alias of model.serviceAliases) a.alias(alias);
   new GatewayAnalysis(model, broken, report).run();
   for (const vs of model.virtualServices) a.virtualService(vs);
   new RouteAnalysis(model, broken, report, (rule, d, used) => a.destination(rule, d, d.field, used)).run();
@@ -126,6 +127,15 @@ class Analysis {
         this.#report(service, 'WEFT-NO-PORT', message, `${port.field}.targetPort`);
       }
     }
+  }
+
+  /** Another name for a service of the mesh; names of other hosts need no service, or a rule that says what they are. */
+  alias(alias: ServiceModel): void {
+    if (!this.#ok(alias)) return;
+    const target = resolveHost(alias.externalName ?? '', alias.namespace, this.#model.domain);
+    if (findService(this.#model, target)) return;
+    const message = `${target} is no service of the mesh, which this would be another name of. Hosts outside are called by their own name. Services: ${list(this.#hosts(), 'none')}`;
+    this.#report(alias, 'WEFT-NO-SERVICE', message, 'spec.externalName');
   }
 
   #hosts(): string[] {

@@ -1,6 +1,6 @@
 /** Files → model. Reads every document, reports every problem, and gives a model only where there is no error. */
 import type { Position } from '@weft/base';
-import { type ApiRouteModel, type Labels, type Model, type Resource, refOf } from '@weft/model';
+import { type ApiRouteModel, type Labels, type Model, type Resource, refOf, type ServiceModel } from '@weft/model';
 import { CODES } from './analysis/codes.ts';
 import { type Finding, findingOf, suppressedByResource } from './analysis/findings.ts';
 import { lint } from './analysis/lint.ts';
@@ -216,7 +216,8 @@ class Loader {
     const model: Model = {
       namespaces: of('Namespace'),
       serviceAccounts: of('ServiceAccount'),
-      services: of('Service'),
+      services: of<ServiceModel>('Service').filter((s) => s.externalName === undefined),
+      serviceAliases: of<ServiceModel>('Service').filter((s) => s.externalName !== undefined),
       processes: of('Process'),
       virtualServices: of('VirtualService'),
       destinationRules: of('DestinationRule'),

@@ -2,7 +2,14 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { type ClusterSchema, ConsistentHashSchema, LbPolicy, LocalityLbSchema, localityCovers } from '@weft/plan';
 import { label } from './labels.ts';
-import type { ConsistentHashModel, Labels, LoadBalancerModel, LocalityModel, ServiceBalancingModel } from './types.ts';
+import type {
+  ConsistentHashModel,
+  Labels,
+  LoadBalancerModel,
+  LocalityModel,
+  ServiceBalancingModel,
+  ServiceModel,
+} from './types.ts';
 
 const DEFAULT_LOCALITY: LocalityModel = { enabled: true, distribute: [], failover: [], failoverPriority: [] };
 
@@ -19,17 +26,32 @@ export function localityOf(labels: Labels): string {
 
 type Balancing = Pick<MessageInitShape<typeof ClusterSchema>, 'lb' | 'hash' | 'locality' | 'warmup'>;
 
+type Balanced = Pick<ServiceModel, 'balancing' | 'sessionAffinity' | 'preferNear'>;
+
+const CLIENT_ADDRESS: ConsistentHashModel = {
+  key: { case: 'sourceIp', value: true },
+  maglev: false,
+  tableSize: undefined,
+};
+
+/** Whether a service's sessionAffinity counts: no rule says how to choose. */
+export function hashesAddress(lb: LoadBalancerModel | undefined, service: Balanced): boolean {
+  return (service.sessionAffinity ?? false) && !lb?.hash && !lb?.simple;
+}
+
 /** `client` is the client's locality; `outlier`: the cluster has outlier detection, without which nothing fails over. */
 export function compileBalancing(
   lb: LoadBalancerModel | undefined,
-  service: ServiceBalancingModel | undefined,
+  service: Balanced,
   client: string,
   outlier: boolean,
 ): Balancing {
+  const byAddress = hashesAddress(lb, service);
+  const near = service.preferNear ?? false;
   return {
-    lb: policyOf(lb, service),
-    hash: lb?.hash ? hashOf(lb.hash) : undefined,
-    locality: localityRule(lb?.locality ?? DEFAULT_LOCALITY, client, outlier),
+    lb: byAddress ? LbPolicy.RING_HASH : policyOf(lb, service.balancing),
+    hash: byAddress ? hashOf(CLIENT_ADDRESS) : lb?.hash ? hashOf(lb.hash) : undefined,
+    locality: localityRule(lb?.locality ?? DEFAULT_LOCALITY, client, outlier || (near && !lb?.locality)),
     warmup: lb?.warmup,
   };
 }

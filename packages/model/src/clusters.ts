@@ -13,7 +13,7 @@ import {
   type TlsOrigination,
   TlsOriginationSchema,
 } from '@weft/plan';
-import { compileBalancing, localityOf } from './balancing.ts';
+import { compileBalancing, hashesAddress, localityOf } from './balancing.ts';
 import { isExportedTo, labelsMatch, serviceHost } from './hosts.ts';
 import { rulesByNamespace } from './lookup.ts';
 import { planProtocol } from './protocols.ts';
@@ -117,12 +117,14 @@ export function compileClusters(
       port: port.port,
       subset: subset?.name ?? '',
       subsetLabels: { ...subset?.labels },
-      ...compileBalancing(lb?.policy.loadBalancer, service.balancing, localityOf(client.labels), outlier !== undefined),
-      lbRef: lb
-        ? refs.use(lb.rule, `${lb.policy.field}.loadBalancer`)
-        : service.balancing?.balancer
-          ? refs.use(service, service.balancing.balancerField)
-          : '',
+      ...compileBalancing(lb?.policy.loadBalancer, service, localityOf(client.labels), outlier !== undefined),
+      lbRef: hashesAddress(lb?.policy.loadBalancer, service)
+        ? refs.use(service, 'spec.sessionAffinity')
+        : lb
+          ? refs.use(lb.rule, `${lb.policy.field}.loadBalancer`)
+          : service.balancing?.balancer
+            ? refs.use(service, service.balancing.balancerField)
+            : '',
       // A rule's outlier detection takes its place: two breakers would undo each other's ejections.
       failureAccrual: outlier ? undefined : accrualOf(service, refs),
       retryBudget: layers.find((l) => l.policy.retryBudget)?.policy.retryBudget,

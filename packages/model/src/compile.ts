@@ -19,7 +19,7 @@ import { compileGateway } from './gateway.ts';
 import { serviceHost } from './hosts.ts';
 import { compileInbound } from './inbound.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
-import { callerLabels, processOf, servicesSelecting } from './lookup.ts';
+import { aliasesOf, callerLabels, processOf, servicesSelecting } from './lookup.ts';
 import { planProtocol } from './protocols.ts';
 import { RefTable } from './refs.ts';
 import { compileHttpRoutes, compileTcpRoutes, compileTlsRoutes } from './routes.ts';
@@ -140,6 +140,14 @@ function compileService(
   const { name, namespace } = service;
   const aliases = [`${name}.${namespace}`, `${name}.${namespace}.svc`];
   if (namespace === client.namespace) aliases.unshift(name);
+  for (const other of aliasesOf(model).get(host) ?? []) {
+    aliases.push(
+      `${other.name}.${other.namespace}`,
+      `${other.name}.${other.namespace}.svc`,
+      serviceHost(other, runtime.domain),
+    );
+    if (other.namespace === client.namespace) aliases.push(other.name);
+  }
   const vips = service.headless ? [] : (runtime.vips.get(host) ?? (service.clusterIP ? [service.clusterIP] : []));
   // A virtual address is nothing without capture: who is to reach a port past its proxy gets the workloads' own.
   const scope = runtime.capture === 'transparent' ? captureOf(model, client) : captureAll;

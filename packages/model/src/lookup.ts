@@ -56,6 +56,12 @@ export function findService(model: Model, host: string): ServiceModel | undefine
   return servicesByHost(model).get(host);
 }
 
+/** Services of type ExternalName by the service that they are another name of. */
+export const aliasesOf = perModel((model): ReadonlyMap<string, readonly ServiceModel[]> => {
+  const host = (s: ServiceModel): string => resolveHost(s.externalName ?? '', s.namespace, model.domain);
+  return Map.groupBy(model.serviceAliases, host);
+});
+
 /** VirtualServices that hold inside the mesh, by host, in file order. */
 export const meshVirtualServices = perModel((model): HostTable<VirtualServiceModel> => {
   const table = new HostTable<VirtualServiceModel>();

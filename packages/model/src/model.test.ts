@@ -25,6 +25,7 @@ const empty: Model = {
   namespaces: [],
   serviceAccounts: [],
   services: [],
+  serviceAliases: [],
   processes: [],
   virtualServices: [],
   destinationRules: [],

@@ -45,6 +45,12 @@ export interface ServiceModel extends Resource {
   readonly publishNotReadyAddresses: boolean;
   /** Of its annotations; where a client's DestinationRule says something of the same, that counts. */
   readonly balancing?: ServiceBalancingModel | undefined;
+  /** Requests of one address go to one endpoint (`sessionAffinity: ClientIP`), where no rule says how to balance. */
+  readonly sessionAffinity?: boolean;
+  /** Near endpoints first (`trafficDistribution`), where no rule says how localities count. */
+  readonly preferNear?: boolean;
+  /** Another name of that host (`type: ExternalName`). Such a service is in Model.serviceAliases alone. */
+  readonly externalName?: string | undefined;
 }
 
 export interface ServiceBalancingModel {
@@ -548,6 +554,8 @@ export interface Model {
   readonly namespaces: readonly NamespaceModel[];
   readonly serviceAccounts: readonly ServiceAccountModel[];
   readonly services: readonly ServiceModel[];
+  /** Those that are a name for another (`type: ExternalName`): they have nothing of their own. */
+  readonly serviceAliases: readonly ServiceModel[];
   readonly processes: readonly ProcessModel[];
   readonly virtualServices: readonly VirtualServiceModel[];
   readonly destinationRules: readonly DestinationRuleModel[];

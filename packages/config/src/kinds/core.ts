@@ -33,6 +33,7 @@ import {
   strings,
 } from './common.ts';
 import { serviceBalancing } from './resilience.ts';
+import { serviceFields, serviceFieldsOf, serviceFieldsRefused } from './service-fields.ts';
 
 const WEFT = ['weft.dev/v1alpha1'];
 const VALUE = 'WEFT-VALUE';
@@ -74,41 +75,25 @@ const serviceSpec: ObjectSchema = {
       max: 250,
       of: {
         t: 'object',
-        fields: { name: portName, port, targetPort: { t: 'intOrString' }, protocol: transport, appProtocol: str },
+        fields: {
+          name: portName,
+          port,
+          targetPort: { t: 'intOrString' },
+          protocol: transport,
+          appProtocol: str,
+          nodePort: port,
+        },
         required: ['port'],
-        unsupported: ['nodePort'],
       },
     },
     clusterIP: {
       t: 'string',
       check: (v) => (v === '' || v === 'None' || isIpv4(v) || isIpv6(v) ? undefined : 'it is no IP address, nor None'),
     },
-    type: {
-      t: 'string',
-      check: (v) => (v === 'ClusterIP' ? undefined : 'only ClusterIP is supported yet'),
-    },
-    sessionAffinity: {
-      t: 'string',
-      check: (v) => (v === 'None' ? undefined : 'only None is supported yet'),
-    },
+    ...serviceFields,
     publishNotReadyAddresses: bool,
   },
-  unsupported: [
-    'clusterIPs',
-    'externalIPs',
-    'externalName',
-    'externalTrafficPolicy',
-    'internalTrafficPolicy',
-    'trafficDistribution',
-    'ipFamilies',
-    'ipFamilyPolicy',
-    'loadBalancerIP',
-    'loadBalancerClass',
-    'loadBalancerSourceRanges',
-    'allocateLoadBalancerNodePorts',
-    'healthCheckNodePort',
-    'sessionAffinityConfig',
-  ],
+  unsupported: serviceFieldsRefused,
 };
 
 export const serviceKind: Kind<ServiceModel> = {
@@ -152,7 +137,9 @@ export const serviceKind: Kind<ServiceModel> = {
         field,
       });
     }
-    if (ports.length === 0) report(VALUE, 'a service needs at least one port', 'spec.ports');
+    const more = serviceFieldsOf(spec, report);
+    if (ports.length === 0 && spec.type !== 'ExternalName')
+      report(VALUE, 'a service needs at least one port', 'spec.ports');
     const headless = spec.clusterIP === 'None';
     return {
       ...resource,
@@ -162,6 +149,7 @@ export const serviceKind: Kind<ServiceModel> = {
       headless,
       publishNotReadyAddresses: spec.publishNotReadyAddresses ?? false,
       balancing: serviceBalancing(resource.annotations, report),
+      ...more,
     };
   },
 };

@@ -191,7 +191,10 @@ class Loader {
   findings(): Finding[] {
     const model = this.#modelOf();
     const findings = this.#problems.list.map(findingOf);
+    const told = new Set(findings.map((f) => `${f.code} ${f.namespace} ${f.resource} ${f.field}`));
     lint(model, this.#broken, !this.#broken.has('*'), (r, code, message, field, severity) => {
+      // Where loading tells of it already, once is enough.
+      if (told.has(`${code} ${r.namespace} ${r.kind}/${r.name} ${field}`)) return;
       const { severity: usual = 'warning', also = [] } = CODES.get(code) ?? {};
       findings.push({
         code,

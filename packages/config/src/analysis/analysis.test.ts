@@ -1,8 +1,8 @@
 /** Each code once where it is due, and once where the same configuration is right. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { analyzeFiles, CODES, type Finding, parseSuppression, suppressed } from '../index.ts';
+import { analyzeFiles, CODES, type Finding, findingOf, parseSuppression, suppressed } from '../index.ts';
 
 const doc = (api: string, kind: string, meta: string, body: string) =>
   `---\napiVersion: ${api}\nkind: ${kind}\nmetadata: {${meta}}\n${body}\n`;
@@ -341,15 +341,41 @@ const CASES: readonly (readonly [code: string, bad: string, good: string, resour
       ),
     'VirtualService/r',
   ],
-  ['WEFT-NO-CLASS', site('nix'), site('istio'), 'Gateway/s'],
   [
-    'WEFT-NO-LISTENER',
+    'KIA1401',
+    a + site() + route('HTTPRoute', 'name: nobody'),
+    a + site() + route('HTTPRoute', 'name: s'),
+    'HTTPRoute/r',
+  ],
+  [
+    'KIA1402',
+    a + route('HTTPRoute', 'group: "", kind: Service, name: nobody'),
+    a + route('HTTPRoute', onA),
+    'HTTPRoute/r',
+  ],
+  [
+    'WEFT-TCP-POLICY',
+    svc('a', '[{name: tcp, port: 80, targetPort: 8080}]') +
+      proc('a') +
+      authz(op('methods: [GET], ports: ["8080"]'), 'p', 'selector: {matchLabels: {app: a}}, '),
+    a + authz(op('methods: [GET], ports: ["8080"]'), 'p', 'selector: {matchLabels: {app: a}}, '),
+    'AuthorizationPolicy/p',
+  ],
+  [
+    'WEFT-IGNORED',
+    a + route('HTTPRoute', onA) + vs(`{hosts: [a], http: [{${to}}]}`, 'v'),
+    a + route('HTTPRoute', onA),
+    'VirtualService/v',
+  ],
+  ['KIA1504', site('nix'), site('istio'), 'Gateway/s'],
+  [
+    'KIA1401',
     a + site() + route('HTTPRoute', 'name: s, sectionName: m'),
     a + site() + route('HTTPRoute', 'name: s, sectionName: l'),
     'HTTPRoute/r',
   ],
   [
-    'WEFT-NOT-ALLOWED',
+    'KIA1401',
     a + site() + route('HTTPRoute', 'name: s, namespace: shop', '', 'name: r, namespace: far'),
     a + site() + route('HTTPRoute', 'name: s', ''),
     'HTTPRoute/r',
@@ -410,6 +436,21 @@ test('IST0161: a certificate that does not belong to its key', () => {
   const judged = analyze(text, { judgeKeyPair: () => ({ error: 'the key is of another certificate' }) });
   assert.ok(judged.some((f) => f.code === 'IST0161' && f.severity === 'error'));
   assert.equal(has(analyze(text, { judgeKeyPair: () => ({ names: ['x.example.com'] }) }), 'IST0161'), false);
+});
+
+test('every code of loading has a public one', () => {
+  const folder = new URL('../', import.meta.url);
+  const codes = new Set<string>();
+  for (const name of readdirSync(folder, { recursive: true }) as string[]) {
+    if (!name.endsWith('.ts') || name.endsWith('.test.ts') || name.includes('analysis/')) continue;
+    for (const [, code] of readFileSync(new URL(name, folder), 'utf8').matchAll(/'(WEFT-[A-Z-]+)'/g)) codes.add(code);
+  }
+  assert.ok(codes.size >= 20);
+  for (const code of codes) {
+    const place = { resource: 'Service/a', namespace: 'shop', file: 'a', line: 1, field: 'spec' };
+    const found = findingOf({ severity: 'error', code, message: 'x', ...place });
+    assert.ok(CODES.has(found.code), `${code}: say in analysis/findings.ts which code is shown, and document it`);
+  }
 });
 
 test('every code has its cases and its place in the documentation', () => {

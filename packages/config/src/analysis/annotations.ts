@@ -73,22 +73,8 @@ const KNOWN = new Map<string, Annotation>([
 const BOOLEANS = new Set('true false yes no on off y n 1 0 enabled disabled'.split(' '));
 
 export function lintAnnotations({ model, report }: Lint): void {
-  const all: readonly (readonly Resource[])[] = [
-    model.namespaces,
-    model.serviceAccounts,
-    model.services,
-    model.processes,
-    model.virtualServices,
-    model.destinationRules,
-    model.gateways,
-    model.secrets,
-    model.peerAuthentications,
-    model.authorizationPolicies,
-    model.meshDefaults,
-    model.servers,
-    model.httpRateLimits,
-    model.tcpRateLimits,
-  ];
+  // Every list of the model is one of resources of a kind.
+  const all = Object.values(model).filter((v): v is readonly Resource[] => Array.isArray(v));
   for (const resource of all.flat()) {
     for (const [key, value] of Object.entries(resource.annotations)) {
       const field = `metadata.annotations.${key}`;

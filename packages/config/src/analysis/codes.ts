@@ -202,6 +202,14 @@ add(
 add('warning', 'KIA1104', 'WeightOfOne', 'The only destination of a route has a weight below 100: it gets everything.');
 add('warning', 'KIA1105', 'DestinationTwice', 'A route names the same destination twice.');
 add('info', 'KIA1301', 'NotCovered', 'No AuthorizationPolicy selects a Process, though others are covered.');
+add(
+  'error',
+  'KIA1401',
+  'RouteWithoutGateway',
+  'A route of the Gateway API names a Gateway or listener that does not exist, or does not let it in.',
+);
+add('error', 'KIA1402', 'RouteWithoutService', 'A route of the Gateway API names a service that does not exist.');
+add('error', 'KIA1504', 'NoGatewayClass', 'A Gateway names a GatewayClass that is not there, or not served here.');
 add('warning', 'KIA1701', 'ServiceAccountNotFound', 'A Process has a service account that no document declares.');
 add(
   'warning',
@@ -217,19 +225,6 @@ add(
 );
 add(
   'error',
-  'WEFT-NO-CLASS',
-  'NoGatewayClass',
-  'A Gateway names a GatewayClass that is not there, or not served here.',
-);
-add('error', 'WEFT-NO-LISTENER', 'NoListener', 'A route names a listener that its Gateway does not have.');
-add(
-  'error',
-  'WEFT-NOT-ALLOWED',
-  'RouteNotAllowed',
-  'No listener of a Gateway lets the kind or namespace of a route in.',
-);
-add(
-  'error',
   'WEFT-NO-GRANT',
   'NoReferenceGrant',
   'A Service or Secret of another namespace is named without a ReferenceGrant.',
@@ -237,5 +232,12 @@ add(
 add('error', 'WEFT-ROUTE-CONFLICT', 'RouteConflict', 'HTTPRoute and GRPCRoute say something about one thing.');
 add('error', 'WEFT-DUPLICATE', 'Duplicate', 'The same kind and name stand twice in a namespace.');
 add('error', 'WEFT-NO-FILE', 'NoFile', 'A document names a certificate file that is not there.');
+
+add(
+  'error',
+  'WEFT-TCP-POLICY',
+  'TcpPolicy',
+  'A policy asks about requests on a port that carries TCP, where none is seen; a warning where that is one port of several.',
+);
 
 export const CODES: ReadonlyMap<string, Code> = new Map(table.map((c) => [c.code, c]));

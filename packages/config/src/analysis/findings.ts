@@ -36,7 +36,10 @@ function publicCode({ code, resource, field, severity }: Problem): string {
       if (field === 'spec.runAsUser') return 'IST0144';
       if (field.startsWith('metadata.annotations.')) return 'IST0125';
       break;
+    case 'WEFT-NO-GATEWAY':
+      return kind.endsWith('Route') ? 'KIA1401' : 'IST0101';
     case 'WEFT-NO-SERVICE':
+      if (kind.endsWith('Route')) return 'KIA1402';
       return kind === 'DestinationRule' ? 'IST0174' : 'IST0101';
     case 'WEFT-NO-PORT':
       if (kind === 'Service') return 'KIA0701';
@@ -53,7 +56,8 @@ function publicCode({ code, resource, field, severity }: Problem): string {
     default:
       break;
   }
-  return SAME.get(code) ?? (CODES.has(code) ? code : severity === 'error' ? 'IST0106' : 'IST0133');
+  if (code === 'WEFT-VALUE') return severity === 'error' ? 'IST0106' : 'IST0133';
+  return SAME.get(code) ?? code;
 }
 
 /** What Kiali calls a reference to what is not there. */
@@ -64,9 +68,8 @@ const MISSING = new Map([
   ['WEFT-NO-TARGET', ['KIA0302']],
 ]);
 
-const SAME = new Map([
+const SAME: ReadonlyMap<string, string> = new Map([
   ['WEFT-NO-SUBSET', 'IST0101'],
-  ['WEFT-NO-GATEWAY', 'IST0101'],
   ['WEFT-NO-SECRET', 'IST0101'],
   ['WEFT-EMPTY-SUBSET', 'IST0173'],
   ['WEFT-NO-HOST', 'IST0132'],
@@ -74,6 +77,11 @@ const SAME = new Map([
   ['WEFT-CERTIFICATE', 'IST0161'],
   ['WEFT-PORT-CONFLICT', 'IST0145'],
   ['WEFT-MTLS-CONFLICT', 'KIA0207'],
+  ['WEFT-UNREACHABLE', 'IST0130'],
+  ['WEFT-NO-CLASS', 'KIA1504'],
+  ['WEFT-NO-LISTENER', 'KIA1401'],
+  ['WEFT-NOT-ALLOWED', 'KIA1401'],
+  ...['WEFT-FIELD', 'WEFT-YAML', 'WEFT-KIND', 'WEFT-UNSUPPORTED'].map((c) => [c, 'IST0106'] as const),
 ]);
 
 /** Takes away what the resource itself says is known: the annotation holds codes between commas, or `*`. */

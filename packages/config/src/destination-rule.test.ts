@@ -20,13 +20,18 @@ function rule(spec: string, name = 'cart', namespace = 'shop'): string {
   return `---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: ${name}, namespace: ${namespace}}\nspec: ${spec}\n`;
 }
 
-function clusters(rules: string, client: { namespace?: string; labels?: Record<string, string> } = {}) {
+function clusters(rules: string, client: Client = {}) {
   const { model, problems } = loadFiles([{ path: 'a.yaml', text: service + rules }]);
   assert.ok(model, JSON.stringify(problems, null, 1));
   return clustersOf(model, client);
 }
 
-function clustersOf(model: Model, client: { namespace?: string; labels?: Record<string, string> } = {}) {
+interface Client {
+  namespace?: string;
+  labels?: Record<string, string>;
+}
+
+function planOf(model: Model, client: Client = {}) {
   const instance: Instance = {
     name: 'web-0',
     workload: 'web',
@@ -48,7 +53,11 @@ function clustersOf(model: Model, client: { namespace?: string; labels?: Record<
     instances: [instance],
     vips: new Map(),
   };
-  const { parts } = compile(model, runtime, instance);
+  return compile(model, runtime, instance).parts;
+}
+
+function clustersOf(model: Model, client: Client = {}) {
+  const parts = planOf(model, client);
   return (port = 80, subset = ''): Cluster => {
     const part = parts.get(`cluster/outbound|${port}|${subset}|cart.shop.svc.cluster.local`);
     assert.ok(part?.kind.case === 'cluster');
@@ -191,4 +200,28 @@ test('what Istio has no fields for: annotations of the service and of the rule',
   assert.deepEqual(wrong('balancer.linkerd.io/failure-accrual-max: "1"'), [
     `3 ${at}balancer.linkerd.io/failure-accrual-max`,
   ]);
+});
+
+test('the position of faults: an annotation of the VirtualService', () => {
+  const problems = (value: string, route = 'fault: {abort: {httpStatus: 503, percentage: {value: 50}}}, ') => {
+    const vs = `---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: cart, namespace: shop, annotations: {weft.dev/fault-position: ${value}}}\nspec: {hosts: [cart], http: [{${route}route: [{destination: {host: cart, port: {number: 80}}}]}]}\n`;
+    const { model, problems } = loadFiles([{ path: 'a.yaml', text: service + vs }]);
+    return { model, problems: problems.map((p) => `${p.severity} ${p.code} ${p.field}`) };
+  };
+  const faultOf = (value: string) => {
+    const { model } = problems(value);
+    assert.ok(model);
+    return planOf(model).get('service/cart.shop.svc.cluster.local');
+  };
+  for (const [value, behind] of [
+    ['behind-retry', true],
+    ['before-retry', false],
+  ] as const) {
+    const part = faultOf(value);
+    assert.ok(part?.kind.case === 'service');
+    assert.equal(part.kind.value.ports[0].http[0].fault?.behindRetry, behind);
+  }
+  const at = 'metadata.annotations.weft.dev/fault-position';
+  assert.deepEqual(problems('beside').problems, [`error WEFT-VALUE ${at}`]);
+  assert.deepEqual(problems('behind-retry', '').problems, [`warning WEFT-NO-EFFECT ${at}`]);
 });

@@ -57,6 +57,8 @@ export interface CompiledFault {
   readonly abortPercent: number;
   readonly abortStatus: number;
   readonly abortGrpc: number;
+  /** Drawn for each try, so that retries and timeouts meet it; else once before them. */
+  readonly behindRetry: boolean;
 }
 
 export interface CompiledHttpRoute {
@@ -151,6 +153,7 @@ function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
       abortPercent: f.abortStatus > 0 || f.abortIsGrpc ? f.abortPercent : 0,
       abortStatus: f.abortIsGrpc ? 0 : f.abortStatus,
       abortGrpc: f.abortIsGrpc ? f.abortGrpcStatus : -1,
+      behindRetry: f.behindRetry,
     },
     request: requestOps(route.headers),
     response: responseOps(route.headers),

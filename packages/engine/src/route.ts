@@ -54,6 +54,8 @@ export interface ForwardDecision {
   readonly timeoutRef: string;
   readonly retry: CompiledRetry;
   readonly fault: FaultDecision | undefined;
+  /** A fault behind the retry layer: to be drawn for each try (drawFault). */
+  readonly tryFault: CompiledFault | undefined;
   /** To be applied in this order: the destination's, then the route's. */
   readonly requestOps: readonly HeaderOps[];
   readonly responseOps: readonly HeaderOps[];
@@ -254,7 +256,8 @@ function decide(
     return { kind: 'redirect', route, ref, status: route.redirect!.code || 301, location, fault, responseOps };
   }
   const destination = draw(compiled.split, random);
-  const fault = compiled.fault && drawFault(compiled.fault, random);
+  const tryFault = compiled.fault?.behindRetry ? compiled.fault : undefined;
+  const fault = compiled.fault && !tryFault ? drawFault(compiled.fault, random) : undefined;
   return {
     kind: 'forward',
     route,
@@ -267,6 +270,7 @@ function decide(
     timeoutRef: route.timeoutRef,
     retry: compiled.retry,
     fault,
+    tryFault,
     requestOps: both(destination?.request, compiled.request),
     responseOps: cors
       ? [...both(destination?.response, compiled.response), cors.ops]
@@ -311,7 +315,7 @@ function draw(split: CompiledSplit, random: Random): CompiledDestination | undef
 }
 
 /** The delay is drawn first, the abort independently of it: both may hit one request. */
-function drawFault(fault: CompiledFault, random: Random): FaultDecision | undefined {
+export function drawFault(fault: CompiledFault, random: Random): FaultDecision | undefined {
   const delayed = fault.delayPercent > 0 && drawPercent(random, fault.delayPercent);
   const aborted = fault.abortPercent > 0 && drawPercent(random, fault.abortPercent);
   if (!delayed && !aborted) return undefined;

@@ -181,11 +181,20 @@ function noteRules(notes: Notes, view: ServicePortView, head: readonly string[])
 }
 
 function noteMatched(notes: Notes, { split, fault, mirrors, ref }: CompiledHttpRoute): void {
-  if (fault?.delayPercent)
-    notes.add('client', 'fault', `delay of ${fault.delayMs} ms in ${fault.delayPercent} %`, 'drawn first', fault.ref);
+  const behind = fault?.behindRetry ? ', for each try, behind the retries' : '';
+  if (fault?.delayPercent) {
+    const what = `delay of ${fault.delayMs} ms in ${fault.delayPercent} %`;
+    notes.add('client', 'fault', what, `drawn first${behind}`, fault.ref);
+  }
   if (fault?.abortPercent) {
     const what = fault.abortGrpc >= 0 ? `gRPC status ${fault.abortGrpc}` : `status ${fault.abortStatus}`;
-    notes.add('client', 'fault', `abort with ${what} in ${fault.abortPercent} %`, 'drawn independently', fault.ref);
+    notes.add(
+      'client',
+      'fault',
+      `abort with ${what} in ${fault.abortPercent} %`,
+      `drawn independently${behind}`,
+      fault.ref,
+    );
   }
   noteSplit(notes, split);
   for (const m of mirrors) notes.add('client', 'mirror', `${m.percent} % copied to ${m.cluster}`, '', m.ref || ref);

@@ -1,3 +1,6 @@
+/** Annotation of a VirtualService: whether its faults stand before the retry layer (Istio's place) or behind it. */
+export const FAULT_POSITION = 'weft.dev/fault-position';
+
 /** Routes of one service port for one client (features: B-5, B-7, B-9). */
 import { create } from '@bufbuild/protobuf';
 import {
@@ -295,7 +298,7 @@ export function httpRoute(
     timeoutMs: !forwards ? 0 : own ? route.timeoutMs : inherited.ms,
     timeoutRef: !forwards ? '' : own ? refs.use(from, `${route.field}.timeout`) : inherited.ref,
     retry: forwards ? retryOf(route.retries, route.retries ? refs.use(from, `${route.field}.retries`) : '') : undefined,
-    fault: route.fault ? faultOf(route.fault, refs.use(from, `${route.field}.fault`)) : undefined,
+    fault: route.fault ? faultOf(route.fault, from, refs.use(from, `${route.field}.fault`)) : undefined,
     headers: headersOf(route.headers),
     rewrite: route.rewrite ? create(RewriteSchema, { ...route.rewrite }) : undefined,
     cors: route.cors ? corsOf(route.cors, refs.use(from, `${route.field}.corsPolicy`)) : undefined,
@@ -362,7 +365,7 @@ function retryOf(r: RetriesModel | undefined, ref: string): RetryPolicy {
   });
 }
 
-function faultOf(f: FaultModel, ref: string): Fault {
+function faultOf(f: FaultModel, from: Resource, ref: string): Fault {
   const grpc = f.abort !== undefined && f.abort.httpStatus === 0;
   return create(FaultSchema, {
     ref,
@@ -372,6 +375,7 @@ function faultOf(f: FaultModel, ref: string): Fault {
     abortStatus: f.abort?.httpStatus ?? 0,
     abortGrpcStatus: grpc ? (f.abort?.grpcStatus ?? 0) : 0,
     abortIsGrpc: grpc,
+    behindRetry: from.annotations[FAULT_POSITION] === 'behind-retry',
   });
 }
 

@@ -11,6 +11,7 @@ import { assembleIdentity, createAuthority, createKeyAndCsr, type Identity } fro
 import {
   type AuthorizationPolicy,
   EndpointsSchema,
+  type HttpRouteSchema,
   MtlsMode,
   outboundClusterName,
   type Part,
@@ -34,6 +35,8 @@ export interface TestPort {
   appHost: string;
   appPort: number;
   timeoutMs?: number;
+  /** More of the caller's route. */
+  route?: MessageInitShape<typeof HttpRouteSchema>;
   /** Of the called side's port. */
   rateLimit?: MessageInitShape<typeof RateLimitSchema>;
   connectionLimit?: MessageInitShape<typeof RateLimitSchema>;
@@ -134,9 +137,9 @@ export async function testPair(
       case: 'service',
       value: {
         ...{ host: TEST_HOST, name: 'app', namespace: 'test', addresses: [VIP] },
-        ports: options.ports.map(({ port, protocol, timeoutMs }) => {
+        ports: options.ports.map(({ port, protocol, timeoutMs, route }) => {
           const to = [{ ref: `to${port}`, cluster: outboundClusterName(port, '', TEST_HOST), weight: 1 }];
-          const http = [{ ref: `http${port}`, clusters: to, timeoutMs: timeoutMs ?? 15_000 }];
+          const http = [{ ref: `http${port}`, clusters: to, timeoutMs: timeoutMs ?? 15_000, ...route }];
           return { port, protocol, http, tcp: [{ ref: `tcp${port}`, clusters: to }] };
         }),
       },

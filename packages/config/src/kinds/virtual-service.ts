@@ -2,6 +2,7 @@
 import {
   type CorsModel,
   type DestinationModel,
+  FAULT_POSITION,
   type FaultModel,
   type HeaderOperationsModel,
   type HttpMatchModel,
@@ -9,6 +10,7 @@ import {
   type KeyMatchModel,
   MESH_GATEWAY,
   type MirrorModel,
+  type Resource,
   type RetriesModel,
   type StringMatchModel,
   type TcpRouteModel,
@@ -319,6 +321,7 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
   specRequired: true,
   build(resource, spec, report) {
     const { namespace } = resource;
+    checkFaultPosition(resource, spec, report);
     const bound = gatewaysOf(spec.gateways, namespace);
     if (bound.length === 0) bound.push(MESH_GATEWAY);
     const http = ((spec.http ?? []) as Plain[]).map((r, i) => buildHttp(r ?? {}, namespace, `spec.http[${i}]`, report));
@@ -567,6 +570,17 @@ function retriesOf(r: Plain, field: string, report: FieldReport): RetriesModel {
     backoffMs: r.backoff ?? 0,
     ignorePreviousHosts: r.retryIgnorePreviousHosts ?? true,
   };
+}
+
+function checkFaultPosition(resource: Resource, spec: Plain, report: FieldReport): void {
+  const position = resource.annotations[FAULT_POSITION];
+  if (position === undefined) return;
+  const field = `metadata.annotations.${FAULT_POSITION}`;
+  if (position !== 'before-retry' && position !== 'behind-retry') {
+    report('WEFT-VALUE', `is "${position.slice(0, 40)}"; it may be before-retry, behind-retry`, field);
+  } else if (!((spec.http ?? []) as Plain[]).some((r) => r?.fault)) {
+    report('WEFT-NO-EFFECT', 'has no effect: no route has a fault', field, 'warning');
+  }
 }
 
 function faultOf(f: Plain, field: string, report: FieldReport): FaultModel {

@@ -5,13 +5,16 @@ import {
   affinityHash,
   applyHeaderOps,
   type ClusterView,
+  type CompiledFault,
   canonicalAuthority,
   canonicalHead,
+  drawFault,
   type EncodedSlash,
   type EndpointView,
   type FaultDecision,
   type ForwardDecision,
   hostOf,
+  httpToGrpcStatus,
   meshed,
   NO_HASH,
   newAffinityCookie,
@@ -55,6 +58,7 @@ export class OutboundExchange extends Exchange {
   protected mtls = false;
   #decision: RouteDecision | undefined;
   #fault: FaultDecision | undefined;
+  #tryFault: CompiledFault | undefined;
   #clusterView: ClusterView | undefined;
   #counted = false;
   #retrying = 0;
@@ -190,6 +194,7 @@ export class OutboundExchange extends Exchange {
     applyHeaderOps(this.head, decision.requestOps);
     if (field(this.head, 'x-forwarded-proto') === undefined) this.head.push('x-forwarded-proto', 'http');
     this.retry = decision.retry;
+    this.#tryFault = decision.tryFault;
     this.startTimeout(decision.timeoutMs);
     // Tunnels are no requests that could be made twice.
     if (decision.mirrors.length > 0 && this.facts.protocol === '' && this.facts.method !== 'CONNECT')
@@ -229,6 +234,48 @@ export class OutboundExchange extends Exchange {
       core.upstreams.pool(host, port, this.facts.grpc, undefined).ask(attempt);
       return;
     }
+    if (this.#tryFault && this.#faultyTry(attempt, this.#tryFault)) return;
+    this.#pick(attempt);
+  }
+
+  /** A fault behind the retry layer: to the layers before it, it is an answer of the destination. True: it took the try. */
+  #faultyTry(attempt: Attempt, compiled: CompiledFault): boolean {
+    const fault = drawFault(compiled, this.core.random);
+    if (!fault) return false;
+    if (fault.delayMs <= 0) return this.#abortTry(attempt, fault);
+    this.#flagOnce('DI');
+    const onTimer = (): void => {
+      if (this.done || attempt.abandoned || this.#abortTry(attempt, fault)) return;
+      this.#pick(attempt);
+    };
+    this.core.timers.add(fault.delayMs, { onTimer });
+    return true;
+  }
+
+  #abortTry(attempt: Attempt, fault: FaultDecision): boolean {
+    if (fault.abortStatus <= 0 && fault.abortGrpc < 0) return false;
+    this.#flagOnce('FI');
+    const text = 'fault filter abort';
+    if (this.facts.grpc || fault.abortGrpc >= 0) {
+      const code = fault.abortGrpc >= 0 ? fault.abortGrpc : httpToGrpcStatus(fault.abortStatus);
+      const head = [':status', '200', 'content-type', 'application/grpc', 'grpc-status', String(code)];
+      this.responseHead(attempt, [...head, 'grpc-message', text], true);
+      return true;
+    }
+    const body = Buffer.from(text);
+    const type = ['content-length', String(body.length), 'content-type', 'text/plain'];
+    const none = this.facts.method === 'HEAD';
+    this.responseHead(attempt, [':status', String(fault.abortStatus), ...type], none);
+    if (!none && !attempt.abandoned) this.responseData(attempt, body, true);
+    return true;
+  }
+
+  #flagOnce(flag: string): void {
+    if (!this.flags.split(',').includes(flag)) this.addFlag(flag);
+  }
+
+  #pick(attempt: Attempt): void {
+    const { core } = this;
     const cluster = this.#clusterView as ClusterView;
     // A retry uses the newest endpoints: the reason for it may be that the old ones left.
     const now = this.attempts > 1 ? (core.snapshot ?? this.snapshot) : this.snapshot;

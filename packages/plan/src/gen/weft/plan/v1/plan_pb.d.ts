@@ -1582,6 +1582,13 @@ export declare type Fault = Message<"weft.plan.v1.Fault"> & {
    * @generated from field: bool abort_is_grpc = 7;
    */
   abortIsGrpc: boolean;
+
+  /**
+   * drawn for each try and subject to retries and timeouts; else once, before all of that
+   *
+   * @generated from field: bool behind_retry = 8;
+   */
+  behindRetry: boolean;
 };
 
 /**

@@ -35,6 +35,9 @@ const grpcConditions = new Map<string, number>([
 /** Istio's conditions for routes that say nothing. All of them mean that the request was not processed. */
 export const DEFAULT_RETRY_ON = 'connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes';
 
+/** Tries of an opaque connection: nothing of it has been sent while no endpoint has accepted it. */
+export const CONNECT_ATTEMPTS = 3;
+
 export interface CompiledRetry {
   readonly ref: string;
   /** Retries, not requests. */

@@ -1,6 +1,14 @@
 /** One way of an opaque connection. */
 import type { Random } from '@weft/base';
-import { affinityHash, pickEndpoint, routeTcp, routeTls, type ServicePortView } from '@weft/engine';
+import {
+  affinityHash,
+  CONNECT_ATTEMPTS,
+  type EndpointView,
+  pickEndpoint,
+  routeTcp,
+  routeTls,
+  type ServicePortView,
+} from '@weft/engine';
 import { endpointName, noteCluster, noteTransport } from './endpoints.ts';
 import { blankWay, type Fate } from './fate.ts';
 import { noteSplit } from './http.ts';
@@ -37,21 +45,31 @@ export function tcpWay(
   const at: Fate = { ...base, subset: cluster.cluster.subset };
   const limit = cluster.pool?.maxConnections ?? 0;
   if (limit > 0 && cluster.state.connections >= limit) return { ...at, flags: 'UO', details: 'overflow' };
-  const picked = pickEndpoint(client.snapshot, cluster, random, 0, [], affinityHash(cluster, [], client.address));
-  if (picked === 'none') {
-    notes.add('client', 'endpoint', 'closed: no healthy upstream', 'each endpoint is out', cluster.cluster.ref);
-    return { ...at, flags: 'UH', details: 'no_healthy_upstream' };
+  const hash = affinityHash(cluster, [], client.address);
+  const tried: EndpointView[] = [];
+  for (;;) {
+    const picked = pickEndpoint(client.snapshot, cluster, random, 0, tried, hash);
+    if (picked === 'none') {
+      notes.add('client', 'endpoint', 'closed: no healthy upstream', 'each endpoint is out', cluster.cluster.ref);
+      return { ...at, flags: 'UH', details: 'no_healthy_upstream' };
+    }
+    tried.push(picked);
+    const mtls = noteTransport(notes, cluster, picked);
+    const verdict = judge(mesh, notes, client, picked, mtls, undefined, mtls ? undefined : question.sni);
+    // Who refuses a tunnel has taken nothing yet; in plaintext the connection stands before anybody judges it.
+    if (verdict.status === 'closed' && mtls && tried.length < CONNECT_ATTEMPTS) {
+      notes.add('client', 'retry', `another try after ${endpointName(picked)}`, `at most ${CONNECT_ATTEMPTS} in all`);
+      continue;
+    }
+    return {
+      ...at,
+      mtls,
+      status: verdict.status,
+      flags: verdict.flags,
+      details: verdict.details,
+      endpoint: endpointName(picked),
+      instance: picked.endpoint.instance,
+      from: notes.references(...refs, verdict.ref),
+    };
   }
-  const mtls = noteTransport(notes, cluster, picked);
-  const verdict = judge(mesh, notes, client, picked, mtls, undefined, mtls ? undefined : question.sni);
-  return {
-    ...at,
-    mtls,
-    status: verdict.status,
-    flags: verdict.flags,
-    details: verdict.details,
-    endpoint: endpointName(picked),
-    instance: picked.endpoint.instance,
-    from: notes.references(...refs, verdict.ref),
-  };
 }

@@ -4,6 +4,7 @@ import {
   acquireConnection,
   affinityHash,
   type ClusterView,
+  CONNECT_ATTEMPTS,
   type EndpointView,
   meshed,
   onEnd,
@@ -26,7 +27,6 @@ import { connectorFor } from '../outbound/upstream.ts';
 import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
 import { IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
 
-const CONNECT_ATTEMPTS = 3;
 const NO_HEAD: Head = [];
 const CONNECT_TIMEOUT_MS = 10_000;
 

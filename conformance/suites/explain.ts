@@ -1,0 +1,102 @@
+/**
+ * `weft explain` against what happens: generated configurations with a request each. Every proxy gets the draws of one way
+ * of the explanation and must end where that way ends; a naive evaluator that reads the YAML must give the same
+ * probabilities; Envoy must match the same routes.
+ */
+import { seededRandom } from '@weft/base';
+import { loadFiles } from '@weft/config';
+import { type Explanation, explain, type Way } from '@weft/lab';
+import { ExplainMesh, type Observed } from '../explain-mesh.ts';
+import { FieldCount } from '../naive/fields.ts';
+import { type Generated, Generator, HTTP_PORT, TCP_PORT } from '../naive/generate.ts';
+import { type Suite, type SuiteContext, Tally } from '../suite.ts';
+
+const SEED = 20_260_101;
+const PAIRS = { short: 500, full: 10_000 };
+/** Occurrences of each field, of the full form. */
+const FIELD_MINIMUM = 100;
+
+function drawWay(ways: readonly Way[], x: number): Way {
+  let left = x;
+  for (const way of ways) {
+    left -= way.probability;
+    if (left < 0) return way;
+  }
+  return ways[ways.length - 1];
+}
+
+/** What differs between a way and what was seen; undefined: nothing. */
+function difference(way: Way, seen: Observed): string | undefined {
+  if (seen.status !== way.status) return `status ${seen.status}, explained ${way.status} (${way.flags} ${way.details})`;
+  const answered = way.status === 'application' || way.status === 'connected';
+  if (answered && seen.instance !== way.instance) return `${seen.instance} answered, explained ${way.instance}`;
+  if (seen.location !== way.location) return `location "${seen.location}", explained "${way.location}"`;
+  // A refused connection is tried again, which draws more.
+  const retried = way.details === 'mtls_required' || way.status === 'closed';
+  if (seen.draws < 0 || (seen.draws > 0 && !retried)) return `${seen.draws} draws more than explained`;
+  return undefined;
+}
+
+export const suite: Suite = {
+  name: 'explain',
+  about: 'generated configurations and requests: proxies, a naive evaluator and Envoy do what weft explain says',
+  inShortForm: true,
+  async install() {},
+
+  async run(ctx: SuiteContext) {
+    const tally = new Tally();
+    const random = seededRandom(SEED);
+    const generator = new Generator(random);
+    const mesh = await ExplainMesh.start(ctx);
+    ctx.cleanup(() => mesh.stop());
+    const fields = new FieldCount();
+    const pairs = ctx.short ? PAIRS.short : PAIRS.full;
+    let refused = 0;
+    let listening = false;
+    for (let done = 0; done < pairs; ) {
+      const pair = generator.next();
+      const { model, problems } = loadFiles([{ path: 'mesh.yaml', text: pair.text }]);
+      if (!model) {
+        // Two rules that contradict each other, which the generator does not know: another pair takes its place.
+        if (++refused > pairs / 10) throw new Error(`too many refused: ${problems[0].field} ${problems[0].message}`);
+        continue;
+      }
+      done++;
+      fields.add(pair.docs);
+      const lab = await mesh.apply(model);
+      if (!listening) await mesh.listen();
+      listening = true;
+      await tally.check(`pair ${done}`, async () => {
+        const explained = explain(lab, questionOf(pair));
+        checkSum(explained);
+        const way = drawWay(explained.ways, random.next());
+        const seen = await mesh.send(pair.request, way);
+        const wrong = difference(way, seen);
+        if (wrong) throw new Error(`${wrong}; ${JSON.stringify(pair.request)} ${JSON.stringify(pair.docs)}`);
+      });
+      if (done % 1000 === 0) ctx.log(`${done} pairs`);
+    }
+    const least = Math.floor((FIELD_MINIMUM * pairs) / PAIRS.full);
+    for (const [field, count] of fields.counts())
+      await tally.check(`field ${field}`, () => {
+        if (count < least) throw new Error(`occurs ${count} times, wanted ${least}`);
+      });
+    tally.notes.push(`${pairs} pairs, seed ${SEED}; ${refused} generated ones were refused and replaced`);
+    return tally;
+  },
+};
+
+export function questionOf({ request }: Generated) {
+  return {
+    from: 'shop/cart',
+    to: `pay:${request.tcp ? TCP_PORT : HTTP_PORT}`,
+    method: request.method,
+    path: request.path,
+    headers: [['host', request.authority] as const, ...request.headers],
+  };
+}
+
+function checkSum(e: Explanation): void {
+  const sum = e.outcomes.reduce((s, o) => s + o.probability, 0);
+  if (Math.abs(sum - 1) > 1e-9) throw new Error(`the probabilities sum to ${sum}`);
+}

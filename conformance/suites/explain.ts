@@ -7,12 +7,14 @@ import { seededRandom } from '@weft/base';
 import { loadFiles } from '@weft/config';
 import { type Explanation, explain, type Way } from '@weft/lab';
 import { ExplainMesh, type Observed } from '../explain-mesh.ts';
+import { evaluate, keyOf } from '../naive/evaluate.ts';
 import { FieldCount } from '../naive/fields.ts';
 import { type Generated, Generator, HTTP_PORT, TCP_PORT } from '../naive/generate.ts';
 import { type Suite, type SuiteContext, Tally } from '../suite.ts';
 
 const SEED = 20_260_101;
 const PAIRS = { short: 500, full: 10_000 };
+const NAIVE = { short: 100, full: 2000 };
 /** Occurrences of each field, of the full form. */
 const FIELD_MINIMUM = 100;
 
@@ -51,8 +53,10 @@ export const suite: Suite = {
     ctx.cleanup(() => mesh.stop());
     const fields = new FieldCount();
     const pairs = ctx.short ? PAIRS.short : PAIRS.full;
+    const naive = ctx.short ? NAIVE.short : NAIVE.full;
     let refused = 0;
     let listening = false;
+    let compared = 0;
     for (let done = 0; done < pairs; ) {
       const pair = generator.next();
       const { model, problems } = loadFiles([{ path: 'mesh.yaml', text: pair.text }]);
@@ -66,14 +70,23 @@ export const suite: Suite = {
       const lab = await mesh.apply(model);
       if (!listening) await mesh.listen();
       listening = true;
+      // Before anything is sent: what runs counts in the balancing.
+      const explained = explain(lab, questionOf(pair));
       await tally.check(`pair ${done}`, async () => {
-        const explained = explain(lab, questionOf(pair));
         checkSum(explained);
         const way = drawWay(explained.ways, random.next());
         const seen = await mesh.send(pair.request, way);
         const wrong = difference(way, seen);
         if (wrong) throw new Error(`${wrong}; ${JSON.stringify(pair.request)} ${JSON.stringify(pair.docs)}`);
       });
+      // Which endpoint a hash leads to is no matter of the documentation.
+      if (compared < naive && !pair.text.includes('consistentHash')) {
+        compared++;
+        await tally.check(`naive ${done}`, () => {
+          const wrong = otherwise(explained, evaluate(pair.text, pair.request));
+          if (wrong) throw new Error(`${wrong}; ${JSON.stringify(pair.request)} ${JSON.stringify(pair.docs)}`);
+        });
+      }
       if (done % 1000 === 0) ctx.log(`${done} pairs`);
     }
     const least = Math.floor((FIELD_MINIMUM * pairs) / PAIRS.full);
@@ -81,6 +94,10 @@ export const suite: Suite = {
       await tally.check(`field ${field}`, () => {
         if (count < least) throw new Error(`occurs ${count} times, wanted ${least}`);
       });
+    await tally.check('enough pairs for the naive evaluator', () => {
+      if (compared < naive) throw new Error(`only ${compared}`);
+    });
+    tally.notes.push(`${compared} of them also evaluated naively`);
     tally.notes.push(`${pairs} pairs, seed ${SEED}; ${refused} generated ones were refused and replaced`);
     return tally;
   },
@@ -94,6 +111,20 @@ export function questionOf({ request }: Generated) {
     path: request.path,
     headers: [['host', request.authority] as const, ...request.headers],
   };
+}
+
+/** Where the two disagree; undefined: nowhere. */
+function otherwise({ outcomes }: Explanation, naive: ReadonlyMap<string, number>): string | undefined {
+  const said = new Map<string, number>();
+  for (const o of outcomes) {
+    const key = keyOf(o.status, o.delayMs > 0, o.instance);
+    said.set(key, (said.get(key) ?? 0) + o.probability);
+  }
+  for (const key of new Set([...said.keys(), ...naive.keys()])) {
+    const [a, b] = [said.get(key) ?? 0, naive.get(key) ?? 0];
+    if (Math.abs(a - b) > 1e-9) return `${key}: explained ${a}, naively ${b}`;
+  }
+  return undefined;
 }
 
 function checkSum(e: Explanation): void {

@@ -143,14 +143,17 @@ test('the server denies, by which rule', () => {
   assert.ok(ask(BASE + DENY, { path: '/' }).outcomes.every((o) => o.status === 'application'));
 });
 
-test('a connection on an opaque port: HTTP rules of a DENY make it wider', () => {
+test('a connection on an opaque port: connected, and denied by port', () => {
   const text = BASE + service('db', 'tcp-db', 3306) + process('db', 'v1');
   const { outcomes } = ask(text, { to: 'db:3306' });
   assert.deepEqual(
     outcomes.map((o) => [o.probability, o.status, o.instance]),
     [[1, 'connected', 'db-0']],
   );
-  const denied = ask(text + DENY.replace('{ app: pay }', '{ app: db }'), { to: 'db:3306' });
+  const denied = ask(
+    text + DENY.replace('{ app: pay }', '{ app: db }').replace('paths: [/admin*]', 'ports: ["8080"]'),
+    { to: 'db:3306' },
+  );
   assert.deepEqual(denied.outcomes[0].status, 'closed');
 });
 

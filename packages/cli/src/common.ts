@@ -57,8 +57,8 @@ export function ask<T = unknown>(
 }
 
 /** Calls the control plane of a mesh. */
-export function askControl<T = unknown>(mesh: string, method: string, path: string): Promise<T> {
-  return localRequest<T>(meshPaths(mesh).controlSocket, method, path);
+export function askControl<T = unknown>(mesh: string, method: string, path: string, body?: unknown): Promise<T> {
+  return localRequest<T>(meshPaths(mesh).controlSocket, method, path, body);
 }
 
 export function print(text: string): void {

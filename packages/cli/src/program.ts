@@ -17,6 +17,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['authz', async () => (await import('./commands/authz.ts')).addAuthz],
   ['proxy-status', async () => (await import('./commands/proxy-status.ts')).addProxyStatus],
   ['proxy-config', async () => (await import('./commands/proxy-config.ts')).addProxyConfig],
+  ['ca', async () => (await import('./commands/ca.ts')).addCa],
   ['proxy', async () => (await import('./commands/proxy.ts')).addProxy],
   ['control-plane', async () => (await import('./commands/control-plane.ts')).addControlPlane],
 ]);

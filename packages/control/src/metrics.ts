@@ -2,6 +2,7 @@
 import { createServer } from 'node:http';
 import type { Authority } from '@weft/identity';
 import type { CertificateIssuer } from './ca/service.ts';
+import type { MeshTrust } from './ca/trust.ts';
 import type { Listen } from './config.ts';
 import type { Mesh } from './mesh.ts';
 import type { ProxyState, Pusher } from './push/pusher.ts';
@@ -11,11 +12,12 @@ export interface MetricsSources {
   pusher: Pusher;
   issuer: CertificateIssuer;
   authority: Authority;
+  trust: MeshTrust;
 }
 
 const STATES: ProxyState[] = ['SYNCED', 'STALE', 'NOT SENT', 'ERROR', 'DISCONNECTED'];
 
-export function renderMetrics({ mesh, pusher, issuer, authority }: MetricsSources): string {
+export function renderMetrics({ mesh, pusher, issuer, authority, trust }: MetricsSources): string {
   const lines: string[] = [];
   const add = (name: string, type: string, help: string, samples: [labels: string, value: number][]) => {
     lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
@@ -60,6 +62,17 @@ export function renderMetrics({ mesh, pusher, issuer, authority }: MetricsSource
     'When the root ends, in seconds since 1970.',
     one(authority.rootNotAfterMs / 1000),
   );
+  const seconds = (ms: number) => (ms - Date.now()) / 1000;
+  const left = 'Seconds until the root that signs ends.';
+  add('citadel_server_root_cert_expiry_seconds', 'gauge', left, one(seconds(authority.rootNotAfterMs)));
+  const signer = 'Seconds until the certificate that signs ends: the root, or the intermediate.';
+  add('citadel_server_cert_chain_expiry_seconds', 'gauge', signer, one(seconds(authority.signerNotAfterMs)));
+  const phases = (['stable', 'distribute', 'issue'] as const).map((p): [string, number] => [
+    `{phase="${p}"}`,
+    authority.phase === p ? 1 : 0,
+  ]);
+  add('weft_ca_rotation_phase', 'gauge', 'How far the root is replaced.', phases);
+  add('weft_ca_revoked', 'gauge', 'Certificates and identities that are revoked.', one(trust.revoked.length));
   return `${lines.join('\n')}\n`;
 }
 

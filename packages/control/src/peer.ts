@@ -2,28 +2,33 @@
 import type { ServerHttp2Session } from 'node:http2';
 import type { TLSSocket } from 'node:tls';
 import { Code, ConnectError, createContextKey, type HandlerContext } from '@connectrpc/connect';
-import { checkPeer, type TrustBundle } from '@weft/identity';
+import { checkPeer, issuerOf, type TrustBundle } from '@weft/identity';
 
 export interface Peer {
   /** Empty where no valid certificate was shown. */
   spiffeId: string;
   /** Wall milliseconds; the connection must not outlive it. */
   notAfterMs: number;
+  /** Which key signed its certificate (`keyIdOf`). */
+  issuer: string;
   /** Why it is not verified. */
   reason: string;
 }
 
-export const peerKey = createContextKey<Peer>({ spiffeId: '', notAfterMs: 0, reason: 'no certificate' });
+const nobody = (reason: string): Peer => ({ spiffeId: '', notAfterMs: 0, issuer: '', reason });
+
+export const peerKey = createContextKey<Peer>(nobody('no certificate'));
 
 export function judgePeer(session: ServerHttp2Session, bundle: TrustBundle): Peer {
   const socket = session.socket as TLSSocket;
   try {
     const result = checkPeer(socket, { bundle });
-    if ('error' in result) return { spiffeId: '', notAfterMs: 0, reason: result.error };
-    const certificate = socket.getPeerX509Certificate();
-    return { spiffeId: result.spiffeId, notAfterMs: certificate?.validToDate.getTime() ?? 0, reason: '' };
+    if ('error' in result) return nobody(result.error);
+    const { spiffeId } = result;
+    const notAfterMs = socket.getPeerX509Certificate()?.validToDate.getTime() ?? 0;
+    return { spiffeId, notAfterMs, issuer: issuerOf(socket, bundle), reason: '' };
   } catch (error) {
-    return { spiffeId: '', notAfterMs: 0, reason: String(error) };
+    return nobody(String(error));
   }
 }
 

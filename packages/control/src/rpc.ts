@@ -76,14 +76,24 @@ export async function startRpc(options: RpcOptions): Promise<{ port: number; clo
   server.on('error', (error) => logger.error({ error: String(error) }, 'the xDS server failed'));
   const off = identity.onRotate((next) => server.setSecureContext(tlsOptions(next)));
   let timer: Timer;
+  /** What the connections there are were judged by; one made since then was judged by the newer. */
+  let judgedBy = own().bundle;
   const sweep = () => {
     const now = clock.wall();
     for (const [session, peer] of sessions) {
-      if (peer.spiffeId !== '' && now > peer.notAfterMs) {
+      if (peer.spiffeId === '') continue;
+      const { bundle } = own();
+      if (now > peer.notAfterMs) {
         logger.info({ peer: peer.spiffeId }, 'a connection ends with the certificate it was made with');
+        session.destroy();
+      } else if (bundle !== judgedBy) {
+        const again = judgePeer(session, bundle);
+        if (again.spiffeId !== '') continue;
+        logger.warn({ peer: peer.spiffeId, reason: again.reason }, 'a connection ends: its peer is no longer believed');
         session.destroy();
       }
     }
+    judgedBy = own().bundle;
     timer = clock.after(SWEEP_MS, sweep);
   };
   timer = clock.after(SWEEP_MS, sweep);

@@ -8,6 +8,7 @@ import { createAdsRoutes } from '@weft/xds';
 import { startApi } from './api/server.ts';
 import { CertificateIssuer } from './ca/service.ts';
 import { Tokens } from './ca/tokens.ts';
+import { MeshTrust } from './ca/trust.ts';
 import { Collector } from './collect/service.ts';
 import type { ControlConfig } from './config.ts';
 import { type LoadFiles, Mesh } from './mesh.ts';
@@ -60,13 +61,16 @@ export async function startControlPlane(
   };
   try {
     await identity.start();
+    const trust = new MeshTrust(authority, state, clock);
+    identity.setTrust(trust.current);
+    trust.onChange(() => identity.setTrust(trust.current));
     const files = new FileSource({ paths: config.files, onChange: (result) => mesh.applyFiles(result), logger, clock });
     files.start();
     closers.push(() => files.stop());
     const tokens = new Tokens(state, clock);
-    const pusher = new Pusher(mesh, logger, clock);
+    const pusher = new Pusher(mesh, trust, logger, clock);
     const collector = new Collector(mesh, clock);
-    const issuer = new CertificateIssuer({ authority, tokens, mesh, ttlMs, logger });
+    const issuer = new CertificateIssuer({ authority, tokens, mesh, trust, ttlMs, logger });
     const ads = createAdsRoutes({
       types: TYPES,
       accept: (stream, node, context) => pusher.accept(stream, node, context),
@@ -88,9 +92,9 @@ export async function startControlPlane(
       () => pusher.stop(),
     );
     const metrics =
-      config.listen.metrics && (await startMetrics(config.listen.metrics, { mesh, pusher, issuer, authority }));
+      config.listen.metrics && (await startMetrics(config.listen.metrics, { mesh, pusher, issuer, authority, trust }));
     if (metrics) closers.push(() => metrics.close());
-    const api = await startApi({ socket: config.socket, mesh, pusher, tokens, collector, authority, logger });
+    const api = await startApi({ socket: config.socket, mesh, pusher, tokens, collector, authority, trust, logger });
     closers.push(() => api.close());
     logger.info({ epoch: mesh.epoch, port: rpc.port }, 'control plane ready');
     return { ports: { xds: rpc.port, metrics: metrics?.port }, close };

@@ -16,6 +16,16 @@ export interface StoredToken {
   expiresMs: number;
 }
 
+/** One certificate by its number, or everything of one identity. */
+export interface StoredRevocation {
+  /** A whole SPIFFE id, or empty. */
+  id: string;
+  /** Hexadecimal, or empty. */
+  serial: string;
+  /** When, in wall time. */
+  atMs: number;
+}
+
 interface Stored {
   epoch: number;
   /** Wall time at which the epoch began. */
@@ -26,6 +36,9 @@ interface Stored {
   vips: [host: string, address: string][];
   /** By the SHA-256 of the token: the file does not give tokens away. */
   tokens: [hash: string, token: StoredToken][];
+  /** Absent in files of before there was such a thing; so is the next. */
+  revoked?: StoredRevocation[];
+  federated?: [trustDomain: string, rootPem: string][];
 }
 
 export class State {
@@ -35,6 +48,8 @@ export class State {
   readonly instances = new Map<string, Instance>();
   readonly vips = new Map<string, string>();
   readonly tokens = new Map<string, StoredToken>();
+  revoked: StoredRevocation[] = [];
+  readonly federated = new Map<string, string>();
   readonly #path: string;
 
   constructor(dir: string, logger: Logger) {
@@ -49,6 +64,8 @@ export class State {
       for (const instance of stored.instances) this.instances.set(instance.name, instance);
       for (const [host, address] of stored.vips) this.vips.set(host, address);
       for (const [hash, token] of stored.tokens) this.tokens.set(hash, token);
+      this.revoked = stored.revoked ?? [];
+      for (const [domain, pem] of stored.federated ?? []) this.federated.set(domain, pem);
     } catch (error) {
       // Instances come back by themselves; addresses and the epoch begin anew. Starting is better than not.
       const aside = `${this.#path}.broken`;
@@ -66,6 +83,8 @@ export class State {
       instances: [...this.instances.values()],
       vips: [...this.vips],
       tokens: [...this.tokens],
+      revoked: this.revoked,
+      federated: [...this.federated],
     };
     try {
       writeFileAtomic(this.#path, JSON.stringify(stored), 0o600);

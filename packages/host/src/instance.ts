@@ -280,9 +280,8 @@ export class Instance {
     const identity = `spiffe://${h.trustDomain}/ns/${this.spec.namespace}/sa/${this.spec.serviceAccount}`;
     // A proxy that has its certificate is not held up by a control plane that does not answer.
     const waitMs = this.#proxyRestarts > 0 && certified(files.identity) ? TOKEN_WAIT_MS : undefined;
-    const token = await h
-      .control<{ token: string }>('POST', '/v1/tokens', { instance: this.name, identity }, waitMs)
-      .then((t) => t.token)
+    const given = await h
+      .control<{ token: string; rootPem: string }>('POST', '/v1/tokens', { instance: this.name, identity }, waitMs)
       .catch((error: Error) => {
         // A proxy that was here before has its certificate and goes on without the control plane.
         if (this.#proxyRestarts === 0) throw error;
@@ -290,7 +289,9 @@ export class Instance {
       });
     const { name, address, spec } = this;
     const probe = this.#readiness();
-    const path = writeBootstrap(h, files, { name, address, spec, token, probe, secret: this.#secret });
+    // The roots of now: those of the supervisor's start may have been replaced.
+    const { token, rootPem = h.rootPem } = given ?? {};
+    const path = writeBootstrap(h, files, { name, address, spec, token, rootPem, probe, secret: this.#secret });
     if (this.#stopping) return;
     const prefix = this.#workspace ? inNetworkOnlyArgv(this.#workspace.namespace) : [];
     this.#lastProxyErrors = [];

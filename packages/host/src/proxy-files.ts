@@ -57,6 +57,7 @@ export interface ProxyFacts {
   readonly address: string;
   readonly spec: ProcessSpec;
   readonly token: string | undefined;
+  readonly rootPem: string;
   /** When the application counts as ready. */
   readonly probe: ProbeSpec;
   /** What explicit-mode clients prove themselves with. */
@@ -82,7 +83,7 @@ export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFact
     instance: p.name,
     trustDomain: h.trustDomain,
     token,
-    rootPem: h.rootPem,
+    rootPem: p.rootPem,
     controlAddress: h.controlAddress,
     identityDir: files.identity,
     snapshotDir: files.snapshot,

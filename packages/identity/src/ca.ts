@@ -40,6 +40,8 @@ export interface Authority {
   readonly signerNotAfterMs: number;
   /** Which key signs now, see `keyIdOf`. */
   readonly issuer: string;
+  /** Which keys sign certificates that are believed now. */
+  readonly issuers: readonly string[];
   readonly phase: RotationPhase;
   /** Whether `back` is possible. */
   readonly reversible: boolean;
@@ -145,6 +147,10 @@ class RotatingAuthority implements Authority {
   }
   get issuer(): string {
     return this.#signer.keyId;
+  }
+
+  get issuers(): readonly string[] {
+    return [...new Set([this.#current.keyId, ...(this.#next ? [this.#next.keyId] : [])])];
   }
 
   async sign(csrPem: string, { spiffeId, ttlMs }: SignOptions): Promise<SignedCertificate> {

@@ -91,6 +91,17 @@ export function checkPeer(socket: TLSSocket, rules: PeerRules): PeerResult {
   return checkCertificate(presented, rules);
 }
 
+/** Which key signed the certificate of a peer that `checkPeer` has accepted (`keyIdOf`); empty where that is not known. */
+export function issuerOf(socket: TLSSocket, bundle: TrustBundle): string {
+  const leaf = socket.getPeerX509Certificate();
+  const name = leaf && spiffeIdFromCertificate(leaf.raw);
+  if (!leaf || !name || 'error' in name) return '';
+  const above = leaf.issuerCertificate;
+  const candidates = [...bundle.rootsOf(name.id.trustDomain), ...(above ? [above] : [])];
+  const issuer = candidates.find((c) => leaf.checkIssued(c) && leaf.verify(c.publicKey));
+  return issuer ? keyIdOf(issuer.publicKey) : '';
+}
+
 const MAX_CHAIN = 5;
 
 function checkCertificate(

@@ -12,7 +12,7 @@ import {
   PROXY_MARK,
 } from '@weft/capture';
 import { resolveName } from '@weft/engine';
-import { controlTlsOptions, type Identity, IdentityClient } from '@weft/identity';
+import { controlTlsOptions, IdentityClient } from '@weft/identity';
 import { CertificateService } from '@weft/plan';
 import { EdgeAggregator, Registry } from '@weft/telemetry';
 import { encodeResponse, parseQuery } from '@weft/wire';
@@ -30,6 +30,7 @@ import { MeshObserver } from './observe/observer.ts';
 import { ReferenceIndex } from './observe/references.ts';
 import { PLAN_TYPES, PlanStore } from './plan-store.ts';
 import { TelemetryPush } from './report.ts';
+import { readTrust } from './trust.ts';
 
 const DEFAULT_DRAIN_MS = 5000;
 
@@ -96,6 +97,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
       if (store.complete) firstPlan();
     },
     onReferences: (r) => references.update(r),
+    onTrust: (trust) => identity.setTrust(readTrust(trust, b.trustDomain)),
   });
 
   const { host, port } = splitAddress(b.controlAddress);
@@ -106,7 +108,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     dir: b.identityDir,
     logger,
     signCsr: async (csrPem) => {
-      const channel = openChannel(b, host, port, identity.valid ? identity.current() : undefined);
+      const channel = openChannel(b, host, port, identity);
       try {
         const answer = await createClient(CertificateService, channel.transport).sign(
           { csrPem, token: identity.valid ? '' : (token ?? '') },
@@ -120,7 +122,8 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     },
     onRotate: (next, previous) => {
       plane.setIdentity(next);
-      if (previous) {
+      // A new certificate; whom to believe is nothing to connect anew for.
+      if (previous && previous.serial !== next.serial) {
         ads?.reconnect();
         push?.reconnect();
       }
@@ -180,7 +183,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
   await identity.start();
   const initial = store.load(b.instance);
   ads = new AdsClient({
-    connect: () => openChannel(b, host, port, identity.current()),
+    connect: () => openChannel(b, host, port, identity),
     node: { id: b.instance, cluster: b.mesh },
     types: PLAN_TYPES,
     initial,
@@ -188,7 +191,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     onUpdate: (type, change) => store.update(type, change),
   });
   ads.start();
-  push = new TelemetryPush(b.instance, edges, () => openChannel(b, host, port, identity.current()), logger);
+  push = new TelemetryPush(b.instance, edges, () => openChannel(b, host, port, identity), logger);
   push.start();
   if (b.bind.dns) {
     await startDnsServer({
@@ -216,8 +219,11 @@ function connectorOf(b: Bootstrap): Connector | undefined {
 }
 
 /** A connection to the control plane, which must prove its own id; with the own certificate where there is one. */
-function openChannel(b: Bootstrap, host: string, port: number, identity: Identity | undefined): Channel {
-  const { rootPem, trustDomain } = b;
+function openChannel(b: Bootstrap, host: string, port: number, client: IdentityClient): Channel {
+  const { trustDomain } = b;
+  // The roots of now, where there are any: those of the start may have been replaced.
+  const rootPem = client.current()?.rootPem ?? b.rootPem;
+  const identity = client.valid ? client.current() : undefined;
   return createChannel({ host, port, tls: controlTlsOptions({ rootPem, trustDomain, identity }) });
 }
 

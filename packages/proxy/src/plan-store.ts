@@ -17,6 +17,7 @@ import {
   REFERENCES_TYPE,
   type References,
   ReferencesSchema,
+  type Trust,
 } from '@weft/plan';
 import type { Change } from '@weft/xds';
 
@@ -30,6 +31,8 @@ export interface PlanStoreOptions {
   logger: Logger;
   onApplied(snapshot: Snapshot, epoch: bigint): void;
   onReferences?(references: ReadonlyMap<string, References>): void;
+  /** Throws where it cannot be used. */
+  onTrust?(trust: Trust): void;
 }
 
 interface Stored {
@@ -62,6 +65,8 @@ export class PlanStore {
       for (const { name, bytes } of change.updated) parts.set(name, fromBinary(PartSchema, bytes));
       for (const name of change.removed) parts.delete(name);
       const snapshot = buildSnapshot(parts.values(), this.endpoints.values(), this.snapshot);
+      const trust = change.updated.some((u) => u.name === 'trust') ? parts.get('trust')?.kind : undefined;
+      if (trust?.case === 'trust') this.#options.onTrust?.(trust.value);
       this.parts = parts;
       this.snapshot = snapshot;
       if (/^[0-9]{1,18}$/.test(change.label)) this.epoch = BigInt(change.label);

@@ -27,6 +27,8 @@ export interface TypeStatus {
   error: string | undefined;
   /** A response waits for its answer. */
   pending: boolean;
+  /** The client accepted all that is wanted now. */
+  current: boolean;
   subscribed: boolean;
 }
 
@@ -64,6 +66,7 @@ interface TypeState {
   absent: Set<string>;
   outstanding: Outstanding | undefined;
   rejectedGeneration: number;
+  ackedGeneration: number;
   /** A (re)subscription is always answered, with an empty response if there is nothing new. */
   mustAnswer: boolean;
   sent: number;
@@ -92,6 +95,7 @@ export class DeltaSession {
         absent: new Set(),
         outstanding: undefined,
         rejectedGeneration: -1,
+        ackedGeneration: -1,
         mustAnswer: false,
         sent: 0,
         acked: undefined,
@@ -163,8 +167,9 @@ export class DeltaSession {
   }
 
   status(type: string): TypeStatus {
-    const { sent, acked, offered, error, outstanding, subscribed } = this.#state(type);
-    return { sent, acked, offered, error, pending: outstanding !== undefined, subscribed };
+    const { sent, acked, offered, error, outstanding, subscribed, ackedGeneration, generation } = this.#state(type);
+    const current = ackedGeneration === generation && error === undefined;
+    return { sent, acked, offered, error, pending: outstanding !== undefined, subscribed, current };
   }
 
   #state(type: string): TypeState {
@@ -214,6 +219,7 @@ export class DeltaSession {
       }
     }
     state.acked = outstanding.label;
+    state.ackedGeneration = outstanding.generation;
     state.error = undefined;
   }
 

@@ -14,6 +14,10 @@
  *     GET    /v1/analysis                    → {epoch, refused, findings}: what `weft analyze` says of the files that run
  *     GET    /v1/vips                        → {vips: {host: [address]}}
  *     GET    /v1/plan/{name}                 → {epoch, parts, endpoints, references}, what its proxy should hold
+ *     GET    /v1/ca                          → CaStatus (ca/status.ts)
+ *     POST   /v1/ca-rotate                   {step, from?: folder} → CaStatus; step: distribute, issue, retire or back
+ *     POST   /v1/ca-revoke, /v1/ca-restore   {what: serial or SPIFFE id} → CaStatus
+ *     POST   /v1/ca-federate                 {trustDomain, rootPem; empty: no longer} → CaStatus
  *
  * Errors: {code, message} with 400, 404, 405 or 500.
  */
@@ -25,7 +29,9 @@ import { type Logger, WeftError } from '@weft/base';
 import type { Authority } from '@weft/identity';
 import { compile, compileEndpoints } from '@weft/model';
 import { EndpointsSchema, PartSchema, ReferencesSchema, withoutKeys } from '@weft/plan';
+import { caStatus } from '../ca/status.ts';
 import type { Tokens } from '../ca/tokens.ts';
+import type { MeshTrust } from '../ca/trust.ts';
 import type { Collector } from '../collect/service.ts';
 import type { Mesh } from '../mesh.ts';
 import type { Pusher } from '../push/pusher.ts';
@@ -41,6 +47,7 @@ export interface ApiOptions {
   tokens: Tokens;
   collector: Collector;
   authority: Authority;
+  trust: MeshTrust;
   logger: Logger;
 }
 
@@ -165,9 +172,46 @@ async function handle(o: ApiOptions, request: IncomingMessage): Promise<unknown>
       return { vips: Object.fromEntries(mesh.vips) };
     case 'GET plan/*':
       return plan(mesh, name);
+    case 'GET ca':
+      return caStatus(o.authority, o.trust, o.pusher);
+    case 'POST ca-rotate':
+    case 'POST ca-revoke':
+    case 'POST ca-restore':
+    case 'POST ca-federate':
+      await changeCa(o, what, (await readJson(request)) as Record<string, unknown> | null);
+      return caStatus(o.authority, o.trust, o.pusher);
     default:
       throw missing;
   }
+}
+
+async function changeCa(o: ApiOptions, what: string, body: Record<string, unknown> | null): Promise<void> {
+  const text = (name: string): string => {
+    const value = body?.[name];
+    if (typeof value !== 'string') throw new WeftError('control/bad-request', `${name} must be a text`);
+    return value;
+  };
+  switch (what) {
+    case 'ca-revoke':
+      o.trust.revoke(text('what'));
+      break;
+    case 'ca-restore':
+      o.trust.restore(text('what'));
+      break;
+    case 'ca-federate':
+      o.trust.federate(text('trustDomain'), text('rootPem'));
+      break;
+    default: {
+      const step = text('step');
+      if (step !== 'distribute' && step !== 'issue' && step !== 'retire' && step !== 'back')
+        throw new WeftError('control/bad-request', 'step must be distribute, issue, retire or back');
+      await o.authority.rotate(step, body?.from === undefined ? undefined : text('from'));
+    }
+  }
+  o.logger.warn(
+    { what, phase: o.authority.phase, body: what === 'ca-federate' ? undefined : body },
+    'the CA was changed',
+  );
 }
 
 function decode(text: string): string {

@@ -7,6 +7,7 @@ import { CertificateService, type SignRequest, type SignResponse, SignResponseSc
 import type { Mesh } from '../mesh.ts';
 import { peerKey } from '../peer.ts';
 import type { Tokens } from './tokens.ts';
+import type { MeshTrust } from './trust.ts';
 
 /** Names as istiod's `citadel_server_*`. */
 export interface CaCounters {
@@ -20,6 +21,7 @@ export interface CaOptions {
   authority: Authority;
   tokens: Tokens;
   mesh: Mesh;
+  trust: MeshTrust;
   ttlMs: number;
   logger: Logger;
 }
@@ -57,9 +59,10 @@ export class CertificateIssuer {
 
   /** The caller's own id, and no other: by its token, else by the certificate of the connection. */
   #authenticate(request: SignRequest, context: HandlerContext): string {
-    const { tokens, mesh, logger } = this.#options;
+    const { tokens, mesh, trust, logger } = this.#options;
     const token = request.token ? tokens.redeem(request.token) : undefined;
-    if (token) {
+    const revoked = token !== undefined && trust.current.bundle.revocations.refusesId(token.identity);
+    if (token && !revoked) {
       const instance = mesh.instance(token.instance);
       if (instance && mesh.identityOf(instance) === token.identity) return token.identity;
     }
@@ -67,9 +70,11 @@ export class CertificateIssuer {
     // Without an instance of it left, an identity is not prolonged: its certificate ends by itself.
     if (peer.spiffeId !== '' && mesh.hasIdentity(peer.spiffeId)) return peer.spiffeId;
     this.counters.authenticationFailures++;
-    const why = request.token
-      ? 'the token is unknown, used or too old'
-      : peer.reason || `${peer.spiffeId} has no instance in this mesh`;
+    const why = revoked
+      ? `${token.identity} is revoked`
+      : request.token
+        ? 'the token is unknown, used or too old'
+        : peer.reason || `${peer.spiffeId} has no instance in this mesh`;
     logger.warn({ reason: why, peer: peer.spiffeId }, 'a certificate was refused');
     throw new ConnectError(`no certificate: ${why}`, Code.Unauthenticated);
   }

@@ -4,8 +4,9 @@ import type { Clock, Logger, Timer } from '@weft/base';
 import type { Instance } from '@weft/model';
 import { ENDPOINTS_TYPE, PART_TYPE, REFERENCES_TYPE } from '@weft/plan';
 import type { AdsStream, AdsSubscriber, Node } from '@weft/xds';
+import type { MeshTrust } from '../ca/trust.ts';
 import type { Mesh, MeshChange } from '../mesh.ts';
-import { peerOf } from '../peer.ts';
+import { peerKey, peerOf } from '../peer.ts';
 import { Renderer, TYPES } from './render.ts';
 
 const DEBOUNCE_MS = 10;
@@ -30,6 +31,8 @@ export interface ProxyStatus {
 interface Proxy {
   instance: string;
   identity: string;
+  /** Which key signed the certificate it connected with. */
+  issuer: string;
   stream: AdsStream | undefined;
   epoch: number;
   error: string;
@@ -43,6 +46,7 @@ export interface PusherCounters {
 
 export class Pusher {
   readonly #mesh: Mesh;
+  readonly #trust: MeshTrust;
   readonly #logger: Logger;
   readonly #clock: Clock;
   readonly #proxies = new Map<string, Proxy>();
@@ -57,12 +61,17 @@ export class Pusher {
   #endpointsRound = 0;
   #waiters: { round: number; done: () => void }[] = [];
 
-  constructor(mesh: Mesh, logger: Logger, clock: Clock) {
+  constructor(mesh: Mesh, trust: MeshTrust, logger: Logger, clock: Clock) {
     this.#mesh = mesh;
+    this.#trust = trust;
     this.#logger = logger;
     this.#clock = clock;
     this.#render();
     mesh.onChange((change) => this.#note(change));
+    trust.onChange(() => {
+      this.#schedule();
+      this.#flush();
+    });
   }
 
   /** Judges a proxy that connects: its verified identity must be that of the instance it says to be. */
@@ -87,6 +96,7 @@ export class Pusher {
     const proxy: Proxy = {
       instance: node.id,
       identity,
+      issuer: context.values.get(peerKey).issuer,
       stream,
       epoch: before?.epoch ?? 0,
       error: '',
@@ -139,6 +149,19 @@ export class Pusher {
         ageMs: proxy ? Math.round(now - proxy.changedAtMs) : -1,
         error: proxy?.error ?? '',
       });
+    }
+    return out.sort((a, b) => (a.instance < b.instance ? -1 : 1));
+  }
+
+  /** How far what the mesh believes has come, of every instance that has a proxy. */
+  trustStatus(): { instance: string; connected: boolean; holdsTrust: boolean; issuer: string }[] {
+    const out = [];
+    for (const { name, injected } of this.#mesh.instances()) {
+      if (!injected) continue;
+      const proxy = this.#proxies.get(name);
+      const connected = proxy?.stream !== undefined;
+      const holdsTrust = proxy?.stream?.status(PART_TYPE).current === true;
+      out.push({ instance: name, connected, holdsTrust, issuer: connected ? (proxy as Proxy).issuer : '' });
     }
     return out.sort((a, b) => (a.instance < b.instance ? -1 : 1));
   }
@@ -225,6 +248,7 @@ export class Pusher {
   }
 
   #render(): void {
+    this.#renderer.trust(this.#trust.part);
     const { model, epoch } = this.#mesh;
     if (!model) return;
     const before = this.#renderer.endpoints;

@@ -55,6 +55,7 @@ export class Renderer {
   /** By client class, of the current model; the old ones serve to find what did not change. */
   #shared = new Map<string, Plan>();
   #oldShared = new Map<string, Plan>();
+  #trust: Resources = NOTHING;
   #own = new Map<string, { instance: Instance; plan: Plan }>();
 
   /** A new epoch: everything is looked at again; what comes out with the same bytes stays the same object. */
@@ -87,6 +88,11 @@ export class Renderer {
     this.#endpoints = same(all, this.#endpoints) ? this.#endpoints : all;
   }
 
+  /** The part of whom to believe, which no epoch changes. */
+  trust(part: Uint8Array): void {
+    this.#trust = encoded(new Map([['trust', part]]), this.#trust);
+  }
+
   get endpoints(): Resources {
     return this.#endpoints;
   }
@@ -107,7 +113,7 @@ export class Renderer {
       this.#own.set(instance.name, own);
     }
     return {
-      parts: [own.plan.parts, shared.parts],
+      parts: [own.plan.parts, shared.parts, this.#trust],
       references: [own.plan.references, shared.references],
       endpoints: [this.#endpoints],
     };

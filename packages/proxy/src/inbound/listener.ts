@@ -9,12 +9,13 @@ import { type Identity, serverTlsOptions } from '@weft/identity';
 import { type Inbound, Protocol } from '@weft/plan';
 import type { Core } from '../core.ts';
 import { Served, serveHttp } from '../http/serve.ts';
-import { countTlsError, type LinkPeer, peerOf } from '../link/server.ts';
+import { countTlsError, type LinkPeer, peerOf, stillBelieved } from '../link/server.ts';
 import { isProxyPort } from '../link/settings.ts';
 import { codecOf, Detector, serverFirst } from '../net/detect.ts';
 import { putBack, readClientHello } from '../net/hello.ts';
 import { HoldSink, type Pipe } from '../net/pipe.ts';
 import { plainAddress, SocketPipe } from '../net/socket-output.ts';
+import type { Ticking } from '../net/timers.ts';
 import { inboundTcp } from '../tcp/inbound.ts';
 import type { TcpSession } from '../tcp/session.ts';
 import { inboundExchange } from './exchange.ts';
@@ -33,14 +34,23 @@ export class InboundListener {
   #identity: Identity | undefined;
   /** Ports of raw sockets that the TLS server has, by the peer's address and port. */
   #handed = new Map<string, number>();
+  /** Connections that TLS was ended of here, and how each ends. */
+  #secured = new Map<TLSSocket, Ticking>();
 
   constructor(core: Core, sessions: Set<TcpSession>) {
     this.#core = core;
     this.#sessions = sessions;
   }
 
+  /** What peers that are no longer believed have open ends at once. */
   rotate(identity: Identity): void {
+    const before = this.#identity;
     this.#identity = identity;
+    if (before && before.bundle !== identity.bundle) {
+      const { counters, logger } = this.#core;
+      for (const socket of [...this.#secured.keys()])
+        if (!stillBelieved(socket, identity, counters, logger)) socket.destroy();
+    }
     const options = { ...serverTlsOptions(identity), ALPNProtocols: MESH_ALPN };
     if (this.#tls) {
       this.#tls.setSecureContext(options);
@@ -143,6 +153,20 @@ export class InboundListener {
       socket.destroy();
       return;
     }
+    const endAtWallMs = Math.min(judged.endAtWallMs, identity.notAfterMs);
+    const secured: Ticking = {
+      tick: () => {
+        if (core.wallMs() < endAtWallMs) return;
+        core.counters.count('link_certificate_ended');
+        socket.destroy();
+      },
+    };
+    this.#secured.set(socket, secured);
+    core.ticker.add(secured);
+    socket.once('close', () => {
+      this.#secured.delete(socket);
+      core.ticker.delete(secured);
+    });
     this.carry(new SocketPipe(socket), port, judged.peer);
   }
 

@@ -6,7 +6,7 @@
 import type { Socket } from 'node:net';
 import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import type { Logger } from '@weft/base';
-import { clientTlsOptions, type Identity } from '@weft/identity';
+import { checkPeer, clientTlsOptions, type Identity } from '@weft/identity';
 import type { Head, Stream, StreamHandler, WireCounters, WireLimits } from '@weft/wire';
 import { Http2Connection } from '@weft/wire';
 import type { ProxyLimits } from '../limits.ts';
@@ -115,6 +115,21 @@ class Link implements Lane, TimerOwner {
     if (this.#pipe) this.#pipe.destroy('link closed');
     this.#tls?.destroy();
     this.connection?.closed(this.#detail || 'link closed');
+  }
+
+  /** Ends where the peer is no longer believed, with all it carries. */
+  rejudge(identity: Identity): void {
+    if (!this.#pipe || this.dead || !this.#tls) return;
+    const result = checkPeer(this.#tls, { bundle: identity.bundle, expected: this.#pool.expected });
+    if (!('error' in result)) return;
+    this.#deps.counters.count('link_peer_no_longer_believed');
+    this.#deps.logger.warn(
+      { host: this.#pool.host, error: result.error },
+      'link ended: its peer is no longer believed',
+    );
+    this.#detail = 'peer no longer believed';
+    this.destroy();
+    this.#lost('connect');
   }
 
   tick(nowMs: number, wallMs: number): void {
@@ -306,6 +321,8 @@ export class LinkPool implements LanePool, Ticking {
   /** The own identity was renewed: all links made with the old one get successors. */
   rotate(): void {
     const current = this.#deps.identity();
+    if (current)
+      for (const link of [...this.#links]) if (link.identity.bundle !== current.bundle) link.rejudge(current);
     let any = false;
     for (const link of this.#links) {
       if (link.identity !== current) {

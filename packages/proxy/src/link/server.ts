@@ -83,6 +83,18 @@ export function peerOf(socket: TLSSocket, identity: Identity, counters: WireCoun
   return { peer, endAtWallMs: certificate?.validToDate.getTime() ?? 0 };
 }
 
+/** Judges a peer again, by what is believed now; false means that it was refused: the caller ends the connection. */
+export function stillBelieved(socket: TLSSocket, identity: Identity, counters: WireCounters, logger: Logger): boolean {
+  const result = checkPeer(socket, { bundle: identity.bundle });
+  if (!('error' in result)) return true;
+  counters.count('inbound_peer_no_longer_believed');
+  logger.warn(
+    { remote: socket.remoteAddress, error: result.error },
+    'connection ended: its peer is no longer believed',
+  );
+  return false;
+}
+
 /** A handshake that failed, or that was not done in time. */
 export function countTlsError(counters: WireCounters, error: Error & { code?: string }): void {
   const late = error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT';
@@ -105,6 +117,8 @@ export interface LinkServerDeps {
 interface Served extends Ticking {
   connection: Http2Connection;
   pipe: SocketPipe;
+  socket: TLSSocket;
+  end(why: string): void;
 }
 
 export class LinkServer {
@@ -144,10 +158,18 @@ export class LinkServer {
     return n;
   }
 
-  /** New handshakes use it; links made before it run until their peers replace them or its certificate ends. */
+  /**
+   * New handshakes use it; links made before it run until their peers replace them or its certificate ends. A link whose
+   * peer is no longer believed ends at once, with all it carries.
+   */
   rotate(identity: Identity): void {
+    const { bundle } = this.#identity;
     this.#identity = identity;
     this.server.setSecureContext(serverTlsOptions(identity));
+    if (identity.bundle === bundle) return;
+    const { counters, logger } = this.#deps;
+    for (const served of [...this.#open])
+      if (!stillBelieved(served.socket, identity, counters, logger)) served.end('peer no longer believed');
   }
 
   drain(): void {
@@ -201,12 +223,16 @@ export class LinkServer {
     const served: Served = {
       connection,
       pipe,
+      socket,
+      end: (why) => {
+        pipe.destroy(why);
+        gone();
+        connection.closed(why);
+      },
       tick: () => {
         if (deps.wallMs() < endAtWallMs) return;
         deps.counters.count('link_certificate_ended');
-        pipe.destroy('certificate ended');
-        gone();
-        connection.closed('certificate ended');
+        served.end('certificate ended');
       },
     };
     const gone = (): void => {

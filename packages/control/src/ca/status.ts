@@ -1,0 +1,29 @@
+/** What `weft ca` shows: how far a new root has come, workload by workload. */
+import type { Authority } from '@weft/identity';
+import type { Pusher } from '../push/pusher.ts';
+import type { MeshTrust } from './trust.ts';
+
+export interface CaWorkload {
+  instance: string;
+  connected: boolean;
+  /** Its proxy believes exactly the roots, and refuses exactly the certificates, that it should. */
+  holdsTrust: boolean;
+  /** The certificate it showed when it connected is by the key that signs now. */
+  reissued: boolean;
+}
+
+export function caStatus(authority: Authority, trust: MeshTrust, pusher: Pusher) {
+  const { phase, issuer, reversible, rootNotAfterMs, signerNotAfterMs, trustDomain } = authority;
+  const workloads: CaWorkload[] = pusher.trustStatus().map(({ instance, connected, holdsTrust, issuer: by }) => ({
+    instance,
+    connected,
+    holdsTrust,
+    reissued: by === issuer,
+  }));
+  return {
+    ...{ trustDomain, phase, issuer, reversible, rootNotAfterMs, signerNotAfterMs },
+    workloads,
+    revoked: trust.revoked.map(({ id, serial, atMs }) => ({ what: id || serial, atMs })),
+    federated: trust.foreign,
+  };
+}

@@ -1,0 +1,168 @@
+/** Whom the mesh believes: the CA's roots, those of other trust domains, less what is revoked. Every proxy gets it. */
+import { create, toBinary } from '@bufbuild/protobuf';
+import { type Clock, WeftError } from '@weft/base';
+import {
+  type Authority,
+  canonicalSerial,
+  controlPlaneId,
+  isTrustDomain,
+  keyIdOf,
+  MAX_CERT_TTL_MS,
+  parseCertificates,
+  parseSpiffeId,
+  Revocations,
+  type Trust,
+  TrustBundle,
+} from '@weft/identity';
+import { PartSchema } from '@weft/plan';
+import type { State, StoredRevocation } from '../state.ts';
+
+/** Each travels to every proxy and is looked up in each handshake. */
+const MAX_REVOKED = 10_000;
+const MAX_FOREIGN_DOMAINS = 100;
+
+export class MeshTrust {
+  readonly #authority: Authority;
+  readonly #state: State;
+  readonly #clock: Clock;
+  readonly #listeners = new Set<() => void>();
+  #current!: Trust;
+  #part!: Uint8Array;
+
+  constructor(authority: Authority, state: State, clock: Clock) {
+    this.#authority = authority;
+    this.#state = state;
+    this.#clock = clock;
+    this.#build();
+    authority.onChange(() => this.#changed());
+  }
+
+  get current(): Trust {
+    return this.#current;
+  }
+
+  /** The plan's part "trust", encoded. */
+  get part(): Uint8Array {
+    return this.#part;
+  }
+
+  get revoked(): readonly StoredRevocation[] {
+    return this.#state.revoked;
+  }
+
+  /** Other trust domains and when their first root ends, in wall milliseconds. */
+  get foreign(): { trustDomain: string; roots: number; notAfterMs: number }[] {
+    return [...this.#state.federated].map(([trustDomain, pem]) => {
+      const roots = parseCertificates(pem);
+      const notAfterMs = Math.min(...roots.map((c) => c.validToDate.getTime()));
+      return { trustDomain, roots: roots.length, notAfterMs };
+    });
+  }
+
+  /** Called after each change. */
+  onChange(listener: () => void): void {
+    this.#listeners.add(listener);
+  }
+
+  /**
+   * `what`: a serial number in hexadecimal, or a whole SPIFFE id, which then gets no certificate either until `restore`.
+   * Throws `identity/bad-serial`, or `control/too-many-revoked`.
+   */
+  revoke(what: string): StoredRevocation {
+    if (what === controlPlaneId(this.#authority.trustDomain))
+      throw new WeftError(
+        'control/own-identity',
+        'the control plane cannot revoke itself: no proxy would hear of anything again',
+      );
+    const entry = this.#entry(what);
+    const revoked = this.#state.revoked.filter((r) => !same(r, entry));
+    if (revoked.length >= MAX_REVOKED)
+      throw new WeftError(
+        'control/too-many-revoked',
+        `${MAX_REVOKED} certificates and identities are revoked already: replace the root (weft ca rotate) instead`,
+      );
+    this.#save([...revoked, entry]);
+    return entry;
+  }
+
+  /** Throws `control/not-revoked`. */
+  restore(what: string): void {
+    const entry = this.#entry(what);
+    const revoked = this.#state.revoked.filter((r) => !same(r, entry));
+    if (revoked.length === this.#state.revoked.length)
+      throw new WeftError('control/not-revoked', `${what} is not revoked: weft ca status lists what is`);
+    this.#save(revoked);
+  }
+
+  /** Believes another trust domain's roots; without any, no longer. Throws `control/bad-federation` or `identity/…`. */
+  federate(trustDomain: string, rootPem: string): void {
+    const { federated } = this.#state;
+    if (!isTrustDomain(trustDomain) || trustDomain === this.#authority.trustDomain)
+      throw new WeftError(
+        'control/bad-federation',
+        `${JSON.stringify(trustDomain)} is not another trust domain: its name is of lower case letters, digits, "-", "_" and "."`,
+      );
+    const roots = parseCertificates(rootPem);
+    if (roots.length === 0) federated.delete(trustDomain);
+    else {
+      if (federated.size >= MAX_FOREIGN_DOMAINS && !federated.has(trustDomain))
+        throw new WeftError('control/bad-federation', `${MAX_FOREIGN_DOMAINS} trust domains are believed already`);
+      // One key that speaks for two domains would let each name the other's workloads.
+      const own = new Set(parseCertificates(this.#authority.rootPem).map((c) => keyIdOf(c.publicKey)));
+      for (const root of roots) {
+        if (!root.ca || own.has(keyIdOf(root.publicKey)))
+          throw new WeftError(
+            'control/bad-federation',
+            root.ca
+              ? `a root of ${trustDomain} has the key of this mesh's own`
+              : `${JSON.stringify(root.subject)} is no CA's certificate`,
+          );
+      }
+      federated.set(trustDomain, roots.map((c) => c.toString()).join(''));
+    }
+    this.#state.save();
+    this.#changed();
+  }
+
+  #entry(what: string): StoredRevocation {
+    const atMs = this.#clock.wall();
+    return parseSpiffeId(what) ? { id: what, serial: '', atMs } : { id: '', serial: canonicalSerial(what), atMs };
+  }
+
+  #save(revoked: StoredRevocation[]): void {
+    this.#state.revoked = revoked;
+    this.#state.save();
+    this.#changed();
+  }
+
+  #changed(): void {
+    this.#build();
+    for (const listener of this.#listeners) listener();
+  }
+
+  #build(): void {
+    const { rootPem, issuer, trustDomain } = this.#authority;
+    const state = this.#state;
+    // No certificate lives longer, so that its number may be forgotten. Identities stay.
+    const oldest = this.#clock.wall() - MAX_CERT_TTL_MS;
+    state.revoked = state.revoked.filter((r) => r.id !== '' || r.atMs > oldest);
+    const numbers = state.revoked.filter((r) => r.id === '').map((r) => r.serial);
+    const ids = state.revoked.filter((r) => r.id !== '').map((r) => r.id);
+    // A number is that of a certificate of ours: other trust domains' same number is another certificate.
+    const revoked = numbers.flatMap((serial) => this.#authority.issuers.map((key) => ({ issuer: key, serial })));
+    const bundle = new TrustBundle(
+      new Map([[trustDomain, rootPem], ...state.federated]),
+      new Revocations(revoked, ids),
+    );
+    this.#current = { rootPem, issuer, bundle };
+    const federated = [...state.federated].map(([domain, pem]) => ({ trustDomain: domain, rootPem: pem }));
+    this.#part = toBinary(
+      PartSchema,
+      create(PartSchema, { kind: { case: 'trust', value: { rootPem, issuer, revoked, revokedIds: ids, federated } } }),
+    );
+  }
+}
+
+function same(a: StoredRevocation, b: StoredRevocation): boolean {
+  return a.id === b.id && a.serial === b.serial;
+}

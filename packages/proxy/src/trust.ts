@@ -1,0 +1,11 @@
+/** Whom to believe, as the plan says it. */
+import { Revocations, type Trust, TrustBundle } from '@weft/identity';
+import type { Trust as TrustPart } from '@weft/plan';
+
+/** Throws `identity/…` where it cannot be used: the proxy refuses the plan then and keeps what it has. */
+export function readTrust(part: TrustPart, trustDomain: string): Trust {
+  const roots = new Map([[trustDomain, part.rootPem]]);
+  for (const { trustDomain: domain, rootPem } of part.federated) if (domain !== trustDomain) roots.set(domain, rootPem);
+  const bundle = new TrustBundle(roots, new Revocations(part.revoked, part.revokedIds));
+  return { rootPem: part.rootPem, issuer: part.issuer, bundle };
+}

@@ -1,0 +1,130 @@
+/** The root of a mesh is replaced under load, and who is revoked is out at once: real processes, through the command line. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { test } from 'node:test';
+import { promisify } from 'node:util';
+import { meshOf, type TestMesh, weftBin } from './harness.ts';
+
+const run = promisify(execFile);
+const CART = 'spiffe://cluster.local/ns/shop/sa/cart';
+const url = 'http://payment:8080/charge';
+
+/** Beside the load, which the harness's own call would hold up. */
+async function weft(mesh: TestMesh, ...args: string[]): Promise<string> {
+  const { stdout } = await run(process.execPath, [weftBin, ...args, '--mesh', mesh.name], { env: mesh.env });
+  return stdout;
+}
+
+interface Status {
+  phase: string;
+  issuer: string;
+  workloads: { instance: string; connected: boolean; holdsTrust: boolean; reissued: boolean }[];
+  revoked: { what: string }[];
+}
+const caStatus = async (mesh: TestMesh) => JSON.parse(await weft(mesh, 'ca', 'status', '-o', 'json')) as Status;
+
+/** Every file below a folder, also those that are removed meanwhile. */
+function* filesBelow(dir: string): Generator<string> {
+  for (const entry of readdirSync(dir, { withFileTypes: true })) {
+    const path = join(dir, entry.name);
+    if (entry.isDirectory()) yield* filesBelow(path);
+    else if (entry.isFile()) yield path;
+  }
+}
+
+test('a mesh replaces its root under load, revokes, and shows no key anywhere', async (t) => {
+  const mesh = await meshOf(t, 'explicit', { cart: { v1: 1 }, other: { v1: 1 }, payment: { v1: 1 } });
+  const call = async (from: string, path = url) =>
+    (await mesh.ask(from, '/run', { url: path })).json.statuses as Record<string, number>;
+
+  await t.test('weft ca rotate: no request fails, and each step can be undone', async () => {
+    const before = await caStatus(mesh);
+    const running = mesh.ask('cart', '/run', { url, rate: 60, count: 100_000 });
+    running.catch(() => {});
+    const said = await weft(mesh, 'ca', 'rotate');
+    assert.match(said, /^distribute: .*at every workload\nissue: .*at every workload\nretire: .*at every workload\n$/);
+    const now = await caStatus(mesh);
+    assert.notEqual(now.issuer, before.issuer);
+    assert.equal(now.phase, 'stable');
+    assert.equal(now.workloads.length, 3);
+    for (const w of now.workloads) assert.ok(w.connected && w.holdsTrust && w.reissued, JSON.stringify(w));
+    for (const phase of ['issue', 'distribute']) {
+      await weft(mesh, 'ca', 'rotate', '--step', 'back');
+      assert.equal((await caStatus(mesh)).phase, phase);
+    }
+    await weft(mesh, 'ca', 'rotate', '--step', 'issue');
+    await weft(mesh, 'ca', 'rotate', '--step', 'retire');
+    assert.equal((await caStatus(mesh)).issuer, now.issuer);
+    await mesh.ask('cart', '/set', { stop: true });
+    const { json } = await running;
+    assert.ok(json.sent > 100, `${json.sent} requests`);
+    assert.deepEqual(json.statuses, { 200: json.sent });
+  });
+
+  await t.test('a proxy that starts after it believes the new root', async () => {
+    const { proxyPid } = mesh.row('payment');
+    process.kill(proxyPid as number, 'SIGKILL');
+    await mesh.until('payment is back', 60_000, async () => {
+      const { proxyPid: now, state } = mesh.row('payment');
+      return now !== undefined && now !== proxyPid && state === 'ready' && (await call('cart'))['200'] === 1;
+    });
+  });
+
+  await t.test('weft ca revoke ends what is open within 5 s, refuses anew, and outlives the proxy', async () => {
+    const open = call('cart', `${url}?sleep=60000`);
+    await mesh.until(
+      'the call is on its way',
+      20_000,
+      async () => (await mesh.ask('payment', '/state')).json.served > 0,
+    );
+    const from = performance.now();
+    assert.match(await weft(mesh, 'ca', 'revoke', CART), /is revoked: every connected proxy has it/);
+    const ended = await open;
+    assert.equal(ended['200'], undefined, JSON.stringify(ended));
+    assert.ok(performance.now() - from < 30_000, 'not by its own end');
+    assert.equal((await call('cart'))['200'], undefined);
+    assert.equal((await call('other'))['200'], 1);
+    const { proxyPid } = mesh.row('payment');
+    process.kill(proxyPid as number, 'SIGKILL');
+    await mesh.until('payment is back', 60_000, async () => {
+      const { proxyPid: now, state } = mesh.row('payment');
+      return now !== undefined && now !== proxyPid && state === 'ready' && (await call('other'))['200'] === 1;
+    });
+    assert.equal((await call('cart'))['200'], undefined);
+    assert.deepEqual(
+      (await caStatus(mesh)).revoked.map((r) => r.what),
+      [CART],
+    );
+    await weft(mesh, 'ca', 'restore', CART);
+    await mesh.until('cart is believed again', 60_000, async () => (await call('cart'))['200'] === 1);
+  });
+
+  await t.test('keys are in files of their owner alone, and in nothing that is shown', async () => {
+    const holders = new Set<string>();
+    for (const path of filesBelow(join(mesh.state, mesh.name))) {
+      const text = readFileSync(path, 'utf8');
+      if (!/PRIVATE KEY/.test(text)) continue;
+      holders.add(basename(path));
+      assert.equal(statSync(path).mode & 0o077, 0, path);
+    }
+    assert.deepEqual([...holders], ['root-key.pem']);
+    for (const { proxyPid } of mesh.ps()) {
+      const environment = readFileSync(`/proc/${proxyPid}/environ`, 'utf8').split('\0');
+      const path = environment.find((e) => e.startsWith('WEFT_BOOTSTRAP='))?.slice('WEFT_BOOTSTRAP='.length) ?? '';
+      const { identityDir } = JSON.parse(readFileSync(path, 'utf8')) as { identityDir: string };
+      assert.equal(statSync(path).mode & 0o777, 0o600, path);
+      assert.equal(statSync(identityDir).mode & 0o777, 0o700, identityDir);
+      assert.equal(statSync(join(identityDir, 'identity.json')).mode & 0o777, 0o600, identityDir);
+    }
+    const shown = [mesh.output];
+    for (const name of ['cart', 'payment']) {
+      shown.push(mesh.logs(name), mesh.logs(name, true));
+      shown.push(await weft(mesh, 'proxy-config', 'secret', name, '-o', 'json'));
+      for (const path of ['/config_dump', '/certs', '/limits', '/'])
+        shown.push((await mesh.ask(name, path, undefined, 15000)).text);
+    }
+    for (const text of shown) assert.doesNotMatch(text, /PRIVATE KEY|MIGHAgEA|"keyPem"/);
+  });
+});

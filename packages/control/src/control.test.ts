@@ -11,6 +11,7 @@ import { assembleIdentity, controlTlsOptions, createKeyAndCsr, type Identity } f
 import {
   CertificateService,
   ENDPOINTS_TYPE,
+  IstioCertificateService,
   PART_TYPE,
   PartSchema,
   REFERENCES_TYPE,
@@ -318,6 +319,54 @@ test("another identity's plan and reports are refused, and nothing but Sign answ
       ['unknown', 'b', 2],
     ],
   );
+});
+
+test("clients of Istio's CA get the same certificates by the same proofs", async () => {
+  await api('PUT', '/v1/instances/cart-9', instance('cart', 9));
+  const { body } = await api<{ token: string; rootPem: string }>('POST', '/v1/tokens', { instance: 'cart-9' });
+  const ask = async (headers: Record<string, string>, validityDuration = 0n, identity?: Identity) => {
+    const { keyPem, csrPem } = await createKeyAndCsr();
+    const c = channel(body.rootPem, identity);
+    try {
+      const { certChain } = await createClient(IstioCertificateService, c.transport).createCertificate(
+        { csr: csrPem, validityDuration },
+        { headers },
+      );
+      const rootPem = certChain.at(-1) as string;
+      return assembleIdentity({ keyPem, chainPem: certChain.slice(0, -1).join(''), rootPem });
+    } finally {
+      c.close();
+    }
+  };
+  const bearer = { authorization: `Bearer ${body.token}` };
+  const identity = await ask(bearer, 3600n);
+  assert.equal(identity.spiffeId, 'spiffe://cluster.local/ns/shop/sa/cart');
+  assert.ok(Math.abs(identity.notAfterMs - Date.now() - 3_600_000) < 60_000);
+  await assert.rejects(ask(bearer), /used or too old/);
+  await assert.rejects(ask({}), /unauthenticated/);
+  assert.equal((await ask({}, 0n, identity)).spiffeId, identity.spiffeId);
+  // More than this mesh gives is cut to it; years are refused.
+  const longest = await ask({}, 30n * 86_400n, identity);
+  assert.ok(longest.notAfterMs - Date.now() < 25 * 3_600_000);
+  await assert.rejects(ask({}, 10n * 365n * 86_400n, identity), /10 s to 90 days/);
+});
+
+test('what was revoked gets no certificate, by token or by certificate, and its connection ends', async () => {
+  const identityOf = 'spiffe://cluster.local/ns/shop/sa/cart';
+  await api('PUT', '/v1/instances/cart-8', instance('cart', 8));
+  const { identity, rootPem } = await enroll('cart-8');
+  const cart = proxy('cart-8', identity, rootPem);
+  await until(() => cart.held.has('trust'));
+  const next = await api<{ token: string }>('POST', '/v1/tokens', { instance: 'cart-8' });
+  assert.equal((await api('POST', '/v1/ca-revoke', { what: identityOf })).status, 200);
+  await assert.rejects(sign(rootPem, next.body.token), /is revoked/);
+  await assert.rejects(sign(rootPem, '', identity), /revoked/);
+  await until(() => cart.client.state !== 'connected');
+  const trust = fromBinary(PartSchema, cart.held.get('trust') as Uint8Array).kind;
+  assert.deepEqual(trust.case === 'trust' && trust.value.revokedIds, [identityOf], 'it was told before it was cut off');
+  assert.equal((await api('POST', '/v1/ca-restore', { what: identityOf })).status, 200);
+  await until(() => cart.client.state === 'connected', 30_000);
+  cart.client.stop();
 });
 
 test('a second control plane on the same socket is refused', async () => {

@@ -4,7 +4,7 @@ import { type ConnectRouter, createContextValues, type Interceptor } from '@conn
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { type Clock, type Logger, type Timer, WeftError } from '@weft/base';
 import { type Identity, type IdentityClient, serverTlsOptions } from '@weft/identity';
-import { CertificateService } from '@weft/plan';
+import { CertificateService, IstioCertificateService } from '@weft/plan';
 import type { Listen } from './config.ts';
 import { judgePeer, type Peer, peerKey, peerOf } from './peer.ts';
 
@@ -22,9 +22,11 @@ export interface RpcOptions {
   clock: Clock;
 }
 
-/** Sign judges its caller itself (a token will do); every other method, also one added later, needs a verified peer. */
+const CA_SERVICES: ReadonlySet<string> = new Set([CertificateService.typeName, IstioCertificateService.typeName]);
+
+/** The CA judges its caller itself (a token will do); every other method, also one added later, needs a verified peer. */
 const requirePeer: Interceptor = (next) => (request) => {
-  if (request.service.typeName !== CertificateService.typeName) peerOf({ values: request.contextValues });
+  if (!CA_SERVICES.has(request.service.typeName)) peerOf({ values: request.contextValues });
   return next(request);
 };
 

@@ -63,6 +63,10 @@ export async function main(mode: ProxyMode = 'sidecar'): Promise<void> {
 async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void> {
   const registry = new Registry();
   const count = (name: string): void => registry.count(name);
+  const refreshes = registry.addSeries(
+    registry.family('identity_cert_refresh_count', 'counter', 'Certificates that this process took into use.'),
+    '',
+  );
   const edges = new EdgeAggregator({ count });
   const references = new ReferenceIndex();
   const lines = new LineWriter({ fd: 1, count });
@@ -122,6 +126,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     },
     onRotate: (next, previous) => {
       plane.setIdentity(next);
+      if (previous?.serial !== next.serial) registry.add(refreshes, 1);
       // A new certificate; whom to believe is nothing to connect anew for.
       if (previous && previous.serial !== next.serial) {
         ads?.reconnect();
@@ -129,6 +134,12 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
       }
     },
   });
+  // By the names that the alerts of Istio's and Linkerd's users ask for.
+  const endMs = (): number => identity.current()?.notAfterMs ?? Number.NaN;
+  const left = 'Seconds until the own certificate ends.';
+  registry.gauge('cert_expiry_seconds', left, () => (endMs() - Date.now()) / 1000);
+  const at = 'When the own certificate ends, in seconds since 1970.';
+  registry.gauge('identity_cert_expiration_timestamp_seconds', at, () => endMs() / 1000);
   let ready = false;
   const admin = await startAdmin({
     bind: b.bind,

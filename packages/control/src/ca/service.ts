@@ -1,9 +1,14 @@
-/** `weft.control.v1.CertificateService`. */
+/** `weft.control.v1.CertificateService`, and the same for clients of Istio's CA: `istio.v1.auth.IstioCertificateService`. */
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from '@connectrpc/connect';
 import { type Logger, WeftError } from '@weft/base';
-import type { Authority } from '@weft/identity';
-import { CertificateService, type SignRequest, type SignResponse, SignResponseSchema } from '@weft/plan';
+import { type Authority, MAX_CERT_TTL_MS, parseCertificates, type SignedCertificate } from '@weft/identity';
+import {
+  CertificateService,
+  IstioCertificateResponseSchema,
+  IstioCertificateService,
+  SignResponseSchema,
+} from '@weft/plan';
 import type { Mesh } from '../mesh.ts';
 import { peerKey } from '../peer.ts';
 import type { Tokens } from './tokens.ts';
@@ -35,21 +40,45 @@ export class CertificateIssuer {
   }
 
   routes(router: ConnectRouter): void {
-    router.service(CertificateService, { sign: (request, context) => this.#sign(request, context) });
+    router.service(CertificateService, {
+      sign: async ({ csrPem, token }, context) => {
+        const { chainPem, rootPem } = await this.#issue(csrPem, token, this.#options.ttlMs, context);
+        return create(SignResponseSchema, { chainPem, rootPem });
+      },
+    });
+    router.service(IstioCertificateService, {
+      createCertificate: async ({ csr, validityDuration }, context) => {
+        const { chainPem, rootPem } = await this.#issue(
+          csr,
+          bearerOf(context),
+          this.#lifeOf(validityDuration),
+          context,
+        );
+        const certChain = parseCertificates(chainPem + rootPem).map((c) => c.toString());
+        return create(IstioCertificateResponseSchema, { certChain });
+      },
+    });
   }
 
-  async #sign(request: SignRequest, context: HandlerContext): Promise<SignResponse> {
-    const { authority, logger, ttlMs } = this.#options;
+  /** What was asked for, at most what this mesh gives; what no CA should be asked for is left for it to refuse. */
+  #lifeOf(seconds: bigint): number {
+    if (seconds === 0n) return this.#options.ttlMs;
+    const ms = Number(seconds) * 1000;
+    return ms > MAX_CERT_TTL_MS ? ms : Math.min(ms, this.#options.ttlMs);
+  }
+
+  async #issue(csrPem: string, token: string, ttlMs: number, context: HandlerContext): Promise<SignedCertificate> {
+    const { authority, logger } = this.#options;
     this.counters.csrs++;
-    const spiffeId = this.#authenticate(request, context);
+    const spiffeId = this.#authenticate(token, context);
     try {
-      const signed = await authority.sign(request.csrPem, { spiffeId, ttlMs });
+      const signed = await authority.sign(csrPem, { spiffeId, ttlMs });
       this.counters.issued++;
       logger.info(
         { spiffeId, serial: signed.serial, notAfter: new Date(signed.notAfterMs).toISOString() },
         'certificate issued',
       );
-      return create(SignResponseSchema, { chainPem: signed.chainPem, rootPem: signed.rootPem });
+      return signed;
     } catch (error) {
       if (!(error instanceof WeftError)) throw error;
       this.counters.parseErrors++;
@@ -58,9 +87,9 @@ export class CertificateIssuer {
   }
 
   /** The caller's own id, and no other: by its token, else by the certificate of the connection. */
-  #authenticate(request: SignRequest, context: HandlerContext): string {
+  #authenticate(shown: string, context: HandlerContext): string {
     const { tokens, mesh, trust, logger } = this.#options;
-    const token = request.token ? tokens.redeem(request.token) : undefined;
+    const token = shown ? tokens.redeem(shown) : undefined;
     const revoked = token !== undefined && trust.current.bundle.revocations.refusesId(token.identity);
     if (token && !revoked) {
       const instance = mesh.instance(token.instance);
@@ -72,10 +101,16 @@ export class CertificateIssuer {
     this.counters.authenticationFailures++;
     const why = revoked
       ? `${token.identity} is revoked`
-      : request.token
+      : shown
         ? 'the token is unknown, used or too old'
         : peer.reason || `${peer.spiffeId} has no instance in this mesh`;
     logger.warn({ reason: why, peer: peer.spiffeId }, 'a certificate was refused');
     throw new ConnectError(`no certificate: ${why}`, Code.Unauthenticated);
   }
+}
+
+/** The token of an `authorization: Bearer …` header; empty where there is none. */
+function bearerOf(context: HandlerContext): string {
+  const value = context.requestHeader.get('authorization') ?? '';
+  return value.slice(0, 7).toLowerCase() === 'bearer ' ? value.slice(7).trim() : '';
 }

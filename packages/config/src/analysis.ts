@@ -96,8 +96,16 @@ class Analysis {
     return this.#behind.get(service) ?? [];
   }
 
+  /** Whether something else than processes of the mesh may be behind it. */
+  #outOfProcesses({ external, selector, namespace }: ServiceModel): boolean {
+    if (external) return true;
+    return this.#model.workloadEntries.some(
+      (e) => e.namespace === namespace && labelsMatch(selector ?? {}, e.endpoint.labels),
+    );
+  }
+
   service(service: ServiceModel): void {
-    if (!this.#ok(service) || this.#anyBroken('processes')) return;
+    if (!this.#ok(service) || this.#anyBroken('processes') || this.#outOfProcesses(service)) return;
     const providers = this.#providers(service);
     const { namespace, name } = service;
     if (providers.length === 0) {

@@ -1,6 +1,14 @@
 /** Files → model. Reads every document, reports every problem, and gives a model only where there is no error. */
 import type { Position } from '@weft/base';
-import { type ApiRouteModel, type Labels, type Model, type Resource, refOf, type ServiceModel } from '@weft/model';
+import {
+  type ApiRouteModel,
+  type Labels,
+  type Model,
+  type Resource,
+  refOf,
+  type ServiceEntryModel,
+  type ServiceModel,
+} from '@weft/model';
 import { CODES } from './analysis/codes.ts';
 import { type Finding, findingOf, suppressedByResource } from './analysis/findings.ts';
 import { lint } from './analysis/lint.ts';
@@ -28,6 +36,8 @@ import { httpRateLimitKind, serverKind, tcpRateLimitKind } from './kinds/linkerd
 import { destinationRuleKind } from './kinds/networking.ts';
 import { secretKind } from './kinds/secret.ts';
 import { authorizationPolicyKind, peerAuthenticationKind } from './kinds/security.ts';
+import { serviceEntryKind, workloadEntryKind } from './kinds/service-entry.ts';
+import { sidecarKind } from './kinds/sidecar.ts';
 import { virtualServiceKind } from './kinds/virtual-service.ts';
 import { nearest, type Problem, Problems } from './problems.ts';
 import { type ObjectSchema, type Report, readSchema } from './schema.ts';
@@ -82,6 +92,9 @@ const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     destinationRuleKind,
     gatewayKind,
     secretKind,
+    serviceEntryKind,
+    workloadEntryKind,
+    sidecarKind,
     peerAuthenticationKind,
     authorizationPolicyKind,
     serverKind,
@@ -219,8 +232,13 @@ class Loader {
     const model: Model = {
       namespaces: of('Namespace'),
       serviceAccounts: of('ServiceAccount'),
-      services: of<ServiceModel>('Service').filter((s) => s.externalName === undefined),
+      services: [
+        ...of<ServiceModel>('Service').filter((s) => s.externalName === undefined),
+        ...of<ServiceEntryModel>('ServiceEntry').flatMap((e) => e.services),
+      ],
       serviceAliases: of<ServiceModel>('Service').filter((s) => s.externalName !== undefined),
+      workloadEntries: of('WorkloadEntry'),
+      sidecars: of('Sidecar'),
       processes: of('Process'),
       virtualServices: of('VirtualService'),
       destinationRules: of('DestinationRule'),

@@ -3,17 +3,20 @@ import type { Clock, Logger } from '@weft/base';
 import { formatPosition } from '@weft/base';
 import { analyzeFiles, type Finding, findingOf, type Problem } from '@weft/config';
 import { judgeKeyPair } from '@weft/identity';
-import type { Instance, MeshRuntime, Model } from '@weft/model';
+import { type Instance, type MeshRuntime, type Model, namesToResolve, type ServiceModel } from '@weft/model';
 import type { ControlConfig } from './config.ts';
+import { NameResolver } from './resolver.ts';
 import type { ReadResult } from './sources/files.ts';
 import type { SourceFile, State } from './state.ts';
 import { allocateVips } from './vips.ts';
 
 export type LoadFiles = (files: SourceFile[]) => { model?: Model; problems: Problem[] };
 
-/** What happened: a new epoch, or one instance that came, changed or went. */
+/** What happened: a new epoch, other addresses, or one instance that came, changed or went. */
 export type MeshChange =
   | { readonly kind: 'epoch' }
+  /** Addresses of an outside name, by which these services are reached. */
+  | { readonly kind: 'name'; readonly services: readonly ServiceModel[] }
   | { readonly kind: 'instance'; readonly before: Instance | undefined; readonly after: Instance | undefined };
 
 export interface MeshOptions {
@@ -28,6 +31,8 @@ export class Mesh {
   readonly trustDomain: string;
   readonly #options: MeshOptions;
   readonly #state: State;
+  readonly #resolver: NameResolver;
+  #named: ReadonlyMap<string, readonly ServiceModel[]> = new Map();
   readonly #listeners = new Set<(change: MeshChange) => void>();
   #model: Model | undefined;
   #vips: ReadonlyMap<string, readonly string[]> = new Map();
@@ -37,6 +42,9 @@ export class Mesh {
   constructor(options: MeshOptions) {
     this.#options = options;
     this.#state = options.state;
+    this.#resolver = new NameResolver(options.clock, (name) => {
+      this.#changed({ kind: 'name', services: this.#named.get(name) ?? [] });
+    });
     this.trustDomain = options.config.trustDomain ?? 'cluster.local';
     // The last good configuration serves until the files have been read, and beyond, where they are broken by now.
     if (this.#state.files.length > 0) {
@@ -96,6 +104,7 @@ export class Mesh {
       capture: config.capture,
       instances: this.instances(),
       vips: this.#vips,
+      resolved: this.#resolver.addresses,
       registryOnly: config.registryOnly,
       drainMs: config.drainMs,
     };
@@ -104,6 +113,11 @@ export class Mesh {
   /** Called after each change of configuration or instances. */
   onChange(listener: (change: MeshChange) => void): void {
     this.#listeners.add(listener);
+  }
+
+  /** Looks up no more names. */
+  stop(): void {
+    this.#resolver.stop();
   }
 
   putInstance(instance: Instance): void {
@@ -182,6 +196,8 @@ export class Mesh {
     });
     this.#model = model;
     this.#vips = vips;
+    this.#named = namesToResolve(model);
+    this.#resolver.want(this.#named.keys());
     if (changed) this.#state.save();
   }
 

@@ -55,7 +55,7 @@ export async function startControlPlane(
     clock,
     logger,
   });
-  const closers: (() => void | Promise<void>)[] = [() => identity.stop()];
+  const closers: (() => void | Promise<void>)[] = [() => identity.stop(), () => mesh.stop()];
   const close = async () => {
     for (const c of closers.splice(0).reverse()) await c();
   };

@@ -4,6 +4,7 @@ import {
   type Authorization,
   type Cluster,
   type Endpoint,
+  EndpointSchema,
   type Endpoints,
   type GatewayListener,
   type Inbound,
@@ -381,9 +382,30 @@ export function findServiceByAuthority(
   if (!parsed) return undefined;
   const wanted = parsed.port || port;
   const view = findByName(snapshot, parsed.host);
-  if (view) return view.ports.get(wanted);
+  if (view) return chosenByClient(view.ports.get(wanted), parsed.host);
   const host = parsed.host.startsWith('[') ? parsed.host.slice(1, -1) : parsed.host;
   return parseIp(host) ? findService(snapshot, host, wanted) : undefined;
+}
+
+/** Views of single hosts that a wildcard covers, as long as the wildcard's own lives. */
+const chosen = new WeakMap<ServicePortView, Map<string, ServicePortView>>();
+const MAX_CHOSEN = 1000;
+
+/** What a wildcard covers has no endpoints that anyone could know: the host that the client names is the one. */
+function chosenByClient(view: ServicePortView | undefined, host: string): ServicePortView | undefined {
+  if (!view?.service.external || !view.service.host.startsWith('*')) return view;
+  const main = view.clusters.get(outboundClusterName(view.port.port, '', view.service.host));
+  if (!main || main.endpoints.length > 0) return view;
+  let known = chosen.get(view);
+  if (!known) chosen.set(view, (known = new Map()));
+  let own = known.get(host);
+  if (!own) {
+    if (known.size >= MAX_CHOSEN) known.clear();
+    const endpoint = create(EndpointSchema, { instance: host, address: host, port: view.port.port, weight: 1 });
+    own = { ...view, pinned: { ...main, pinned: { endpoint, state: newEndpointState(), weight: 1 } } };
+    known.set(host, own);
+  }
+  return own;
 }
 
 function findByName(snapshot: Snapshot, host: string): ServiceView | undefined {

@@ -138,7 +138,7 @@ export function compileClusters(
       pool: poolOf(pool),
       tls: tls?.policy.tlsMode ? TLS[tls.policy.tlsMode] : ClientTls.UNSPECIFIED,
       tlsRef: tls ? refs.use(tls.rule, `${tls.policy.field}.tls.mode`) : '',
-      serviceName: service.name,
+      serviceName: service.external?.host ?? service.name,
       serviceNamespace: service.namespace,
       origination: tls?.policy.origination ? originationOf(tls.policy.origination) : undefined,
       protocol: planProtocol(port.protocol),

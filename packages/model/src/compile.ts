@@ -23,6 +23,7 @@ import { aliasesOf, callerLabels, processOf, servicesSelecting } from './lookup.
 import { planProtocol } from './protocols.ts';
 import { RefTable } from './refs.ts';
 import { compileHttpRoutes, compileTcpRoutes, compileTlsRoutes } from './routes.ts';
+import { servicesFor, sidecarFor } from './scope.ts';
 import type { Instance, MeshRuntime, Model, ServiceModel } from './types.ts';
 
 export interface Compiled {
@@ -62,12 +63,23 @@ export function compileOwn(model: Model, runtime: MeshRuntime, instance: Instanc
 export function compileShared(model: Model, runtime: MeshRuntime, client: Instance): Compiled {
   const refs = new RefTable(model);
   const parts = new Map<string, Part>();
-  for (const service of model.services) {
-    // A gateway routes by its Gateways' hosts alone, to the same clusters.
-    if (!client.gateway) {
-      const value = compileService(model, runtime, client, service, refs);
-      parts.set(`service/${value.host}`, part({ case: 'service', value }));
+  // A gateway routes by its Gateways' hosts alone, to the same clusters.
+  const told = client.gateway ? [] : servicesFor(model, client);
+  const reached = client.gateway || told.length === model.services.length ? undefined : new Set<string>();
+  for (const service of told) {
+    const value = compileService(model, runtime, client, service, refs);
+    parts.set(`service/${value.host}`, part({ case: 'service', value }));
+    if (!reached) continue;
+    reached.add(value.host);
+    // Where its routes lead is needed, even if the client may not name it.
+    for (const p of value.ports) {
+      for (const route of [...p.http, ...p.tcp, ...p.tls])
+        for (const c of route.clusters) reached.add(hostOf(c.cluster));
+      for (const route of p.http) for (const mirror of route.mirrors) reached.add(hostOf(mirror.cluster));
     }
+  }
+  for (const service of model.services) {
+    if (reached && !reached.has(serviceHost(service, runtime.domain))) continue;
     for (const port of service.ports) {
       if (port.transport !== 'TCP') continue;
       for (const cluster of compileClusters(model, runtime.domain, client, service, port, refs)) {
@@ -76,6 +88,11 @@ export function compileShared(model: Model, runtime: MeshRuntime, client: Instan
     }
   }
   return { parts, references: refs.list() };
+}
+
+/** `outbound|80|v1|pay.shop.svc.cluster.local` → its host. */
+function hostOf(cluster: string): string {
+  return cluster.slice(cluster.lastIndexOf('|') + 1);
 }
 
 /**
@@ -114,7 +131,7 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     app: label(i.labels, 'app') ?? '',
     cluster: runtime.cluster ?? 'Kubernetes',
     capture: runtime.capture === 'explicit' ? CaptureMode.EXPLICIT : CaptureMode.TRANSPARENT,
-    registryOnly: runtime.registryOnly ?? false,
+    registryOnly: sidecarFor(model, i)?.registryOnly ?? runtime.registryOnly ?? false,
     domain: runtime.domain,
     drainMs: runtime.drainMs ?? 5_000,
     locality: localityOf(i.labels),
@@ -138,8 +155,9 @@ function compileService(
 ): Service {
   const host = serviceHost(service, runtime.domain);
   const { name, namespace } = service;
-  const aliases = [`${name}.${namespace}`, `${name}.${namespace}.svc`];
-  if (namespace === client.namespace) aliases.unshift(name);
+  const { external } = service;
+  const aliases = external ? [] : [`${name}.${namespace}`, `${name}.${namespace}.svc`];
+  if (namespace === client.namespace && !external) aliases.unshift(name);
   for (const other of aliasesOf(model).get(host) ?? []) {
     aliases.push(
       `${other.name}.${other.namespace}`,
@@ -155,8 +173,9 @@ function compileService(
   const uncaptured = vips.some((vip) => ports.some((p) => !capturesOutbound(scope, vip, p.port)));
   return create(ServiceSchema, {
     host,
-    name,
+    name: external ? host : name,
     namespace,
+    external: external !== undefined,
     aliases,
     addresses: uncaptured ? [] : [...vips],
     headless: service.headless || uncaptured,

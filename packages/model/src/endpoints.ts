@@ -9,6 +9,7 @@ import {
   workloadName,
 } from '@weft/plan';
 import { localityOf } from './balancing.ts';
+import { entryEndpoints } from './entries.ts';
 import { serviceHost, spiffeId } from './hosts.ts';
 import { mtlsFor, targetPortOn } from './inbound.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
@@ -76,6 +77,7 @@ export function compileServiceEndpoints(
           }),
         ];
       });
+      endpoints.push(...entryEndpoints(model, runtime, service, port));
       const key = endpointsName(host, port.port);
       out.set(key, create(EndpointsSchema, { host, port: port.port, endpoints }));
     }

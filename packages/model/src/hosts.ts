@@ -2,7 +2,11 @@
 import type { Instance, Labels, ServiceModel } from './types.ts';
 
 /** `payment` in namespace `shop` → `payment.shop.svc.cluster.local`. */
-export function serviceHost(service: { name: string; namespace: string }, domain: string): string {
+export function serviceHost(
+  service: { name: string; namespace: string; external?: { readonly host: string } | undefined },
+  domain: string,
+): string {
+  if (service.external) return service.external.host;
   return `${service.name}.${service.namespace}.svc.${domain}`;
 }
 

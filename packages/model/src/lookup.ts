@@ -52,8 +52,16 @@ const servicesByHost = perModel((model): ReadonlyMap<string, ServiceModel> => {
   return table;
 });
 
+/** By its full name, or by a wildcard of a ServiceEntry that covers it, the narrowest first. */
 export function findService(model: Model, host: string): ServiceModel | undefined {
-  return servicesByHost(model).get(host);
+  const table = servicesByHost(model);
+  const exact = table.get(host);
+  if (exact) return exact;
+  for (let dot = host.indexOf('.'); dot >= 0; dot = host.indexOf('.', dot + 1)) {
+    const wildcard = table.get(`*${host.slice(dot)}`);
+    if (wildcard) return wildcard;
+  }
+  return undefined;
 }
 
 /** Services of type ExternalName by the service that they are another name of. */
@@ -100,6 +108,7 @@ export const callerLabels = perModel((model): readonly string[] => {
     for (const route of [...vs.http, ...vs.tcp]) for (const m of route.match) add(m.sourceLabels);
   }
   for (const rule of model.destinationRules) add(rule.workloadSelector);
+  for (const sidecar of model.sidecars) add(sidecar.workloadSelector);
   return [...keys].sort();
 });
 

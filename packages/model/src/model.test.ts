@@ -26,6 +26,8 @@ const empty: Model = {
   serviceAccounts: [],
   services: [],
   serviceAliases: [],
+  workloadEntries: [],
+  sidecars: [],
   processes: [],
   virtualServices: [],
   destinationRules: [],

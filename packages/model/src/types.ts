@@ -51,6 +51,54 @@ export interface ServiceModel extends Resource {
   readonly preferNear?: boolean;
   /** Another name of that host (`type: ExternalName`). Such a service is in Model.serviceAliases alone. */
   readonly externalName?: string | undefined;
+  /** Of a host of a ServiceEntry; undefined for a Service. */
+  readonly external?: ExternalModel | undefined;
+}
+
+export type Resolution = 'NONE' | 'STATIC' | 'DNS' | 'DNS_ROUND_ROBIN';
+
+/** A workload that no platform tells of. */
+export interface EntryEndpointModel {
+  readonly field: string;
+  /** An IP address, or a host name where the resolution is DNS. */
+  readonly address: string;
+  /** By the name of the service's port; what is not here is the port's own. */
+  readonly ports: ReadonlyMap<string, number>;
+  readonly labels: Labels;
+  readonly locality: string;
+  readonly weight: number;
+  readonly serviceAccount: string;
+}
+
+export interface ExternalModel {
+  /** Its full name, in lower case; perhaps `*.suffix`, then the client's own choice is where calls go. */
+  readonly host: string;
+  readonly resolution: Resolution;
+  /** Empty: the host itself is asked for, or workloads are selected. */
+  readonly endpoints: readonly EntryEndpointModel[];
+  readonly addresses: readonly string[];
+  readonly exportTo: readonly string[] | undefined;
+  /** MESH_EXTERNAL. */
+  readonly outside: boolean;
+}
+
+/** Its hosts as services; they are among the model's too. */
+export interface ServiceEntryModel extends Resource {
+  readonly services: readonly ServiceModel[];
+}
+
+export interface WorkloadEntryModel extends Resource {
+  readonly endpoint: EntryEndpointModel;
+}
+
+/** Which services a workload is told of. */
+export interface SidecarModel extends Resource {
+  /** Undefined: all of the namespace; of the root namespace, all of the mesh. */
+  readonly workloadSelector: Labels | undefined;
+  /** Undefined: all services. `namespace` may be `*`, or `.` for the client's own. */
+  readonly egress: readonly { readonly namespace: string; readonly host: string }[] | undefined;
+  /** Undefined: the mesh's. */
+  readonly registryOnly: boolean | undefined;
 }
 
 export interface ServiceBalancingModel {
@@ -553,9 +601,12 @@ export interface MeshDefaultsModel extends Resource {
 export interface Model {
   readonly namespaces: readonly NamespaceModel[];
   readonly serviceAccounts: readonly ServiceAccountModel[];
+  /** Those of ServiceEntries come last. */
   readonly services: readonly ServiceModel[];
   /** Those that are a name for another (`type: ExternalName`): they have nothing of their own. */
   readonly serviceAliases: readonly ServiceModel[];
+  readonly workloadEntries: readonly WorkloadEntryModel[];
+  readonly sidecars: readonly SidecarModel[];
   readonly processes: readonly ProcessModel[];
   readonly virtualServices: readonly VirtualServiceModel[];
   readonly destinationRules: readonly DestinationRuleModel[];
@@ -614,6 +665,8 @@ export interface MeshRuntime {
   readonly instances: readonly Instance[];
   /** Service host (FQDN) → virtual addresses. Headless services have none. */
   readonly vips: ReadonlyMap<string, readonly string[]>;
+  /** Addresses of names outside of the mesh, of resolution DNS, as far as they are known. */
+  readonly resolved?: ReadonlyMap<string, readonly string[]>;
   /** Unknown destinations are refused; default false. */
   readonly registryOnly?: boolean;
   readonly drainMs?: number; // default 5000

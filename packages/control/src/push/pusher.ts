@@ -1,7 +1,7 @@
 /** Brings every connected proxy to the current state: changed resources only, soon after a change, several changes at once. */
 import { Code, ConnectError, type HandlerContext } from '@connectrpc/connect';
 import type { Clock, Logger, Timer } from '@weft/base';
-import type { Instance } from '@weft/model';
+import type { Instance, ServiceModel } from '@weft/model';
 import { ENDPOINTS_TYPE, PART_TYPE, REFERENCES_TYPE } from '@weft/plan';
 import type { AdsStream, AdsSubscriber, Node } from '@weft/xds';
 import type { MeshTrust } from '../ca/trust.ts';
@@ -57,6 +57,7 @@ export class Pusher {
   /** What happened since the last push. */
   #newEpoch = true;
   #changed: Instance[] = [];
+  #renamed: ServiceModel[] = [];
   /** Counts states of the endpoints, since they are no part of an epoch. */
   #endpointsRound = 0;
   #waiters: { round: number; done: () => void }[] = [];
@@ -223,6 +224,7 @@ export class Pusher {
 
   #note(change: MeshChange): void {
     if (change.kind === 'epoch') this.#newEpoch = true;
+    else if (change.kind === 'name') this.#renamed.push(...change.services);
     else {
       for (const instance of [change.before, change.after]) if (instance) this.#changed.push(instance);
       if (!change.after && change.before) this.#renderer.forget(change.before.name);
@@ -253,9 +255,10 @@ export class Pusher {
     if (!model) return;
     const before = this.#renderer.endpoints;
     if (this.#newEpoch) this.#renderer.epoch(model, this.#mesh.runtime(), epoch);
-    else this.#renderer.instances(this.#mesh.runtime(), this.#changed);
+    else this.#renderer.instances(this.#mesh.runtime(), this.#changed, this.#renamed);
     this.#newEpoch = false;
     this.#changed = [];
+    this.#renamed = [];
     if (this.#renderer.endpoints !== before) this.#endpointsRound++;
   }
 

@@ -69,12 +69,12 @@ export class Renderer {
     this.#endpoints = encoded(bytesOf(compileEndpoints(model, runtime)), this.#endpoints);
   }
 
-  /** Instances came, changed or went; `changed` holds them as they were and as they are. */
-  instances(runtime: MeshRuntime, changed: readonly Instance[]): void {
+  /** Instances came, changed or went; `changed` holds them as they were and as they are; `renamed`: services with other addresses. */
+  instances(runtime: MeshRuntime, changed: readonly Instance[], renamed: readonly ServiceModel[] = []): void {
     this.#runtime = runtime;
     const model = this.#model;
     if (!model) return;
-    const services = new Set<ServiceModel>(changed.flatMap((i) => servicesSelecting(model, i)));
+    const services = new Set<ServiceModel>([...renamed, ...changed.flatMap((i) => servicesSelecting(model, i))]);
     const fresh = bytesOf(compileServiceEndpoints(model, runtime, services));
     const all = new Map(this.#endpoints);
     const now = new Map(runtime.instances.map((i) => [i.name, i]));

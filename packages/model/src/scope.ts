@@ -1,0 +1,30 @@
+/** Which services a client is told of: what is exported to it, as far as its Sidecar asks for it (features: B-1). */
+import { hostCovers, isExportedTo, labelsMatch, serviceHost } from './hosts.ts';
+import type { Labels, Model, ServiceModel, SidecarModel } from './types.ts';
+
+type Client = { readonly namespace: string; readonly labels: Labels };
+
+/** One that selects the workload, else that of its namespace, else that of the root namespace; the first of a level. */
+export function sidecarFor(model: Model, client: Client): SidecarModel | undefined {
+  const own = model.sidecars.filter((s) => s.namespace === client.namespace);
+  return (
+    own.find((s) => s.workloadSelector && labelsMatch(s.workloadSelector, client.labels)) ??
+    own.find((s) => !s.workloadSelector) ??
+    model.sidecars.find((s) => s.namespace === model.rootNamespace && !s.workloadSelector)
+  );
+}
+
+/** Services that a client may call by their names, in the model's order. */
+export function servicesFor(model: Model, client: Client): readonly ServiceModel[] {
+  const egress = sidecarFor(model, client)?.egress;
+  return model.services.filter((service) => {
+    const { namespace, external } = service;
+    if (external && namespace !== client.namespace && !isExportedTo(external.exportTo, client.namespace)) return false;
+    if (!egress) return true;
+    const host = serviceHost(service, model.domain);
+    return egress.some((e) => {
+      const scope = e.namespace === '.' ? client.namespace : e.namespace;
+      return (scope === '*' || scope === namespace) && hostCovers(e.host, host);
+    });
+  });
+}

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { compileAuthorization, RefTable } from '@weft/model';
 import { loadFiles } from './index.ts';
 
 const BASE = `
@@ -53,4 +54,37 @@ test('HTTP fields on TCP ports are refused or told of; what names HTTP ports is 
     ],
   ];
   for (const [spec, wanted] of table) assert.deepEqual(problems(spec), wanted, spec);
+});
+
+test('RequestAuthentication reaches the plan, with the places a token has by default', () => {
+  const jwks = '{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AA"}]}';
+  const text = `
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: jwt, namespace: shop}
+spec:
+  selector: {matchLabels: {app: pay}}
+  jwtRules:
+    - {issuer: i, jwks: '${jwks}'}
+    - {issuer: j, jwks: '${jwks}', fromCookies: [c], outputClaimToHeaders: [{header: X-A, claim: a.b}]}
+`;
+  const { model, problems } = loadFiles([
+    { path: 'base.yaml', text: BASE },
+    { path: 'jwt.yaml', text },
+  ]);
+  assert.deepEqual(problems, []);
+  const plan = (app: string) =>
+    compileAuthorization(model!, { namespace: 'shop', labels: { app } }, new RefTable(model!)).tokens;
+  assert.deepEqual(plan('db'), []);
+  const [first, second] = plan('pay');
+  assert.deepEqual(
+    [first.issuer, first.jwks, first.headers.map((h) => h.name + h.prefix), first.params],
+    ['i', jwks, ['authorizationBearer '], ['access_token']],
+  );
+  assert.equal(first.ref, 'RequestAuthentication/shop/jwt#spec.jwtRules[0]');
+  assert.deepEqual([second.headers, second.params, second.cookies], [[], [], ['c']]);
+  assert.deepEqual(
+    second.claimHeaders.map((c) => [c.header, c.claim]),
+    [['x-a', ['a', 'b']]],
+  );
 });

@@ -68,9 +68,15 @@ function httpFields(rule: AuthorizationRuleModel): HttpField[] {
     }
   }
   const toPorts = rule.to.every((to) => to.ports.length > 0) ? rule.to.flatMap((to) => numbers(to.ports)) : [];
+  const rulePorts = toPorts.length > 0 ? toPorts : whenPorts;
+  for (const [i, from] of rule.from.entries()) {
+    for (const name of ['requestPrincipals', 'notRequestPrincipals'] as const) {
+      if (from[name].length > 0) found.push({ field: `${rule.field}.from[${i}].source.${name}`, ports: rulePorts });
+    }
+  }
   for (const [i, c] of rule.when.entries()) {
     if (!c.key.startsWith('request.')) continue;
-    found.push({ field: `${rule.field}.when[${i}].key`, ports: toPorts.length > 0 ? toPorts : whenPorts });
+    found.push({ field: `${rule.field}.when[${i}].key`, ports: rulePorts });
   }
   return found;
 }

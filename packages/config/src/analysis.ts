@@ -349,11 +349,12 @@ class Analysis {
   /** Selectors that select nothing, and levels with two PeerAuthentications. */
   policies(): void {
     const processesBroken = this.#model.processes.some((p) => !this.#ok(p));
-    const policies = [...this.#model.peerAuthentications, ...this.#model.authorizationPolicies];
+    const { peerAuthentications, authorizationPolicies, requestAuthentications } = this.#model;
+    const policies = [...peerAuthentications, ...authorizationPolicies, ...requestAuthentications];
     for (const policy of policies) {
       const selector = policy.selector;
       if (processesBroken || !selector || !this.#ok(policy)) continue;
-      const root = policy.kind === 'AuthorizationPolicy' && policy.namespace === this.#model.rootNamespace;
+      const root = policy.kind !== 'PeerAuthentication' && policy.namespace === this.#model.rootNamespace;
       const inReach = this.#model.processes.filter((p) => root || p.namespace === policy.namespace);
       if (!inReach.some((p) => labelsMatch(selector, p.labels))) {
         const message = `the selector {${pairs(selector)}} matches no process: the policy holds for nothing`;

@@ -45,6 +45,10 @@ test('every mistake is refused with its code and field', () => {
   const two = '[{port: 80, name: http}, {port: 81, name: http-b}]';
   const doc = (kind: string, spec: string, api: string) =>
     `apiVersion: ${api}\nkind: ${kind}\nmetadata: {name: x, namespace: shop}\nspec: ${spec}\n`;
+  const token = (rule: string, field: string, why: RegExp): [string, string, string, RegExp] => [
+    doc('RequestAuthentication', `{jwtRules: [${rule}]}`, 'security.istio.io/v1'),
+    ...(['WEFT-VALUE', `spec.jwtRules[0].${field}`, why] as const),
+  ];
   const template = (path: string, why: RegExp): [string, string, string, RegExp] => [
     doc('AuthorizationPolicy', `{rules: [{to: [{operation: {paths: ["${path}"]}}]}]}`, 'security.istio.io/v1'),
     ...(['WEFT-VALUE', 'spec.rules[0].to[0].operation.paths[0]', why] as const),
@@ -198,6 +202,17 @@ test('every mistake is refused with its code and field', () => {
       /insecureSkipVerify/,
     ],
     [doc('AuthorizationPolicy', '{action: DENY}', 'security.istio.io/v1'), 'WEFT-VALUE', 'spec.rules', /DENY/],
+    token('{issuer: i}', 'jwks', /public keys/),
+    token('{issuer: i, jwks: x}', 'jwks', /no JSON/),
+    token('{issuer: i, jwks: "{}"}', 'jwks', /at least one key/),
+    token(`{issuer: i, jwks: '{"keys":[{"kty":"oct","k":"AA"}]}'}`, 'jwks', /shared secret/),
+    token(`{issuer: i, jwks: '{"keys":[{"kty":"EC","d":"AA"}]}'}`, 'jwks', /private key/),
+    token('{issuer: i, outputPayloadToHeader: host}', 'outputPayloadToHeader', /not for claims/),
+    token(
+      '{issuer: i, outputClaimToHeaders: [{claim: a, header: X_Weft_a}]}',
+      'outputClaimToHeaders[0].header',
+      /mesh/,
+    ),
     template('/{**}/a/{*}', /after "\{\*\*\}"/),
     template('/a{*}', /each segment/),
     template('{*}', /begins with/),

@@ -34,6 +34,7 @@ import { meshDefaultsKind, namespaceKind, processKind, serviceAccountKind, servi
 import { gatewayKind } from './kinds/gateway.ts';
 import { httpRateLimitKind, serverKind, tcpRateLimitKind } from './kinds/linkerd.ts';
 import { destinationRuleKind } from './kinds/networking.ts';
+import { requestAuthenticationKind } from './kinds/request-authentication.ts';
 import { secretKind } from './kinds/secret.ts';
 import { authorizationPolicyKind, peerAuthenticationKind } from './kinds/security.ts';
 import { serviceEntryKind, workloadEntryKind } from './kinds/service-entry.ts';
@@ -97,6 +98,7 @@ const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     sidecarKind,
     peerAuthenticationKind,
     authorizationPolicyKind,
+    requestAuthenticationKind,
     serverKind,
     httpRateLimitKind,
     tcpRateLimitKind,
@@ -249,6 +251,7 @@ class Loader {
       secrets: of('Secret'),
       peerAuthentications: of('PeerAuthentication'),
       authorizationPolicies: of('AuthorizationPolicy'),
+      requestAuthentications: of('RequestAuthentication'),
       meshDefaults: of('MeshDefaults'),
       servers: of('Server'),
       httpRateLimits: of('HTTPLocalRateLimitPolicy'),

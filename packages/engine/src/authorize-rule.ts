@@ -6,7 +6,7 @@ import type {
   AuthorizationRule,
   AuthorizationSource,
 } from '@weft/plan';
-import type { Subject } from './authorize.ts';
+import type { Subject, VerifiedToken } from './authorize.ts';
 import { canonicalPattern } from './canonical.ts';
 
 export type RuleTest = (subject: Subject) => boolean;
@@ -111,6 +111,15 @@ function sourceTests(s: AuthorizationSource): FieldTest[] {
   field(out, 'namespaces', false, s.namespaces, s.notNamespaces, stringPattern, (r) => r.namespace);
   field(out, 'serviceAccounts', false, s.serviceAccounts, s.notServiceAccounts, exact, (r) => r.serviceAccount);
   field(out, 'trustDomains', false, s.trustDomains, s.notTrustDomains, stringPattern, (r) => r.trustDomain);
+  field(
+    out,
+    'requestPrincipals',
+    true,
+    s.requestPrincipals,
+    s.notRequestPrincipals,
+    stringPattern,
+    (r) => r.request.token?.principal,
+  );
   field(out, 'ipBlocks', false, s.ipBlocks, s.notIpBlocks, block, (r) => r.remoteIp);
   return out;
 }
@@ -150,6 +159,7 @@ function conditionTest(c: AuthorizationCondition, wide: boolean): FieldTest {
   ): void => field(tests, 'values', http, c.values, c.notValues, compile, read);
   const header = /^request\.headers\[(.+)\]$/.exec(c.key);
   if (header) return headerTest(header[1].toLowerCase(), c, wide);
+  if (c.key.startsWith('request.auth.')) return tokenTest(c, wide);
   switch (c.key) {
     case 'source.ip':
       add<Ip>(false, block, (s) => s.remoteIp);
@@ -173,8 +183,8 @@ function conditionTest(c: AuthorizationCondition, wide: boolean): FieldTest {
       add<string>(false, stringPattern, (s) => s.request.sni);
       break;
     default:
-      // request.auth.* needs a token and nobody verifies one here; an unknown key is nothing we could look at. Neither
-      // may open a way: a denying rule goes without the condition, an allowing one never holds.
+      // An unknown key is nothing we could look at. It may not open a way: a denying rule goes without the condition, an
+      // allowing one never holds.
       return { http: c.key.startsWith('request.'), what, test: () => wide };
   }
   return { http: false, what, test: (s) => tests.every((t) => t.test(s)) };
@@ -202,6 +212,53 @@ function headerTest(name: string, c: AuthorizationCondition, wide: boolean): Fie
       return wide ? found.some(holds) : found.every(holds);
     },
   };
+}
+
+/** `request.auth.principal|audiences|presenter|claims[a][b]`: any of a claim's values may match, none of `notValues`. */
+function tokenTest(c: AuthorizationCondition, wide: boolean): FieldTest {
+  const what = conditionText(c);
+  const read = tokenReader(c.key);
+  if (!read) return { http: true, what, test: () => wide };
+  const values = c.values.map(stringPattern);
+  const notValues = c.notValues.map(stringPattern);
+  return {
+    http: true,
+    what,
+    test: (s) => {
+      const token = s.request.token;
+      const got = token ? read(token) : [];
+      if (values.length > 0 && !got.some((v) => matchesAny(values, v))) return false;
+      return !got.some((v) => matchesAny(notValues, v));
+    },
+  };
+}
+
+function tokenReader(key: string): ((token: VerifiedToken) => readonly string[]) | undefined {
+  if (key === 'request.auth.principal') return (t) => [t.principal];
+  if (key === 'request.auth.audiences') return (t) => t.audiences;
+  if (key === 'request.auth.presenter') return (t) => (t.presenter === undefined ? [] : [t.presenter]);
+  const claims = /^request\.auth\.claims((?:\[[^[\]]+\])+)$/.exec(key);
+  if (!claims) return undefined;
+  const names = claims[1].slice(1, -1).split('][');
+  return (t) => claimTexts(claimOf(t.claims, names));
+}
+
+/** A claim by the names on the way to it. */
+export function claimOf(claims: Readonly<Record<string, unknown>>, names: readonly string[]): unknown {
+  let at: unknown = claims;
+  for (const name of names) {
+    if (typeof at !== 'object' || at === null || Array.isArray(at) || !Object.hasOwn(at, name)) return undefined;
+    at = (at as Record<string, unknown>)[name];
+  }
+  return at;
+}
+
+/** A claim's values: one text, the words of it (`scope`), or those of a list. */
+function claimTexts(claim: unknown): readonly string[] {
+  if (typeof claim === 'string')
+    return claim.includes(' ') ? [claim, ...claim.split(' ').filter((w) => w !== '')] : [claim];
+  if (typeof claim === 'number' || typeof claim === 'boolean') return [String(claim)];
+  return Array.isArray(claim) ? claim.filter((v) => typeof v === 'string' || typeof v === 'number').map(String) : [];
 }
 
 function exact(pattern: string): ValueTest {

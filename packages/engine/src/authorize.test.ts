@@ -80,6 +80,7 @@ test('fields of rules', () => {
         { key: 'connection.sni', notValues: ['x'] },
       ],
     },
+    { when: [{ key: 'request.auth.claims[x]', notValues: ['y'] }], from: [{ notRequestPrincipals: ['*'] }] },
     {},
   ];
   for (const rule of yes) assert.equal(allowed(rule, request('/', {}, ['x-a', 'bc'])), true, JSON.stringify(rule));
@@ -91,7 +92,8 @@ test('fields of rules', () => {
     { to: [{ notHosts: ['pay'] }] },
     { when: [{ key: 'request.headers[x-a]', values: ['b'] }] },
     { when: [{ key: 'connection.sni', values: ['*'] }] },
-    { when: [{ key: 'request.auth.claims[x]', notValues: ['y'] }] },
+    { when: [{ key: 'request.auth.claims[x]', values: ['y'] }] },
+    { from: [{ requestPrincipals: ['*'] }] },
   ];
   for (const rule of no) assert.equal(allowed(rule, request('/', {}, ['x-a', 'bc'])), false, JSON.stringify(rule));
   assert.equal(allowed({ from: [{ principals: ['*'] }] }, request('/', { principal: undefined })), false);

@@ -1,10 +1,27 @@
 /** AuthorizationPolicy: who may call this workload, and how. Istio's semantics (features.md B-4). */
 import { type Ip, parseIp } from '@weft/base';
-import { type Authorization, AuthorizationAction, type AuthorizationPolicy, type AuthorizationRule } from '@weft/plan';
+import {
+  type Authorization,
+  AuthorizationAction,
+  type AuthorizationPolicy,
+  type AuthorizationRule,
+  type TokenRule,
+} from '@weft/plan';
 import { RuleIndex } from './authorize-index.ts';
 import { type CompiledRuleTests, compileRule } from './authorize-rule.ts';
 import { hostOf } from './canonical.ts';
 import type { Snapshot } from './views.ts';
+
+/** A JSON Web Token whose signature, issuer, audience and times were checked. */
+export interface VerifiedToken {
+  /** `issuer/subject`; '' for a token without a subject. */
+  readonly principal: string;
+  readonly audiences: readonly string[];
+  /** `azp`: who it was made for. */
+  readonly presenter: string | undefined;
+  /** The payload, parsed. Its names are an issuer's: never looked up but by own property. */
+  readonly claims: Readonly<Record<string, unknown>>;
+}
 
 export interface AuthorizationRequest {
   /** The peer's SPIFFE id, with or without `spiffe://`; undefined: the peer proved none. Its namespace is in it. */
@@ -18,6 +35,8 @@ export interface AuthorizationRequest {
   /** The workload's address. */
   readonly localIp: string;
   readonly sni?: string;
+  /** What a verified token says of the request; undefined: there was none. */
+  readonly token?: VerifiedToken;
   /** Canonical request head; absent for TCP. */
   readonly head?: readonly string[];
 }
@@ -63,6 +82,8 @@ export interface CompiledAuthorization {
   readonly shadowDeny: readonly CompiledPolicy[];
   readonly shadowAllow: readonly CompiledPolicy[];
   readonly usesPaths: boolean;
+  /** Whose tokens are believed. */
+  readonly tokens: readonly TokenRule[];
   readonly index: Readonly<Record<Exclude<ListName, 'audit'>, Found>> & {
     /** Each audited policy on its own: all that match are told of. */
     readonly audit: readonly Found[];
@@ -107,7 +128,7 @@ export function compileAuthorization(parts: readonly Authorization[]): CompiledA
     shadowAllow: indexOf(of.shadowAllow),
     audit: of.audit.map((p) => indexOf([p])),
   };
-  return { ...of, usesPaths, index };
+  return { ...of, usesPaths, index, tokens: parts.flatMap((p) => p.tokens) };
 }
 
 function indexOf(policies: readonly CompiledPolicy[]): Found {

@@ -30,6 +30,7 @@ export * from './accrual.ts';
 export * from './affinity.ts';
 export * from './authenticate.ts';
 export * from './authorize.ts';
+export { claimOf } from './authorize-rule.ts';
 export * from './authorize-trace.ts';
 export * from './canonical.ts';
 export * from './compile.ts';

@@ -9,6 +9,7 @@ import {
   AuthorizationRuleSchema,
   AuthorizationSchema,
   AuthorizationSourceSchema,
+  TokenRuleSchema,
 } from '@weft/plan';
 import { labelsMatch } from './hosts.ts';
 import type { RefTable } from './refs.ts';
@@ -25,10 +26,17 @@ export function authorizationFor(
   model: Model,
   workload: { namespace: string; labels: Labels },
 ): readonly AuthorizationPolicyModel[] {
-  return model.authorizationPolicies.filter(
-    (p) =>
-      (p.namespace === model.rootNamespace || p.namespace === workload.namespace) &&
-      labelsMatch(p.selector ?? {}, workload.labels),
+  return model.authorizationPolicies.filter((p) => reaches(model, p, workload));
+}
+
+function reaches(
+  model: Model,
+  p: { namespace: string; selector: Labels | undefined },
+  workload: { namespace: string; labels: Labels },
+): boolean {
+  return (
+    (p.namespace === model.rootNamespace || p.namespace === workload.namespace) &&
+    labelsMatch(p.selector ?? {}, workload.labels)
   );
 }
 
@@ -38,6 +46,21 @@ export function compileAuthorization(
   refs: RefTable,
 ): Authorization {
   return create(AuthorizationSchema, {
+    tokens: model.requestAuthentications
+      .filter((r) => reaches(model, r, workload))
+      .flatMap((r) =>
+        r.rules.map((t) =>
+          create(TokenRuleSchema, {
+            ref: refs.use(r, t.field),
+            ...{ issuer: t.issuer, jwks: t.jwks, forward: t.forward, payloadHeader: t.payloadHeader },
+            audiences: [...t.audiences],
+            headers: t.headers.map((h) => ({ ...h })),
+            params: [...t.params],
+            cookies: [...t.cookies],
+            claimHeaders: t.claimHeaders.map((c) => ({ header: c.header, claim: [...c.claim] })),
+          }),
+        ),
+      ),
     policies: authorizationFor(model, workload).map((p) =>
       create(AuthorizationPolicySchema, {
         ref: refs.use(p),
@@ -60,6 +83,8 @@ export function compileAuthorization(
                 notServiceAccounts: s.notServiceAccounts.map((a) => qualified(a, p.namespace)),
                 trustDomains: [...s.trustDomains],
                 notTrustDomains: [...s.notTrustDomains],
+                requestPrincipals: [...s.requestPrincipals],
+                notRequestPrincipals: [...s.notRequestPrincipals],
               }),
             ),
             to: r.to.map((o) =>

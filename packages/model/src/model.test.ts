@@ -38,6 +38,7 @@ const empty: Model = {
   secrets: [],
   peerAuthentications: [],
   authorizationPolicies: [],
+  requestAuthentications: [],
   meshDefaults: [],
   servers: [],
   httpRateLimits: [],

@@ -543,6 +543,8 @@ export interface AuthorizationSourceModel {
   readonly notServiceAccounts: readonly string[];
   readonly trustDomains: readonly string[];
   readonly notTrustDomains: readonly string[];
+  readonly requestPrincipals: readonly string[];
+  readonly notRequestPrincipals: readonly string[];
 }
 
 export interface AuthorizationOperationModel {
@@ -593,6 +595,25 @@ export interface RateLimitModel extends Resource {
   }[];
 }
 
+export interface TokenRuleModel {
+  readonly field: string;
+  readonly issuer: string;
+  readonly audiences: readonly string[];
+  /** JSON of the key set. */
+  readonly jwks: string;
+  readonly headers: readonly { readonly name: string; readonly prefix: string }[];
+  readonly params: readonly string[];
+  readonly cookies: readonly string[];
+  readonly forward: boolean;
+  readonly payloadHeader: string;
+  readonly claimHeaders: readonly { readonly header: string; readonly claim: readonly string[] }[];
+}
+
+export interface RequestAuthenticationModel extends Resource {
+  readonly selector: Labels | undefined;
+  readonly rules: readonly TokenRuleModel[];
+}
+
 /** `weft.dev/v1alpha1 MeshDefaults`: in the root namespace it holds for the mesh, elsewhere for that namespace's services. */
 export interface MeshDefaultsModel extends Resource {
   readonly timeoutMs: number | undefined;
@@ -618,6 +639,7 @@ export interface Model {
   readonly secrets: readonly SecretModel[];
   readonly peerAuthentications: readonly PeerAuthenticationModel[];
   readonly authorizationPolicies: readonly AuthorizationPolicyModel[];
+  readonly requestAuthentications: readonly RequestAuthenticationModel[];
   readonly meshDefaults: readonly MeshDefaultsModel[];
   readonly servers: readonly ServerModel[];
   readonly httpRateLimits: readonly RateLimitModel[];

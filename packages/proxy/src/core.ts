@@ -5,6 +5,7 @@ import type { ServicePortView, Snapshot } from '@weft/engine';
 import type { Cluster, Endpoint, Self } from '@weft/plan';
 import type { IdSource } from '@weft/telemetry';
 import type { WireCounters, WireLimits } from '@weft/wire';
+import { Tokens } from './http/tokens.ts';
 import { type ProxyLimits, wireLimits } from './limits.ts';
 import type { Links } from './link/client.ts';
 import { encodeSource, selfPeer } from './link/source.ts';
@@ -56,6 +57,7 @@ export class Core {
   links!: Links;
   upstreams!: Upstreams;
   readonly originators: Originators;
+  readonly tokens: Tokens;
   overload!: Overload;
   snapshot: Snapshot | undefined;
   epoch = 0n;
@@ -79,6 +81,10 @@ export class Core {
     this.nowMs = options.nowMs;
     this.wallMs = options.wallMs;
     this.originators = new Originators(options.nowMs);
+    this.tokens = new Tokens(options.wallMs, (error) => {
+      options.observer.count('internal_error');
+      options.logger.error({ error: String(error) }, 'a verified request failed');
+    });
     this.limits = options.limits;
     this.wireLimits = wireLimits(options.limits);
     this.ticker.add({ tick: (now) => this.#tickExchanges(now) });

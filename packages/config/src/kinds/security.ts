@@ -110,8 +110,9 @@ const CONDITION_KEYS = [
 function checkConditionKey(v: string): string | undefined {
   if (CONDITION_KEYS.includes(v) || /^request\.headers\[[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}\]$/.test(v))
     return undefined;
-  if (v.startsWith('request.auth.') || v === 'remote.ip') return 'this key is not supported yet';
-  return `there is no such key: request.headers[NAME], ${CONDITION_KEYS.join(', ')}`;
+  if (/^request\.auth\.(principal|audiences|presenter|claims(\[[^[\]]+\])+)$/.test(v)) return undefined;
+  if (v === 'remote.ip') return 'this key is not supported yet';
+  return `there is no such key: request.headers[NAME], request.auth.principal, request.auth.audiences, request.auth.presenter, request.auth.claims[NAME], ${CONDITION_KEYS.join(', ')}`;
 }
 
 const SOURCE_LISTS = [
@@ -125,6 +126,8 @@ const SOURCE_LISTS = [
   'notServiceAccounts',
   'trustDomains',
   'notTrustDomains',
+  'requestPrincipals',
+  'notRequestPrincipals',
 ] as const;
 const OPERATION_LISTS = [
   'hosts',
@@ -161,8 +164,10 @@ const rule: ObjectSchema = {
               notServiceAccounts: serviceAccounts,
               trustDomains: patterns,
               notTrustDomains: patterns,
+              requestPrincipals: patterns,
+              notRequestPrincipals: patterns,
             },
-            unsupported: ['requestPrincipals', 'notRequestPrincipals', 'remoteIpBlocks', 'notRemoteIpBlocks'],
+            unsupported: ['remoteIpBlocks', 'notRemoteIpBlocks'],
           },
         },
       },

@@ -50,6 +50,13 @@ export class GatewayExchange extends OutboundExchange {
     }
     this.#dropUsualPort(via.secure ? ':443' : ':80');
     this.#originalIp = originalIp;
+    if (snapshot.authorization.tokens.length === 0) this.#authorized(server);
+    else this.authenticateToken(() => this.#authorized(server));
+    return this;
+  }
+
+  #authorized(server: GatewayServerView | undefined): void {
+    const { head, snapshot } = this;
     const verdict = this.judge(snapshot);
     this.judgedBy = snapshot.authorization;
     this.authzRef = verdict.ref;
@@ -57,14 +64,15 @@ export class GatewayExchange extends OutboundExchange {
     if (!verdict.allow) {
       this.details = verdict.details;
       this.reply(403, 'RBAC: access denied');
-      return this;
+      return;
     }
     this.#judgedHead = head.slice();
     const { method, protocol, authority } = this.facts;
     // A gateway is nobody's forward proxy.
     const tunnel = method === 'CONNECT' && protocol === '';
     const host = server && !tunnel ? findVirtualHost(server, authority) : undefined;
-    return host ? this.route(host) : this.noRoute();
+    if (host) this.route(host);
+    else this.noRoute();
   }
 
   protected override judge(snapshot: Snapshot): AuthorizationResult {
@@ -76,6 +84,7 @@ export class GatewayExchange extends OutboundExchange {
       destPort: via.port,
       localIp: this.core.options.address,
       sni: via.sni,
+      ...(this.token && { token: this.token }),
       head: this.#judgedHead ?? this.head,
     });
   }

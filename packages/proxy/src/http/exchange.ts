@@ -14,6 +14,7 @@ import {
   httpToGrpcStatus,
   retryDecision,
   type Snapshot,
+  type VerifiedToken,
 } from '@weft/engine';
 import { childTrace, formatTraceparent, newTrace, readTraceContext, writeTraceContext } from '@weft/telemetry';
 import { type Head, type ResetCode, type Stream, type StreamHandler, UPGRADE_IGNORED } from '@weft/wire';
@@ -116,6 +117,29 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   protected authzPolicy = '';
   /** Server name of the downstream TLS connection. */
   protected sni = '';
+
+  /** What the request's token says, once it is verified. */
+  protected token: VerifiedToken | undefined;
+
+  /**
+   * Has the request's token verified and goes on, at once or later; else answers 401. To be asked where the plan believes
+   * some issuer. The body that comes meanwhile is kept as for a retry.
+   */
+  protected authenticateToken(next: () => void): void {
+    this.core.tokens.check(this.snapshot.authorization.tokens, this.head, (outcome) => {
+      if (this.done) return;
+      // Without the token, where it stood there.
+      this.facts.path = field(this.head, ':path') ?? this.facts.path;
+      if (outcome.ok) {
+        this.token = outcome.token;
+        next();
+        return;
+      }
+      this.core.observer.count('token_refused');
+      this.details = `jwt_authn_access_denied{${outcome.why}}`;
+      this.reply(401, `token refused: ${outcome.why}`, ['www-authenticate', 'Bearer error="invalid_token"']);
+    });
+  }
 
   /** The policies that let this request in; undefined where none are asked (outbound). */
   protected judgedBy: CompiledAuthorization | undefined;

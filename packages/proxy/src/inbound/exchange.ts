@@ -163,6 +163,14 @@ class InboundExchange extends Exchange {
       this.refuse('connection', 0);
       return this;
     }
+    if (snapshot.authorization.tokens.length === 0) this.#authorized();
+    else this.authenticateToken(() => this.#authorized());
+    return this;
+  }
+
+  #authorized(): void {
+    const { head, snapshot, core } = this;
+    const peer = this.#via.peer;
     const verdict = this.judge(snapshot);
     this.judgedBy = snapshot.authorization;
     this.#judgedLength = head.length;
@@ -171,15 +179,14 @@ class InboundExchange extends Exchange {
     if (!verdict.allow) {
       this.details = verdict.details;
       this.reply(403, 'RBAC: access denied');
-      return this;
+      return;
     }
     const limit = snapshot.rateLimits.get(this.#inbound.port);
-    if (limit && !this.#withinRate(limit)) return this;
+    if (limit && !this.#withinRate(limit)) return;
     if (peer) {
       head.push('x-forwarded-client-cert', peer.forwarded(core.spiffeId));
     }
     this.startAttempt();
-    return this;
   }
 
   #withinRate(limit: RateLimitView): boolean {
@@ -201,6 +208,7 @@ class InboundExchange extends Exchange {
       destPort: this.#port,
       localIp: this.core.options.address,
       sni: this.#via.sni,
+      ...(this.token && { token: this.token }),
       // What passes through a tunnel is opaque: where HTTP rules restrict the port, a CONNECT would lead around them.
       head: facts.method === 'CONNECT' && facts.protocol === '' ? undefined : this.#judgedHead(),
     });

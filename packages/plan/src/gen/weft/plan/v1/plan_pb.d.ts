@@ -606,6 +606,13 @@ export declare type Authorization = Message<"weft.plan.v1.Authorization"> & {
    * @generated from field: repeated weft.plan.v1.AuthorizationPolicy policies = 1;
    */
   policies: AuthorizationPolicy[];
+
+  /**
+   * whose tokens (JWT) are believed; a token of nobody here is refused
+   *
+   * @generated from field: repeated weft.plan.v1.TokenRule tokens = 2;
+   */
+  tokens: TokenRule[];
 };
 
 /**
@@ -613,6 +620,129 @@ export declare type Authorization = Message<"weft.plan.v1.Authorization"> & {
  * Use `create(AuthorizationSchema)` to create a new message.
  */
 export declare const AuthorizationSchema: GenMessage<Authorization>;
+
+/**
+ * One issuer of JSON Web Tokens: one of a RequestAuthentication's jwtRules.
+ *
+ * @generated from message weft.plan.v1.TokenRule
+ */
+export declare type TokenRule = Message<"weft.plan.v1.TokenRule"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * @generated from field: string issuer = 2;
+   */
+  issuer: string;
+
+  /**
+   * empty: any
+   *
+   * @generated from field: repeated string audiences = 3;
+   */
+  audiences: string[];
+
+  /**
+   * the key set, JSON
+   *
+   * @generated from field: string jwks = 4;
+   */
+  jwks: string;
+
+  /**
+   * where a token may stand
+   *
+   * @generated from field: repeated weft.plan.v1.TokenHeader headers = 5;
+   */
+  headers: TokenHeader[];
+
+  /**
+   * @generated from field: repeated string params = 6;
+   */
+  params: string[];
+
+  /**
+   * @generated from field: repeated string cookies = 7;
+   */
+  cookies: string[];
+
+  /**
+   * the application gets the token as well
+   *
+   * @generated from field: bool forward = 8;
+   */
+  forward: boolean;
+
+  /**
+   * gets the payload, base64url; empty: none does
+   *
+   * @generated from field: string payload_header = 9;
+   */
+  payloadHeader: string;
+
+  /**
+   * @generated from field: repeated weft.plan.v1.ClaimHeader claim_headers = 10;
+   */
+  claimHeaders: ClaimHeader[];
+};
+
+/**
+ * Describes the message weft.plan.v1.TokenRule.
+ * Use `create(TokenRuleSchema)` to create a new message.
+ */
+export declare const TokenRuleSchema: GenMessage<TokenRule>;
+
+/**
+ * @generated from message weft.plan.v1.TokenHeader
+ */
+export declare type TokenHeader = Message<"weft.plan.v1.TokenHeader"> & {
+  /**
+   * lower case
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * "Bearer "
+   *
+   * @generated from field: string prefix = 2;
+   */
+  prefix: string;
+};
+
+/**
+ * Describes the message weft.plan.v1.TokenHeader.
+ * Use `create(TokenHeaderSchema)` to create a new message.
+ */
+export declare const TokenHeaderSchema: GenMessage<TokenHeader>;
+
+/**
+ * @generated from message weft.plan.v1.ClaimHeader
+ */
+export declare type ClaimHeader = Message<"weft.plan.v1.ClaimHeader"> & {
+  /**
+   * lower case
+   *
+   * @generated from field: string header = 1;
+   */
+  header: string;
+
+  /**
+   * the names on the way to it
+   *
+   * @generated from field: repeated string claim = 2;
+   */
+  claim: string[];
+};
+
+/**
+ * Describes the message weft.plan.v1.ClaimHeader.
+ * Use `create(ClaimHeaderSchema)` to create a new message.
+ */
+export declare const ClaimHeaderSchema: GenMessage<ClaimHeader>;
 
 /**
  * @generated from message weft.plan.v1.AuthorizationPolicy
@@ -747,6 +877,18 @@ export declare type AuthorizationSource = Message<"weft.plan.v1.AuthorizationSou
    * @generated from field: repeated string not_trust_domains = 10;
    */
   notTrustDomains: string[];
+
+  /**
+   * "issuer/subject" of a token
+   *
+   * @generated from field: repeated string request_principals = 11;
+   */
+  requestPrincipals: string[];
+
+  /**
+   * @generated from field: repeated string not_request_principals = 12;
+   */
+  notRequestPrincipals: string[];
 };
 
 /**

@@ -1,0 +1,110 @@
+/** Istio's RequestAuthentication: whose JSON Web Tokens a workload believes (features: B-4). */
+import type { RequestAuthenticationModel, TokenRuleModel } from '@weft/model';
+import type { ObjectSchema } from '../schema.ts';
+import { checkHeaderName, type FieldReport, type Kind, labelsOf, nonEmpty, type Plain, selector } from './common.ts';
+
+const names = { t: 'list', max: 100, of: nonEmpty } as const;
+const headerName = { t: 'string', check: checkOwnHeader } as const;
+
+/** A header that is set from a token: neither one that means something to HTTP, nor one of ours. */
+function checkOwnHeader(name: string): string | undefined {
+  const lower = name.toLowerCase();
+  if (/^(host|connection|content-length|transfer-encoding|te|trailer|upgrade|keep-alive|cookie)$/.test(lower))
+    return 'this header is not for claims';
+  if (/^x[-_](weft|envoy|forwarded)[-_]/.test(lower)) return 'headers of the mesh are not for claims';
+  return checkHeaderName(name);
+}
+
+const rule: ObjectSchema = {
+  t: 'object',
+  required: ['issuer'],
+  fields: {
+    issuer: nonEmpty,
+    audiences: names,
+    jwks: nonEmpty,
+    fromHeaders: {
+      t: 'list',
+      max: 100,
+      of: {
+        t: 'object',
+        required: ['name'],
+        fields: { name: { t: 'string', check: checkHeaderName }, prefix: { t: 'string' } },
+      },
+    },
+    fromParams: names,
+    fromCookies: names,
+    outputPayloadToHeader: headerName,
+    outputClaimToHeaders: {
+      t: 'list',
+      max: 100,
+      of: { t: 'object', required: ['header', 'claim'], fields: { header: headerName, claim: nonEmpty } },
+    },
+    forwardOriginalToken: { t: 'bool' },
+  },
+  unsupported: ['jwksUri', 'jwks_uri', 'timeout', 'spaceDelimitedClaims'],
+};
+
+export const requestAuthenticationKind: Kind<RequestAuthenticationModel> = {
+  kind: 'RequestAuthentication',
+  apiVersions: ['security.istio.io/v1', 'security.istio.io/v1beta1'],
+  spec: {
+    t: 'object',
+    fields: { selector, jwtRules: { t: 'list', max: 100, of: rule } },
+    unsupported: ['targetRef', 'targetRefs'],
+  },
+  specRequired: false,
+  build(resource, spec, report) {
+    const rules = (spec.jwtRules ?? []) as (Plain | undefined)[];
+    return {
+      ...resource,
+      selector: spec.selector?.matchLabels ? labelsOf(spec.selector.matchLabels) : undefined,
+      rules: rules.map((r, i) => tokenRule(r ?? {}, `spec.jwtRules[${i}]`, report)),
+    };
+  },
+};
+
+function tokenRule(r: Plain, field: string, report: FieldReport): TokenRuleModel {
+  if (r.jwks === undefined) {
+    report('WEFT-VALUE', 'say the issuer\'s public keys in "jwks": {"keys": […]}', `${field}.jwks`);
+  } else {
+    const wrong = checkKeySet(r.jwks);
+    if (wrong) report('WEFT-VALUE', wrong, `${field}.jwks`);
+  }
+  const named = r.fromHeaders !== undefined || r.fromParams !== undefined || r.fromCookies !== undefined;
+  const headers = (r.fromHeaders ?? []) as ({ name?: string; prefix?: string } | undefined)[];
+  return {
+    field,
+    issuer: r.issuer ?? '',
+    audiences: r.audiences ?? [],
+    jwks: r.jwks ?? '',
+    headers: named
+      ? headers.map((h) => ({ name: (h?.name ?? '').toLowerCase(), prefix: h?.prefix ?? '' }))
+      : [{ name: 'authorization', prefix: 'Bearer ' }],
+    params: named ? (r.fromParams ?? []) : ['access_token'],
+    cookies: r.fromCookies ?? [],
+    forward: r.forwardOriginalToken ?? false,
+    payloadHeader: (r.outputPayloadToHeader ?? '').toLowerCase(),
+    claimHeaders: ((r.outputClaimToHeaders ?? []) as ({ header?: string; claim?: string } | undefined)[]).map((c) => ({
+      header: (c?.header ?? '').toLowerCase(),
+      claim: (c?.claim ?? '').split('.'),
+    })),
+  };
+}
+
+/** A key set has keys, public ones of kinds that can verify. */
+function checkKeySet(text: string): string | undefined {
+  let set: unknown;
+  try {
+    set = JSON.parse(text);
+  } catch {
+    return 'the key set is no JSON';
+  }
+  const keys = (set as { keys?: unknown } | null)?.keys;
+  if (!Array.isArray(keys) || keys.length === 0) return 'a key set is {"keys": […]} with at least one key';
+  for (const key of keys as (Record<string, unknown> | null)[]) {
+    if (typeof key !== 'object' || key === null || typeof key.kty !== 'string') return 'a key has a kind ("kty")';
+    if (key.kty === 'oct') return 'a shared secret ("oct") lets every holder make tokens: public keys are needed';
+    if (Object.hasOwn(key, 'd')) return 'this is a private key ("d"): public keys are needed';
+  }
+  return undefined;
+}

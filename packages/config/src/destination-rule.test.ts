@@ -225,3 +225,16 @@ test('the position of faults: an annotation of the VirtualService', () => {
   assert.deepEqual(problems('beside').problems, [`error WEFT-VALUE ${at}`]);
   assert.deepEqual(problems('behind-retry', '').problems, [`warning WEFT-NO-EFFECT ${at}`]);
 });
+
+test('connection pool: durations, streams, versions', () => {
+  const spec =
+    '{tcp: {maxConnectionDuration: 1h, idleTimeout: 5m}, http: {maxConcurrentStreams: 7, h2UpgradePolicy: UPGRADE, useClientProtocol: true}}';
+  const pool = clusters(rule(`{host: cart, trafficPolicy: {connectionPool: ${spec}}}`))().pool!;
+  assert.deepEqual(
+    [pool.maxConnectionDurationMs, pool.tcpIdleTimeoutMs, pool.maxConcurrentStreams],
+    [3_600_000, 300_000, 7],
+  );
+  assert.deepEqual([pool.h2Upgrade, pool.useClientProtocol], [true, true]);
+  const none = clusters('')().pool!;
+  assert.deepEqual([none.maxConnectionDurationMs, none.maxConcurrentStreams, none.h2Upgrade], [0, 0, false]);
+});

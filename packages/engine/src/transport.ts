@@ -1,5 +1,5 @@
 /** How an endpoint is reached. */
-import { ClientTls } from '@weft/plan';
+import { ClientTls, Protocol } from '@weft/plan';
 import type { ClusterView, EndpointView } from './views.ts';
 
 /** True where this endpoint is to be reached by mTLS through its proxy. */
@@ -7,4 +7,21 @@ export function meshed(cluster: ClusterView, endpoint: EndpointView): boolean {
   const e = endpoint.endpoint;
   const { tls } = cluster.cluster;
   return e.meshPort > 0 && !e.mtlsDisabled && (tls === ClientTls.UNSPECIFIED || tls === ClientTls.ISTIO_MUTUAL);
+}
+
+/**
+ * Whether an application without a proxy before it is spoken to in HTTP/2: where it was declared to, where the rule says
+ * so (Istio: useClientProtocol, h2UpgradePolicy), and always for gRPC. `upgrade`: a WebSocket or another upgrade, which a
+ * rule leaves as it is. `clientH2`: the caller spoke HTTP/2.
+ */
+export function speaksHttp2(
+  cluster: ClusterView | undefined,
+  grpc: boolean,
+  clientH2: boolean,
+  upgrade: boolean,
+): boolean {
+  const protocol = cluster?.cluster.protocol;
+  if (grpc || protocol === Protocol.HTTP2 || protocol === Protocol.GRPC) return true;
+  if (upgrade) return false;
+  return cluster?.pool?.useClientProtocol ? clientH2 : (cluster?.pool?.h2Upgrade ?? false);
 }

@@ -204,5 +204,10 @@ function poolOf(p: ConnectionPoolModel | undefined) {
     connectTimeoutMs: p?.connectTimeoutMs ?? 10_000,
     idleTimeoutMs: p?.idleTimeoutMs ?? 3_600_000,
     maxRequestsPerConnection: p?.maxRequestsPerConnection ?? 0,
+    maxConnectionDurationMs: p?.maxConnectionDurationMs ?? 0,
+    maxConcurrentStreams: p?.maxConcurrentStreams ?? 0,
+    h2Upgrade: p?.h2Upgrade ?? false,
+    useClientProtocol: p?.useClientProtocol ?? false,
+    tcpIdleTimeoutMs: p?.tcpIdleTimeoutMs ?? 0,
   });
 }

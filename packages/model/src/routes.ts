@@ -1,6 +1,3 @@
-/** Annotation of a VirtualService: whether its faults stand before the retry layer (Istio's place) or behind it. */
-export const FAULT_POSITION = 'weft.dev/fault-position';
-
 /** Routes of one service port for one client (features: B-5, B-7, B-9). */
 import { create } from '@bufbuild/protobuf';
 import {
@@ -60,6 +57,9 @@ import {
   type TlsRouteModel,
   type VirtualServiceModel,
 } from './types.ts';
+
+/** Annotation of a VirtualService: whether its faults stand before the retry layer (Istio's place) or behind it. */
+export const FAULT_POSITION = 'weft.dev/fault-position';
 
 export const DEFAULT_RETRY_ON: readonly string[] = [
   'connect-failure',

@@ -442,6 +442,12 @@ export interface ConnectionPoolModel {
   readonly maxRequestsPerConnection: number | undefined;
   readonly maxRetries: number | undefined;
   readonly idleTimeoutMs: number | undefined;
+  /** Of opaque connections. */
+  readonly tcpIdleTimeoutMs: number | undefined;
+  readonly maxConnectionDurationMs: number | undefined;
+  readonly maxConcurrentStreams: number | undefined;
+  readonly h2Upgrade: boolean;
+  readonly useClientProtocol: boolean;
 }
 
 export interface ConsistentHashModel {

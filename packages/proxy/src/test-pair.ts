@@ -10,6 +10,7 @@ import { buildSnapshot } from '@weft/engine';
 import { assembleIdentity, createAuthority, createKeyAndCsr, type Identity } from '@weft/identity';
 import {
   type AuthorizationPolicy,
+  type ConnectionPoolSchema,
   EndpointsSchema,
   type HttpRouteSchema,
   MtlsMode,
@@ -35,6 +36,8 @@ export interface TestPort {
   appHost: string;
   appPort: number;
   timeoutMs?: number;
+  /** Of the cluster. */
+  pool?: MessageInitShape<typeof ConnectionPoolSchema>;
   /** More of the caller's route. */
   route?: MessageInitShape<typeof HttpRouteSchema>;
   /** Of the called side's port. */
@@ -124,11 +127,11 @@ export async function testPair(
   const frontSeen = new Watched();
   const backSeen = new Watched();
   const front = await plane('front', frontAddress, frontSeen);
-  const clusters = options.ports.map(({ port, proxyProtocol }) =>
+  const clusters = options.ports.map(({ port, proxyProtocol, pool }) =>
     create(PartSchema, {
       kind: {
         case: 'cluster',
-        value: { name: outboundClusterName(port, '', TEST_HOST), host: TEST_HOST, port, proxyProtocol },
+        value: { name: outboundClusterName(port, '', TEST_HOST), host: TEST_HOST, port, proxyProtocol, pool },
       },
     }),
   );

@@ -49,8 +49,9 @@ const settings: ObjectSchema = {
             maxConnections: { t: 'int', min: 1, max: 4_294_967_295 },
             connectTimeout: { t: 'duration', minMs: 1 },
             idleTimeout: { t: 'duration', minMs: 1 },
+            maxConnectionDuration: { t: 'duration', minMs: 1 },
           },
-          unsupported: ['tcpKeepalive', 'maxConnectionDuration'],
+          unsupported: ['tcpKeepalive'],
         },
         http: {
           t: 'object',
@@ -60,8 +61,11 @@ const settings: ObjectSchema = {
             maxRequestsPerConnection: uint32,
             maxRetries: uint32,
             idleTimeout: { t: 'duration', minMs: 1 },
+            h2UpgradePolicy: { t: 'string', enum: ['DEFAULT', 'DO_NOT_UPGRADE', 'UPGRADE'] },
+            useClientProtocol: bool,
+            maxConcurrentStreams: { t: 'int', min: 1, max: 2_147_483_647 },
           },
-          unsupported: ['h2UpgradePolicy', 'useClientProtocol', 'maxConcurrentStreams', 'http2KeepAlive'],
+          unsupported: ['http2KeepAlive'],
         },
       },
     },
@@ -239,6 +243,11 @@ function poolOf(p: Plain): ConnectionPoolModel {
     maxRequestsPerConnection: p.http?.maxRequestsPerConnection,
     maxRetries: p.http?.maxRetries,
     idleTimeoutMs: p.http?.idleTimeout ?? p.tcp?.idleTimeout,
+    tcpIdleTimeoutMs: p.tcp?.idleTimeout,
+    maxConnectionDurationMs: p.tcp?.maxConnectionDuration,
+    maxConcurrentStreams: p.http?.maxConcurrentStreams,
+    h2Upgrade: p.http?.h2UpgradePolicy === 'UPGRADE',
+    useClientProtocol: p.http?.useClientProtocol ?? false,
   };
 }
 

@@ -29,8 +29,9 @@ import {
   routeHttp,
   type ServicePortView,
   type Snapshot,
+  speaksHttp2,
 } from '@weft/engine';
-import { PASSTHROUGH_CLUSTER, Protocol } from '@weft/plan';
+import { PASSTHROUGH_CLUSTER } from '@weft/plan';
 import type { Head, Stream } from '@weft/wire';
 import type { Core } from '../core.ts';
 import type { Attempt } from '../http/attempt.ts';
@@ -210,8 +211,8 @@ export class OutboundExchange extends Exchange {
 
   /** Applications get the protocol that they were declared to speak. */
   #h2(cluster: ClusterView | undefined): boolean {
-    const protocol = cluster?.cluster.protocol;
-    return this.facts.grpc || protocol === Protocol.HTTP2 || protocol === Protocol.GRPC;
+    const { grpc, protocol } = this.facts;
+    return speaksHttp2(cluster, grpc, this.httpVersion === 'HTTP/2', protocol !== '');
   }
 
   /** Who is asked follows from the request; a caller without the cookie that says it is given one. */

@@ -25,7 +25,7 @@ import { type Connector, type DialResult, dialTcp } from '../net/dial.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
 import { connectorFor } from '../outbound/upstream.ts';
 import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
-import { IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
+import { DURATION_DETAIL, IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
 
 const NO_HEAD: Head = [];
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -189,12 +189,18 @@ export class OutboundTcp {
       r.bytesOut = end.fromB;
       if (end.broken === 'a') r.flags = 'DC';
       else if (end.broken === 'b') r.flags = 'UC';
+      if (end.detail === DURATION_DETAIL) {
+        r.flags = 'DT';
+        core.observer.count('tcp_max_duration');
+      }
       r.details = end.detail;
       this.#close();
     };
     const version = this.#cluster?.cluster.proxyProtocol ?? 0;
     if (version > 0) up.write(proxyHeader(version === 1 ? 1 : 2, this.#addresses(up)));
-    const splice = new Splice(this.#down, up, core.ticker, over, core.limits.tcpIdleTimeoutMs);
+    const pool = this.#cluster?.pool;
+    const idleMs = pool?.tcpIdleTimeoutMs || core.limits.tcpIdleTimeoutMs;
+    const splice = new Splice(this.#down, up, core.ticker, over, idleMs, pool?.maxConnectionDurationMs);
     up.sink = splice.b;
     this.#hold.release(this.#down, splice.a);
     this.#down.resumeReading();

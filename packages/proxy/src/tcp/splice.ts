@@ -4,6 +4,8 @@ import type { Ticker, Ticking } from '../net/timers.ts';
 
 /** The detail of an end for want of bytes. */
 export const IDLE_DETAIL = 'idle timeout';
+/** And of one that its rule allows no longer. */
+export const DURATION_DETAIL = 'max_connection_duration';
 
 export interface SpliceEnd {
   /** Bytes from a to b, and from b to a. */
@@ -51,12 +53,14 @@ export class Splice implements Ticking {
   #idleMs = 0;
   #lastMs = 0;
   #limitMs: number;
+  #maxMs: number;
+  #ageMs = 0;
   #ticker: Ticker;
   #over = false;
   #onEnd: (end: SpliceEnd) => void;
 
-  /** Takes over the sinks of both pipes. Bytes held before must be given with `feed` by the caller. */
-  constructor(a: Pipe, b: Pipe, ticker: Ticker, onEnd: (end: SpliceEnd) => void, idleMs: number) {
+  /** `maxMs`: it ends at this age; 0: at none. Takes over the sinks of both pipes. Bytes held before must be given with `feed` by the caller. */
+  constructor(a: Pipe, b: Pipe, ticker: Ticker, onEnd: (end: SpliceEnd) => void, idleMs: number, maxMs = 0) {
     this.a = new Side(a, this);
     this.b = new Side(b, this);
     this.a.other = this.b;
@@ -64,6 +68,7 @@ export class Splice implements Ticking {
     this.#ticker = ticker;
     this.#onEnd = onEnd;
     this.#limitMs = idleMs;
+    this.#maxMs = maxMs;
     ticker.add(this);
   }
 
@@ -83,6 +88,11 @@ export class Splice implements Ticking {
   tick(nowMs: number): void {
     const passed = this.#lastMs === 0 ? 0 : nowMs - this.#lastMs;
     this.#lastMs = nowMs;
+    this.#ageMs += passed;
+    if (this.#maxMs > 0 && this.#ageMs >= this.#maxMs) {
+      this.#finish('idle', DURATION_DETAIL);
+      return;
+    }
     if (this.active) {
       this.active = false;
       this.#idleMs = 0;

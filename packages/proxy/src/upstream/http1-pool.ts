@@ -13,6 +13,10 @@ export interface PoolSettings {
   maxConnections: number;
   maxPending: number;
   maxRequestsPerConnection: number;
+  /** An older connection takes no further request. */
+  maxDurationMs: number;
+  /** Streams at once on an HTTP/2 connection. */
+  maxStreams: number;
 }
 
 export const defaultPoolSettings: Readonly<PoolSettings> = Object.freeze({
@@ -21,6 +25,8 @@ export const defaultPoolSettings: Readonly<PoolSettings> = Object.freeze({
   maxConnections: Number.POSITIVE_INFINITY,
   maxPending: Number.POSITIVE_INFINITY,
   maxRequestsPerConnection: Number.POSITIVE_INFINITY,
+  maxDurationMs: Number.POSITIVE_INFINITY,
+  maxStreams: 100,
 });
 
 export interface PoolDeps {
@@ -36,8 +42,10 @@ class Http1Lane implements Lane {
   readonly weft = false;
   requests = 0;
   idleSinceMs = 0;
+  readonly bornMs: number;
   dead = false;
   constructor(pool: Http1Pool, pipe: Pipe, deps: PoolDeps) {
+    this.bornMs = deps.nowMs();
     this.client = new Http1Client({
       output: pipe,
       counters: deps.counters,
@@ -108,7 +116,8 @@ export class Http1Pool implements LanePool, Ticking {
   /** A lane's exchange is over and it may take another. */
   idle(lane: Http1Lane): void {
     if (lane.dead) return;
-    if (this.#closed || !lane.client.reusable || lane.requests >= this.#settings.maxRequestsPerConnection) {
+    const spent = lane.requests >= this.#settings.maxRequestsPerConnection || this.#old(lane);
+    if (this.#closed || !lane.client.reusable || spent) {
       lane.client.drain();
       return;
     }
@@ -141,6 +150,15 @@ export class Http1Pool implements LanePool, Ticking {
       const lane = this.#idle.shift() as Http1Lane;
       lane.client.drain();
     }
+    for (const lane of [...this.#idle]) {
+      if (!this.#old(lane)) continue;
+      this.#idle.splice(this.#idle.indexOf(lane), 1);
+      lane.client.drain();
+    }
+  }
+
+  #old(lane: Http1Lane): boolean {
+    return this.#deps.nowMs() - lane.bornMs >= this.#settings.maxDurationMs;
   }
 
   /** Closes idle connections now, others when their exchange ends. */
@@ -155,7 +173,9 @@ export class Http1Pool implements LanePool, Ticking {
     for (;;) {
       const lane = this.#idle.pop();
       if (!lane) return undefined;
-      if (!lane.dead && lane.client.idle && lane.client.reusable) return lane;
+      if (lane.dead) continue;
+      if (this.#old(lane)) lane.client.drain();
+      else if (lane.client.idle && lane.client.reusable) return lane;
     }
   }
 

@@ -127,3 +127,41 @@ test('where no further connection may be made, a stream that ends makes room at 
     assert.equal(pool.open, 1);
   });
 });
+
+test('a connection that has carried its requests is replaced, and none fails', async () => {
+  const server = http2.createServer((_request, response) => response.end('ok'));
+  let connections = 0;
+  server.on('session', () => connections++);
+  await withPool(server as unknown as net.Server, { maxRequestsPerConnection: 5 }, async (pool) => {
+    for (let i = 0; i < 20; i++) assert.equal(await get(pool), '200');
+  });
+  assert.equal(connections, 4);
+});
+
+test('one that has grown old too; at no time more streams on one than the rule allows', async () => {
+  let most = 0;
+  const server = http2.createServer();
+  let connections = 0;
+  server.on('session', (session) => {
+    connections++;
+    let open = 0;
+    session.on('stream', (stream) => {
+      most = Math.max(most, ++open);
+      stream.on('close', () => open--);
+      setImmediate(() => {
+        stream.respond();
+        stream.end();
+      });
+    });
+  });
+  await withPool(server as unknown as net.Server, { maxDurationMs: 1, maxStreams: 3 }, async (pool) => {
+    for (let i = 0; i < 5; i++) {
+      assert.equal(await get(pool), '200');
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    assert.equal(connections, 5);
+    const answers = await Promise.all(Array.from({ length: 12 }, () => get(pool)));
+    assert.deepEqual(answers, new Array(12).fill('200'));
+  });
+  assert.ok(most <= 3, `${most} streams`);
+});

@@ -5,16 +5,15 @@ import type { Dialer } from '../net/dial.ts';
 import { CodecSink, type Pipe } from '../net/pipe.ts';
 import { endOfTurn } from '../net/socket-output.ts';
 import type { Ticking } from '../net/timers.ts';
-import type { PoolDeps, PoolSettings } from './http1-pool.ts';
+import { defaultPoolSettings, type PoolDeps, type PoolSettings } from './http1-pool.ts';
 import type { Asker, Lane, LanePool } from './lane.ts';
-
-const STREAMS_PER_CONNECTION = 100;
 
 class Http2Lane implements Lane {
   connection!: Http2Connection;
   readonly weft = false;
   requests = 0;
   idleSinceMs = 0;
+  bornMs = 0;
   dead = false;
   going = false;
   get reused(): boolean {
@@ -34,13 +33,14 @@ export class Http2Pool implements LanePool, Ticking {
   #connecting = 0;
   #waiting: Asker[] = [];
   /** Streams that a connection of this application takes, as far as known. */
-  #perConnection = STREAMS_PER_CONNECTION;
+  #perConnection: number;
   #serveScheduled = false;
 
   constructor(dial: Dialer, deps: PoolDeps, settings: PoolSettings) {
     this.#dial = dial;
     this.#deps = deps;
     this.#settings = settings;
+    this.#perConnection = settings.maxStreams;
     deps.ticker.add(this);
   }
 
@@ -94,7 +94,8 @@ export class Http2Pool implements LanePool, Ticking {
   tick(): void {
     const now = this.#deps.nowMs();
     for (const lane of [...this.#lanes]) {
-      if (lane.connection.open > 0) lane.idleSinceMs = now;
+      if (this.#spent(lane, now)) this.#retire(lane);
+      else if (lane.connection.open > 0) lane.idleSinceMs = now;
       else if (now - lane.idleSinceMs > this.#settings.idleMs) lane.connection.drain();
     }
     this.#serve();
@@ -106,13 +107,35 @@ export class Http2Pool implements LanePool, Ticking {
   }
 
   #pick(): Http2Lane | undefined {
+    const { maxStreams, maxConnections } = this.#settings;
+    const now = this.#deps.nowMs();
     let full: Http2Lane | undefined;
+    let spent: Http2Lane | undefined;
     for (const lane of this.#lanes) {
       if (lane.dead || lane.going || lane.connection.availableStreams <= 0) continue;
-      if (lane.connection.open < STREAMS_PER_CONNECTION) return lane;
+      if (this.#spent(lane, now)) {
+        spent = lane;
+        continue;
+      }
+      if (lane.connection.open < maxStreams) return lane;
       full ??= lane;
     }
-    return this.#lanes.length >= this.#settings.maxConnections ? full : undefined;
+    if (spent) this.#retire(spent);
+    // Where the rule says how many streams are the most, they are; else a full house crowds together.
+    return this.#lanes.length >= maxConnections && maxStreams === defaultPoolSettings.maxStreams ? full : undefined;
+  }
+
+  /** It is too old, or has carried as many requests as one connection is to. */
+  #spent(lane: Http2Lane, nowMs: number): boolean {
+    const { maxDurationMs, maxRequestsPerConnection } = this.#settings;
+    return nowMs - lane.bornMs >= maxDurationMs || lane.requests >= maxRequestsPerConnection;
+  }
+
+  /** Finishes what runs on it and closes. */
+  #retire(lane: Http2Lane): void {
+    if (lane.going) return;
+    lane.going = true;
+    lane.connection.drain();
   }
 
   #serve(): void {
@@ -122,7 +145,10 @@ export class Http2Pool implements LanePool, Ticking {
         continue;
       }
       const lane = this.#pick();
-      if (!lane) return;
+      if (!lane) {
+        this.#grow();
+        return;
+      }
       (this.#waiting.shift() as Asker).onLane(lane);
     }
   }
@@ -158,7 +184,7 @@ export class Http2Pool implements LanePool, Ticking {
       }
       const i = this.#lanes.indexOf(lane);
       if (i >= 0) this.#lanes.splice(i, 1);
-      if (this.#waiting.length > 0 && this.#lanes.length + this.#connecting === 0) this.#connect();
+      this.#grow();
     };
     const deadline = this.#deps.timers.add(timeoutMs, {
       onTimer: () => {
@@ -181,7 +207,8 @@ export class Http2Pool implements LanePool, Ticking {
         deadline.cancel();
         this.#connecting--;
         lane.idleSinceMs = this.#deps.nowMs();
-        this.#perConnection = Math.max(1, Math.min(STREAMS_PER_CONNECTION, lane.connection.peerMaxStreams));
+        lane.bornMs = lane.idleSinceMs;
+        this.#perConnection = Math.max(1, Math.min(this.#settings.maxStreams, lane.connection.peerMaxStreams));
         this.#lanes.push(lane);
         this.#serve();
         this.#grow();

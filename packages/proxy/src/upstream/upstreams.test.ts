@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { defaultWireLimits } from '@weft/wire';
+import { defaultWireLimits, type StreamHandler } from '@weft/wire';
 import { plainConnector } from '../net/dial.ts';
 import { Ticker, TimerWheel } from '../net/timers.ts';
 import type { Lane } from './lane.ts';
@@ -53,4 +53,48 @@ test('destinations that are not asked for any more are forgotten; new limits hol
   upstreams.tick(start + 200_000);
   // What holds connections stays.
   assert.equal(upstreams.size, 1);
+});
+
+test('a connection of HTTP/1.1 older than the rule allows takes no further request', async (t) => {
+  const app = http.createServer((_req, res) => res.end('ok'));
+  let connections = 0;
+  app.on('connection', () => connections++);
+  await new Promise<void>((resolve) => app.listen(0, HOST, resolve));
+  const { port } = app.address() as AddressInfo;
+  const timers = new TimerWheel();
+  const ticker = new Ticker();
+  let nowMs = 0;
+  const upstreams = new Upstreams({
+    ...{ connector: plainConnector, timers, ticker, nowMs: () => nowMs, wireLimits: defaultWireLimits },
+    counters: { count: () => {} },
+  });
+  t.after(() => {
+    upstreams.close();
+    ticker.close();
+    timers.close();
+    app.close();
+    app.closeAllConnections();
+  });
+  const given = { ...limits(0), maxPending: 0, idleTimeoutMs: 3_600_000, maxConnectionDurationMs: 60_000 };
+  const get = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const handler: StreamHandler = {
+        ...{ onHead() {}, onData() {}, onTrailers() {}, onDrain() {}, onClose: () => resolve() },
+        onReset: (_stream, code) => reject(new Error(code)),
+      };
+      upstreams.pool(HOST, port, false, given).ask({
+        abandoned: false,
+        onLane: (lane) =>
+          void lane.request([':method', 'GET', ':scheme', 'http', ':authority', 'a', ':path', '/'], true, handler),
+        onUnavailable: reject,
+      });
+    });
+  const after: number[] = [];
+  for (const at of [0, 1000, 59_999, 60_000, 61_000, 120_001]) {
+    nowMs = at;
+    await get();
+    await new Promise((resolve) => setImmediate(resolve));
+    after.push(connections);
+  }
+  assert.deepEqual(after, [1, 1, 1, 2, 2, 3]);
 });

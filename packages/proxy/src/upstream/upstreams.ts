@@ -12,6 +12,8 @@ export interface PoolLimits {
   connectTimeoutMs: number;
   idleTimeoutMs: number;
   maxRequestsPerConnection: number;
+  maxConnectionDurationMs?: number;
+  maxConcurrentStreams?: number;
 }
 
 /** 0 in a plan means "no limit" or "the default". */
@@ -23,6 +25,8 @@ export function poolSettings(limits: PoolLimits | undefined): PoolSettings {
     maxConnections: limits.maxConnections || Number.POSITIVE_INFINITY,
     maxPending: limits.maxPending || Number.POSITIVE_INFINITY,
     maxRequestsPerConnection: limits.maxRequestsPerConnection || Number.POSITIVE_INFINITY,
+    maxDurationMs: limits.maxConnectionDurationMs || Number.POSITIVE_INFINITY,
+    maxStreams: limits.maxConcurrentStreams || defaultPoolSettings.maxStreams,
   };
 }
 

@@ -2317,6 +2317,41 @@ export declare type ConnectionPool = Message<"weft.plan.v1.ConnectionPool"> & {
    * @generated from field: uint32 max_requests_per_connection = 7;
    */
   maxRequestsPerConnection: number;
+
+  /**
+   * 0: none
+   *
+   * @generated from field: uint32 max_connection_duration_ms = 8;
+   */
+  maxConnectionDurationMs: number;
+
+  /**
+   * of an HTTP/2 connection to an application; 0: the proxy's own
+   *
+   * @generated from field: uint32 max_concurrent_streams = 9;
+   */
+  maxConcurrentStreams: number;
+
+  /**
+   * HTTP/1.1 requests go to applications by HTTP/2
+   *
+   * @generated from field: bool h2_upgrade = 10;
+   */
+  h2Upgrade: boolean;
+
+  /**
+   * the caller's version is the one towards the application
+   *
+   * @generated from field: bool use_client_protocol = 11;
+   */
+  useClientProtocol: boolean;
+
+  /**
+   * of an opaque connection; 0: the proxy's own
+   *
+   * @generated from field: uint32 tcp_idle_timeout_ms = 12;
+   */
+  tcpIdleTimeoutMs: number;
 };
 
 /**

@@ -1,5 +1,6 @@
 /** A destination's cluster in words: who balances how, which endpoints are in or out and why. */
 import { type ClusterView, type EndpointView, meshed } from '@weft/engine';
+import { labelsMatch } from '@weft/model';
 import { ClientTls, LbPolicy } from '@weft/plan';
 import type { Notes } from './notes.ts';
 
@@ -49,6 +50,7 @@ export function noteCluster(notes: Notes, cluster: ClusterView): void {
       else notes.add('client', 'endpoint', `${name} is out`, 'its locality gets no share', c.locality?.ref);
     }
   }
+  noteAbsent(notes, cluster);
   if (cluster.pool && (cluster.pool.maxRequests > 0 || cluster.pool.maxConnections > 0)) {
     const { maxRequests, maxConnections } = cluster.pool;
     const now = `${cluster.state.requests} requests run now`;
@@ -79,6 +81,21 @@ export function noteTransport(notes: Notes, cluster: ClusterView, endpoint: Endp
     notes.add('client', 'transport', says('plaintext'), why, tlsRef);
   }
   return mtls;
+}
+
+/** Instances of the service that are no endpoints here, so that "no healthy upstream" leaves nobody out. */
+function noteAbsent(notes: Notes, { cluster: c, endpoints }: ClusterView): void {
+  const here = new Set(endpoints.map((e) => e.endpoint.instance));
+  for (const { name, ready, labels } of notes.backing(c.host)) {
+    if (here.has(name)) continue;
+    const meant = labelsMatch(c.subsetLabels, labels);
+    // A subset leaves out the others by design: that is worth a line only where nobody is left.
+    if (!meant && endpoints.length > 0) continue;
+    let why = 'it has no port of that name';
+    if (!meant) why = `its labels ${labelsText(labels)} are not those of the subset`;
+    else if (!ready) why = 'it is not ready';
+    notes.add('client', 'endpoint', `${name} is out`, why, c.ref);
+  }
 }
 
 export function labelsText(labels: Readonly<Record<string, string>>): string {

@@ -6,12 +6,14 @@ import { buildSnapshot, type Snapshot } from '@weft/engine';
 import {
   compile,
   compileEndpoints,
+  findService,
   type Instance,
   injected,
   type MeshRuntime,
   type Model,
   parseRef,
   serviceHost,
+  serviceSelects,
 } from '@weft/model';
 import { type Endpoints, EndpointsSchema, type Part, PartSchema, type Reference, ReferencesSchema } from '@weft/plan';
 import type { RuleReference } from './types.ts';
@@ -28,12 +30,20 @@ export interface Side {
   readonly snapshot: Snapshot;
 }
 
+export interface Backing {
+  readonly name: string;
+  readonly ready: boolean;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
 export interface LabMesh {
   /** Every instance that has a plan here. */
   readonly instances: readonly { readonly name: string; readonly workload: string; readonly namespace: string }[];
   /** Undefined: its plan is not known. */
   side(instance: string): Side | undefined;
   reference(ref: string): RuleReference | undefined;
+  /** Every instance that the service of that host selects, ready or not. */
+  backing(host: string): readonly Backing[];
   readonly trustDomain: string;
 }
 
@@ -111,6 +121,10 @@ export function meshOf(model: Model, runtime: MeshRuntime): LabMesh {
       return side;
     },
     reference: (ref) => ruleReference(references, ref),
+    backing: (host) => {
+      const service = findService(model, host);
+      return service ? runtime.instances.filter((i) => serviceSelects(service, i)) : [];
+    },
   };
 }
 
@@ -126,6 +140,10 @@ export interface LiveInstance {
   readonly workload: string;
   readonly namespace: string;
   readonly injected: boolean;
+  readonly ready: boolean;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Hosts of the services that select it. */
+  readonly services: readonly string[];
 }
 
 /** Live state of an endpoint as one client's proxy sees it. `address`: `ip:port`. */
@@ -165,6 +183,7 @@ export function meshFromPlans(
     trustDomain,
     side: (name) => sides.get(name),
     reference: (ref) => ruleReference(references, ref),
+    backing: (host) => instances.filter((i) => i.services.includes(host)),
   };
 }
 

@@ -1,5 +1,5 @@
 /** The steps of an explanation as they are found; the same step is said once. */
-import type { LabMesh } from './mesh.ts';
+import type { Backing, LabMesh } from './mesh.ts';
 import type { RuleReference, Step, StepKind } from './types.ts';
 
 export class Notes {
@@ -17,6 +17,11 @@ export class Notes {
     if (this.#said.has(key)) return;
     this.#said.add(key);
     this.steps.push({ side, kind, decision, because, reference: this.#mesh.reference(ref) });
+  }
+
+  /** Instances of a service, ready or not. */
+  backing(host: string): readonly Backing[] {
+    return this.#mesh.backing(host);
   }
 
   references(...refs: readonly string[]): RuleReference[] {

@@ -5,6 +5,7 @@ import {
   decide,
   instanceNamed,
   type LabMesh,
+  type LiveInstance,
   meshFromFiles,
   meshFromPlans,
   type PlanJson,
@@ -35,12 +36,6 @@ interface CheckOptions extends MeshOption, OutputOption {
   ip?: string;
   host?: string;
   header: [string, string][];
-}
-
-interface StatusLine {
-  instance: string;
-  workload: string;
-  namespace: string;
 }
 
 /** `weft authz`: questions about who may call whom. */
@@ -113,13 +108,8 @@ function question(method: string | undefined, path: string | undefined, o: Check
 
 /** The plan that the workload's proxy was given. */
 async function liveMesh(name: string, workload: string): Promise<LabMesh> {
-  const { proxies } = await askControl<{ proxies: StatusLine[] }>(name, 'GET', '/v1/status');
-  const instances = proxies.map((p) => ({
-    name: p.instance,
-    workload: p.workload,
-    namespace: p.namespace,
-    injected: true,
-  }));
+  const all = await askControl<{ instances: LiveInstance[] }>(name, 'GET', '/v1/instances');
+  const instances = all.instances.filter((i) => i.injected);
   const none = meshFromPlans(new Map(), instances);
   const instance = instanceNamed(none, workload);
   const plan = await askControl<PlanJson>(name, 'GET', `/v1/plan/${encodeURIComponent(instance)}`);

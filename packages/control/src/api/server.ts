@@ -3,7 +3,7 @@
  *
  *     PUT    /v1/instances/{name}[?wait=ms]  body Instance → {settled}; wait: until all proxies hold the new endpoints
  *     DELETE /v1/instances/{name}[?wait=ms]  → {settled}
- *     GET    /v1/instances                   → {instances}
+ *     GET    /v1/instances                   → {instances}, each with `services`: hosts of those that select it
  *     POST   /v1/drain/{name}[?wait=ms]      the instance takes nothing new (wait defaults to 1000) → {settled}
  *     POST   /v1/tokens                      {instance} → {token, identity, rootPem, trustDomain}
  *     GET    /v1/root                        → {rootPem, trustDomain}
@@ -27,7 +27,7 @@ import { connect } from 'node:net';
 import { create, type JsonObject, toJson } from '@bufbuild/protobuf';
 import { type Logger, WeftError } from '@weft/base';
 import type { Authority } from '@weft/identity';
-import { compile, compileEndpoints } from '@weft/model';
+import { compile, compileEndpoints, type Instance, serviceHost, servicesSelecting } from '@weft/model';
 import { EndpointsSchema, PartSchema, ReferencesSchema, withoutKeys } from '@weft/plan';
 import { caStatus } from '../ca/status.ts';
 import type { Tokens } from '../ca/tokens.ts';
@@ -143,7 +143,7 @@ async function handle(o: ApiOptions, request: IncomingMessage): Promise<unknown>
       mesh.putInstance({ ...instanceOf(mesh, name), draining: true });
       return { settled: await settled(o, url, 1000) };
     case 'GET instances':
-      return { instances: mesh.instances() };
+      return { instances: mesh.instances().map((i) => ({ ...i, services: hostsOf(mesh, i) })) };
     case 'POST tokens': {
       const body = (await readJson(request)) as { instance?: unknown } | null;
       if (typeof body?.instance !== 'string')
@@ -212,6 +212,10 @@ async function changeCa(o: ApiOptions, what: string, body: Record<string, unknow
     { what, phase: o.authority.phase, body: what === 'ca-federate' ? undefined : body },
     'the CA was changed',
   );
+}
+
+function hostsOf({ model }: Mesh, instance: Instance): string[] {
+  return model ? servicesSelecting(model, instance).map((s) => serviceHost(s, model.domain)) : [];
 }
 
 function decode(text: string): string {

@@ -9,6 +9,7 @@ import {
 import type { Head, Stream } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { setPseudo } from '../http/headers.ts';
+import { noteAuthorization } from '../observe/authorization-notes.ts';
 import { OutboundExchange, type OutboundVia } from '../outbound/exchange.ts';
 import { edgeHead, visitorAddress } from './headers.ts';
 
@@ -61,6 +62,11 @@ export class GatewayExchange extends OutboundExchange {
     this.judgedBy = snapshot.authorization;
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;
+    if (verdict.audit || verdict.shadow) {
+      const remote = this.#originalIp;
+      const asked = { method: this.facts.method, path: this.facts.path };
+      noteAuthorization(this.core, verdict, { principal: undefined, remote, port: this.#visitor.port, ...asked });
+    }
     if (!verdict.allow) {
       this.details = verdict.details;
       this.reply(403, 'RBAC: access denied');

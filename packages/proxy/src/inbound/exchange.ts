@@ -17,6 +17,7 @@ import { GrpcWebStream, isGrpcWeb } from '../http/grpc-web.ts';
 import { field, requestFacts, stripMeshHeaders } from '../http/headers.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { SOURCE_HEADER } from '../link/settings.ts';
+import { noteAuthorization } from '../observe/authorization-notes.ts';
 import type { ServiceInfo } from '../observe/types.ts';
 import type { Lane } from '../upstream/lane.ts';
 
@@ -176,6 +177,11 @@ class InboundExchange extends Exchange {
     this.#judgedLength = head.length;
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;
+    if (verdict.audit || verdict.shadow) {
+      const { method, path } = this.facts;
+      const remote = this.#via.remoteAddress;
+      noteAuthorization(core, verdict, { principal: peer?.principal, remote, port: this.#port, method, path });
+    }
     if (!verdict.allow) {
       this.details = verdict.details;
       this.reply(403, 'RBAC: access denied');

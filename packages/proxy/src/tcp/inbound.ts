@@ -6,6 +6,7 @@ import { inboundService } from '../inbound/exchange.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { dialTcp } from '../net/dial.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
+import { noteAuthorization } from '../observe/authorization-notes.ts';
 import type { PeerInfo, TcpRecord } from '../observe/types.ts';
 import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
 import { IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
@@ -65,6 +66,10 @@ export function inboundTcp(t: InboundTcp): void {
   const verdict = judge(t, t.snapshot);
   r.authzRef = verdict.ref;
   r.authzPolicy = verdict.policy;
+  if (verdict.audit || verdict.shadow) {
+    const asked = { principal: t.peer?.principal, remote: t.remoteAddress, port: t.port };
+    noteAuthorization(core, verdict, { ...asked, method: '', path: '' });
+  }
   core.observer.tcpOpen(r);
   const close = (): void => {
     r.durationMs = core.nowMs() - startMs;

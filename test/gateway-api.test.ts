@@ -7,6 +7,7 @@ import { loadFiles } from '@weft/config';
 import {
   applyHeaderOps,
   buildSnapshot,
+  findGatewayServer,
   findVirtualHost,
   type RouteView,
   routeHttp,
@@ -14,6 +15,7 @@ import {
   routeTls,
 } from '@weft/engine';
 import { compile, type Instance, type MeshRuntime, type Model } from '@weft/model';
+import { ClientTls } from '@weft/plan';
 import { EDGE_HTTP, startGatewayMesh } from './gateway-mesh.ts';
 import { isRoot, peers } from './harness.ts';
 
@@ -396,6 +398,83 @@ test('on a Gateway: hostnames meet, allowedRoutes and sectionName choose, the li
   assert.equal(at('own.test'), '404');
   assert.equal(at('chosen.org'), 'c');
   assert.equal(at('other.example'), 'none');
+});
+
+const PEM = (what: string) => `-----BEGIN ${what}-----\\nYQ==\\n-----END ${what}-----\\n`;
+
+test('HTTPS listeners: the certificate of a Secret, of another namespace with its ReferenceGrant', () => {
+  const secret = (name: string, ns: string) =>
+    `apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: ${name}, namespace: ${ns}}\n` +
+    `stringData: {tls.crt: "${PEM('CERTIFICATE')}", tls.key: "${PEM('PRIVATE KEY')}"}\n`;
+  const listener = (host: string, ref: string) =>
+    `{name: ${host[0]}, port: 443, protocol: HTTPS, hostname: ${host}, tls: {certificateRefs: [{${ref}}]}}`;
+  const gateway = doc(
+    'Gateway',
+    'site',
+    `{gatewayClassName: weft, listeners: [${listener('a.test', 'name: one')}, ${listener('b.test', 'name: two, namespace: far')}]}`,
+  );
+  const route = doc('HTTPRoute', 'r', `{parentRefs: [{name: site, sectionName: b}], rules: [{${to('b')}}]}`);
+  const grant = doc(
+    'ReferenceGrant',
+    'g',
+    '{from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: shop}], to: [{group: "", kind: Secret}]}',
+    API,
+    'far',
+  );
+  const docs = [gateway, route, secret('one', 'shop'), secret('two', 'far')];
+  const refused = loadFiles([{ path: 'mesh.yaml', text: [...BASE, ...docs].join('---\n') }]);
+  assert.deepEqual(
+    refused.problems.map((p) => [p.code, p.field]),
+    [['WEFT-NO-GRANT', 'spec.listeners[1].tls.certificateRefs']],
+  );
+  const snapshot = snapshotOf(modelOf(...docs, grant), 'edge');
+  const port = snapshot.gateways.get(443)!;
+  const found = ['a.test', 'b.test'].map((name) => {
+    const server = findGatewayServer(port, name)!;
+    const view = findVirtualHost(server, name);
+    return [server.server.tls?.secret, view && ask(view, 'GET', '/', [], name)];
+  });
+  assert.deepEqual(found, [
+    ['secret/shop/one', '404'],
+    ['secret/far/two', 'b'],
+  ]);
+  assert.deepEqual([...snapshot.secrets.keys()].sort(), ['secret/far/two', 'secret/shop/one']);
+});
+
+test('BackendTLSPolicy: clients begin TLS with its name and CA; a port named goes first; before a DestinationRule', () => {
+  const policy = (name: string, target: string, validation: string) =>
+    doc('BackendTLSPolicy', name, `{targetRefs: [{group: "", kind: Service, ${target}}], validation: {${validation}}}`);
+  const two = service('two', 'shop', '{name: http-a, port: 80}, {name: http-b, port: 81}');
+  const rule = doc(
+    'DestinationRule',
+    'd',
+    '{host: two, trafficPolicy: {tls: {mode: DISABLE}}}',
+    'networking.istio.io/v1',
+  );
+  const model = modelOf(
+    two,
+    policy('all', 'name: two', 'hostname: all.test, wellKnownCACertificates: System'),
+    policy(
+      'named',
+      'name: two, sectionName: http-b',
+      'hostname: b.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: roots}], subjectAltNames: [{type: URI, uri: "spiffe://x/y"}, {type: Hostname, hostname: z.test}]',
+    ),
+    `apiVersion: v1\nkind: ConfigMap\nmetadata: {name: roots, namespace: shop}\ndata: {ca.crt: "${PEM('CERTIFICATE')}"}\n`,
+    rule,
+  );
+  const { clusters } = snapshotOf(model, 'front');
+  const of = (port: number) => {
+    const { tls, tlsRef, origination: o } = clusters.get(`outbound|${port}||two.shop.svc.cluster.local`)!.cluster;
+    return [tls, tlsRef, o?.sni, o?.subjectAltNames, o?.caPem.split('\n')[0]];
+  };
+  assert.deepEqual(of(80), [ClientTls.SIMPLE, 'BackendTLSPolicy/shop/all#spec.validation', 'all.test', [], '']);
+  assert.deepEqual(of(81), [
+    ClientTls.SIMPLE,
+    'BackendTLSPolicy/shop/named#spec.validation',
+    'b.test',
+    ['spiffe://x/y', 'z.test'],
+    '-----BEGIN CERTIFICATE-----',
+  ]);
 });
 
 test('a Gateway and a service of real processes', async (t) => {

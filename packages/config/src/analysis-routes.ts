@@ -2,7 +2,10 @@
 import {
   type ApiRouteModel,
   allows,
+  type BackendTlsPolicyModel,
+  backendTlsFor,
   type DestinationModel,
+  destinationRuleFor,
   findService,
   gatewayName,
   isGranted,
@@ -16,6 +19,7 @@ import {
   refOf,
   routesOfService,
   type ServiceModel,
+  type ServicePortModel,
   serviceHost,
   virtualServiceFor,
 } from '@weft/model';
@@ -41,6 +45,7 @@ export class RouteAnalysis {
 
   run(): void {
     this.#classes();
+    for (const policy of this.#model.backendTlsPolicies) if (this.#intact(policy)) this.#backendTls(policy);
     for (const route of this.#model.apiRoutes) {
       if (!this.#intact(route)) continue;
       for (const parent of route.parents) {
@@ -81,6 +86,59 @@ export class RouteAnalysis {
         : `there is no GatewayClass ${className}. Classes: ${list(known, 'none')}`;
       this.#report(gateway, 'WEFT-NO-CLASS', message, 'spec.gatewayClassName');
     }
+  }
+
+  #backendTls(policy: BackendTlsPolicyModel): void {
+    const own = this.#model.services.filter((s) => s.namespace === policy.namespace);
+    for (const target of policy.targets) {
+      const service = own.find((s) => s.name === target.name);
+      const ports = service?.ports.filter((p) => target.sectionName === '' || p.name === target.sectionName) ?? [];
+      if (!service) {
+        const have = list(
+          own.map((s) => s.name),
+          'none',
+        );
+        const message = `there is no service ${target.name} in namespace ${policy.namespace}. Services there: ${have}`;
+        this.#report(policy, 'WEFT-NO-SERVICE', message, `${target.field}.name`);
+      } else if (ports.length === 0) {
+        const have = list(
+          service.ports.map((p) => p.name).filter((n) => n !== ''),
+          'no port with a name',
+        );
+        const message = `the service ${service.name} has no port named ${target.sectionName}; it has ${have}`;
+        this.#report(policy, 'WEFT-NO-PORT', message, `${target.field}.sectionName`);
+      } else this.#overshadowed(policy, service, target.field, ports);
+    }
+    for (const [i, name] of policy.configMaps.entries()) {
+      const here = this.#model.configMaps.filter((c) => c.namespace === policy.namespace).map((c) => c.name);
+      if (here.includes(name)) continue;
+      const message = `there is no ConfigMap ${name} in namespace ${policy.namespace}. ConfigMaps there: ${list(here, 'none')}`;
+      this.#report(policy, 'WEFT-NO-CONFIGMAP', message, `spec.validation.caCertificateRefs[${i}].name`);
+    }
+  }
+
+  /** Another policy of the same service goes before it, or it goes before what a DestinationRule says of TLS. */
+  #overshadowed(
+    policy: BackendTlsPolicyModel,
+    service: ServiceModel,
+    field: string,
+    ports: readonly ServicePortModel[],
+  ): void {
+    const first = ports.map((p) => backendTlsFor(this.#model, service, p)).find((p) => p !== policy);
+    if (first) {
+      const where = `${first.name} (${first.source.file}:${first.source.line})`;
+      const message = `the BackendTLSPolicy ${where} goes before it: it names the port, or is the older one`;
+      this.#report(policy, 'WEFT-IGNORED', message, field, 'warning');
+      return;
+    }
+    const { policyRule, subsets } = destinationRuleFor(this.#model, { ...service, labels: {} }, service);
+    const said = [policyRule?.trafficPolicy, ...subsets.map((s) => s.subset.trafficPolicy)];
+    const tls = said.find((p) => p?.tlsMode);
+    const rule = policyRule ?? subsets[0]?.rule;
+    if (!tls || !rule) return;
+    const where = `${policy.name} (${policy.source.file}:${policy.source.line})`;
+    const message = `the BackendTLSPolicy ${where} says how clients speak to ${service.name}, and goes before it`;
+    this.#report(rule, 'WEFT-IGNORED', message, `${tls.field}.tls`, 'warning');
   }
 
   #onService(route: ApiRouteModel, parent: RouteParentModel): void {

@@ -250,6 +250,37 @@ test('two APIs, and two kinds of route, for one thing', () => {
   );
 });
 
+test('BackendTLSPolicy names what exists, and goes before a DestinationRule', () => {
+  const policy = (target: string, validation: string, name = 'b') =>
+    doc('BackendTLSPolicy', name, `{targetRefs: [{group: "", ${target}}], validation: {${validation}}}`);
+  const system = 'hostname: a.test, wellKnownCACertificates: System';
+  const b = 'BackendTLSPolicy/b';
+  assert.deepEqual(found([policy('kind: Service, name: nix', system)]), [
+    `error WEFT-NO-SERVICE ${b} spec.targetRefs[0].name`,
+  ]);
+  assert.deepEqual(found([policy('kind: Service, name: front, sectionName: x', system)]), [
+    `error WEFT-NO-PORT ${b} spec.targetRefs[0].sectionName`,
+  ]);
+  assert.deepEqual(found([policy('kind: Bucket, name: front', system)]), [
+    `error WEFT-VALUE ${b} spec.targetRefs[0].kind`,
+  ]);
+  assert.deepEqual(found([policy('kind: Service, name: front', 'hostname: a.test')]), [
+    `error WEFT-VALUE ${b} spec.validation`,
+  ]);
+  const ref = 'hostname: a.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: roots}]';
+  assert.deepEqual(found([policy('kind: Service, name: front', ref)]), [
+    `error WEFT-NO-CONFIGMAP ${b} spec.validation.caCertificateRefs[0].name`,
+  ]);
+  const front = policy('kind: Service, name: front', system);
+  assert.deepEqual(found([front, policy('kind: Service, name: front', system, 'a')]), [
+    `warning WEFT-IGNORED ${b} spec.targetRefs[0]`,
+  ]);
+  const rule = '{host: front, trafficPolicy: {tls: {mode: DISABLE}}}';
+  assert.deepEqual(found([front, doc('DestinationRule', 'd', rule, 'networking.istio.io/v1')]), [
+    'warning WEFT-IGNORED DestinationRule/d spec.trafficPolicy.tls',
+  ]);
+});
+
 test('the oldest route is the first, then the alphabet', () => {
   const at = (name: string, created: string, ns = 'shop') =>
     doc('HTTPRoute', name, `{${onFront}}`.replace('name: front', 'name: front, namespace: shop'), API, ns, created);

@@ -2,6 +2,7 @@
 import type { Position } from '@weft/base';
 import {
   type ApiRouteModel,
+  type BackendTlsPolicyModel,
   type Labels,
   type Model,
   type Resource,
@@ -13,6 +14,7 @@ import { CODES } from './analysis/codes.ts';
 import { type Finding, findingOf, suppressedByResource } from './analysis/findings.ts';
 import { lint } from './analysis/lint.ts';
 import { analyze } from './analysis.ts';
+import { backendTlsPolicyKind, configMapKind } from './gateway-api/backend-tls.ts';
 import { apiGatewayKind, gatewayClassKind, referenceGrantKind } from './gateway-api/gateway.ts';
 import { grpcRouteKind } from './gateway-api/grpc-route.ts';
 import { httpRouteKind } from './gateway-api/http-route.ts';
@@ -109,6 +111,8 @@ const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     grpcRouteKind,
     tcpRouteKind,
     tlsRouteKind,
+    backendTlsPolicyKind,
+    configMapKind,
   ] as Kind<Resource>[],
   (k) => k.kind,
 );
@@ -248,6 +252,8 @@ class Loader {
       apiRoutes: byAge(API_ROUTES.flatMap((kind) => of<ApiRouteModel>(kind))),
       referenceGrants: of('ReferenceGrant'),
       gatewayClasses: of('GatewayClass'),
+      backendTlsPolicies: byAge(of<BackendTlsPolicyModel>('BackendTLSPolicy')),
+      configMaps: of('ConfigMap'),
       secrets: of('Secret'),
       peerAuthentications: of('PeerAuthentication'),
       authorizationPolicies: of('AuthorizationPolicy'),
@@ -417,10 +423,10 @@ class Loader {
 const API_ROUTES = ['HTTPRoute', 'GRPCRoute', 'TCPRoute', 'TLSRoute'];
 
 /** The Gateway API's order among equals: the oldest, then the first by namespace and name. */
-function byAge(routes: ApiRouteModel[]): readonly ApiRouteModel[] {
-  const key = (r: ApiRouteModel): string => `${r.namespace}/${r.name}`;
-  const time = (r: ApiRouteModel): number => (r.created === '' ? Number.MAX_VALUE : Date.parse(r.created));
-  return Object.freeze(routes.sort((a, b) => time(a) - time(b) || (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0)));
+function byAge<T extends Resource & { readonly created: string }>(list: readonly T[]): readonly T[] {
+  const key = (r: T): string => `${r.namespace}/${r.name}`;
+  const time = (r: T): number => (r.created === '' ? Number.MAX_VALUE : Date.parse(r.created));
+  return Object.freeze([...list].sort((a, b) => time(a) - time(b) || (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0)));
 }
 
 function checkTime(value: string): string | undefined {

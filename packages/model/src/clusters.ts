@@ -19,6 +19,7 @@ import { rulesByNamespace } from './lookup.ts';
 import { planProtocol } from './protocols.ts';
 import type { RefTable } from './refs.ts';
 import type {
+  BackendTlsPolicyModel,
   ConnectionPoolModel,
   DestinationRuleModel,
   Instance,
@@ -100,6 +101,7 @@ export function compileClusters(
 ): Cluster[] {
   const effective = destinationRuleFor(model, client, service);
   const host = serviceHost(service, domain);
+  const backend = backendTlsFor(model, service, port);
   const make = (entry: { rule: DestinationRuleModel; subset: SubsetModel } | undefined): Cluster => {
     const subset = entry?.subset;
     // A section given in the subset replaces the rule's section whole, as in Istio.
@@ -136,16 +138,54 @@ export function compileClusters(
           )
         : undefined,
       pool: poolOf(pool),
-      tls: tls?.policy.tlsMode ? TLS[tls.policy.tlsMode] : ClientTls.UNSPECIFIED,
-      tlsRef: tls ? refs.use(tls.rule, `${tls.policy.field}.tls.mode`) : '',
+      tls: backend ? ClientTls.SIMPLE : tls?.policy.tlsMode ? TLS[tls.policy.tlsMode] : ClientTls.UNSPECIFIED,
+      tlsRef: backend
+        ? refs.use(backend, 'spec.validation')
+        : tls
+          ? refs.use(tls.rule, `${tls.policy.field}.tls.mode`)
+          : '',
       serviceName: service.external?.host ?? service.name,
       serviceNamespace: service.namespace,
-      origination: tls?.policy.origination ? originationOf(tls.policy.origination) : undefined,
+      origination: backend
+        ? originationOf(backendOrigination(model, backend))
+        : tls?.policy.origination
+          ? originationOf(tls.policy.origination)
+          : undefined,
       protocol: planProtocol(port.protocol),
       proxyProtocol: layers.find((l) => l.policy.proxyProtocol)?.policy.proxyProtocol ?? 0,
     });
   };
   return [make(undefined), ...effective.subsets.map(make)];
+}
+
+/** The BackendTLSPolicy of a service port: one that names the port before one for all, then the oldest. */
+export function backendTlsFor(
+  model: Model,
+  service: ServiceModel,
+  port: ServicePortModel,
+): BackendTlsPolicyModel | undefined {
+  const of = (section: string): BackendTlsPolicyModel | undefined =>
+    model.backendTlsPolicies.find(
+      (p) =>
+        p.namespace === service.namespace &&
+        p.targets.some((t) => t.name === service.name && t.sectionName === section),
+    );
+  return (port.name === '' ? undefined : of(port.name)) ?? of('');
+}
+
+function backendOrigination(model: Model, policy: BackendTlsPolicyModel): TlsOriginationModel {
+  const trusted = model.configMaps.filter(
+    (c) => c.namespace === policy.namespace && policy.configMaps.includes(c.name),
+  );
+  return {
+    sni: policy.hostname,
+    subjectAltNames: policy.names,
+    caCertificates: '',
+    caPem: trusted.map((c) => c.caPem).join('\n'),
+    clientCertificate: '',
+    privateKey: '',
+    insecureSkipVerify: false,
+  };
 }
 
 function originationOf(o: TlsOriginationModel): TlsOrigination {

@@ -35,6 +35,8 @@ const empty: Model = {
   apiRoutes: [],
   referenceGrants: [],
   gatewayClasses: [],
+  backendTlsPolicies: [],
+  configMaps: [],
   secrets: [],
   peerAuthentications: [],
   authorizationPolicies: [],

@@ -405,6 +405,25 @@ export interface ReferenceGrantModel extends Resource {
   readonly to: readonly { readonly group: string; readonly kind: string; readonly name: string }[];
 }
 
+/** TLS that clients begin to the applications of services of its namespace. */
+export interface BackendTlsPolicyModel extends Resource {
+  /** RFC 3339; empty: not known. */
+  readonly created: string;
+  /** `sectionName`: the name of a port; empty: all of them. */
+  readonly targets: readonly { readonly field: string; readonly name: string; readonly sectionName: string }[];
+  /** Asked for, and to be in the certificate. */
+  readonly hostname: string;
+  /** Whose ca.crt is believed; empty: the system's roots. */
+  readonly configMaps: readonly string[];
+  /** One of them is to be in the certificate, in the place of hostname. */
+  readonly names: readonly string[];
+}
+
+/** A ConfigMap with a CA. */
+export interface ConfigMapModel extends Resource {
+  readonly caPem: string;
+}
+
 /** Who serves the Gateways of a class. */
 export interface GatewayClassModel extends Resource {
   readonly controllerName: string;
@@ -491,6 +510,7 @@ export interface TlsOriginationModel {
   readonly sni: string; // '': the host
   readonly subjectAltNames: readonly string[]; // empty: the SNI
   readonly caCertificates: string; // '': the system's
+  readonly caPem?: string; // in the place of that file
   readonly clientCertificate: string;
   readonly privateKey: string;
   readonly insecureSkipVerify: boolean;
@@ -642,6 +662,9 @@ export interface Model {
   readonly apiRoutes: readonly ApiRouteModel[];
   readonly referenceGrants: readonly ReferenceGrantModel[];
   readonly gatewayClasses: readonly GatewayClassModel[];
+  /** Oldest first, as apiRoutes. */
+  readonly backendTlsPolicies: readonly BackendTlsPolicyModel[];
+  readonly configMaps: readonly ConfigMapModel[];
   readonly secrets: readonly SecretModel[];
   readonly peerAuthentications: readonly PeerAuthenticationModel[];
   readonly authorizationPolicies: readonly AuthorizationPolicyModel[];

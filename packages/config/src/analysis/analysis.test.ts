@@ -60,6 +60,13 @@ const site = (className = 'weft') =>
     at('s'),
     `spec: {gatewayClassName: ${className}, listeners: [{name: l, port: 80, protocol: HTTP}]}`,
   );
+const backendTls = doc(
+  API,
+  'BackendTLSPolicy',
+  at('b'),
+  'spec: {targetRefs: [{group: "", kind: Service, name: a}], validation: {hostname: a.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: roots}]}}',
+);
+const roots = doc('v1', 'ConfigMap', at('roots'), `data: {ca.crt: "${pem('CERTIFICATE')}"}`);
 const onA = 'group: "", kind: Service, name: a';
 
 const a = svc('a') + proc('a');
@@ -392,6 +399,7 @@ const CASES: readonly (readonly [code: string, bad: string, good: string, resour
     a + route('HTTPRoute', onA, 'backendRefs: [{name: a, namespace: shop, port: 80}]'),
     'HTTPRoute/r',
   ],
+  ['WEFT-NO-CONFIGMAP', a + backendTls, a + backendTls + roots, 'BackendTLSPolicy/b'],
   [
     'WEFT-ROUTE-CONFLICT',
     a + route('GRPCRoute', onA) + route('HTTPRoute', onA),

@@ -229,6 +229,7 @@ add(
   'NoReferenceGrant',
   'A Service or Secret of another namespace is named without a ReferenceGrant.',
 );
+add('error', 'WEFT-NO-CONFIGMAP', 'NoConfigMap', 'A BackendTLSPolicy names a ConfigMap that is not there.');
 add('error', 'WEFT-ROUTE-CONFLICT', 'RouteConflict', 'HTTPRoute and GRPCRoute say something about one thing.');
 add('error', 'WEFT-DUPLICATE', 'Duplicate', 'The same kind and name stand twice in a namespace.');
 add('error', 'WEFT-NO-FILE', 'NoFile', 'A document names a certificate file that is not there.');

@@ -77,6 +77,8 @@ before(async () => {
   };
   const sni = 'api.example.com';
   add('simple', { sni, caCertificates: ca });
+  add('pem', { sni, caPem: readFileSync(ca, 'utf8') });
+  add('wrong-pem', { sni, caPem: readFileSync(file('other-ca.pem'), 'utf8') });
   add('wrong-ca', { sni, caCertificates: file('other-ca.pem') });
   add('system', { sni });
   add('wrong-name', { sni: 'else.example.com', caCertificates: ca });
@@ -217,11 +219,13 @@ test('SIMPLE: SNI, protocol, and the server’s certificate is checked', async (
   assert.equal(good.status, 200, good.detail);
   assert.deepEqual(JSON.parse(good.text), { sni: 'api.example.com', alpn: 'http/1.1' });
   assert.equal((await ask('simple')).status, 200);
+  assert.equal((await ask('pem')).status, 200);
   for (const name of ['san-dns', 'san-uri', 'skip']) {
     const a = await ask(name);
     assert.equal(a.status, 200, `${name}: ${a.detail}`);
   }
   const bad: [string, RegExp][] = [
+    ['wrong-pem', /UNABLE_TO_VERIFY|SELF_SIGNED|UNABLE_TO_GET_ISSUER/],
     ['wrong-ca', /UNABLE_TO_VERIFY|SELF_SIGNED|UNABLE_TO_GET_ISSUER/],
     ['system', /UNABLE_TO_VERIFY|SELF_SIGNED|UNABLE_TO_GET_ISSUER/],
     ['wrong-name', /ERR_TLS_CERT_ALTNAME_INVALID/],

@@ -63,12 +63,12 @@ export class Originator {
     const now = this.#nowMs();
     if (this.#context && now - this.#lookedMs < LOOK_MS) return this.#context;
     this.#lookedMs = now;
-    const { caCertificates, clientCertificate, privateKey } = this.#settings;
+    const { caCertificates, caPem, clientCertificate, privateKey } = this.#settings;
     const state = [caCertificates, clientCertificate, privateKey].map(changed).join();
     if (this.#context && state === this.#state) return this.#context;
     try {
       this.#context = createSecureContext({
-        ca: caCertificates ? read(caCertificates) : systemRoots(),
+        ca: caPem || (caCertificates ? read(caCertificates) : systemRoots()),
         cert: clientCertificate ? read(clientCertificate) : undefined,
         key: privateKey ? read(privateKey) : undefined,
         minVersion: 'TLSv1.2',
@@ -98,9 +98,10 @@ export class Originators {
     let found = this.#byCluster.get(cluster);
     if (!found) {
       // Once per part of a plan: a part that comes anew with the same settings keeps its connections.
-      const { sni, subjectAltNames, caCertificates, clientCertificate, privateKey, insecureSkipVerify } = settings;
+      const { sni, subjectAltNames, insecureSkipVerify, caPem } = settings;
+      const { caCertificates, clientCertificate, privateKey } = settings;
       const files = [caCertificates, clientCertificate, privateKey];
-      const key = JSON.stringify([cluster.host, sni, subjectAltNames, files, insecureSkipVerify]);
+      const key = JSON.stringify([cluster.host, sni, subjectAltNames, files, insecureSkipVerify, caPem]);
       found = this.#bySettings.get(key) ?? new Originator(settings, cluster.host, this.#nowMs);
       this.#bySettings.set(key, found);
       this.#byCluster.set(cluster, found);

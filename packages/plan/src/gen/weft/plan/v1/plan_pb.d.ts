@@ -2116,6 +2116,13 @@ export declare type TlsOrigination = Message<"weft.plan.v1.TlsOrigination"> & {
    * @generated from field: bool insecure_skip_verify = 6;
    */
   insecureSkipVerify: boolean;
+
+  /**
+   * in the place of ca_certificates: PEM, not a path
+   *
+   * @generated from field: string ca_pem = 7;
+   */
+  caPem: string;
 };
 
 /**

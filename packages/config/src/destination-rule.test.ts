@@ -238,3 +238,23 @@ test('connection pool: durations, streams, versions', () => {
   const none = clusters('')().pool!;
   assert.deepEqual([none.maxConnectionDurationMs, none.maxConcurrentStreams, none.h2Upgrade], [0, 0, false]);
 });
+
+test('how long a Retry-After may be: an annotation of the VirtualService', () => {
+  const load = (value: string, retries = 'retries: {attempts: 1}, ') =>
+    loadFiles([
+      {
+        path: 'a.yaml',
+        text: `${service}---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: cart, namespace: shop, annotations: {weft.dev/retry-after-max: ${value}}}\nspec: {hosts: [cart], http: [{${retries}route: [{destination: {host: cart, port: {number: 80}}}]}]}\n`,
+      },
+    ]);
+  const { model } = load('30s');
+  assert.ok(model);
+  const part = planOf(model).get('service/cart.shop.svc.cluster.local');
+  assert.ok(part?.kind.case === 'service');
+  assert.equal(part.kind.value.ports[0].http[0].retry?.retryAfterMaxMs, 30_000);
+  const at = 'metadata.annotations.weft.dev/retry-after-max';
+  const said = (value: string, retries?: string) =>
+    load(value, retries).problems.map((p) => `${p.severity} ${p.field}`);
+  assert.deepEqual(said('soon'), [`error ${at}`]);
+  assert.deepEqual(said('30s', ''), [`warning ${at}`]);
+});

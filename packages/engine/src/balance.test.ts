@@ -222,3 +222,15 @@ test('retries: conditions, attempts, backoff', () => {
   const bounds = [1, 2, 3, 4, 9].map((n) => retryDecision(many, reset('connect'), n, { next: () => 1 }).delayMs);
   assert.deepEqual(bounds, [25, 75, 175, 250, 250]);
 });
+
+test('retries: Retry-After up to the maximum is the wait, and up to half of it more', () => {
+  const policy = compileRetry(
+    create(RetryPolicySchema, { attempts: 1, retryOn: ['503'], retryAfterMaxMs: 5000, backoffBaseMs: 10 }),
+  );
+  const wait = (retryAfter: string | undefined, next: number, p = policy): number =>
+    retryDecision(p, { kind: 'status', status: 503, retryAfter }, 1, { next: () => next }).delayMs;
+  assert.deepEqual([wait('2', 0), wait('2', 0.5), wait('5', 1)], [2000, 2500, 7500]);
+  for (const none of [undefined, '6', '0', '-1', '1.5', 'soon', 'Fri, 31 Dec 1999 23:59:59 GMT'])
+    assert.equal(wait(none, 0.5), 5, String(none));
+  assert.equal(wait('2', 0.5, { ...policy, retryAfterMaxMs: 0 }), 5);
+});

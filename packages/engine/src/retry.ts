@@ -51,6 +51,8 @@ export interface CompiledRetry {
   readonly backoffBaseMs: number;
   readonly backoffMaxMs: number;
   readonly ignorePreviousHosts: boolean;
+  /** 0: Retry-After is not looked at. */
+  readonly retryAfterMaxMs: number;
 }
 
 /** Compiles a policy; a route without one has the default (2 retries). Names that are no condition are ignored here. */
@@ -78,6 +80,7 @@ export function compileRetry(policy: RetryPolicy | undefined): CompiledRetry {
     backoffBaseMs,
     backoffMaxMs: Math.max(policy?.backoffMaxMs || 10 * backoffBaseMs, backoffBaseMs),
     ignorePreviousHosts: policy ? policy.ignorePreviousHosts : true,
+    retryAfterMaxMs: policy?.retryAfterMaxMs ?? 0,
   };
 }
 
@@ -95,6 +98,8 @@ export type AttemptOutcome =
       readonly grpcStatus?: number;
       /** The response has `x-envoy-ratelimited`. */
       readonly rateLimited?: boolean;
+      /** The response's `retry-after`. */
+      readonly retryAfter?: string | undefined;
     }
   | {
       readonly kind: 'reset';
@@ -145,7 +150,8 @@ export function isRetriable(policy: CompiledRetry, outcome: AttemptOutcome): boo
 
 /**
  * Whether and when to try again. `attempt` is the number of the attempt that failed, 1 for the first. The wait before
- * retry N is uniform in [0, (2^N - 1) x base), the bound capped by the policy's maximum.
+ * retry N is uniform in [0, (2^N - 1) x base), the bound capped by the policy's maximum; where the policy looks at it, what
+ * the response asked for by Retry-After, and up to half of that more.
  */
 export function retryDecision(
   policy: CompiledRetry,
@@ -155,6 +161,16 @@ export function retryDecision(
 ): RetryDecision {
   if (policy.attempts === 0 || !isRetriable(policy, outcome)) return NO_CONDITION;
   if (attempt > policy.attempts) return EXHAUSTED;
+  const asked = outcome.kind === 'status' ? retryAfterMs(outcome.retryAfter) : 0;
+  if (asked > 0 && asked <= policy.retryAfterMaxMs) {
+    // Not before it, and not all who were told the same at one moment.
+    return { retry: true, delayMs: asked * (1 + random.next() / 2), reason: 'retry' };
+  }
   const bound = Math.min((2 ** Math.min(attempt, 30) - 1) * policy.backoffBaseMs, policy.backoffMaxMs);
   return { retry: true, delayMs: random.next() * bound, reason: 'retry' };
+}
+
+/** RFC 9110 10.2.3, in seconds; the form with a date is none of what servers send when they limit rates. 0: none. */
+function retryAfterMs(field: string | undefined): number {
+  return field !== undefined && /^\d{1,6}$/.test(field) ? Number(field) * 1000 : 0;
 }

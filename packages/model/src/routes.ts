@@ -362,6 +362,7 @@ function retryOf(r: RetriesModel | undefined, ref: string): RetryPolicy {
     backoffBaseMs: base,
     backoffMaxMs: 10 * base,
     ignorePreviousHosts: r?.ignorePreviousHosts ?? true,
+    retryAfterMaxMs: r?.retryAfterMaxMs ?? 0,
   });
 }
 

@@ -233,6 +233,8 @@ export interface RetriesModel {
   readonly statusCodes: readonly number[];
   readonly backoffMs: number; // 0: default
   readonly ignorePreviousHosts: boolean;
+  /** A response's Retry-After of at most this is waited for; undefined: it is not looked at. */
+  readonly retryAfterMaxMs?: number | undefined;
 }
 
 export interface FaultModel {

@@ -18,7 +18,7 @@ import {
   type VirtualServiceModel,
 } from '@weft/model';
 import { RE2JS } from 're2js';
-import type { ObjectSchema, Schema } from '../schema.ts';
+import { type ObjectSchema, parseDuration, type Schema } from '../schema.ts';
 import {
   bool,
   checkHeaderName,
@@ -298,6 +298,9 @@ const tlsRoute: ObjectSchema = {
   required: ['match', 'route'],
 };
 
+/** Annotation: retries wait for a response's Retry-After where it is at most this. */
+const RETRY_AFTER_MAX = 'weft.dev/retry-after-max';
+
 export const virtualServiceKind: Kind<VirtualServiceModel> = {
   kind: 'VirtualService',
   apiVersions: NETWORKING,
@@ -324,7 +327,14 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
     checkFaultPosition(resource, spec, report);
     const bound = gatewaysOf(spec.gateways, namespace);
     if (bound.length === 0) bound.push(MESH_GATEWAY);
-    const http = ((spec.http ?? []) as Plain[]).map((r, i) => buildHttp(r ?? {}, namespace, `spec.http[${i}]`, report));
+    const retryAfterMaxMs = retryAfterMax(resource, report);
+    const http = ((spec.http ?? []) as Plain[])
+      .map((r, i) => buildHttp(r ?? {}, namespace, `spec.http[${i}]`, report))
+      .map((r) => (r.retries && retryAfterMaxMs ? { ...r, retries: { ...r.retries, retryAfterMaxMs } } : r));
+    if (retryAfterMaxMs && !http.some((r) => r.retries)) {
+      const message = 'has no effect: no route says how to retry';
+      report('WEFT-NO-EFFECT', message, `metadata.annotations.${RETRY_AFTER_MAX}`, 'warning');
+    }
     const tcp = ((spec.tcp ?? []) as Plain[]).map((r, i) => buildTcp(r ?? {}, namespace, `spec.tcp[${i}]`, report));
     const tls = ((spec.tls ?? []) as Plain[]).map((r, i) => buildTls(r ?? {}, namespace, `spec.tls[${i}]`, report));
     if (bound.includes(MESH_GATEWAY)) {
@@ -570,6 +580,17 @@ function retriesOf(r: Plain, field: string, report: FieldReport): RetriesModel {
     backoffMs: r.backoff ?? 0,
     ignorePreviousHosts: r.retryIgnorePreviousHosts ?? true,
   };
+}
+
+/** How long a Retry-After may be that the routes' retries wait for; undefined: they look at none. */
+function retryAfterMax(resource: Resource, report: FieldReport): number | undefined {
+  const text = resource.annotations[RETRY_AFTER_MAX];
+  if (text === undefined) return undefined;
+  const ms = parseDuration(text);
+  if (ms !== undefined && ms >= 1000) return ms;
+  const message = `is "${text.slice(0, 40)}", not a duration of at least 1s`;
+  report('WEFT-VALUE', message, `metadata.annotations.${RETRY_AFTER_MAX}`);
+  return undefined;
 }
 
 function checkFaultPosition(resource: Resource, spec: Plain, report: FieldReport): void {

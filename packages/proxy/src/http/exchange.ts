@@ -578,7 +578,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     const grpcText = this.facts.grpc ? field(head, 'grpc-status') : undefined;
     const grpc = grpcText === undefined ? -1 : Number(grpcText);
     if (!this.#headSent && this.retry && this.#keep && !(end && this.facts.protocol !== '')) {
-      const outcome: AttemptOutcome = { kind: 'status', status, grpcStatus: grpc < 0 ? undefined : grpc };
+      const retryAfter = this.retry.retryAfterMaxMs > 0 ? field(head, 'retry-after') : undefined;
+      const outcome: AttemptOutcome = { kind: 'status', status, grpcStatus: grpc < 0 ? undefined : grpc, retryAfter };
       if (this.#maybeRetryStatus(attempt, outcome, status, grpc)) return;
     }
     if (this.facts.protocol !== '') {

@@ -1,4 +1,4 @@
-/** Faults behind the retry layer: what the mesh does about failures acts on them as on real ones. */
+/** Faults behind the retry layer: what the mesh does about failures acts on them as on real ones. And Retry-After. */
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -9,8 +9,10 @@ import { testPair } from '../test-pair.ts';
 
 const APP = '127.7.63.3';
 
-async function asking(t: TestContext, network: string, route: MessageInitShape<typeof HttpRouteSchema>) {
-  const app = http.createServer((request, response) => request.resume().on('end', () => response.end('fine')));
+const fine: http.RequestListener = (request, response) => void request.resume().on('end', () => response.end('fine'));
+
+async function asking(t: TestContext, network: string, route: MessageInitShape<typeof HttpRouteSchema>, serve = fine) {
+  const app = http.createServer(serve);
   await new Promise<void>((resolve) => app.listen(0, APP, resolve));
   t.after(() => app.close());
   const { port } = app.address() as AddressInfo;
@@ -73,4 +75,16 @@ test('a short delay passes', async (t) => {
   const { pair, ask } = await asking(t, '127.7.68', { fault });
   assert.equal(await ask(), '200 fine');
   assert.ok(pair.frontSeen.requests[0].durationMs >= 29);
+});
+
+test('Retry-After: the next try waits for it', async (t) => {
+  const times: number[] = [];
+  const busy: http.RequestListener = (_request, response) => {
+    times.push(performance.now());
+    if (times.length === 1) response.writeHead(503, { 'retry-after': '1' });
+    response.end('fine');
+  };
+  const { ask } = await asking(t, '127.7.69', { retry: { ...retry, retryAfterMaxMs: 2000 } }, busy);
+  assert.equal(await ask(), '200 fine');
+  assert.ok(times[1] - times[0] >= 990, `${times[1] - times[0]} ms`);
 });

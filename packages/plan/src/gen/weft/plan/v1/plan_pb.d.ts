@@ -1676,6 +1676,13 @@ export declare type RetryPolicy = Message<"weft.plan.v1.RetryPolicy"> & {
    * @generated from field: bool ignore_previous_hosts = 8;
    */
   ignorePreviousHosts: boolean;
+
+  /**
+   * a response's Retry-After of at most this is the wait; 0: it is not looked at
+   *
+   * @generated from field: uint32 retry_after_max_ms = 9;
+   */
+  retryAfterMaxMs: number;
 };
 
 /**

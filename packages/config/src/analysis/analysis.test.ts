@@ -81,6 +81,17 @@ const op = (operation: string) => `{to: [{operation: {${operation}}}]}`;
 const analyze = (text: string, options = {}) => analyzeFiles([{ path: 'a.yaml', text }], options);
 const has = (findings: readonly Finding[], code: string) => findings.some((f) => f.code === code);
 
+const sidecar = (spec: string, name = 's', namespace = 'shop') =>
+  doc(NET, 'Sidecar', `name: ${name}, namespace: ${namespace}`, `spec: ${spec}`);
+const forA = '{workloadSelector: {labels: {app: a}}}';
+const entry = (name: string, protocol: string, number = 80) =>
+  doc(
+    NET,
+    'ServiceEntry',
+    at(name),
+    `spec: {hosts: [x.example.com], location: MESH_EXTERNAL, resolution: DNS, ports: [{number: ${number}, name: p, protocol: ${protocol}}]}`,
+  );
+
 /** Code, configuration that has it, configuration that is right, the resource blamed. */
 const CASES: readonly (readonly [code: string, bad: string, good: string, resource: string])[] = [
   [
@@ -332,6 +343,17 @@ const CASES: readonly (readonly [code: string, bad: string, good: string, resour
       ),
     'VirtualService/r',
   ],
+  ['IST0110', a + sidecar(forA) + sidecar(forA, 't'), a + sidecar(forA) + sidecar('{}', 't'), 'Sidecar/t'],
+  ['IST0111', a + sidecar('{}') + sidecar('{}', 't'), a + sidecar('{}') + sidecar('{}', 't', 'other'), 'Sidecar/t'],
+  ['IST0177', entry('x', 'HTTP') + entry('y', 'TCP'), entry('x', 'HTTP') + entry('y', 'TCP', 81), 'ServiceEntry/y'],
+  ['KIA1211', entry('x', 'HTTP') + entry('y', 'HTTP'), entry('x', 'HTTP') + entry('y', 'HTTP', 81), 'ServiceEntry/y'],
+  [
+    'KIA1004',
+    a + sidecar('{egress: [{hosts: [./b.shop.svc.cluster.local]}]}'),
+    a + sidecar('{egress: [{hosts: [./a.shop.svc.cluster.local, "*/*"]}]}'),
+    'Sidecar/s',
+  ],
+  ['KIA1006', a + sidecar(forA, 's', 'istio-system'), a + sidecar('{}', 's', 'istio-system'), 'Sidecar/s'],
   ['KIA1301', a + proc('b') + authz('{}', 'p', 'selector: {matchLabels: {app: b}}, '), a + authz('{}'), 'Process/a'],
   [
     'KIA1701',

@@ -50,6 +50,14 @@ add(
   'Two VirtualServices of the mesh have the same host: only the first counts.',
   'KIA1106',
 );
+add('error', 'IST0110', 'ConflictingSidecarWorkloadSelectors', 'Two Sidecars select the same Process.', 'KIA0003');
+add(
+  'error',
+  'IST0111',
+  'MultipleSidecarsWithoutWorkloadSelectors',
+  'A namespace has two Sidecars without a selector.',
+  'KIA0002',
+);
 add(
   'error',
   'IST0112',
@@ -153,6 +161,13 @@ add(
   'The host of a DestinationRule is no service; a warning where it is a wildcard.',
   'KIA0202',
 );
+add(
+  'warning',
+  'IST0177',
+  'ConflictingServiceEntryProtocol',
+  'Two ServiceEntries have the same host and port with different protocols.',
+  'KIA1212',
+);
 add('warning', 'KIA0002', 'MultipleSelectorless', 'A namespace has two PeerAuthentications without a selector.');
 add('error', 'KIA0003', 'MultipleOnWorkload', 'Two PeerAuthentications select the same Process: only one counts.');
 add('warning', 'KIA0101', 'PolicyNamespaceNotFound', 'A policy names a namespace in which nothing is.');
@@ -199,8 +214,16 @@ add(
   'ServiceWithoutWorkload',
   'The selector of a Service matches no Process, or its targetPort names a port that the Process does not have.',
 );
+add('warning', 'KIA1004', 'SidecarHostNotFound', 'No service has a host of a Sidecar’s egress.');
+add(
+  'warning',
+  'KIA1006',
+  'GlobalSidecarWithSelector',
+  'A Sidecar of the root namespace has a selector: it is no default of the mesh then.',
+);
 add('warning', 'KIA1104', 'WeightOfOne', 'The only destination of a route has a weight below 100: it gets everything.');
 add('warning', 'KIA1105', 'DestinationTwice', 'A route names the same destination twice.');
+add('warning', 'KIA1211', 'ServiceEntryTwice', 'Two ServiceEntries have the same host and port.');
 add('info', 'KIA1301', 'NotCovered', 'No AuthorizationPolicy selects a Process, though others are covered.');
 add(
   'error',

@@ -6,7 +6,9 @@ import type { Severity } from './codes.ts';
 import { lintDestinationRules } from './destination-rules.ts';
 import { lintGateways } from './gateways.ts';
 import { lintInjection } from './injection.ts';
+import { lintServiceEntries } from './service-entries.ts';
 import { lintServices } from './services.ts';
+import { lintSidecars } from './sidecars.ts';
 import { lintVirtualServices } from './virtual-services.ts';
 
 export interface Lint {
@@ -25,7 +27,9 @@ export function lint(model: Model, broken: ReadonlySet<string>, complete: boolea
   lintVirtualServices(l);
   lintServices(l);
   lintDestinationRules(l);
+  lintServiceEntries(l);
   if (!complete || model.processes.some((p) => !l.intact(p))) return;
   lintAuthorization(l);
   lintGateways(l);
+  lintSidecars(l);
 }

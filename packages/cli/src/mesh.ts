@@ -27,6 +27,7 @@ export interface UpOptions {
   say(name: string, line: string): void;
   onChange?(): void;
   controlExtra?: Readonly<Record<string, unknown>>;
+  allowPending?: boolean;
 }
 
 /**
@@ -74,8 +75,8 @@ export function formatProblem(p: {
 }
 
 /** What the files say, with every problem, certificates checked against their keys. */
-export function readFiles(files: readonly string[]): LoadResult {
-  return loadFiles(readSources(files), { judgeKeyPair });
+export function readFiles(files: readonly string[], allowPending = false): LoadResult {
+  return loadFiles(readSources(files), { judgeKeyPair, allowPending });
 }
 
 /** The texts of files. */
@@ -87,8 +88,8 @@ export function readSources(files: readonly string[]): SourceFile[] {
 }
 
 /** The model of files, or an error that lists every problem. Warnings go to `warn`. */
-export function loadModel(files: readonly string[], warn: (line: string) => void): Model {
-  const { model, problems } = readFiles(files);
+export function loadModel(files: readonly string[], warn: (line: string) => void, allowPending = false): Model {
+  const { model, problems } = readFiles(files, allowPending);
   const errors = problems.filter((p) => p.severity === 'error');
   for (const p of problems) if (p.severity !== 'error') warn(formatProblem(p));
   if (errors.length > 0 || !model)
@@ -126,7 +127,9 @@ export function processSpecs(model: Model): ProcessSpec[] {
 }
 
 export function serviceSpecs(model: Model): ServiceSpec[] {
-  return model.services.map((s) => ({
+  // What stands outside has a name of its own: no variables say it.
+  const own = model.services.filter((s) => !s.external);
+  return own.map((s) => ({
     name: s.name,
     namespace: s.namespace,
     ports: s.ports.map((p) => p.port),
@@ -160,7 +163,7 @@ function selfCommand(flags: readonly string[], ...args: string[]): string[] {
 }
 
 /** Reads the files again where one of them changed since the last time. Warnings are the control plane's to say. */
-function reloader(given: readonly string[]): NonNullable<MeshHostOptions['reload']> {
+function reloader(given: readonly string[], allowPending: boolean | undefined): NonNullable<MeshHostOptions['reload']> {
   let seen = '';
   let last: ReturnType<NonNullable<MeshHostOptions['reload']>>;
   return () => {
@@ -172,7 +175,7 @@ function reloader(given: readonly string[]): NonNullable<MeshHostOptions['reload
       })
       .join('\n');
     if (now !== seen) {
-      const model = loadModel(files, () => {});
+      const model = loadModel(files, () => {}, allowPending);
       last = { processes: processSpecs(model), services: serviceSpecs(model) };
       seen = now;
     }
@@ -185,7 +188,7 @@ export async function bringUp(
   options: UpOptions,
 ): Promise<{ host: MeshHost; model: Model; capture: 'transparent' | 'explicit' }> {
   const files = findFiles(options.files);
-  const model = loadModel(files, (line) => options.say('weft', line));
+  const model = loadModel(files, (line) => options.say('weft', line), options.allowPending);
   if (model.processes.length === 0)
     options.say('weft', 'warning: the files hold no Process, so nothing is started; "weft run" adds one');
   const { capture, why } = chooseCapture(options.capture);
@@ -210,10 +213,10 @@ export async function bringUp(
     files: options.files.map((f) => path.resolve(f)),
     controlCommand: selfCommand([], 'control-plane'),
     proxyCommand: selfCommand(proxyFlags, 'proxy'),
-    reload: reloader(options.files),
+    reload: reloader(options.files, options.allowPending),
     say: options.say,
     ...(options.onChange ? { onChange: options.onChange } : {}),
-    ...(options.controlExtra ? { controlExtra: options.controlExtra } : {}),
+    controlExtra: { ...options.controlExtra, ...(options.allowPending ? { allowPending: true } : {}) },
   };
   const host = new MeshHost(hostOptions);
   return { host, model, capture };

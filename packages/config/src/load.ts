@@ -42,6 +42,7 @@ import { authorizationPolicyKind, peerAuthenticationKind } from './kinds/securit
 import { serviceEntryKind, workloadEntryKind } from './kinds/service-entry.ts';
 import { sidecarKind } from './kinds/sidecar.ts';
 import { virtualServiceKind } from './kinds/virtual-service.ts';
+import { pendingReason } from './pending.ts';
 import { nearest, type Problem, Problems } from './problems.ts';
 import { type ObjectSchema, type Report, readSchema } from './schema.ts';
 import type { SourceFile } from './source.ts';
@@ -52,6 +53,8 @@ export interface LoadOptions {
   readonly judgeKeyPair?: (certificatePem: string, keyPem: string) => JudgedPair;
   /** Trees of earlier readings: who reads the same files again after each edit keeps one, and only what changed is parsed. */
   readonly trees?: TreeCache;
+  /** Kinds that are known and have no effect yet are warned of, not refused. */
+  readonly allowPending?: boolean;
   readonly domain?: string; // default cluster.local
   readonly rootNamespace?: string; // default istio-system
 }
@@ -175,6 +178,7 @@ class Loader {
   /** Named, but not readable: what refers to them is not blamed for it. */
   readonly #broken = new Set<string>();
   readonly #domain: string;
+  readonly #allowPending: boolean;
   readonly #rootNamespace: string;
   readonly #judgeKeyPair: LoadOptions['judgeKeyPair'];
   readonly #texts: ReadonlyMap<string, string>;
@@ -184,6 +188,7 @@ class Loader {
     this.#judgeKeyPair = options.judgeKeyPair;
     this.#texts = texts;
     this.#trees = options.trees;
+    this.#allowPending = options.allowPending ?? false;
     this.#domain = options.domain ?? 'cluster.local';
     this.#rootNamespace = options.rootNamespace ?? 'istio-system';
   }
@@ -325,6 +330,22 @@ class Loader {
     const kinds = KINDS.get(kindName);
     const kindLine = tree.entries.get('kind')?.line ?? tree.line;
     const versionLine = tree.entries.get('apiVersion')?.line ?? tree.line;
+    const pending = kinds ? undefined : pendingReason(apiVersion, kindName);
+    if (pending !== undefined) {
+      const message = `${kindName} is known, and has no effect: ${pending}`;
+      if (!this.#allowPending)
+        return fail('WEFT-PENDING', `${message}. Remove it, or allow it (--allow-pending)`, kindLine, 'kind');
+      this.#problems.add({
+        severity: 'warning',
+        code: 'WEFT-PENDING',
+        message,
+        ...none,
+        file,
+        line: kindLine,
+        field: 'kind',
+      });
+      return undefined;
+    }
     if (!kinds) {
       const near = nearest(kindName, SUPPORTED_KINDS);
       const hint = near.length > 0 ? ` Did you mean ${near.join(', ')}?` : '';

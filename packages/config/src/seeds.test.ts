@@ -117,8 +117,18 @@ test('myapp 90/10', () => {
   );
 });
 
-test('the other seeds are named as not supported, never ignored', () => {
+test('the other seeds are known and refused, or allowed with a warning; never ignored', () => {
   const other = readdirSync(dir).filter((f) => /telemetry|operator|monitor|kiali/.test(f));
   assert.equal(other.length, 4);
-  for (const f of other) assert.equal(loadFiles([seed(f.replace('.yaml', ''))]).problems[0].code, 'WEFT-KIND');
+  for (const f of other) {
+    const files = [seed(f.replace('.yaml', ''))];
+    const refused = loadFiles(files);
+    assert.deepEqual([refused.model, refused.problems[0].code], [undefined, 'WEFT-PENDING']);
+    const { model, problems } = loadFiles(files, { allowPending: true });
+    assert.ok(model);
+    assert.deepEqual(
+      problems.map((p) => [p.code, p.severity, p.field]),
+      [['WEFT-PENDING', 'warning', 'kind']],
+    );
+  }
 });

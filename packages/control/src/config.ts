@@ -25,6 +25,8 @@ export interface ControlConfig {
   certTtlMs?: number; // 10 s to 90 d, default 24 h
   registryOnly?: boolean;
   drainMs?: number;
+  /** Kinds that have no effect yet are warned of, not refused. */
+  allowPending?: boolean;
   logLevel?: string;
 }
 

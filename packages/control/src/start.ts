@@ -41,7 +41,7 @@ export async function startControlPlane(
   const mesh = new Mesh({
     config,
     state,
-    load: parts.load ?? ((files) => loadFiles(files, { judgeKeyPair, trees })),
+    load: parts.load ?? ((files) => loadFiles(files, { judgeKeyPair, trees, allowPending: config.allowPending })),
     logger,
     clock,
   });

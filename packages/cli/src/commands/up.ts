@@ -25,6 +25,7 @@ export function addUp(program: Command): void {
       )
       .option('-q, --quiet', 'no output of the applications ("weft logs" has it)')
       .option('--cert-ttl <time>', "life of the workloads' certificates, 10s to 90d (default: 24h)", certTtl)
+      .option('--allow-pending', 'warn of kinds that are known but have no effect yet, instead of refusing them')
       .action(up),
     'weft up -f examples/shop/mesh',
   );
@@ -42,12 +43,14 @@ async function up(options: {
   capture: 'auto' | 'transparent' | 'explicit';
   quiet?: boolean;
   certTtl?: number;
+  allowPending?: boolean;
 }): Promise<void> {
   const started = performance.now();
   const { host, model } = await bringUp({
     mesh: options.mesh,
     files: options.files,
     capture: options.capture,
+    allowPending: options.allowPending ?? false,
     controlExtra: options.certTtl === undefined ? {} : { certTtlMs: options.certTtl },
     say: (name, line) => {
       if (name === 'weft' || !options.quiet) print(`[${name}] ${line}`);

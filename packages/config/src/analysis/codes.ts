@@ -254,6 +254,7 @@ add(
 );
 add('error', 'WEFT-NO-CONFIGMAP', 'NoConfigMap', 'A BackendTLSPolicy names a ConfigMap that is not there.');
 add('error', 'WEFT-ROUTE-CONFLICT', 'RouteConflict', 'HTTPRoute and GRPCRoute say something about one thing.');
+add('error', 'WEFT-PENDING', 'Pending', 'The kind is known and has no effect yet; with --allow-pending a warning.');
 add('error', 'WEFT-DUPLICATE', 'Duplicate', 'The same kind and name stand twice in a namespace.');
 add('error', 'WEFT-NO-FILE', 'NoFile', 'A document names a certificate file that is not there.');
 

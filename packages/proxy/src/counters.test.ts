@@ -15,8 +15,8 @@ function counters(): Map<string, string> {
     if (file.endsWith('.test.ts')) continue;
     const text = readFileSync(join(root, file), 'utf8');
     const prefix = file.includes('/http1/') ? 'http1_' : '';
-    for (const [, name] of text.matchAll(/\bcount\([^'`;]*'([a-z0-9_]+)'/g)) {
-      if (name !== prefix) names.set(prefix + name, file);
+    for (const [, name] of text.matchAll(/\bcount\([^'`;]*(?<!=== )'([a-z0-9_]+)'/g)) {
+      if (name !== prefix) names.set(name!.startsWith(prefix) ? name! : prefix + name, file);
     }
     for (const [, name] of text.matchAll(/new Refusal\([^'`]*'([a-z0-9_]+)'/g)) names.set(`http1_${name}`, file);
     if (file.endsWith('floods.ts')) {

@@ -10,7 +10,15 @@ import {
   type Timer,
 } from '@weft/base';
 import { createKeyAndCsr } from './csr.ts';
-import { assembleIdentity, type Identity, readIdentity, type Trust, withTrust, writeIdentity } from './store.ts';
+import {
+  assembleIdentity,
+  type Identity,
+  readIdentity,
+  removeIdentity,
+  type Trust,
+  withTrust,
+  writeIdentity,
+} from './store.ts';
 
 const RENEW_AT = 0.5; // Istio's SECRET_GRACE_PERIOD_RATIO
 const RENEW_JITTER = 0.05;
@@ -104,6 +112,7 @@ export class IdentityClient {
   /**
    * Believes others by this from now on; a certificate by another key than the one that signs now is renewed soon. Where
    * the own certificate's root is no longer among the roots, it is still shown: who else believes it is theirs to say.
+   * One that is revoked is not kept: after a restart a token is shown instead, which gets another.
    */
   setTrust(trust: Trust): void {
     this.#trust = trust;
@@ -112,7 +121,14 @@ export class IdentityClient {
     if (previous.issuer !== trust.issuer)
       this.#renewAtWallMs = Math.min(this.#renewAtWallMs, this.#clock.wall() + this.#random.next() * REISSUE_SPREAD_MS);
     this.#identity = withTrust(previous, trust);
-    this.#store(this.#identity);
+    const { dir } = this.#options;
+    if (trust.bundle.revocations.refusesCertificate(previous.issuer, previous.serial)) {
+      this.#logger.error(
+        { serial: previous.serial },
+        'the own certificate is revoked: restart the workload for another',
+      );
+      if (dir) removeIdentity(dir);
+    } else this.#store(this.#identity);
     this.#tell(previous);
   }
 

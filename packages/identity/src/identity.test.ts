@@ -8,6 +8,7 @@ import { TrustBundle } from './bundle.ts';
 import { createAuthority } from './ca.ts';
 import { IdentityClient } from './client.ts';
 import { createKeyAndCsr } from './csr.ts';
+import { Revocations } from './revocations.ts';
 import { parseSpiffeId, spiffeIdFromCertificate } from './spiffe.ts';
 import { readIdentity } from './store.ts';
 import { crypto, EC_P256, x509 } from './x509.ts';
@@ -182,5 +183,12 @@ test('new roots are believed at once and kept; a certificate by the former issue
   );
   assert.equal(client.current()!.issuer, authority.issuer);
   assert.equal(client.current()!.bundle.rootsOf('cluster.local').length, 2);
+
+  // A revoked certificate is not what a restarted proxy would begin with.
+  const { issuer, serial } = client.current()!;
+  assert.equal(readIdentity(join(dir, 'trusting'))?.serial, serial);
+  const roots = new Map([['cluster.local', authority.rootPem]]);
+  client.setTrust({ ...trust(), bundle: new TrustBundle(roots, new Revocations([{ issuer, serial }], [])) });
+  assert.equal(readIdentity(join(dir, 'trusting')), undefined);
   client.stop();
 });

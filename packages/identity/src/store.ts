@@ -1,6 +1,6 @@
 /** A proxy's own key, certificate and roots on disk, so that a restarted proxy serves while the control plane is away. */
 import { createPrivateKey, createPublicKey } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { WeftError } from '@weft/base';
 import { parseCertificates, TrustBundle } from './bundle.ts';
@@ -85,6 +85,11 @@ export function writeIdentity(dir: string, identity: Identity): void {
   privateFolder(dir);
   const { keyPem, chainPem, rootPem } = identity;
   writeFileAtomic(join(dir, FILE), JSON.stringify({ keyPem, chainPem, rootPem }), 0o600);
+}
+
+/** Forgets the stored identity, if there is one. */
+export function removeIdentity(dir: string): void {
+  rmSync(join(dir, FILE), { force: true });
 }
 
 /** The stored identity, whatever its age; undefined where there is none. Throws where what is there is exposed or broken. */

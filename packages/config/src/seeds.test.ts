@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { compile, compileEndpoints, type Instance, type MeshRuntime, type Model } from '@weft/model';
-import { loadFiles } from './index.ts';
+import { analyzeFiles, loadFiles } from './index.ts';
 
 const dir = new URL('../../../examples/seeds/', import.meta.url);
 const seed = (name: string) => ({ path: `${name}.yaml`, text: readFileSync(new URL(`${name}.yaml`, dir), 'utf8') });
@@ -131,4 +131,38 @@ test('the other seeds are known and refused, or allowed with a warning; never ig
       [['WEFT-PENDING', 'warning', 'kind']],
     );
   }
+});
+
+test('analysis of a namespace: the seeds of production are right, and a rule that contradicts STRICT is not', () => {
+  const files = [
+    backing('payments-service', 'production', ['v1']),
+    seed('003-peer-authentication-default-strict'),
+    seed('003-destination-rule-default-istio-mutual'),
+    backing('other', 'staging', ['v1']),
+  ];
+  const found = (more: string) =>
+    analyzeFiles([...files, { path: 'more.yaml', text: more }])
+      .filter((f) => f.namespace === 'production' && f.severity !== 'info')
+      .map((f) => [f.code, f.severity, f.resource]);
+  assert.deepEqual(found(''), []);
+  for (const mode of ['DISABLE', 'SIMPLE']) {
+    const rule = `apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: own, namespace: production}\nspec: {host: payments-service, trafficPolicy: {tls: {mode: ${mode}}}}\n`;
+    assert.deepEqual(found(rule), [['KIA0207', 'error', 'DestinationRule/own']]);
+  }
+});
+
+test('5 s for every request of the mesh, and a breaker of 10 failures and 30 s for one service', () => {
+  const model = must(backing('payment-service', 'default', ['v1']), {
+    path: 'rules.yaml',
+    text: [
+      'apiVersion: weft.dev/v1alpha1\nkind: MeshDefaults\nmetadata: {name: mesh, namespace: istio-system}\nspec: {timeout: 5s}\n',
+      'apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: payment, namespace: default}\nspec: {host: payment-service, trafficPolicy: {outlierDetection: {consecutive5xxErrors: 10, baseEjectionTime: 30s, maxEjectionPercent: 100}}}\n',
+    ].join('---\n'),
+  });
+  const host = 'payment-service.default.svc.cluster.local';
+  assert.equal(routes(model, host)[0].timeoutMs, 5000);
+  const runtime = runtimeOf(model);
+  const part = compile(model, runtime, runtime.instances[0]).parts.get(`cluster/outbound|80||${host}`)?.kind;
+  const outlier = part?.case === 'cluster' ? part.value.outlier : undefined;
+  assert.deepEqual([outlier?.consecutive5xx, outlier?.baseEjectionMs, outlier?.maxEjectionPercent], [10, 30_000, 100]);
 });

@@ -283,6 +283,36 @@ test('weights, headers, mirrors, timeouts and retries reach the plan', () => {
   assert.equal(view.http.length, 1);
 });
 
+test('CORS: origins by name and by wildcard', () => {
+  const filter =
+    'filters: [{type: CORS, cors: {allowOrigins: ["https://*.a.test", "https://b.test"], allowMethods: [PUT], maxAge: 60}}]';
+  const view = portOf(modelOf(http(`{${filter}, ${to('a')}}`)), 'front');
+  const preflight = (origin: string): string[] => {
+    const head = [':method', 'OPTIONS', ':scheme', 'http', ':authority', 'front', ':path', '/', 'origin', origin];
+    const d = routeHttp(view, [...head, 'access-control-request-method', 'PUT'], seededRandom(1));
+    assert.equal(d.kind, 'direct');
+    const answer: string[] = [];
+    applyHeaderOps(answer, d.kind === 'direct' ? d.responseOps : []);
+    return answer;
+  };
+  for (const origin of ['https://x.a.test', 'https://x.y.a.test', 'https://b.test']) {
+    const said = preflight(origin);
+    assert.equal(said[said.indexOf('access-control-allow-origin') + 1], origin);
+    assert.equal(said[said.indexOf('access-control-max-age') + 1], '60');
+  }
+  for (const origin of ['https://a.test', 'http://b.test', 'https://evil.test/.a.test']) {
+    const d = routeHttp(
+      view,
+      [':method', 'GET', ':scheme', 'http', ':authority', 'front', ':path', '/', 'origin', origin],
+      seededRandom(1),
+    );
+    assert.equal(d.kind, 'forward');
+    const answer: string[] = [];
+    applyHeaderOps(answer, d.kind === 'forward' ? d.responseOps : []);
+    assert.equal(answer.includes(origin), false, origin);
+  }
+});
+
 test('no backend, or none with a weight, is answered with 500', () => {
   for (const rule of ['{}', '{backendRefs: [{name: a, port: 80, weight: 0}]}']) {
     assert.equal(ask(portOf(modelOf(http(rule)), 'front'), 'GET', '/'), '500');

@@ -85,7 +85,13 @@ test('mistakes in one route are refused at their field', () => {
       'spec.rules[0].filters[0].type',
       /not supported: there are no extensions/,
     ],
-    [rule('filters: [{type: CORS}]'), 'WEFT-VALUE', 'spec.rules[0].filters[0].type', /not supported/],
+    [rule('filters: [{type: ExternalAuth}]'), 'WEFT-VALUE', 'spec.rules[0].filters[0].type', /not supported/],
+    [
+      rule('filters: [{type: CORS, cors: {allowOrigins: [a.test]}}]'),
+      'WEFT-VALUE',
+      'spec.rules[0].filters[0].cors.allowOrigins[0]',
+      /origin such as/,
+    ],
     [rule('filters: [{type: URLRewrite}]'), 'WEFT-FIELD', 'spec.rules[0].filters[0]', /needs urlRewrite/],
     [
       rule('filters: [{type: URLRewrite, urlRewrite: {hostname: a}}, {type: URLRewrite, urlRewrite: {hostname: b}}]'),

@@ -113,11 +113,11 @@ export const FIELD_OF: Readonly<Record<string, string>> = {
   RequestMirror: 'requestMirror',
   RequestRedirect: 'requestRedirect',
   URLRewrite: 'urlRewrite',
+  CORS: 'cors',
 };
 
 const NOT_SERVED: Readonly<Record<string, string>> = {
   ExtensionRef: 'there are no extensions that it could name',
-  CORS: 'cross-origin answers are left to the application yet',
   ExternalAuth: 'an outside authorizer is not asked yet',
 };
 
@@ -144,7 +144,7 @@ export function filters(more: Readonly<Record<string, Schema>> = {}): Schema {
       t: 'object',
       fields: { type, ...fields },
       required: ['type'],
-      unsupported: ['extensionRef', 'cors', 'externalAuth'],
+      unsupported: ['extensionRef', 'externalAuth'],
     },
   };
 }
@@ -155,6 +155,7 @@ export interface Filters {
   readonly mirrors: readonly MirrorModel[];
   readonly redirect: Plain | undefined;
   readonly redirectField: string;
+  readonly cors: Plain | undefined;
   readonly rewrite: Plain | undefined;
   readonly rewriteField: string;
 }
@@ -196,6 +197,7 @@ export function filtersOf(
     mirrors,
     redirect: seen.get('requestRedirect'),
     redirectField: at.get('requestRedirect') ?? field,
+    cors: seen.get('cors'),
     rewrite: seen.get('urlRewrite'),
     rewriteField: at.get('urlRewrite') ?? field,
   };
@@ -274,7 +276,7 @@ export function backendsOf(
     const target = targetOf(b, resource, place, report, context);
     if (!b || !target) continue;
     const own = filtersOf(b.filters, resource, `${place}.filters`, report, context);
-    if (own.redirect || own.rewrite || own.mirrors.length > 0) {
+    if (own.redirect || own.rewrite || own.cors || own.mirrors.length > 0) {
       const message = 'a backend may change headers alone; redirects, rewrites and mirrors belong to the rule';
       report('WEFT-UNSUPPORTED', message, `${place}.filters`);
     }

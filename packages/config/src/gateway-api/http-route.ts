@@ -1,6 +1,15 @@
 /** HTTPRoute: every match of every rule becomes one route of the model, with what the order of matches depends on. */
 import type { ApiRouteModel, HttpMatchModel, HttpRouteModel, KeyMatchModel, RankedHttpRouteModel } from '@weft/model';
-import { checkHeaderName, checkRegex, type FieldReport, type Kind, type Plain, port, str } from '../kinds/common.ts';
+import {
+  bool,
+  checkHeaderName,
+  checkRegex,
+  type FieldReport,
+  type Kind,
+  type Plain,
+  port,
+  str,
+} from '../kinds/common.ts';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import {
   backendFields,
@@ -52,6 +61,33 @@ const pathModifier: ObjectSchema = {
   oneOf: [['replaceFullPath', 'replacePrefixMatch']],
 };
 
+const token: Schema = {
+  t: 'string',
+  check: (v) => (v === '*' || !checkHeaderName(v) ? undefined : 'it is no name, nor "*"'),
+};
+const tokens: Schema = { t: 'list', max: 64, of: token };
+const cors: ObjectSchema = {
+  t: 'object',
+  fields: {
+    allowOrigins: {
+      t: 'list',
+      max: 64,
+      of: {
+        t: 'string',
+        check: (v) =>
+          v === '*' || /^[a-z][a-z0-9+.-]*:\/\/(\*|(\*\.)?[a-z0-9.-]+)(:[0-9]{1,5})?$/.test(v)
+            ? undefined
+            : 'it is an origin such as https://a.example.com or https://*.example.com, or "*"',
+      },
+    },
+    allowMethods: tokens,
+    allowHeaders: tokens,
+    exposeHeaders: tokens,
+    allowCredentials: bool,
+    maxAge: { t: 'int', min: 1, max: 2_147_483 },
+  },
+};
+
 const rule: ObjectSchema = {
   t: 'object',
   fields: {
@@ -84,6 +120,7 @@ const rule: ObjectSchema = {
         },
       },
       urlRewrite: { t: 'object', fields: { hostname, path: pathModifier } },
+      cors,
     }),
     backendRefs: {
       t: 'list',
@@ -131,6 +168,7 @@ export const httpRouteKind: Kind<ApiRouteModel> = {
       const base: HttpRouteModel = {
         ...ruleOf(field, r.name ?? ''),
         ...actionsOf(backends, said),
+        cors: said.cors && corsOf(said.cors),
         timeoutMs: durationOf(r.timeouts?.request),
         retries: retriesOf(r.retry, r.timeouts, `${field}.timeouts`, report),
       };
@@ -246,6 +284,23 @@ function redirectOf(r: Plain, path: string): NonNullable<HttpRouteModel['redirec
     port: r.port ?? usual,
     code: r.statusCode ?? 302,
     derivePort: undefined,
+  };
+}
+
+function corsOf(c: Plain): NonNullable<HttpRouteModel['cors']> {
+  const texts = (list: unknown): string[] => ((list ?? []) as (string | undefined)[]).filter((v) => v !== undefined);
+  return {
+    // A "*" stands for any labels of the host, or alone for any origin.
+    allowOrigins: texts(c.allowOrigins).map((v) => {
+      if (!v.includes('*')) return { type: 'exact', value: v };
+      return { type: 'regex', value: v === '*' ? '.*' : v.split('*').map(escapeRegex).join('[^/:]+') };
+    }),
+    allowMethods: texts(c.allowMethods),
+    allowHeaders: texts(c.allowHeaders),
+    exposeHeaders: texts(c.exposeHeaders),
+    maxAgeMs: 1000 * (c.maxAge ?? 5),
+    allowCredentials: c.allowCredentials ?? false,
+    ignoreUnmatchedPreflights: false,
   };
 }
 

@@ -180,3 +180,26 @@ test('questions that name what does not exist say what does', () => {
   assert.match(code({ to: 'pay:9' }), /^lab\.to: .*it has 8080/);
   assert.throws(() => meshFromFiles([{ path: 'x.yaml', text: 'kind: [' }]), /x\.yaml:/);
 });
+
+test('a fault behind the retry layer is drawn for each try', () => {
+  const vs = `---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: pay, namespace: shop, annotations: { weft.dev/fault-position: behind-retry } }
+spec:
+  hosts: [pay]
+  http:
+    - fault: { abort: { percentage: { value: 50 }, httpStatus: 503 } }
+      retries: { attempts: 2, retryOn: 5xx }
+      route: [{ destination: { host: pay, subset: v2 } }]
+`;
+  const { outcomes, steps } = ask(BASE + vs);
+  assert.deepEqual(
+    outcomes.map((o) => [o.status, o.probability, o.flags]),
+    [
+      ['application', 0.875, ''],
+      [503, 0.125, 'FI,URX'],
+    ],
+  );
+  assert.ok(steps.some((s) => s.kind === 'retry' && s.decision === 'try 3 after 503'));
+});

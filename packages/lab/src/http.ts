@@ -3,13 +3,20 @@ import type { Random } from '@weft/base';
 import {
   affinityHash,
   applyHeaderOps,
+  type ClusterView,
   type CompiledHttpRoute,
   canonicalHead,
+  drawFault,
+  type EndpointView,
+  type FaultDecision,
   type ForwardDecision,
   type HeaderOps,
+  headValue,
+  isGrpcContentType,
   NO_HASH,
   pickEndpoint,
   requestParts,
+  retryDecision,
   routeHttp,
   type ServicePortView,
 } from '@weft/engine';
@@ -131,7 +138,66 @@ function forward(
     if (m.cluster?.candidates.length === 1) pickEndpoint(client.snapshot, m.cluster, random, 0);
     return m.clusterName;
   });
-  const picked = pickEndpoint(client.snapshot, cluster, random, 0, undefined, hash);
+  const grpc = isGrpcContentType(headValue(head, 'content-type') ?? '');
+  // How long a try waits changes nothing here, but it is a draw.
+  const wait: Random = {
+    next: () => {
+      random.choose?.([1]);
+      return 0.5;
+    },
+  };
+  const tried: EndpointView[] = [];
+  let { delayMs } = base;
+  for (let attempt = 1; ; attempt++) {
+    const fault = decision.tryFault && drawFault(decision.tryFault, random);
+    delayMs += fault?.delayMs ?? 0;
+    const before = { ...at, mirrors, delayMs, flags: delayMs > 0 && base.flags === '' ? 'DI' : base.flags };
+    const aborts = fault !== undefined && (fault.abortStatus > 0 || fault.abortGrpc >= 0);
+    const fate = aborts
+      ? abortedTry(notes, before, refs, fault)
+      : oneTry(mesh, notes, client, cluster, head, random, before, refs, faultRef, hash, {
+          tried,
+          avoid: decision.retry.ignorePreviousHosts,
+        });
+    // Nothing was asked, or nothing answered: what then happens is not known before.
+    if (typeof fate.status !== 'number' || fate.flags.includes('UH') || fate.flags.includes('UF')) return fate;
+    const grpcStatus = grpc && aborts && fault.abortGrpc >= 0 ? fault.abortGrpc : undefined;
+    const outcome = { kind: 'status', status: fate.status, grpcStatus } as const;
+    const { retry, reason } = retryDecision(decision.retry, outcome, attempt, wait);
+    if (!retry) return reason === 'exhausted' ? { ...fate, flags: fate.flags ? `${fate.flags},URX` : 'URX' } : fate;
+    const why = `its conditions cover ${fate.status}`;
+    notes.add('client', 'retry', `try ${attempt + 1} after ${fate.status}`, why, decision.retry.ref);
+  }
+}
+
+function abortedTry(notes: Notes, before: Fate, refs: readonly string[], fault: FaultDecision): Fate {
+  const isGrpc = fault.abortGrpc >= 0;
+  return {
+    ...before,
+    status: isGrpc ? 200 : fault.abortStatus,
+    flags: before.flags ? `${before.flags},FI` : 'FI',
+    details: isGrpc ? `fault_filter_abort (grpc-status ${fault.abortGrpc})` : 'fault_filter_abort',
+    from: notes.references(...refs, fault.ref),
+  };
+}
+
+/** One try at an endpoint. `others` are the endpoints of earlier tries, to which this one is added. */
+function oneTry(
+  mesh: LabMesh,
+  notes: Notes,
+  client: Side,
+  cluster: ClusterView,
+  head: readonly string[],
+  random: Random,
+  at: Fate,
+  refs: readonly string[],
+  faultRef: string | undefined,
+  hash: number,
+  others: { readonly tried: EndpointView[]; readonly avoid: boolean },
+): Fate {
+  const flagged = (flag: string): string => (at.flags ? `${at.flags},${flag}` : flag);
+  const exclude = others.avoid && others.tried.length > 0 ? others.tried : undefined;
+  const picked = pickEndpoint(client.snapshot, cluster, random, 0, exclude, hash);
   if (picked === 'none') {
     notes.add(
       'client',
@@ -140,16 +206,16 @@ function forward(
       'each endpoint is out',
       cluster.cluster.ref,
     );
-    return { ...at, mirrors, status: 503, flags: flagged('UH'), details: 'no_healthy_upstream' };
+    return { ...at, status: 503, flags: flagged('UH'), details: 'no_healthy_upstream' };
   }
+  others.tried.push(picked);
   const mtls = noteTransport(notes, cluster, picked);
   const verdict = judge(mesh, notes, client, picked, mtls, head, undefined);
   return {
     ...at,
-    mirrors,
     mtls,
     status: verdict.status,
-    flags: verdict.flags ? flagged(verdict.flags) : base.flags,
+    flags: verdict.flags ? flagged(verdict.flags) : at.flags,
     details: verdict.details,
     endpoint: endpointName(picked),
     instance: picked.endpoint.instance,

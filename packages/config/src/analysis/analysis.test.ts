@@ -438,6 +438,12 @@ const CASES: readonly (readonly [code: string, bad: string, good: string, resour
   ],
   ['WEFT-DUPLICATE', a + proc('a'), a + proc('b'), 'Process/a'],
   [
+    'WEFT-PENDING',
+    `${a}---\napiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: t}\nspec: {}\n`,
+    a,
+    '',
+  ],
+  [
     'WEFT-NO-FILE',
     edge +
       gw(

@@ -120,6 +120,7 @@ function sourceTests(s: AuthorizationSource): FieldTest[] {
     stringPattern,
     (r) => r.request.token?.principal,
   );
+  field(out, 'remoteIpBlocks', false, s.remoteIpBlocks, s.notRemoteIpBlocks, block, (r) => r.originalIp);
   field(out, 'ipBlocks', false, s.ipBlocks, s.notIpBlocks, block, (r) => r.remoteIp);
   return out;
 }

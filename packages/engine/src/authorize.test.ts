@@ -65,6 +65,7 @@ test('fields of rules', () => {
     { from: [{ namespaces: ['shop'], serviceAccounts: ['shop/web'], trustDomains: ['cluster.local'] }] },
     { from: [{ ipBlocks: ['10.1.0.0/16', '2001:db8::/32'] }] },
     { from: [{ notIpBlocks: ['10.2.0.0/16'] }] },
+    { from: [{ remoteIpBlocks: ['10.1.2.3'], notRemoteIpBlocks: ['10.1.2.4'] }] },
     { to: [{ hosts: ['PAY'] }] },
     { to: [{ hosts: ['pay:*'], ports: ['8080'], methods: ['GET'] }] },
     { when: [{ key: 'request.headers[X-A]', values: ['b*'] }] },
@@ -97,6 +98,11 @@ test('fields of rules', () => {
   ];
   for (const rule of no) assert.equal(allowed(rule, request('/', {}, ['x-a', 'bc'])), false, JSON.stringify(rule));
   assert.equal(allowed({ from: [{ principals: ['*'] }] }, request('/', { principal: undefined })), false);
+  const behind = request('/', { originalIp: '192.0.2.7' });
+  assert.equal(allowed({ from: [{ remoteIpBlocks: ['192.0.2.0/24'], ipBlocks: ['10.1.2.3'] }] }, behind), true);
+  assert.equal(allowed({ when: [{ key: 'remote.ip', values: ['192.0.2.7'] }] }, behind), true);
+  assert.equal(allowed({ from: [{ remoteIpBlocks: ['10.1.2.3'] }] }, behind), false);
+  assert.equal(allowed({ from: [{ notRemoteIpBlocks: ['192.0.2.7'] }] }, behind), false);
   assert.equal(allowed({ from: [{ ipBlocks: ['10.0.0.0/8'] }] }, request('/', { remoteIp: '::ffff:10.1.1.1' })), true);
   assert.equal(
     allowed({ from: [{ ipBlocks: ['2001:db8::/33'] }] }, request('/', { remoteIp: '2001:db8:7fff::1' })),

@@ -83,6 +83,8 @@ export function compileAuthorization(
                 notServiceAccounts: s.notServiceAccounts.map((a) => qualified(a, p.namespace)),
                 trustDomains: [...s.trustDomains],
                 notTrustDomains: [...s.notTrustDomains],
+                remoteIpBlocks: [...s.remoteIpBlocks],
+                notRemoteIpBlocks: [...s.notRemoteIpBlocks],
                 requestPrincipals: [...s.requestPrincipals],
                 notRequestPrincipals: [...s.notRequestPrincipals],
               }),

@@ -571,6 +571,8 @@ export interface AuthorizationSourceModel {
   readonly notServiceAccounts: readonly string[];
   readonly trustDomains: readonly string[];
   readonly notTrustDomains: readonly string[];
+  readonly remoteIpBlocks: readonly string[];
+  readonly notRemoteIpBlocks: readonly string[];
   readonly requestPrincipals: readonly string[];
   readonly notRequestPrincipals: readonly string[];
 }

@@ -100,6 +100,7 @@ const ports: Schema = {
 
 const CONDITION_KEYS = [
   'source.ip',
+  'remote.ip',
   'source.namespace',
   'source.principal',
   'destination.ip',
@@ -111,7 +112,6 @@ function checkConditionKey(v: string): string | undefined {
   if (CONDITION_KEYS.includes(v) || /^request\.headers\[[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}\]$/.test(v))
     return undefined;
   if (/^request\.auth\.(principal|audiences|presenter|claims(\[[^[\]]+\])+)$/.test(v)) return undefined;
-  if (v === 'remote.ip') return 'this key is not supported yet';
   return `there is no such key: request.headers[NAME], request.auth.principal, request.auth.audiences, request.auth.presenter, request.auth.claims[NAME], ${CONDITION_KEYS.join(', ')}`;
 }
 
@@ -126,6 +126,8 @@ const SOURCE_LISTS = [
   'notServiceAccounts',
   'trustDomains',
   'notTrustDomains',
+  'remoteIpBlocks',
+  'notRemoteIpBlocks',
   'requestPrincipals',
   'notRequestPrincipals',
 ] as const;
@@ -164,10 +166,11 @@ const rule: ObjectSchema = {
               notServiceAccounts: serviceAccounts,
               trustDomains: patterns,
               notTrustDomains: patterns,
+              remoteIpBlocks: ipBlocks,
+              notRemoteIpBlocks: ipBlocks,
               requestPrincipals: patterns,
               notRequestPrincipals: patterns,
             },
-            unsupported: ['remoteIpBlocks', 'notRemoteIpBlocks'],
           },
         },
       },

@@ -889,6 +889,18 @@ export declare type AuthorizationSource = Message<"weft.plan.v1.AuthorizationSou
    * @generated from field: repeated string not_request_principals = 12;
    */
   notRequestPrincipals: string[];
+
+  /**
+   * of the client behind trusted proxies
+   *
+   * @generated from field: repeated string remote_ip_blocks = 13;
+   */
+  remoteIpBlocks: string[];
+
+  /**
+   * @generated from field: repeated string not_remote_ip_blocks = 14;
+   */
+  notRemoteIpBlocks: string[];
 };
 
 /**

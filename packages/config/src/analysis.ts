@@ -52,6 +52,7 @@ export function analyze(model: Model, broken: ReadonlySet<string>, report: Repor
   analyzeAuthorization(model, broken, report);
   a.singletons();
   a.rateLimits();
+  a.tcpFaults();
 }
 
 class Analysis {
@@ -378,6 +379,10 @@ class Analysis {
       if (!other) first.set(d.namespace, d);
       else this.#ignored(d, other, `namespace ${d.namespace}`);
     }
+  }
+
+  tcpFaults(): void {
+    for (const f of this.#model.tcpFaults) if (this.#ok(f)) this.#serviceOf(f, f.host, 'spec.host');
   }
 
   /** Their Servers must be there, and each of those have one policy of a kind. */

@@ -258,3 +258,19 @@ test('how long a Retry-After may be: an annotation of the VirtualService', () =>
   assert.deepEqual(said('soon'), [`error ${at}`]);
   assert.deepEqual(said('30s', ''), [`warning ${at}`]);
 });
+
+test('faults of connections: for clients of their namespace, on the ports that they name', () => {
+  const fault = (spec: string): string =>
+    `---\napiVersion: weft.dev/v1alpha1\nkind: TCPFault\nmetadata: {name: late, namespace: shop}\nspec: ${spec}\n`;
+  const spec = '{host: cart, port: 81, latency: {percentage: 10, fixedDelay: 1s}, reset: {percentage: 0.5}}';
+  const of = clusters(fault(spec));
+  const { ref, delayPercent, delayMs, resetPercent, blackholePercent } = of(81).tcpFault!;
+  assert.deepEqual([ref, delayPercent, delayMs, resetPercent], ['TCPFault/shop/late#spec', 10, 1000, 0.5]);
+  assert.equal(blackholePercent, 0);
+  assert.equal(of(80).tcpFault, undefined);
+  assert.equal(clusters(fault(spec), { namespace: 'other' })(81).tcpFault, undefined);
+  const said = (text: string) =>
+    loadFiles([{ path: 'a.yaml', text: service + fault(text) }]).problems.map((p) => p.code);
+  assert.deepEqual(said('{host: cart}'), ['WEFT-VALUE']);
+  assert.equal(said('{host: gone, reset: {percentage: 1}}').length, 1);
+});

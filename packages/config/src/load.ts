@@ -41,6 +41,7 @@ import { secretKind } from './kinds/secret.ts';
 import { authorizationPolicyKind, peerAuthenticationKind } from './kinds/security.ts';
 import { serviceEntryKind, workloadEntryKind } from './kinds/service-entry.ts';
 import { sidecarKind } from './kinds/sidecar.ts';
+import { tcpFaultKind } from './kinds/tcp-fault.ts';
 import { virtualServiceKind } from './kinds/virtual-service.ts';
 import { pendingReason } from './pending.ts';
 import { nearest, type Problem, Problems } from './problems.ts';
@@ -107,6 +108,7 @@ const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     serverKind,
     httpRateLimitKind,
     tcpRateLimitKind,
+    tcpFaultKind,
     apiGatewayKind,
     gatewayClassKind,
     referenceGrantKind,
@@ -265,6 +267,7 @@ class Loader {
       requestAuthentications: of('RequestAuthentication'),
       meshDefaults: of('MeshDefaults'),
       servers: of('Server'),
+      tcpFaults: of('TCPFault'),
       httpRateLimits: of('HTTPLocalRateLimitPolicy'),
       tcpRateLimits: of('TCPLocalRateLimitPolicy'),
       positions: this.#positions,

@@ -48,5 +48,6 @@ export * from './rate-limit.ts';
 export * from './retry.ts';
 export * from './route.ts';
 export * from './snapshot.ts';
+export * from './tcp-fault.ts';
 export * from './transport.ts';
 export * from './views.ts';

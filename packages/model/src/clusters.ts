@@ -10,11 +10,13 @@ import {
   type OutlierDetection,
   OutlierDetectionSchema,
   outboundClusterName,
+  type TcpFault,
+  TcpFaultSchema,
   type TlsOrigination,
   TlsOriginationSchema,
 } from '@weft/plan';
 import { compileBalancing, hashesAddress, localityOf } from './balancing.ts';
-import { isExportedTo, labelsMatch, serviceHost } from './hosts.ts';
+import { isExportedTo, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
 import { rulesByNamespace } from './lookup.ts';
 import { planProtocol } from './protocols.ts';
 import type { RefTable } from './refs.ts';
@@ -128,6 +130,7 @@ export function compileClusters(
             ? refs.use(service, service.balancing.balancerField)
             : '',
       // A rule's outlier detection takes its place: two breakers would undo each other's ejections.
+      tcpFault: tcpFaultOf(model, client, host, port.port, refs),
       failureAccrual: outlier ? undefined : accrualOf(service, refs),
       retryBudget: layers.find((l) => l.policy.retryBudget)?.policy.retryBudget,
       outlier: outlier?.policy.outlierDetection
@@ -205,6 +208,25 @@ function addLayer(layers: Layer[], rule: DestinationRuleModel, policy: TrafficPo
 
 function isPortLevel({ policy }: Layer): boolean {
   return policy.field.includes('.portLevelSettings[');
+}
+
+/** Faults act in clients: those of the fault's own namespace. The first one counts. */
+function tcpFaultOf(model: Model, client: Client, host: string, port: number, refs: RefTable): TcpFault | undefined {
+  const fault = model.tcpFaults.find(
+    (f) =>
+      f.namespace === client.namespace &&
+      resolveHost(f.host, f.namespace, model.domain) === host &&
+      (f.port === 0 || f.port === port),
+  );
+  if (!fault) return undefined;
+  const { delayPercent, delayMs, resetPercent, blackholePercent } = fault;
+  return create(TcpFaultSchema, {
+    ref: refs.use(fault, 'spec'),
+    delayPercent,
+    delayMs,
+    resetPercent,
+    blackholePercent,
+  });
 }
 
 function accrualOf(service: ServiceModel, refs: RefTable): FailureAccrual | undefined {

@@ -43,6 +43,7 @@ const empty: Model = {
   requestAuthentications: [],
   meshDefaults: [],
   servers: [],
+  tcpFaults: [],
   httpRateLimits: [],
   tcpRateLimits: [],
   positions: new Map(),

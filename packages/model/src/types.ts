@@ -606,6 +606,17 @@ export interface AuthorizationPolicyModel extends Resource {
   readonly dryRun: boolean;
 }
 
+/** `weft.dev/v1alpha1 TCPFault`, for clients of its namespace. */
+export interface TcpFaultModel extends Resource {
+  readonly host: string;
+  /** 0: all ports. */
+  readonly port: number;
+  readonly delayPercent: number;
+  readonly delayMs: number;
+  readonly resetPercent: number;
+  readonly blackholePercent: number;
+}
+
 /** Linkerd's Server: ports of workloads of its namespace, for rate limits to refer to. */
 export interface ServerModel extends Resource {
   readonly selector: Labels;
@@ -675,6 +686,7 @@ export interface Model {
   readonly requestAuthentications: readonly RequestAuthenticationModel[];
   readonly meshDefaults: readonly MeshDefaultsModel[];
   readonly servers: readonly ServerModel[];
+  readonly tcpFaults: readonly TcpFaultModel[];
   readonly httpRateLimits: readonly RateLimitModel[];
   readonly tcpRateLimits: readonly RateLimitModel[];
   /** ref → where that field stands. A ref is `Kind/namespace/name#field.path`. */

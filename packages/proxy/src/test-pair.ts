@@ -19,6 +19,7 @@ import {
   PartSchema,
   type Protocol,
   type RateLimitSchema,
+  type TcpFaultSchema,
   WORKLOADS_HOST,
 } from '@weft/plan';
 import { DataPlane } from './data-plane.ts';
@@ -38,6 +39,7 @@ export interface TestPort {
   timeoutMs?: number;
   /** Of the cluster. */
   pool?: MessageInitShape<typeof ConnectionPoolSchema>;
+  tcpFault?: MessageInitShape<typeof TcpFaultSchema>;
   /** More of the caller's route. */
   route?: MessageInitShape<typeof HttpRouteSchema>;
   /** Of the called side's port. */
@@ -127,11 +129,11 @@ export async function testPair(
   const frontSeen = new Watched();
   const backSeen = new Watched();
   const front = await plane('front', frontAddress, frontSeen);
-  const clusters = options.ports.map(({ port, proxyProtocol, pool }) =>
+  const clusters = options.ports.map(({ port, proxyProtocol, pool, tcpFault }) =>
     create(PartSchema, {
       kind: {
         case: 'cluster',
-        value: { name: outboundClusterName(port, '', TEST_HOST), host: TEST_HOST, port, proxyProtocol, pool },
+        value: { name: outboundClusterName(port, '', TEST_HOST), host: TEST_HOST, port, proxyProtocol, pool, tcpFault },
       },
     }),
   );

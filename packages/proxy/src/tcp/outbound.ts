@@ -5,6 +5,7 @@ import {
   affinityHash,
   type ClusterView,
   CONNECT_ATTEMPTS,
+  drawTcpFault,
   type EndpointView,
   meshed,
   onEnd,
@@ -16,6 +17,7 @@ import {
   routeTls,
   type ServicePortView,
   type Snapshot,
+  type TcpFaultDecision,
 } from '@weft/engine';
 import { PASSTHROUGH_CLUSTER } from '@weft/plan';
 import { type Head, type ProxyAddresses, proxyHeader } from '@weft/wire';
@@ -108,7 +110,34 @@ export class OutboundTcp {
       return;
     }
     this.#counted = true;
-    this.#next();
+    const fault = drawTcpFault(decision.cluster, random);
+    if (!fault) this.#next();
+    else if (fault.delayMs === 0) this.#faulty(fault);
+    else this.#core.timers.add(fault.delayMs, { onTimer: () => this.#faulty(fault) });
+  }
+
+  #faulty(fault: TcpFaultDecision): void {
+    this.#record.routeRef = fault.ref;
+    this.#core.observer.count('tcp_fault');
+    if (fault.end === 'reset') this.#fail('FI', 'tcp_fault_reset');
+    else if (fault.end === 'blackhole') this.#swallow();
+    else this.#next();
+  }
+
+  /** Open, and silent, until the client or a drain gives it up, or for as long as an idle connection may live. */
+  #swallow(): void {
+    const core = this.#core;
+    const over = (): void => {
+      if (this.#closed) return;
+      this.#sessions.delete(session);
+      idle.cancel();
+      this.#fail('FI', 'tcp_fault_blackhole');
+    };
+    const session: TcpSession = { heldBytes: 0, shed: over, destroy: over };
+    const idle = core.timers.add(core.limits.tcpIdleTimeoutMs, { onTimer: over });
+    this.#sessions.add(session);
+    this.#hold.release(this.#down, { bytes() {}, ended() {}, drained() {}, gone: over });
+    if (!this.#closed) this.#down.resumeReading();
   }
 
   #next(): void {

@@ -2081,6 +2081,13 @@ export declare type Cluster = Message<"weft.plan.v1.Cluster"> & {
   lbRef: string;
 
   /**
+   * of opaque connections
+   *
+   * @generated from field: weft.plan.v1.TcpFault tcp_fault = 31;
+   */
+  tcpFault?: TcpFault | undefined;
+
+  /**
    * never together with outlier
    *
    * @generated from field: weft.plan.v1.FailureAccrual failure_accrual = 25;
@@ -2149,6 +2156,46 @@ export declare type TlsOrigination = Message<"weft.plan.v1.TlsOrigination"> & {
  * Use `create(TlsOriginationSchema)` to create a new message.
  */
 export declare const TlsOriginationSchema: GenMessage<TlsOrigination>;
+
+/**
+ * Drawn once a connection, each independently.
+ *
+ * @generated from message weft.plan.v1.TcpFault
+ */
+export declare type TcpFault = Message<"weft.plan.v1.TcpFault"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * @generated from field: double delay_percent = 2;
+   */
+  delayPercent: number;
+
+  /**
+   * @generated from field: uint32 delay_ms = 3;
+   */
+  delayMs: number;
+
+  /**
+   * @generated from field: double reset_percent = 4;
+   */
+  resetPercent: number;
+
+  /**
+   * taken, and never answered
+   *
+   * @generated from field: double blackhole_percent = 5;
+   */
+  blackholePercent: number;
+};
+
+/**
+ * Describes the message weft.plan.v1.TcpFault.
+ * Use `create(TcpFaultSchema)` to create a new message.
+ */
+export declare const TcpFaultSchema: GenMessage<TcpFault>;
 
 /**
  * A breaker for each endpoint: after failures in a row it takes nothing for a while, then one request as a probe.

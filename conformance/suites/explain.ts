@@ -85,11 +85,11 @@ export const suite: Suite = {
         checkSum(explained);
         const way = drawWay(explained.ways, random.next());
         const seen = await mesh.send(pair.request, way);
-        let wrong = difference(way, seen);
         // A plaintext connection that is refused at once may be reset before the caller's proxy hears that it stood: to
-        // that proxy it then never came to be, and another endpoint is tried. Not so again and again.
-        for (let i = 0; i < 3 && wrong && pair.request.tcp && way.status === 'closed' && !way.mtls; i++)
-          wrong = difference(way, await mesh.send(pair.request, way));
+        // that proxy it then never came to be, and another endpoint is tried. Both ends are right then.
+        const other = explained.ways.some((w) => w.status === 'connected' && w.instance === seen.instance);
+        if (way.status === 'closed' && way.endpoint !== '' && !way.mtls && pair.request.tcp && other) return;
+        const wrong = difference(way, seen);
         if (wrong) throw new Error(`${wrong}; ${JSON.stringify(pair.request)} ${JSON.stringify(pair.docs)}`);
       });
       if (!ctx.short && !pair.request.tcp && routed.length < ENVOY)

@@ -43,7 +43,12 @@ if (only.length === 0) {
   run('lint', bin('biome'), ['check', '--error-on-warnings', '.']);
   run('layers', bin('node'), ['scripts/check-imports.ts']);
 }
-/** Whole-mesh tests start many processes: one file at a time, or they time each other out on a small machine. */
+/**
+ * Whole-mesh tests that measure (shares, seconds, memory) or look at what the machine holds: one file at a time, or they
+ * disturb each other. The others run two at a time.
+ */
+const ALONE =
+  /\/(balancing|http2|lifecycle|limits|overload|packets|replicas|shop|survival|throughput|traffic)\.test\.ts$/;
 function test(title, files, concurrency) {
   if (files.length === 0) return;
   const args = [
@@ -65,5 +70,15 @@ const below = (folders) =>
 if (only.length > 0) test('tests', only, 1);
 else {
   test('tests of packages', below(['packages', 'testing', 'fuzz', 'bench']), 2);
-  test('tests of whole meshes', below(['test']), 1);
+  const meshes = below(['test']);
+  test(
+    'tests of whole meshes',
+    meshes.filter((file) => !ALONE.test(file)),
+    2,
+  );
+  test(
+    'tests of whole meshes that need the machine for themselves',
+    meshes.filter((file) => ALONE.test(file)),
+    1,
+  );
 }

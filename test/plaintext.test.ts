@@ -25,7 +25,7 @@ function edges(mesh: TestMesh): Promise<Row[]> {
   });
 }
 
-for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['explicit'] as const)) {
+for (const capture of [isRoot ? 'transparent' : 'explicit'] as const) {
   test(`mTLS DISABLE, ${capture} capture: one edge, from the workload that called`, async (t) => {
     const mesh = await meshOf(
       t,

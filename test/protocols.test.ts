@@ -95,7 +95,7 @@ function residentBytes(pid: number): number {
   return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) * 1024;
 }
 
-for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['explicit'] as const)) {
+for (const capture of [isRoot ? 'transparent' : 'explicit'] as const) {
   test(`protocols, ${capture} capture`, async (t) => {
     const mesh = new TestMesh(capture);
     t.after(() => mesh.cleanUp());

@@ -232,7 +232,7 @@ const spoken = (child: ChildProcess): Promise<void> =>
     child.once('exit', (code) => reject(new Error(`exit ${code} before it said anything`)));
   });
 
-for (const capture of isRoot ? (['transparent', 'explicit'] as const) : (['explicit'] as const)) {
+for (const capture of [isRoot ? 'transparent' : 'explicit'] as const) {
   test(`security, ${capture} capture`, async (t) => {
     const folder = mkdtempSync(join(tmpdir(), 'weft-security-'));
     t.after(() => rmSync(folder, { recursive: true, force: true }));

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { meshOf, type TestMesh, weftBin } from './harness.ts';
+import { isRoot, meshOf, type TestMesh, weftBin } from './harness.ts';
 
 const run = promisify(execFile);
 const CART = 'spiffe://cluster.local/ns/shop/sa/cart';

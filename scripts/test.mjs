@@ -47,8 +47,7 @@ if (only.length === 0) {
  * Whole-mesh tests that measure (shares, seconds, memory) or look at what the machine holds: one file at a time, or they
  * disturb each other. The others run two at a time.
  */
-const ALONE =
-  /\/(balancing|http2|lifecycle|limits|overload|packets|replicas|shop|survival|throughput|traffic)\.test\.ts$/;
+const ALONE = /\/(lifecycle|overload|packets|replicas|survival|throughput|traffic)\.test\.ts$/;
 function test(title, files, concurrency) {
   if (files.length === 0) return;
   const args = [

@@ -36,7 +36,7 @@ function listen(server: net.Server, port: number, host: string): Promise<void> {
 /** Status of a request, and how it ended where none came. */
 function ask(pair: Pair, path: string): Promise<number | string> {
   return new Promise((resolve) => {
-    const request = http.get({ host: pair.front.address, port: 80, path, headers: { host: 'app' } }, (response) => {
+    const request = http.get({ host: pair.front.address, port: 8080, path, headers: { host: 'app' } }, (response) => {
       response.resume();
       response.on('end', () => resolve(response.statusCode ?? 0));
       response.on('error', (error) => resolve(error.message));
@@ -59,19 +59,19 @@ test('an opaque connection that is idle, a request that does not end', async (t)
     for (const server of [app, echo]) server.close();
     app.closeAllConnections();
   });
-  await listen(app, 80, `${network}.3`);
-  await listen(echo, 81, `${network}.3`);
+  await listen(app, 8080, `${network}.3`);
+  await listen(echo, 8081, `${network}.3`);
   const pair = await startPair({
     network,
     ports: [
-      { port: 80, appHost: `${network}.3`, appPort: 80, timeoutMs: 0 },
-      { port: 81, appHost: `${network}.3`, appPort: 81, protocol: 'tcp' },
+      { port: 8080, appHost: `${network}.3`, appPort: 8080, timeoutMs: 0 },
+      { port: 8081, appHost: `${network}.3`, appPort: 8081, protocol: 'tcp' },
     ],
     limits: { tcpIdleTimeoutMs: 2000, requestTimeoutMs: 2000 },
   });
   t.after(() => pair.stop());
 
-  const opaque = net.connect(81, pair.front.address);
+  const opaque = net.connect(8081, pair.front.address);
   opaque.on('error', () => {});
   opaque.write('x');
   const closed = new Promise((resolve) => opaque.once('close', resolve));
@@ -83,7 +83,7 @@ test('an opaque connection that is idle, a request that does not end', async (t)
   assert.equal(echoed, 'x', 'it worked before it was idle');
   await either(pair, 'tcp_idle_timeout');
 
-  const socket = net.connect(80, pair.front.address);
+  const socket = net.connect(8080, pair.front.address);
   socket.on('error', () => {});
   socket.write('POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 10\r\n\r\nabc');
   const answer = await new Promise<string>((resolve) => {
@@ -120,12 +120,12 @@ test('a mesh link that is silent: it is given up, and the next request gets anot
     for (const server of [app, relay]) server.close();
     app.closeAllConnections();
   });
-  await listen(app, 80, `${network}.3`);
+  await listen(app, 8080, `${network}.3`);
   await listen(relay, 15_008, `${network}.4`);
   const pair = await startPair({
     network,
     meshAddress: `${network}.4`,
-    ports: [{ port: 80, appHost: `${network}.3`, appPort: 80, timeoutMs: 0 }],
+    ports: [{ port: 8080, appHost: `${network}.3`, appPort: 8080, timeoutMs: 0 }],
     limits: { linkPingEveryMs: 500, linkPingTimeoutMs: 2000 },
   });
   t.after(() => pair.stop());

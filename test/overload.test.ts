@@ -13,7 +13,7 @@ const rssMb = (pid: number): number =>
 
 function ask(host: string, path: string, agent?: http.Agent): Promise<{ status: number }> {
   return new Promise((resolve) => {
-    const request = http.get({ host, port: 80, path, agent, headers: { host: 'app' } }, (response) => {
+    const request = http.get({ host, port: 8080, path, agent, headers: { host: 'app' } }, (response) => {
       response.resume();
       response.on('end', () => resolve({ status: response.statusCode ?? 0 }));
     });
@@ -29,14 +29,14 @@ test('a bomb of held bodies: 503 and resets below the limit, and service as befo
     if (req.url !== '/hold') res.end('fine');
   });
   app.requestTimeout = 0;
-  await new Promise<void>((resolve) => app.listen(80, APP, resolve));
+  await new Promise<void>((resolve) => app.listen(8080, APP, resolve));
   t.after(() => {
     app.closeAllConnections();
     app.close();
   });
   const limitMb = 240;
   const pair = await startPair({
-    ports: [{ port: 80, appHost: APP, appPort: 80, timeoutMs: 0 }],
+    ports: [{ port: 8080, appHost: APP, appPort: 8080, timeoutMs: 0 }],
     limits: { memoryBytes: limitMb * MB },
     network: '127.8.41',
   });
@@ -60,7 +60,7 @@ test('a bomb of held bodies: 503 and resets below the limit, and service as befo
   let peak = 0;
   let refused = 0;
   for (let i = 0; i < 4000 && refused < 20; i++) {
-    const socket = net.connect(80, front.address);
+    const socket = net.connect(8080, front.address);
     socket.on('error', () => {});
     socket.on('data', (d) => {
       const text = String(d);

@@ -105,7 +105,7 @@ export const callerLabels = perModel((model): readonly string[] => {
     for (const key of Object.keys(labels ?? {})) keys.add(key);
   };
   for (const vs of model.virtualServices) {
-    for (const route of [...vs.http, ...vs.tcp]) for (const m of route.match) add(m.sourceLabels);
+    for (const route of [...vs.http, ...vs.tcp, ...vs.tls]) for (const m of route.match) add(m.sourceLabels);
   }
   for (const rule of model.destinationRules) add(rule.workloadSelector);
   for (const sidecar of model.sidecars) add(sidecar.workloadSelector);

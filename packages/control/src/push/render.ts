@@ -52,7 +52,7 @@ export class Renderer {
   #epoch = 0;
   #runtime: MeshRuntime | undefined;
   #endpoints: Resources = NOTHING;
-  /** By client class, of the current model; the old ones serve to find what did not change. */
+  /** By client class, of the current epoch; those of the one before serve to find what did not change. */
   #shared = new Map<string, Plan>();
   #oldShared = new Map<string, Plan>();
   #trust: Resources = NOTHING;
@@ -63,7 +63,7 @@ export class Renderer {
     this.#model = model;
     this.#runtime = runtime;
     this.#epoch = epoch;
-    for (const [key, plan] of this.#shared) this.#oldShared.set(key, plan);
+    this.#oldShared = this.#shared;
     this.#shared = new Map();
     this.#own.clear();
     this.#endpoints = encoded(bytesOf(compileEndpoints(model, runtime)), this.#endpoints);
@@ -105,7 +105,6 @@ export class Renderer {
     if (!shared) {
       shared = planOf(compileShared(model, runtime, instance), this.#oldShared.get(key), undefined);
       this.#shared.set(key, shared);
-      this.#oldShared.delete(key);
     }
     let own = this.#own.get(instance.name);
     if (own?.instance !== instance) {

@@ -53,6 +53,7 @@ export function analyze(model: Model, broken: ReadonlySet<string>, report: Repor
   a.singletons();
   a.rateLimits();
   a.tcpFaults();
+  a.meshConfigs();
 }
 
 class Analysis {
@@ -378,6 +379,22 @@ class Analysis {
       const other = first.get(d.namespace);
       if (!other) first.set(d.namespace, d);
       else this.#ignored(d, other, `namespace ${d.namespace}`);
+    }
+  }
+
+  /** The first one counts, and what it calls must be there. */
+  meshConfigs(): void {
+    const [first, ...others] = this.#model.meshConfigs;
+    for (const m of others) this.#ignored(m, first, 'the mesh');
+    if (!first || !this.#ok(first)) return;
+    for (const provider of first.extensionProviders) {
+      if (provider.type === 'telemetry' || provider.service === '') continue;
+      const [namespace, host = namespace] = provider.service.split('/');
+      const from = host === namespace ? first : { ...first, namespace };
+      const service = findService(this.#model, resolveHost(host, from.namespace, this.#model.domain));
+      if (!service) this.#serviceOf(first, host, `${provider.field}.service`);
+      else if (!service.ports.some((p) => p.port === provider.port))
+        this.#noPort(first, service, provider.port, `${provider.field}.port`);
     }
   }
 

@@ -3,7 +3,9 @@ import type { Position } from '@weft/base';
 import {
   type ApiRouteModel,
   type BackendTlsPolicyModel,
+  type ConfigMapModel,
   type Labels,
+  type MeshConfigModel,
   type Model,
   type Resource,
   refOf,
@@ -35,6 +37,7 @@ import {
 import { meshDefaultsKind, namespaceKind, processKind, serviceAccountKind, serviceKind } from './kinds/core.ts';
 import { gatewayKind } from './kinds/gateway.ts';
 import { httpRateLimitKind, serverKind, tcpRateLimitKind } from './kinds/linkerd.ts';
+import { istioOperatorKind, meshConfigMapKind } from './kinds/mesh-config.ts';
 import { destinationRuleKind } from './kinds/networking.ts';
 import { requestAuthenticationKind } from './kinds/request-authentication.ts';
 import { secretKind } from './kinds/secret.ts';
@@ -95,6 +98,8 @@ const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     serviceKind,
     processKind,
     meshDefaultsKind,
+    istioOperatorKind,
+    meshConfigMapKind,
     virtualServiceKind,
     destinationRuleKind,
     gatewayKind,
@@ -260,12 +265,16 @@ class Loader {
       referenceGrants: of('ReferenceGrant'),
       gatewayClasses: of('GatewayClass'),
       backendTlsPolicies: byAge(of<BackendTlsPolicyModel>('BackendTLSPolicy')),
-      configMaps: of('ConfigMap'),
+      configMaps: of<ConfigMapModel | MeshConfigModel>('ConfigMap').filter((c) => 'caPem' in c),
       secrets: of('Secret'),
       peerAuthentications: of('PeerAuthentication'),
       authorizationPolicies: of('AuthorizationPolicy'),
       requestAuthentications: of('RequestAuthentication'),
       meshDefaults: of('MeshDefaults'),
+      meshConfigs: [
+        ...of<MeshConfigModel>('IstioOperator'),
+        ...of<ConfigMapModel | MeshConfigModel>('ConfigMap').filter((c) => 'extensionProviders' in c),
+      ],
       servers: of('Server'),
       tcpFaults: of('TCPFault'),
       httpRateLimits: of('HTTPLocalRateLimitPolicy'),
@@ -355,23 +364,26 @@ class Loader {
       const shown = `${kindName.slice(0, 80)} (${apiVersion.slice(0, 80)})`;
       return fail('WEFT-KIND', `the kind ${shown} is not supported.${hint} Supported: ${served}`, kindLine, 'kind');
     }
-    const kind = kinds.find((k) => k.apiVersions.includes(apiVersion));
+    const meta = tree.entries.get('metadata')?.value;
+    const name = (meta?.kind === 'map' && scalar(meta, 'name')) || '';
+    const versions = kinds.filter((k) => k.apiVersions.includes(apiVersion));
+    const kind = versions.find((k) => k.only?.(name)) ?? versions.find((k) => !k.only);
     if (!kind) {
-      const versions = kinds.flatMap((k) => k.apiVersions).join(', ');
-      const message = `${kindName} is not served in "${apiVersion.slice(0, 80)}", only in ${versions}`;
+      const all = kinds.flatMap((k) => k.apiVersions).join(', ');
+      const message = `${kindName} is not served in "${apiVersion.slice(0, 80)}", only in ${all}`;
       return fail('WEFT-KIND', message, versionLine, 'apiVersion');
     }
     this.#resource(file, tree, kind);
     return undefined;
   }
 
-  #resource(file: string, tree: Extract<Tree, { kind: 'map' }>, kind: Kind<Resource>): void {
+  #resource(file: string, written: Extract<Tree, { kind: 'map' }>, kind: Kind<Resource>): void {
     const before = this.#problems.errors;
-    const metaTree = tree.entries.get('metadata')?.value;
-    const name = (metaTree?.kind === 'map' && scalar(metaTree, 'name')) || '';
+    const metaTree = written.entries.get('metadata')?.value;
+    const name = (metaTree?.kind === 'map' && scalar(metaTree, 'name')) || (kind.defaultName ?? '');
     const clusterWide = kind.kind === 'Namespace' || kind.kind === 'GatewayClass';
     const namespace = clusterWide ? '' : (metaTree?.kind === 'map' && scalar(metaTree, 'namespace')) || 'default';
-    const source: Position = Object.freeze({ file, line: tree.line });
+    const source: Position = Object.freeze({ file, line: written.line });
     let resource: Resource = { kind: kind.kind, name, namespace, labels: {}, annotations: {}, source };
     const wrong = new Set<string>();
     const report: Report = (code, message, field, line) => {
@@ -379,11 +391,13 @@ class Loader {
       this.#report(resource, code, message, field, 'error', line);
     };
 
+    const tree = kind.expand?.(written, (message, line, field) => report('WEFT-YAML', message, field, line)) ?? written;
+    const metadata: ObjectSchema = kind.defaultName === undefined ? METADATA : { ...METADATA, required: [] };
     const fields: ObjectSchema['fields'] = kind.spec
-      ? { apiVersion: any, kind: any, metadata: METADATA, spec: kind.spec, status: any }
-      : { apiVersion: any, kind: any, metadata: METADATA, ...kind.top?.fields };
+      ? { apiVersion: any, kind: any, metadata, spec: kind.spec, status: any }
+      : { apiVersion: any, kind: any, metadata, ...kind.top?.fields };
     const unsupported = kind.top?.unsupported ?? [];
-    const required = kind.specRequired ? ['metadata', 'spec'] : ['metadata'];
+    const required = [...(kind.defaultName === undefined ? ['metadata'] : []), ...(kind.specRequired ? ['spec'] : [])];
     const read = readSchema({ t: 'object', fields, required, unsupported }, tree, '', report) as Plain;
     const meta = (read.metadata ?? {}) as { labels?: Labels; annotations?: Labels; creationTimestamp?: string };
     if (kind.kind === 'Service' || kind.kind === 'Namespace') {
@@ -419,6 +433,7 @@ class Loader {
   #contextOf(file: string, created = ''): KindContext {
     return {
       domain: this.#domain,
+      rootNamespace: this.#rootNamespace,
       created,
       attachment: (path) => this.#texts.get(path.startsWith('/') ? path : besides(file, path)),
       judgePair: (certificatePem, keyPem) => {
@@ -431,10 +446,10 @@ class Loader {
 
   #place(resource: Resource, tree: Tree, path: string): void {
     const note = (field: string, line: number, value: Tree) => {
-      if (path !== '' || field === 'spec' || field === 'metadata') {
+      if (path !== '' || PLACED.has(field)) {
         this.#positions.set(refOf(resource, field), { file: resource.source.file, line, field });
       }
-      if (path !== '' || field === 'spec' || field === 'metadata') this.#place(resource, value, field);
+      if (path !== '' || PLACED.has(field)) this.#place(resource, value, field);
     };
     if (tree.kind === 'map') {
       for (const [key, entry] of tree.entries) note(path ? `${path}.${key}` : key, entry.line, entry.value);
@@ -443,6 +458,9 @@ class Loader {
     }
   }
 }
+
+/** Top-level fields of documents whose contents are referred to by position. */
+const PLACED = new Set(['metadata', 'spec', 'data']);
 
 const API_ROUTES = ['HTTPRoute', 'GRPCRoute', 'TCPRoute', 'TLSRoute'];
 

@@ -1,7 +1,6 @@
 /** Kinds that people's folders hold beside what is read here, by group and name: known, and without an effect yet. */
 const PENDING: ReadonlyMap<string, string> = new Map([
   ['telemetry.istio.io/Telemetry', 'tracing, access logs and metrics are not set by it yet'],
-  ['install.istio.io/IstioOperator', 'the settings of a mesh are not read from it yet'],
   ['security.istio.io/RequestAuthentication', 'tokens are not judged yet: no request is refused by it'],
   ['networking.istio.io/EnvoyFilter', 'the proxies are no Envoys: say what it is for by another kind'],
   ['networking.istio.io/ProxyConfig', 'proxies are not set by it yet'],

@@ -13,6 +13,7 @@ export * from './inbound.ts';
 export * from './injection.ts';
 export * from './labels.ts';
 export * from './lookup.ts';
+export * from './mesh-config.ts';
 export * from './protocols.ts';
 export * from './refs.ts';
 export * from './routes.ts';

@@ -42,6 +42,7 @@ const empty: Model = {
   authorizationPolicies: [],
   requestAuthentications: [],
   meshDefaults: [],
+  meshConfigs: [],
   servers: [],
   tcpFaults: [],
   httpRateLimits: [],

@@ -5,6 +5,7 @@
  */
 import type { Position } from '@weft/base';
 import type { CaptureScope } from './capture-scope.ts';
+import type { MeshConfigModel } from './mesh-config.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -685,6 +686,8 @@ export interface Model {
   readonly authorizationPolicies: readonly AuthorizationPolicyModel[];
   readonly requestAuthentications: readonly RequestAuthenticationModel[];
   readonly meshDefaults: readonly MeshDefaultsModel[];
+  /** The first of them counts (see meshConfigOf). */
+  readonly meshConfigs: readonly MeshConfigModel[];
   readonly servers: readonly ServerModel[];
   readonly tcpFaults: readonly TcpFaultModel[];
   readonly httpRateLimits: readonly RateLimitModel[];

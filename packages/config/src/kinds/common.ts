@@ -2,6 +2,7 @@
 import type { Labels, Resource } from '@weft/model';
 import { RE2JS } from 're2js';
 import type { ObjectSchema, Schema } from '../schema.ts';
+import type { Tree } from '../yaml.ts';
 
 /** What a schema has checked: plain data, of the shape that the schema says. */
 // biome-ignore lint/suspicious/noExplicitAny: its type is the schema's, which TypeScript does not see
@@ -21,6 +22,8 @@ export type JudgedPair = { readonly names: readonly string[] } | { readonly erro
 export interface KindContext {
   /** The mesh's domain, cluster.local. */
   readonly domain: string;
+  /** Whose policies hold for the whole mesh, istio-system. */
+  readonly rootNamespace: string;
   /** `metadata.creationTimestamp`; empty where there is none. */
   readonly created: string;
   /** The text of a file named by a path relative to the document's; undefined where it is not among those given. */
@@ -29,6 +32,8 @@ export interface KindContext {
   judgePair(certificatePem: string, keyPem: string): JudgedPair;
 }
 
+type TreeMap = Extract<Tree, { kind: 'map' }>;
+
 export interface Kind<T extends Resource> {
   readonly kind: string;
   readonly apiVersions: readonly string[];
@@ -36,6 +41,12 @@ export interface Kind<T extends Resource> {
   readonly specRequired: boolean;
   /** Fields beside metadata of a kind that has no spec. */
   readonly top?: Pick<ObjectSchema, 'fields' | 'unsupported'>;
+  /** Documents need no name: it is this one then. */
+  readonly defaultName?: string;
+  /** Of several kinds of one name and version: which documents are its. */
+  only?(name: string): boolean;
+  /** Unfolds what a document holds as text, before its schema is looked at; `fail` is told what cannot be read. */
+  expand?(tree: TreeMap, fail: (message: string, line: number, field: string) => void): TreeMap;
   /**
    * The checked `spec` (the whole document where the kind has `top`), as plain data; undefined members where something
    * was wrong (and was reported).

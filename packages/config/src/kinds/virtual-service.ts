@@ -11,7 +11,6 @@ import {
   MESH_GATEWAY,
   type MirrorModel,
   type Resource,
-  type RetriesModel,
   type StringMatchModel,
   type TcpRouteModel,
   type TlsRouteModel,
@@ -40,6 +39,7 @@ import {
   str,
 } from './common.ts';
 import { NETWORKING } from './networking.ts';
+import { retries, retriesOf } from './retries.ts';
 
 const stringMatch: ObjectSchema = {
   t: 'object',
@@ -103,22 +103,6 @@ const GRPC_STATUS = new Map(
     .split(' ')
     .map((name, i) => [name, i] as const),
 );
-
-const RETRY_ON = new Set([
-  '5xx',
-  'gateway-error',
-  'reset',
-  'reset-before-request',
-  'connect-failure',
-  'refused-stream',
-  'retriable-4xx',
-  'retriable-status-codes',
-  'cancelled',
-  'deadline-exceeded',
-  'internal',
-  'resource-exhausted',
-  'unavailable',
-]);
 
 const httpRoute: ObjectSchema = {
   t: 'object',
@@ -204,18 +188,7 @@ const httpRoute: ObjectSchema = {
       unsupported: ['allowOrigin'],
     },
     timeout: { t: 'duration' },
-    retries: {
-      t: 'object',
-      fields: {
-        attempts: { t: 'int', min: 0, max: 100 },
-        perTryTimeout: { t: 'duration', minMs: 1 },
-        retryOn: str,
-        retryIgnorePreviousHosts: bool,
-        backoff: { t: 'duration', minMs: 1 },
-      },
-      required: ['attempts'],
-      unsupported: ['retryRemoteLocalities'],
-    },
+    retries,
     fault: {
       t: 'object',
       fields: {
@@ -553,33 +526,6 @@ function keysOf(map: Plain | undefined, lower: boolean): KeyMatchModel[] {
     name: lower ? name.toLowerCase() : name,
     value: stringOf(m) ?? { type: 'present' },
   }));
-}
-
-function retriesOf(r: Plain, field: string, report: FieldReport): RetriesModel {
-  const retryOn: string[] = [];
-  const statusCodes: number[] = [];
-  for (const word of ((r.retryOn ?? '') as string).split(',').map((w) => w.trim())) {
-    if (word === '') continue;
-    if (/^[1-5]\d\d$/.test(word)) statusCodes.push(Number(word));
-    else if (RETRY_ON.has(word)) retryOn.push(word);
-    else {
-      const known = [...RETRY_ON].join(', ');
-      report(
-        'WEFT-VALUE',
-        `there is no condition "${word.slice(0, 80)}" here: ${known}, or a status code`,
-        `${field}.retryOn`,
-      );
-    }
-  }
-  if (statusCodes.length > 0 && !retryOn.includes('retriable-status-codes')) retryOn.push('retriable-status-codes');
-  return {
-    attempts: r.attempts ?? 0,
-    perTryTimeoutMs: r.perTryTimeout ?? 0,
-    retryOn,
-    statusCodes,
-    backoffMs: r.backoff ?? 0,
-    ignorePreviousHosts: r.retryIgnorePreviousHosts ?? true,
-  };
 }
 
 /** How long a Retry-After may be that the routes' retries wait for; undefined: they look at none. */

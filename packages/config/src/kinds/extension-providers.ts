@@ -1,0 +1,176 @@
+/** `extensionProviders` of mesh settings: external authorizers (features: B-4), and providers of telemetry by name. */
+import type { ExtensionProviderModel } from '@weft/model';
+import type { ObjectSchema, Schema } from '../schema.ts';
+import {
+  bool,
+  checkHeaderName,
+  checkHeaderValue,
+  checkHost,
+  checkLabelName,
+  type FieldReport,
+  nonEmpty,
+  type Plain,
+  port,
+} from './common.ts';
+
+/** `[namespace/]host`. */
+const service: Schema = {
+  t: 'string',
+  check: (v) => {
+    const [first, second, more] = v.split('/');
+    const scoped = second === undefined || checkLabelName(first) === undefined;
+    return scoped && more === undefined && checkHost(second ?? first) === undefined && !v.includes('*')
+      ? undefined
+      : 'it is the host of a Service or ServiceEntry, or namespace/host';
+  },
+};
+
+/** Header names, or a part of one with `*` before or behind it. */
+const headerPatterns: Schema = {
+  t: 'list',
+  max: 100,
+  of: {
+    t: 'string',
+    check: (v) => {
+      const bare = v === '*' ? 'x' : v.replace(/^\*|\*$/, '');
+      return checkHeaderName(bare) === undefined && !bare.includes('*')
+        ? undefined
+        : 'it is a header name, "prefix*", "*suffix" or "*"';
+    },
+  },
+};
+
+const body: ObjectSchema = {
+  t: 'object',
+  fields: { maxRequestBytes: { t: 'int', min: 1, max: 16_777_216 }, allowPartialMessage: bool, packAsBytes: bool },
+  required: ['maxRequestBytes'],
+};
+
+const authorizer: ObjectSchema = {
+  t: 'object',
+  fields: {
+    service,
+    port,
+    timeout: { t: 'duration', minMs: 1 },
+    failOpen: bool,
+    clearRouteCache: bool,
+    statusOnError: {
+      t: 'string',
+      check: (v) => (/^[1-5]\d\d$/.test(v) ? undefined : 'it is an HTTP status in quotes, such as "403"'),
+    },
+    includeRequestBodyInCheck: body,
+  },
+  required: ['service', 'port'],
+};
+
+/** `includeHeadersInCheck` is the older name of `includeRequestHeadersInCheck`. */
+const httpAuthorizer: ObjectSchema = {
+  ...authorizer,
+  fields: {
+    ...authorizer.fields,
+    pathPrefix: { t: 'string', check: (v) => (/^(\/[^?#\s]*)?$/.test(v) ? undefined : 'a path begins with "/"') },
+    includeHeadersInCheck: headerPatterns,
+    includeRequestHeadersInCheck: headerPatterns,
+    includeAdditionalHeadersInCheck: {
+      t: 'map',
+      of: { t: 'string', check: checkHeaderValue },
+      checkKey: checkHeaderName,
+    },
+    headersToUpstreamOnAllow: headerPatterns,
+    headersToDownstreamOnAllow: headerPatterns,
+    headersToDownstreamOnDeny: headerPatterns,
+  },
+  oneOf: [['includeHeadersInCheck', 'includeRequestHeadersInCheck']],
+};
+
+/** A provider's settings are its own; here they say no more than that there is one of the name. */
+const TELEMETRY = [
+  'zipkin',
+  'lightstep',
+  'datadog',
+  'stackdriver',
+  'opencensus',
+  'skywalking',
+  'opentelemetry',
+  'prometheus',
+  'envoyFileAccessLog',
+  'envoyHttpAls',
+  'envoyTcpAls',
+  'envoyOtelAls',
+  'sds',
+];
+
+const NAMED = ['envoyExtAuthzHttp', 'envoyExtAuthzGrpc', ...TELEMETRY];
+
+export const extensionProviders: Schema = {
+  t: 'list',
+  max: 1000,
+  of: {
+    t: 'object',
+    fields: {
+      name: nonEmpty,
+      envoyExtAuthzHttp: httpAuthorizer,
+      envoyExtAuthzGrpc: authorizer,
+      ...Object.fromEntries(TELEMETRY.map((name) => [name, { t: 'any' } as const])),
+    },
+    required: ['name'],
+    oneOf: [NAMED],
+  },
+};
+
+/** Istio's default; so that nobody waits for ten minutes for an authorizer, give a timeout. */
+const TIMEOUT_MS = 600_000;
+
+export function extensionProvidersOf(written: unknown, field: string, report: FieldReport): ExtensionProviderModel[] {
+  const list: ExtensionProviderModel[] = [];
+  for (const [i, p] of ((written ?? []) as (Plain | undefined)[]).entries()) {
+    if (!p?.name) continue;
+    const at = `${field}[${i}]`;
+    if (list.some((other) => other.name === p.name)) {
+      report('WEFT-VALUE', `the provider "${p.name}" is there twice`, `${at}.name`);
+    }
+    const of = NAMED.find((name) => name in p);
+    if (of === undefined) {
+      report('WEFT-VALUE', `says not what it is: one of ${NAMED.join(', ')}`, at);
+    } else if (of === 'envoyExtAuthzHttp') {
+      if (p[of])
+        list.push({ type: 'extAuthzHttp', ...authorizerOf(p.name, p[of], `${at}.${of}`), ...headersOf(p[of]) });
+    } else if (of === 'envoyExtAuthzGrpc') {
+      if (p[of]) list.push({ type: 'extAuthzGrpc', ...authorizerOf(p.name, p[of], `${at}.${of}`) });
+    } else list.push({ type: 'telemetry', field: `${at}.${of}`, name: p.name, of });
+  }
+  return list;
+}
+
+function authorizerOf(name: string, p: Plain, field: string) {
+  const b = p.includeRequestBodyInCheck as Plain | undefined;
+  return {
+    field,
+    name,
+    service: (p.service ?? '') as string,
+    port: (p.port ?? 0) as number,
+    timeoutMs: (p.timeout ?? TIMEOUT_MS) as number,
+    failOpen: (p.failOpen ?? false) as boolean,
+    clearRouteCache: (p.clearRouteCache ?? false) as boolean,
+    statusOnError: Number(p.statusOnError ?? 403),
+    body: b && {
+      maxBytes: (b.maxRequestBytes ?? 0) as number,
+      allowPartial: (b.allowPartialMessage ?? false) as boolean,
+      asBytes: (b.packAsBytes ?? false) as boolean,
+    },
+  };
+}
+
+function headersOf(p: Plain) {
+  const names = (list: unknown): string[] =>
+    ((list ?? []) as (string | undefined)[]).flatMap((n) => n?.toLowerCase() ?? []);
+  const added = Object.entries((p.includeAdditionalHeadersInCheck ?? {}) as Record<string, string>);
+  return {
+    pathPrefix: (p.pathPrefix ?? '') as string,
+    includeRequestHeaders: names(p.includeRequestHeadersInCheck ?? p.includeHeadersInCheck),
+    additionalHeaders: added.map(([name, value]) => [name.toLowerCase(), value] as const),
+    headersToUpstreamOnAllow: names(p.headersToUpstreamOnAllow),
+    headersToDownstreamOnAllow: names(p.headersToDownstreamOnAllow),
+    headersToDownstreamOnDeny: names(p.headersToDownstreamOnDeny),
+  };
+}

@@ -1,0 +1,266 @@
+/** Settings of the mesh: IstioOperator's `meshConfig`, and `mesh` of the ConfigMap istio (features: B-16). */
+import type { MeshConfigModel, Resource } from '@weft/model';
+import type { ObjectSchema, Schema } from '../schema.ts';
+import { readYaml, type Tree } from '../yaml.ts';
+import { bool, exportTo, type FieldReport, type Kind, nonEmpty, type Plain, port, str, strings } from './common.ts';
+import { extensionProviders, extensionProvidersOf } from './extension-providers.ts';
+import { localityLbSetting, localityOf } from './load-balancer.ts';
+import { proxyConfig, proxyConfigOf } from './proxy-config.ts';
+import { retries, retriesOf } from './retries.ts';
+
+const any: Schema = { t: 'any' };
+
+export const tcpKeepalive: ObjectSchema = {
+  t: 'object',
+  fields: {
+    probes: { t: 'int', min: 1, max: 127 },
+    time: { t: 'duration', minMs: 1000 },
+    interval: { t: 'duration', minMs: 1000 },
+  },
+};
+
+const ingress = 'Ingress is not read: use a Gateway';
+const telemetry = 'telemetry is not set by it yet';
+const envoy = 'the proxies are no Envoys';
+const stats = "metrics keep Istio's standard names";
+
+/** Fields that are taken and do nothing, and why. */
+const NO_EFFECT: ReadonlyMap<string, string> = new Map([
+  ['proxyListenPort', 'outbound traffic is captured on 15001'],
+  ['proxyInboundListenPort', 'inbound traffic is captured on 15006'],
+  ['proxyHttpPort', 'an HTTP proxy is on 15001 where traffic is not captured'],
+  ['ingressClass', ingress],
+  ['ingressService', ingress],
+  ['ingressControllerMode', ingress],
+  ['ingressSelector', ingress],
+  ['enableTracing', telemetry],
+  ['accessLogFile', 'access logs are written as weft logs shows them'],
+  ['accessLogFormat', telemetry],
+  ['accessLogEncoding', telemetry],
+  ['defaultProviders', telemetry],
+  ['enableEnvoyAccessLogService', telemetry],
+  ['disableEnvoyListenerLog', envoy],
+  ['configSources', 'configuration is read from the folder that is given'],
+  ['serviceSettings', 'it is about clusters of several networks'],
+  ['inboundClusterStatName', stats],
+  ['outboundClusterStatName', stats],
+  ['inboundTrafficPolicy', 'ports that no Service names are passed on (PASSTHROUGH)'],
+  ['enablePrometheusMerge', 'metrics of proxy and application are always merged, on 15020'],
+  ['verifyCertificateAtClient', 'clients verify a server unless insecureSkipVerify says otherwise'],
+  ['pathNormalization', 'paths are decoded and slashes merged, always the same way (MERGE_SLASHES)'],
+  ['meshMTLS', 'the mesh speaks TLS 1.3'],
+  ['tlsDefaults', 'what is not mesh traffic says its versions in its Gateway'],
+  ['dnsRefreshRate', 'names are asked for again as their records say'],
+  ['thriftConfig', envoy],
+  ['certificates', 'the control plane has its own certificate'],
+]);
+
+/** Values that say what is so anyway. */
+const SAME: ReadonlyMap<string, readonly unknown[]> = new Map<string, readonly unknown[]>([
+  ['proxyListenPort', [15001]],
+  ['proxyInboundListenPort', [15006]],
+  ['accessLogFile', ['/dev/stdout']],
+  ['enablePrometheusMerge', [true]],
+  ['verifyCertificateAtClient', [true]],
+  ['enableEnvoyAccessLogService', [false]],
+  ['ingressControllerMode', ['OFF']],
+  ['accessLogEncoding', ['JSON']],
+]);
+
+export const meshConfig: ObjectSchema = {
+  t: 'object',
+  fields: {
+    ...Object.fromEntries([...NO_EFFECT.keys()].map((name) => [name, any])),
+    proxyListenPort: port,
+    proxyInboundListenPort: port,
+    proxyHttpPort: port,
+    enableTracing: bool,
+    accessLogFile: str,
+    accessLogFormat: str,
+    accessLogEncoding: { t: 'string', enum: ['TEXT', 'JSON'] },
+    enablePrometheusMerge: bool,
+    verifyCertificateAtClient: bool,
+    enableEnvoyAccessLogService: bool,
+    ingressControllerMode: { t: 'string', enum: ['UNSPECIFIED', 'OFF', 'DEFAULT', 'STRICT'] },
+    defaultProviders: {
+      t: 'object',
+      fields: { tracing: strings, metrics: strings, accessLogging: strings },
+    },
+    inboundTrafficPolicy: { t: 'object', fields: { mode: { t: 'string', enum: ['PASSTHROUGH', 'LOCALHOST'] } } },
+    pathNormalization: {
+      t: 'object',
+      fields: {
+        normalization: {
+          t: 'string',
+          enum: ['DEFAULT', 'NONE', 'BASE', 'MERGE_SLASHES', 'DECODE_AND_MERGE_SLASHES'],
+        },
+      },
+    },
+    meshMTLS: {
+      t: 'object',
+      fields: {
+        minProtocolVersion: { t: 'string', enum: ['TLS_AUTO', 'TLSV1_2', 'TLSV1_3'] },
+        ecdhCurves: strings,
+        cipherSuites: strings,
+      },
+    },
+    dnsRefreshRate: { t: 'duration', minMs: 1 },
+    connectTimeout: { t: 'duration', minMs: 1 },
+    tcpKeepalive,
+    outboundTrafficPolicy: {
+      t: 'object',
+      fields: { mode: { t: 'string', enum: ['REGISTRY_ONLY', 'ALLOW_ANY'] } },
+    },
+    enableAutoMtls: bool,
+    trustDomain: nonEmpty,
+    trustDomainAliases: { t: 'list', max: 100, of: nonEmpty },
+    rootNamespace: nonEmpty,
+    defaultServiceExportTo: exportTo,
+    defaultVirtualServiceExportTo: exportTo,
+    defaultDestinationRuleExportTo: exportTo,
+    localityLbSetting,
+    h2UpgradePolicy: { t: 'string', enum: ['DO_NOT_UPGRADE', 'UPGRADE'] },
+    defaultHttpRetryPolicy: retries,
+    defaultConfig: proxyConfig,
+    extensionProviders,
+  },
+  // What they say decides who is trusted or served: taken without an effect it would be a hole.
+  unsupported: ['caCertificates', 'discoverySelectors'],
+};
+
+/** Parts of an installation that have no counterpart here. */
+const INSTALLS = new Map([
+  ['profile', 'nothing is installed by it'],
+  ['hub', 'nothing is installed by it'],
+  ['tag', 'nothing is installed by it'],
+  ['installPackagePath', 'nothing is installed by it'],
+  ['components', 'nothing is installed by it: gateways are Processes with "gateway: {}"'],
+  ['addonComponents', 'nothing is installed by it'],
+  ['values', 'nothing is installed by it'],
+  ['unvalidatedValues', 'nothing is installed by it'],
+  ['revision', 'there is one control plane'],
+  ['defaultRevision', 'there is one control plane'],
+  ['compatibilityVersion', 'nothing is installed by it'],
+  ['namespace', 'nothing is installed by it'],
+  ['resourceSuffix', 'nothing is installed by it'],
+]);
+
+export const istioOperatorKind: Kind<MeshConfigModel> = {
+  kind: 'IstioOperator',
+  apiVersions: ['install.istio.io/v1alpha1'],
+  defaultName: 'mesh',
+  spec: {
+    t: 'object',
+    fields: { meshConfig, ...Object.fromEntries([...INSTALLS.keys()].map((name) => [name, any])) },
+  },
+  specRequired: true,
+  build(resource, spec, report, context) {
+    for (const [name, why] of INSTALLS) {
+      if (name in spec) report('WEFT-NO-EFFECT', `has no effect: ${why}`, `spec.${name}`, 'warning');
+    }
+    const settings = spec.meshConfig ?? {};
+    return settingsOf(
+      { ...resource, kind: 'IstioOperator' },
+      settings,
+      'spec.meshConfig',
+      context.rootNamespace,
+      report,
+    );
+  },
+};
+
+/** The ConfigMap that Istio's own control plane reads: `data.mesh` is YAML in YAML. */
+export const meshConfigMapKind: Kind<MeshConfigModel> = {
+  kind: 'ConfigMap',
+  apiVersions: ['v1'],
+  only: (name) => name === 'istio',
+  spec: undefined,
+  specRequired: false,
+  top: {
+    fields: { data: { t: 'object', fields: { mesh: meshConfig, meshNetworks: str }, required: ['mesh'] } },
+    unsupported: ['binaryData', 'immutable'],
+  },
+  expand: (tree, fail) => {
+    const data = tree.entries.get('data');
+    const mesh = data?.value.kind === 'map' ? data.value.entries.get('mesh') : undefined;
+    if (data?.value.kind !== 'map' || mesh?.value.kind !== 'scalar' || typeof mesh.value.value !== 'string')
+      return tree;
+    const text = mesh.value.value;
+    // The first line of a block stands below its "|"; a text in quotes stands where it begins.
+    const above = text.includes('\n') ? mesh.value.line : mesh.value.line - 1;
+    const { documents, errors } = readYaml(text);
+    for (const e of errors) fail(e.message, e.line + above, 'data.mesh');
+    if (documents.length > 1) fail('holds more than one document', mesh.line, 'data.mesh');
+    const empty: Tree = { kind: 'map', line: mesh.line, entries: new Map() };
+    const value = errors.length === 0 && documents.length > 0 ? lowered(documents[0], above) : empty;
+    const entries = new Map(data.value.entries).set('mesh', { line: mesh.line, value });
+    const outer = new Map(tree.entries).set('data', { line: data.line, value: { ...data.value, entries } });
+    return { ...tree, entries: outer };
+  },
+  build(resource, read, report, context) {
+    const networks: string = read.data?.meshNetworks ?? '';
+    if (!/^\s*(networks:\s*(\{\s*\})?\s*)?$/.test(networks)) {
+      report('WEFT-UNSUPPORTED', 'there is one network: meshes of several are not supported yet', 'data.meshNetworks');
+    }
+    const settings = read.data?.mesh ?? {};
+    return settingsOf({ ...resource, kind: 'ConfigMap' }, settings, 'data.mesh', context.rootNamespace, report);
+  },
+};
+
+/** The same tree, so many lines further down. */
+function lowered(tree: Tree, by: number): Tree {
+  const line = tree.line + by;
+  if (tree.kind === 'scalar') return { ...tree, line };
+  if (tree.kind === 'list') return { ...tree, line, items: tree.items.map((i) => lowered(i, by)) };
+  const entries = [...tree.entries].map(([k, e]) => [k, { line: e.line + by, value: lowered(e.value, by) }] as const);
+  return { ...tree, line, entries: new Map(entries) };
+}
+
+function settingsOf(
+  resource: Resource & Pick<MeshConfigModel, 'kind'>,
+  m: Plain,
+  field: string,
+  rootNamespace: string,
+  report: FieldReport,
+): MeshConfigModel {
+  for (const [name, why] of NO_EFFECT) {
+    if (name in m && !isSame(name, m[name]))
+      report('WEFT-NO-EFFECT', `has no effect: ${why}`, `${field}.${name}`, 'warning');
+  }
+  if (m.rootNamespace !== undefined && m.rootNamespace !== rootNamespace) {
+    const message = `is "${m.rootNamespace}", but policies of the whole mesh are those in ${rootNamespace}`;
+    report('WEFT-VALUE', message, `${field}.rootNamespace`);
+  }
+  const proxy = m.defaultConfig as Plain | undefined;
+  return {
+    ...resource,
+    field,
+    registryOnly: m.outboundTrafficPolicy?.mode && m.outboundTrafficPolicy.mode === 'REGISTRY_ONLY',
+    connectTimeoutMs: m.connectTimeout,
+    tcpKeepalive: m.tcpKeepalive && keepaliveOf(m.tcpKeepalive),
+    autoMtls: m.enableAutoMtls ?? true,
+    trustDomain: m.trustDomain,
+    trustDomainAliases: ((m.trustDomainAliases ?? []) as (string | undefined)[]).filter((d) => d !== undefined),
+    h2Upgrade: m.h2UpgradePolicy === 'UPGRADE',
+    locality: m.localityLbSetting && localityOf(m.localityLbSetting, `${field}.localityLbSetting`, report),
+    retries: m.defaultHttpRetryPolicy && retriesOf(m.defaultHttpRetryPolicy, `${field}.defaultHttpRetryPolicy`, report),
+    serviceExportTo: m.defaultServiceExportTo,
+    virtualServiceExportTo: m.defaultVirtualServiceExportTo,
+    destinationRuleExportTo: m.defaultDestinationRuleExportTo,
+    proxy: proxyConfigOf(proxy ?? {}, `${field}.defaultConfig`, report),
+    extensionProviders: extensionProvidersOf(m.extensionProviders, `${field}.extensionProviders`, report),
+  };
+}
+
+function isSame(name: string, value: unknown): boolean {
+  if (SAME.get(name)?.includes(value)) return true;
+  const v = (value ?? {}) as Plain;
+  if (name === 'inboundTrafficPolicy') return v.mode === undefined || v.mode === 'PASSTHROUGH';
+  if (name === 'pathNormalization') return [undefined, 'DEFAULT', 'MERGE_SLASHES'].includes(v.normalization);
+  if (name === 'meshMTLS') return v.minProtocolVersion === 'TLSV1_3' && !v.ecdhCurves && !v.cipherSuites;
+  return false;
+}
+
+export function keepaliveOf(k: Plain) {
+  return { probes: k.probes, timeMs: k.time, intervalMs: k.interval };
+}

@@ -1,0 +1,92 @@
+/** Settings of the whole mesh: Istio's MeshConfig, as far as it has an effect here. */
+import type { LocalityModel, Model, Resource, RetriesModel } from './types.ts';
+
+export interface TcpKeepaliveModel {
+  /** Unanswered probes before the connection is given up; undefined: the system's. */
+  readonly probes: number | undefined;
+  readonly timeMs: number | undefined; // idle for so long before the first one
+  readonly intervalMs: number | undefined; // between them
+}
+
+/** Of a document that holds mesh settings; undefined: the default. */
+export interface MeshConfigModel extends Resource {
+  readonly kind: 'IstioOperator' | 'ConfigMap';
+  /** Where the settings stand in the document: `spec.meshConfig`, `data.mesh`. */
+  readonly field: string;
+  readonly registryOnly: boolean | undefined;
+  readonly connectTimeoutMs: number | undefined;
+  readonly tcpKeepalive: TcpKeepaliveModel | undefined;
+  /** False: clients use mTLS only where a DestinationRule says so. */
+  readonly autoMtls: boolean;
+  readonly trustDomain: string | undefined;
+  /** Names that stand for the trust domain too. */
+  readonly trustDomainAliases: readonly string[];
+  readonly h2Upgrade: boolean;
+  readonly locality: LocalityModel | undefined;
+  readonly retries: RetriesModel | undefined;
+  /** Whom resources that do not say so themselves are for. */
+  readonly serviceExportTo: readonly string[] | undefined;
+  readonly virtualServiceExportTo: readonly string[] | undefined;
+  readonly destinationRuleExportTo: readonly string[] | undefined;
+  readonly proxy: ProxyConfigModel;
+  readonly extensionProviders: readonly ExtensionProviderModel[];
+}
+
+/** `defaultConfig`, or what the annotation `proxy.istio.io/config` of a workload says in its place. */
+export interface ProxyConfigModel {
+  /** How long connections are let finish before a proxy ends. */
+  readonly drainMs: number | undefined;
+  /** Of gateways. */
+  readonly numTrustedProxies: number | undefined;
+}
+
+export type ExtensionProviderModel =
+  | ExtAuthzHttpModel
+  | ExtAuthzGrpcModel
+  /** Of tracing, access logs or metrics, by the name of its field (`zipkin`). */
+  | { readonly type: 'telemetry'; readonly field: string; readonly name: string; readonly of: string };
+
+/** What both external authorizers have. */
+interface ExtAuthzModel {
+  readonly field: string;
+  readonly name: string;
+  /** `[namespace/]host`, as written: its Service or the host of a ServiceEntry. */
+  readonly service: string;
+  readonly port: number;
+  readonly timeoutMs: number; // default 600 s
+  /** Requests pass where no answer is to be had; default false. */
+  readonly failOpen: boolean;
+  readonly clearRouteCache: boolean;
+  /** Of the refusal where no answer is to be had; default 403. */
+  readonly statusOnError: number;
+  readonly body:
+    | {
+        readonly maxBytes: number;
+        readonly allowPartial: boolean;
+        readonly asBytes: boolean; // gRPC only: as raw_body, not as text
+      }
+    | undefined;
+}
+
+/** `envoyExtAuthzHttp`. Names of headers are lower-case: exact, `prefix*`, `*suffix` or `*`. */
+export interface ExtAuthzHttpModel extends ExtAuthzModel {
+  readonly type: 'extAuthzHttp';
+  readonly pathPrefix: string;
+  /** Request headers for the check, beside Host, Method, Path, Content-Length and Authorization. */
+  readonly includeRequestHeaders: readonly string[];
+  readonly additionalHeaders: readonly (readonly [string, string])[];
+  readonly headersToUpstreamOnAllow: readonly string[];
+  readonly headersToDownstreamOnAllow: readonly string[];
+  /** Empty: all that the authorizer's answer has. */
+  readonly headersToDownstreamOnDeny: readonly string[];
+}
+
+/** `envoyExtAuthzGrpc`. */
+export interface ExtAuthzGrpcModel extends ExtAuthzModel {
+  readonly type: 'extAuthzGrpc';
+}
+
+/** The settings that count; undefined: none are written, all are the defaults. */
+export function meshConfigOf(model: Model): MeshConfigModel | undefined {
+  return model.meshConfigs[0];
+}

@@ -6,6 +6,7 @@ import { loadFiles, TreeCache } from '@weft/config';
 import { controlPlaneId, createAuthority, DEFAULT_CERT_TTL_MS, IdentityClient, judgeKeyPair } from '@weft/identity';
 import { createAdsRoutes } from '@weft/xds';
 import { startApi } from './api/server.ts';
+import { Traffic } from './audit/traffic.ts';
 import { CertificateIssuer } from './ca/service.ts';
 import { Tokens } from './ca/tokens.ts';
 import { MeshTrust } from './ca/trust.ts';
@@ -69,7 +70,9 @@ export async function startControlPlane(
     closers.push(() => files.stop());
     const tokens = new Tokens(state, clock);
     const pusher = new Pusher(mesh, trust, logger, clock);
-    const collector = new Collector(mesh, clock);
+    const traffic = new Traffic(join(config.stateDir, 'audit'), clock, logger);
+    closers.push(() => traffic.stop());
+    const collector = new Collector(mesh, clock, traffic);
     const issuer = new CertificateIssuer({ authority, tokens, mesh, trust, ttlMs, logger });
     const ads = createAdsRoutes({
       types: TYPES,
@@ -94,7 +97,17 @@ export async function startControlPlane(
     const metrics =
       config.listen.metrics && (await startMetrics(config.listen.metrics, { mesh, pusher, issuer, authority, trust }));
     if (metrics) closers.push(() => metrics.close());
-    const api = await startApi({ socket: config.socket, mesh, pusher, tokens, collector, authority, trust, logger });
+    const api = await startApi({
+      socket: config.socket,
+      mesh,
+      pusher,
+      tokens,
+      collector,
+      traffic,
+      authority,
+      trust,
+      logger,
+    });
     closers.push(() => api.close());
     logger.info({ epoch: mesh.epoch, port: rpc.port }, 'control plane ready');
     return { ports: { xds: rpc.port, metrics: metrics?.port }, close };

@@ -5,4 +5,5 @@ export { explore, type Leaf } from './explore.ts';
 export { headOf } from './http.ts';
 export * from './mesh.ts';
 export * from './render.ts';
+export * from './suggest.ts';
 export * from './types.ts';

@@ -3,7 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import { createClient } from '@connectrpc/connect';
 import type { Logger } from '@weft/base';
 import { Reporter, type TelemetryReport, TelemetryReportSchema, TelemetryService } from '@weft/plan';
-import type { EdgeAggregator, EdgeReporter } from '@weft/telemetry';
+import type { CallAggregator, EdgeAggregator, EdgeReporter } from '@weft/telemetry';
 import type { Channel } from '@weft/xds';
 
 const EVERY_MS = 1000;
@@ -12,6 +12,7 @@ const TIMEOUT_MS = 3000;
 export class TelemetryPush {
   #open: () => Channel;
   #edges: EdgeAggregator;
+  #calls: CallAggregator;
   #instance: string;
   #logger: Logger;
   #channel: Channel | undefined;
@@ -22,9 +23,10 @@ export class TelemetryPush {
   #failing = false;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(instance: string, edges: EdgeAggregator, open: () => Channel, logger: Logger) {
+  constructor(instance: string, edges: EdgeAggregator, calls: CallAggregator, open: () => Channel, logger: Logger) {
     this.#instance = instance;
     this.#edges = edges;
+    this.#calls = calls;
     this.#open = open;
     this.#logger = logger;
   }
@@ -69,7 +71,8 @@ export class TelemetryPush {
 
   #collect(): TelemetryReport | undefined {
     const { deltas, inFlight } = this.#edges.takeDeltas();
-    if (deltas.length === 0 && inFlight.length === 0) return undefined;
+    const calls = this.#calls.takeDeltas();
+    if (deltas.length + calls.length === 0 && inFlight.length === 0) return undefined;
     const common = (e: {
       reporter: EdgeReporter;
       source: string;
@@ -97,6 +100,12 @@ export class TelemetryPush {
         requests: BigInt(d.requests),
         durationSumMs: d.durationSumMs,
         buckets: d.buckets,
+        bytes: BigInt(d.bytes),
+      })),
+      calls: calls.map(({ source, requests, ...call }) => ({
+        ...call,
+        sourceWorkload: source,
+        requests: BigInt(requests),
       })),
       inFlight: inFlight.map((g) => ({ ...common(g), inFlight: g.inFlight })),
     });

@@ -25,6 +25,8 @@ export interface EdgeDelta {
   flags: string;
   requests: number;
   durationSumMs: number;
+  /** Of bodies, or of an opaque connection; both directions. */
+  bytes: number;
   /** Pairs of index in `edgeBuckets` and count, flat. */
   buckets: number[];
 }
@@ -68,6 +70,7 @@ interface Outcome {
   flags: string;
   requests: number;
   durationSumMs: number;
+  bytes: number;
   counts: Uint32Array;
 }
 
@@ -84,7 +87,7 @@ export class Edge {
     this.key = key;
   }
 
-  record(code: number, grpcStatus: number, flags: string, durationMs: number): void {
+  record(code: number, grpcStatus: number, flags: string, durationMs: number, bytes = 0): void {
     let o = this.#last;
     if (!o || o.code !== code || o.grpcStatus !== grpcStatus || o.flags !== flags) {
       o = this.#outcome(code, grpcStatus, flags);
@@ -92,6 +95,7 @@ export class Edge {
     }
     o.requests += 1;
     o.durationSumMs += durationMs;
+    o.bytes += bytes;
     o.counts[bucketIndex(edgeBuckets, durationMs)] += 1;
   }
 
@@ -110,6 +114,7 @@ export class Edge {
       flags,
       requests: 0,
       durationSumMs: 0,
+      bytes: 0,
       counts: new Uint32Array(edgeBuckets.length + 1),
     };
     this.#outcomes.push(made);
@@ -122,10 +127,11 @@ export class Edge {
       if (o.requests === 0) continue;
       const buckets: number[] = [];
       for (let i = 0; i < o.counts.length; i++) if (o.counts[i] !== 0) buckets.push(i, o.counts[i]);
-      const { code, grpcStatus, flags, requests, durationSumMs } = o;
-      deltas.push({ ...this.key, code, grpcStatus, flags, requests, durationSumMs, buckets });
+      const { code, grpcStatus, flags, requests, durationSumMs, bytes } = o;
+      deltas.push({ ...this.key, code, grpcStatus, flags, requests, durationSumMs, bytes, buckets });
       o.requests = 0;
       o.durationSumMs = 0;
+      o.bytes = 0;
       o.counts.fill(0);
     }
     if (this.#outcomes.length >= maxOutcomes) {

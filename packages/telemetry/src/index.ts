@@ -1,4 +1,5 @@
 export * from './access-log.ts';
+export * from './calls.ts';
 export * from './edges.ts';
 export * from './histogram.ts';
 export * from './ids.ts';

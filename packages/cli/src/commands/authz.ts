@@ -27,6 +27,7 @@ import {
 import { example } from '../example.ts';
 import { findFiles, readSources } from '../mesh.ts';
 import { table } from '../table.ts';
+import { addDryRun, addSuggest } from './authz-observed.ts';
 
 interface CheckOptions extends MeshOption, OutputOption {
   files?: string[];
@@ -64,6 +65,8 @@ export function addAuthz(program: Command): void {
       .action(check),
     'weft authz check shop/payment -f examples/shop/mesh --from cluster.local/ns/shop/sa/front GET /admin',
   );
+  addSuggest(authz);
+  addDryRun(authz);
 }
 
 function path(text: string, before: string[] | undefined): string[] {

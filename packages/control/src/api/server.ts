@@ -9,6 +9,7 @@
  *     GET    /v1/root                        → {rootPem, trustDomain}
  *     GET    /v1/status                      → {epoch, proxies: [{instance, workload, namespace, status, epoch, ageMs, error}]}
  *     GET    /v1/edges[?window=ms|all]       → {edges: EdgeSummary[]}; NaN is null
+ *     GET    /v1/calls?since=wall ms         → {calls: CallSum[], dropped} (audit/traffic.ts)
  *     GET    /v1/epoch                       → {epoch, sinceMs, refused}; sinceMs in wall time
  *     GET    /v1/problems                    → {epoch, refused, problems}; refused: the files are not what runs
  *     GET    /v1/analysis                    → {epoch, refused, findings}: what `weft analyze` says of the files that run
@@ -29,6 +30,7 @@ import { type Logger, WeftError } from '@weft/base';
 import type { Authority } from '@weft/identity';
 import { compile, compileEndpoints, type Instance, serviceHost, servicesSelecting } from '@weft/model';
 import { EndpointsSchema, PartSchema, ReferencesSchema, withoutKeys } from '@weft/plan';
+import type { Traffic } from '../audit/traffic.ts';
 import { caStatus } from '../ca/status.ts';
 import type { Tokens } from '../ca/tokens.ts';
 import type { MeshTrust } from '../ca/trust.ts';
@@ -46,6 +48,7 @@ export interface ApiOptions {
   pusher: Pusher;
   tokens: Tokens;
   collector: Collector;
+  traffic: Traffic;
   authority: Authority;
   trust: MeshTrust;
   logger: Logger;
@@ -162,6 +165,10 @@ async function handle(o: ApiOptions, request: IncomingMessage): Promise<unknown>
         throw new WeftError('control/bad-request', 'window must be milliseconds, or all');
       return { edges: o.collector.edges(window === 'all' ? 'all' : Number(window)) };
     }
+    case 'GET calls': {
+      const { calls, dropped } = o.traffic.since(sinceOf(url));
+      return { calls, dropped };
+    }
     case 'GET epoch':
       return { epoch: mesh.epoch, sinceMs: mesh.epochAtMs, refused: mesh.refused };
     case 'GET problems':
@@ -216,6 +223,13 @@ async function changeCa(o: ApiOptions, what: string, body: Record<string, unknow
 
 function hostsOf({ model }: Mesh, instance: Instance): string[] {
   return model ? servicesSelecting(model, instance).map((s) => serviceHost(s, model.domain)) : [];
+}
+
+/** `since` of a query, in wall time; without, all that is kept. */
+function sinceOf(url: URL): number {
+  const text = url.searchParams.get('since') ?? '0';
+  if (!/^\d{1,15}$/.test(text)) throw new WeftError('control/bad-request', 'since must be milliseconds since 1970');
+  return Number(text);
 }
 
 function decode(text: string): string {

@@ -5,23 +5,27 @@ import type { Clock } from '@weft/base';
 import { type Instance, label } from '@weft/model';
 import { Reporter, TelemetryAckSchema, type TelemetryReport, TelemetryService } from '@weft/plan';
 import { type EdgeKey, type EdgeSummary, EdgeTable } from '@weft/telemetry';
+import type { Traffic } from '../audit/traffic.ts';
 import type { Mesh } from '../mesh.ts';
 import { peerOf } from '../peer.ts';
 
 const MAX_EDGES_PER_REPORT = 20_000;
+const MAX_CALLS_PER_REPORT = 20_000;
 const MAX_TEXT = 512;
 
 export class Collector {
   readonly #mesh: Mesh;
   readonly #clock: Clock;
+  readonly #traffic: Traffic;
   readonly #table = new EdgeTable();
   /** What destinations say of callers that show no certificate. */
   readonly #plain = new EdgeTable();
   readonly #last = new Map<string, { startMs: bigint; sequence: bigint }>();
 
-  constructor(mesh: Mesh, clock: Clock) {
+  constructor(mesh: Mesh, clock: Clock, traffic: Traffic) {
     this.#mesh = mesh;
     this.#clock = clock;
+    this.#traffic = traffic;
     mesh.onChange(() => {
       for (const name of this.#last.keys()) {
         if (mesh.instance(name)) continue;
@@ -64,6 +68,12 @@ export class Collector {
         Code.InvalidArgument,
       );
     }
+    if (report.calls.length > MAX_CALLS_PER_REPORT) {
+      throw new ConnectError(
+        `a report may hold ${MAX_CALLS_PER_REPORT} kinds of calls, not ${report.calls.length}`,
+        Code.InvalidArgument,
+      );
+    }
     const last = this.#last.get(instance.name);
     if (last && last.startMs === report.startMs && report.sequence <= last.sequence) return; // sent again: its answer was lost
     this.#last.set(instance.name, { startMs: report.startMs, sequence: report.sequence });
@@ -78,10 +88,31 @@ export class Collector {
         flags: e.responseFlags.slice(0, MAX_TEXT),
         requests: Number(e.requests),
         durationSumMs: e.durationSumMs,
+        bytes: Number(e.bytes),
         buckets: e.buckets,
       }));
       const inFlight = report.inFlight.filter(belongs).map((g) => ({ ...keyOf(g, instance), inFlight: g.inFlight }));
       table.add(instance.name, { deltas, inFlight }, this.#clock.now());
+      const reporter = belongs === counts ? 'source' : 'destination';
+      for (const { source, sourceNamespace, destination, mtls, requests, bytes } of deltas)
+        this.#traffic.addEdge({ reporter, source, sourceNamespace, destination, mtls, requests, bytes });
+    }
+    const text = (value: string): string => value.slice(0, MAX_TEXT);
+    for (const c of report.calls) {
+      this.#traffic.addCall(instance, {
+        principal: text(c.principal),
+        source: text(c.sourceWorkload) || 'unknown',
+        sourceNamespace: text(c.sourceNamespace) || 'unknown',
+        port: c.port,
+        method: text(c.method),
+        path: text(c.path),
+        denied: c.denied,
+        policy: text(c.policy),
+        ref: text(c.ref),
+        shadowPolicy: text(c.shadowPolicy),
+        shadowRef: text(c.shadowRef),
+        requests: Number(c.requests),
+      });
     }
   }
 }

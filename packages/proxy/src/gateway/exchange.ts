@@ -62,6 +62,7 @@ export class GatewayExchange extends OutboundExchange {
     this.judgedBy = snapshot.authorization;
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;
+    this.verdict = verdict;
     if (verdict.audit || verdict.shadow) {
       const remote = this.#originalIp;
       const asked = { method: this.facts.method, path: this.facts.path };

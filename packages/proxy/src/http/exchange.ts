@@ -115,6 +115,9 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   protected abstract readonly httpVersion: string;
   protected authzRef = '';
   protected authzPolicy = '';
+  /** What policies said of it first, and of what port of the workload. */
+  protected verdict: AuthorizationResult | undefined;
+  protected ownPort = 0;
   /** Server name of the downstream TLS connection. */
   protected sni = '';
 
@@ -291,6 +294,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     }
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;
+    this.verdict = verdict;
     this.details = verdict.details;
     this.#giveUp();
     if (this.#headSent) {
@@ -753,6 +757,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     r.routeRef = this.routeRef;
     r.authzRef = this.authzRef;
     r.authzPolicy = this.authzPolicy;
+    r.verdict = this.verdict;
+    r.port = this.ownPort;
     r.cluster = this.cluster;
     r.upstreamHost = this.upstreamHost;
     r.downstreamRemote = this.downstreamRemote;

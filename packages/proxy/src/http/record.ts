@@ -29,6 +29,8 @@ export const sharedRecord: RequestRecord = {
   routeRef: '',
   authzRef: '',
   authzPolicy: '',
+  verdict: undefined,
+  port: 0,
   cluster: '',
   upstreamHost: '',
   downstreamRemote: '',

@@ -177,6 +177,8 @@ class InboundExchange extends Exchange {
     this.#judgedLength = head.length;
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;
+    this.verdict = verdict;
+    this.ownPort = this.#port;
     if (verdict.audit || verdict.shadow) {
       const { method, path } = this.facts;
       const remote = this.#via.remoteAddress;

@@ -1,5 +1,8 @@
 import {
   type AccessLogEntry,
+  CallAggregator,
+  type CallOutcome,
+  type CallSite,
   type Edge,
   EdgeAggregator,
   formatAccessLog,
@@ -14,6 +17,7 @@ import type { EdgeKey, Observer, PeerInfo, Reporter, RequestRecord, ServiceInfo,
 export interface ObserverOptions {
   registry: Registry;
   edges?: EdgeAggregator;
+  calls?: CallAggregator;
   /** Takes one line of the access log with its line feed; absent: no access log. */
   log?: (line: string) => void;
   /** `file:line` of a reference id. */
@@ -25,6 +29,8 @@ interface Entry {
   series: PeerSeries;
   /** Absent where the other end's proxy tells the control plane about this edge already. */
   edge: Edge | undefined;
+  /** By the workload's port, of those that policies were asked about. */
+  sites: CallSite[];
 }
 
 interface OpenConnection {
@@ -57,11 +63,14 @@ const noService: ServiceInfo = Object.freeze({ host: '', name: '', namespace: ''
 export class MeshObserver implements Observer {
   readonly registry: Registry;
   readonly edges: EdgeAggregator;
+  readonly calls: CallAggregator;
   readonly #metrics: IstioMetrics;
   readonly #log: ((line: string) => void) | undefined;
   readonly #where: (ref: string) => string | undefined;
   /** Four slots per triple: reporter × mTLS. */
   #entries = new WeakMap<PeerInfo, WeakMap<PeerInfo, WeakMap<ServiceInfo, (Entry | undefined)[]>>>();
+  /** Reused for each call. */
+  #outcome: CallOutcome = { denied: false, policy: '', ref: '', shadowPolicy: '', shadowRef: '' };
   #open = new Map<TcpRecord, OpenConnection>();
   #line: AccessLogEntry = {
     startMs: 0,
@@ -76,6 +85,7 @@ export class MeshObserver implements Observer {
   constructor(options: ObserverOptions) {
     this.registry = options.registry;
     this.edges = options.edges ?? new EdgeAggregator({ count: (name) => options.registry.count(name) });
+    this.calls = options.calls ?? new CallAggregator({ count: (name) => options.registry.count(name) });
     this.#metrics = new IstioMetrics(options.registry);
     this.#log = options.log;
     this.#where = options.where ?? (() => undefined);
@@ -154,6 +164,7 @@ export class MeshObserver implements Observer {
               version: destination.version,
               mtls,
             }),
+      sites: [],
     };
     slots[slot] = entry;
     return entry;
@@ -162,7 +173,8 @@ export class MeshObserver implements Observer {
   request(r: RequestRecord): void {
     const entry = this.#entry(r.reporter, r.source, r.destination, r.service, r.mtls);
     entry.series.request(r.protocol, r.status, r.grpcStatus, r.flags, r.durationMs, r.bytesIn, r.bytesOut);
-    entry.edge?.record(r.status, r.grpcStatus, r.flags, r.durationMs);
+    entry.edge?.record(r.status, r.grpcStatus, r.flags, r.durationMs, r.bytesIn + r.bytesOut);
+    if (r.verdict) this.#call(entry, r, r.method, r.path);
     if (!this.#log) return;
     const e = this.#common(r);
     e.method = r.method;
@@ -198,7 +210,8 @@ export class MeshObserver implements Observer {
     }
     const entry = this.#entry(r.reporter, r.source, r.destination, r.service, r.mtls);
     entry.series.tcp(r.flags).closed();
-    entry.edge?.record(-1, -1, r.flags, r.durationMs);
+    entry.edge?.record(-1, -1, r.flags, r.durationMs, r.bytesIn + r.bytesOut);
+    if (r.verdict) this.#call(entry, r, '', '');
     if (!this.#log) return;
     const e = this.#common(r);
     e.method = undefined;
@@ -215,6 +228,30 @@ export class MeshObserver implements Observer {
     e.retries = 0;
     e.requestedServerName = r.sni;
     this.#log(formatAccessLog(e));
+  }
+
+  /** Adds a call to those of its caller on that port. */
+  #call(entry: Entry, r: RequestRecord | TcpRecord, method: string, path: string): void {
+    const verdict = r.verdict!;
+    let site: CallSite | undefined;
+    for (const s of entry.sites) if (s.key.port === r.port) site = s;
+    if (!site) {
+      const { principal = '', workload = '', namespace = '' } = r.source ?? {};
+      site = this.calls.site({
+        principal: principal.startsWith('spiffe://') ? principal.slice(9) : principal,
+        source: workload || 'unknown',
+        sourceNamespace: namespace || 'unknown',
+        port: r.port,
+      });
+      entry.sites.push(site);
+    }
+    const o = this.#outcome;
+    o.denied = !verdict.allow;
+    o.policy = verdict.policy;
+    o.ref = verdict.ref;
+    o.shadowPolicy = verdict.shadow && !verdict.shadow.allow ? verdict.shadow.policy : '';
+    o.shadowRef = verdict.shadow && !verdict.shadow.allow ? verdict.shadow.ref : '';
+    site.record(method, path, o);
   }
 
   /** The fields that both kinds have, in the one entry that is reused: every field is set again each time. */

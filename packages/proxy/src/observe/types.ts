@@ -2,6 +2,7 @@
  * What the data path tells those who observe it (metrics, access log, live edges). The data path calls these
  * synchronously at the end of an exchange; an observer must copy what it keeps, since records are reused.
  */
+import type { AuthorizationResult } from '@weft/engine';
 
 /** One side of an edge. Strings are '' where unknown; a peer of which nothing is known is `undefined` in the record. */
 export interface PeerInfo {
@@ -71,6 +72,10 @@ export interface RequestRecord {
   authzRef: string;
   /** Policy `ns/name` that decided, or 'none', at the destination; '' at the source. */
   authzPolicy: string;
+  /** What policies said at the destination; undefined where they were not asked. */
+  verdict: AuthorizationResult | undefined;
+  /** The workload's own port at the destination; else 0. */
+  port: number;
   /** `outbound|...`, `inbound|<port>||`, PassthroughCluster, ... */
   cluster: string;
   /** `ip:port` that the request was sent to, '' for none. */
@@ -92,6 +97,8 @@ export interface TcpRecord {
   routeRef: string;
   authzRef: string;
   authzPolicy: string;
+  verdict: AuthorizationResult | undefined;
+  port: number;
   cluster: string;
   upstreamHost: string;
   downstreamRemote: string;

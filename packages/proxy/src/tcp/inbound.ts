@@ -45,6 +45,7 @@ function rejudge(t: InboundTcp, snapshot: Snapshot, r: TcpRecord, session: TcpSe
   if (verdict.allow && authenticatePort(snapshot, t.port, { mtls: t.peer !== undefined })) return;
   r.authzRef = verdict.ref;
   r.authzPolicy = verdict.policy;
+  r.verdict = verdict;
   t.core.observer.count('authorization_ended');
   session.destroy(detail);
 }
@@ -66,6 +67,8 @@ export function inboundTcp(t: InboundTcp): void {
   const verdict = judge(t, t.snapshot);
   r.authzRef = verdict.ref;
   r.authzPolicy = verdict.policy;
+  r.verdict = verdict;
+  r.port = t.port;
   if (verdict.audit || verdict.shadow) {
     const asked = { principal: t.peer?.principal, remote: t.remoteAddress, port: t.port };
     noteAuthorization(core, verdict, { ...asked, method: '', path: '' });

@@ -30,6 +30,8 @@ export function tcpRecord(reporter: Reporter): TcpRecord {
     routeRef: '',
     authzRef: '',
     authzPolicy: '',
+    verdict: undefined,
+    port: 0,
     cluster: '',
     upstreamHost: '',
     downstreamRemote: '',

@@ -87,6 +87,11 @@ export declare type TelemetryReport = Message<"weft.control.v1.TelemetryReport">
   inFlight: EdgeGauge[];
 
   /**
+   * @generated from field: repeated weft.control.v1.CallDelta calls = 6;
+   */
+  calls: CallDelta[];
+
+  /**
    * when the proxy started, in wall time: a new process begins its sequence anew
    *
    * @generated from field: uint64 start_ms = 4;
@@ -218,14 +223,11 @@ export declare type EdgeDelta = Message<"weft.control.v1.EdgeDelta"> & {
   buckets: number[];
 
   /**
-   * @generated from field: uint64 bytes_in = 18;
+   * of bodies or of opaque connections, both directions
+   *
+   * @generated from field: uint64 bytes = 18;
    */
-  bytesIn: bigint;
-
-  /**
-   * @generated from field: uint64 bytes_out = 19;
-   */
-  bytesOut: bigint;
+  bytes: bigint;
 };
 
 /**
@@ -281,6 +283,93 @@ export declare type EdgeGauge = Message<"weft.control.v1.EdgeGauge"> & {
  * Use `create(EdgeGaugeSchema)` to create a new message.
  */
 export declare const EdgeGaugeSchema: GenMessage<EdgeGauge>;
+
+/**
+ * What was added to one kind of call, as the called workload's proxy saw and judged it.
+ *
+ * @generated from message weft.control.v1.CallDelta
+ */
+export declare type CallDelta = Message<"weft.control.v1.CallDelta"> & {
+  /**
+   * SPIFFE id without spiffe://; empty: the caller showed none
+   *
+   * @generated from field: string principal = 1;
+   */
+  principal: string;
+
+  /**
+   * @generated from field: string source_workload = 2;
+   */
+  sourceWorkload: string;
+
+  /**
+   * @generated from field: string source_namespace = 3;
+   */
+  sourceNamespace: string;
+
+  /**
+   * the workload's own
+   *
+   * @generated from field: uint32 port = 4;
+   */
+  port: number;
+
+  /**
+   * empty for opaque connections
+   *
+   * @generated from field: string method = 5;
+   */
+  method: string;
+
+  /**
+   * a template as AuthorizationPolicies write it
+   *
+   * @generated from field: string path = 6;
+   */
+  path: string;
+
+  /**
+   * @generated from field: bool denied = 7;
+   */
+  denied: boolean;
+
+  /**
+   * namespace/name of what decided, or none
+   *
+   * @generated from field: string policy = 8;
+   */
+  policy: string;
+
+  /**
+   * its rule
+   *
+   * @generated from field: string ref = 9;
+   */
+  ref: string;
+
+  /**
+   * the dry-run policy that would have denied it; empty: none
+   *
+   * @generated from field: string shadow_policy = 10;
+   */
+  shadowPolicy: string;
+
+  /**
+   * @generated from field: string shadow_ref = 11;
+   */
+  shadowRef: string;
+
+  /**
+   * @generated from field: uint64 requests = 12;
+   */
+  requests: bigint;
+};
+
+/**
+ * Describes the message weft.control.v1.CallDelta.
+ * Use `create(CallDeltaSchema)` to create a new message.
+ */
+export declare const CallDeltaSchema: GenMessage<CallDelta>;
 
 /**
  * @generated from enum weft.control.v1.Reporter

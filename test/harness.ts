@@ -18,6 +18,7 @@ export interface Row {
   namespace: string;
   state: string;
   address: string;
+  address6?: string;
   netns?: string;
   pid?: number;
   proxyPid?: number;

@@ -6,12 +6,13 @@ const version = process.env.VERSION ?? 'v1';
 const state = { fail: 0, reset: false, sleepMs: 0, served: 0, posts: 0, seen: {} };
 const agent = new http.Agent({ keepAlive: true, maxSockets: 512 });
 
-function once({ method = 'GET', url, headers = {}, body }) {
+function once({ method = 'GET', url, headers = {}, body, family }) {
   const to = new URL(url);
   const options = {
     agent,
     method,
-    host: to.hostname,
+    family, // 4 or 6: which addresses of the name are used
+    host: to.hostname.replace(/^\[|\]$/g, ''),
     port: to.port || 80,
     path: to.pathname + to.search,
     headers: { ...headers, host: to.host },
@@ -127,7 +128,9 @@ const server = http.createServer((request, response) => {
   });
 });
 server.keepAliveTimeout = 75_000;
-server.listen(Number(process.env.PORT ?? 8080), process.env.HOST, () => console.log(`${name} ${version} listens`));
+const host = process.env.ONLY_FAMILY === '6' ? '::' : process.env.ONLY_FAMILY === '4' ? '0.0.0.0' : process.env.HOST;
+const port = Number(process.env.PORT ?? 8080);
+server.listen({ port, host, ipv6Only: host === '::' }, () => console.log(`${name} ${version} listens`));
 process.on('SIGTERM', () => {
   // As applications do that know nothing of a graceful end.
   if (state.abrupt) process.exit(0);

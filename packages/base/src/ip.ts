@@ -107,3 +107,38 @@ export function inBlock(ip: Ip, block: IpBlock): boolean {
   }
   return true;
 }
+
+/**
+ * The one way to write an address (RFC 5952), so that two texts of the same address are equal. What is no address comes
+ * back as it is.
+ */
+export function canonicalIp(text: string): string {
+  if (!text.includes(':')) return text;
+  const ip = parseIp(text);
+  return ip ? formatIp(ip) : text;
+}
+
+/** Dotted quad, or IPv6 by RFC 5952: lower case, no leading zeros, the first of the longest runs of zeros as `::`. */
+export function formatIp(ip: Ip): string {
+  const [a, b, c, d] = ip.words;
+  if (ip.family === 4) return `${d >>> 24}.${(d >>> 16) & 255}.${(d >>> 8) & 255}.${d & 255}`;
+  const groups = [a, b, c, d].flatMap((word) => [word >>> 16, word & 0xffff]);
+  let start = -1;
+  let longest = 1;
+  for (let i = 0; i < 8; i++) {
+    let n = 0;
+    while (i + n < 8 && groups[i + n] === 0) n++;
+    if (n > longest) {
+      start = i;
+      longest = n;
+    }
+    i += n;
+  }
+  const hex = (part: number[]): string => part.map((g) => g.toString(16)).join(':');
+  return start < 0 ? hex(groups) : `${hex(groups.slice(0, start))}::${hex(groups.slice(start + longest))}`;
+}
+
+/** `address:port` as people write it: an IPv6 address in brackets. */
+export function hostPort(host: string, port: number): string {
+  return host.includes(':') && host.charCodeAt(0) !== 0x5b ? `[${host}]:${port}` : `${host}:${port}`;
+}

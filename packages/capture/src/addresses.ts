@@ -1,7 +1,7 @@
 /** Names and address ranges derived from a mesh's name, so that the same mesh gets the same ones again. */
 
 import { createHash } from 'node:crypto';
-import { WeftError } from '@weft/base';
+import { canonicalIp, WeftError } from '@weft/base';
 
 /** A 32-bit number that depends on nothing but the text. */
 export function stableHash(text: string): number {
@@ -60,6 +60,12 @@ export function chooseSubnet(mesh: string, taken: readonly string[]): number {
     if (!ranges.some((r) => r.first <= mine.last && mine.first <= r.last)) return h;
   }
   throw new WeftError('no-subnet', 'every 10.x.0.0/16 is routed on this machine already: run with --capture explicit');
+}
+
+/** The first 64 bits of the mesh's IPv6 range, of those that are nobody's but one's own (RFC 4193). Ends in a colon. */
+export function uniqueLocalPrefix(mesh: string): string {
+  const hash = createHash('sha256').update(`prefix6 ${mesh}`).digest('hex');
+  return canonicalIp(`fd${hash.slice(0, 2)}:${hash.slice(2, 6)}:${hash.slice(6, 10)}:1::`).replace(/::$/, ':');
 }
 
 /**

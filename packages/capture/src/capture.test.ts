@@ -4,6 +4,7 @@ import { openSync } from 'node:fs';
 import net from 'node:net';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
+import { hostPort } from '@weft/base';
 import {
   captureRules,
   chooseSubnet,
@@ -80,7 +81,7 @@ function inside(argv: string[], uid: number, script: string): { line: Promise<st
   return { line, kill: () => child.kill('SIGKILL') };
 }
 
-test('a namespace captures what leaves and enters, exempts the proxy, and fails closed', { skip }, async () => {
+test('a namespace captures what leaves and enters, exempts the proxy, and fails closed', { skip }, async (t) => {
   const mesh = `t${process.pid}`;
   const network = new MeshNetwork(mesh);
   const servers: net.Server[] = [];
@@ -95,17 +96,32 @@ test('a namespace captures what leaves and enters, exempts the proxy, and fails 
         `const [h,p]='${target}'.split(':');const s=require('net').connect(+p,h);s.on('data',d=>{console.log(String(d));s.destroy()});s.on('error',e=>console.log(e.code))`,
       ).line;
 
+    const dial6 = (uid: number, host: string, port: number) =>
+      inside(
+        argv,
+        uid,
+        `const s=require('net').connect(${port},'${host}');s.on('data',d=>{console.log(String(d));s.destroy()});s.on('error',e=>console.log(e.code))`,
+      ).line;
+    const { address6 } = b;
+    if (address6 === undefined) t.diagnostic('this machine has no IPv6: it was not tried');
+
     // Without a proxy: nothing leaves, nothing enters.
+    if (address6) {
+      assert.equal(await dial6(65534, address6, 9999), 'ECONNREFUSED');
+      assert.equal(await dial6(65534, '2001:2::f0f0:5', 80), 'ECONNREFUSED');
+    }
     assert.equal(await dial(65534, '240.240.0.5:80'), 'ECONNREFUSED');
     assert.equal(await dial(65534, `${b.address}:9999`), 'ECONNREFUSED');
     const open = net.createServer((s) => s.end('direct\n'));
     inNamespace(openSync(`/run/netns/${b.namespace}`, 'r'), () => open.listen(9999));
     servers.push(open);
-    await new Promise<void>((resolve) => {
-      const s = net.connect(9999, b.address);
-      s.on('error', () => resolve());
-      s.on('data', () => assert.fail('an uncaptured connection reached the application'));
-    });
+    for (const address of address6 ? [b.address, address6] : [b.address]) {
+      await new Promise<void>((resolve) => {
+        const s = net.connect(9999, address);
+        s.on('error', () => resolve());
+        s.on('data', () => assert.fail('an uncaptured connection reached the application'));
+      });
+    }
 
     // With a listener on 15001 and 15006: the original destination is known.
     const fd = openSync(`/run/netns/${a.namespace}`, 'r');
@@ -113,7 +129,7 @@ test('a namespace captures what leaves and enters, exempts the proxy, and fails 
       const server = net.createServer((s) => {
         const d = originalDestination(s);
         s.on('error', () => {});
-        s.end(`${port} ${d?.host}:${d?.port}\n`);
+        s.end(`${port} ${d && hostPort(d.host, d.port)}\n`);
       });
       inNamespace(fd, () => server.listen(port));
       servers.push(server);
@@ -126,6 +142,17 @@ test('a namespace captures what leaves and enters, exempts the proxy, and fails 
       s.on('error', reject);
     });
     assert.equal(answer, `15006 ${a.address}:8123`);
+
+    if (address6) {
+      assert.equal(await dial6(65534, '2001:2::f0f0:5', 80), '15001 [2001:2::f0f0:5]:80');
+      assert.equal(await dial6(65534, address6, 9999), `15001 [${address6}]:9999`);
+      const answer6 = await new Promise<string>((resolve, reject) => {
+        const s = net.connect(8123, a.address6!);
+        s.on('data', (d) => resolve(String(d).trim()));
+        s.on('error', reject);
+      });
+      assert.equal(answer6, `15006 [${a.address6}]:8123`);
+    }
 
     // The proxy's uid and mark pass by; b refuses plaintext by itself.
     assert.equal(await dial(1337, `${network.gateway}:1`), 'ECONNREFUSED');

@@ -7,7 +7,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { WeftError } from '@weft/base';
-import { assertMeshName, chooseSubnet, shortHash } from './addresses.ts';
+import { assertMeshName, chooseSubnet, shortHash, uniqueLocalPrefix } from './addresses.ts';
 import { type CaptureRules, captureRules } from './rules.ts';
 
 const RUN_NETNS = '/run/netns';
@@ -60,6 +60,8 @@ export interface Workspace {
   namespace: string;
   /** The workload's address on the mesh's bridge. */
   address: string;
+  /** Its IPv6 address there; undefined where this machine has no IPv6. */
+  address6: string | undefined;
   /** The interface on the bridge's side, where a packet capture sees what leaves. */
   hostInterface: string;
 }
@@ -129,6 +131,8 @@ export class MeshNetwork {
   readonly gateway: string;
   /** The mesh's range. */
   readonly cidr: string;
+  /** The first half of the mesh's IPv6 addresses, which ends in a colon; undefined where this machine has no IPv6. */
+  readonly prefix6: string | undefined;
   readonly #octet: number;
   readonly #hash: string;
   #next = 2;
@@ -152,6 +156,10 @@ export class MeshNetwork {
       run('ip', ['link', 'set', this.bridge, 'alias', `weft:${mesh}`]);
       run('ip', ['address', 'add', `${this.gateway}/16`, 'dev', this.bridge]);
       run('ip', ['link', 'set', this.bridge, 'up']);
+      const prefix6 = uniqueLocalPrefix(mesh);
+      // No duplicates are looked for: nobody else gives addresses here, and looking takes a second.
+      const added = tryRun('ip', ['-6', 'address', 'add', `${prefix6}:1/64`, 'dev', this.bridge, 'nodad']);
+      this.prefix6 = added === undefined ? undefined : prefix6;
     } catch (error) {
       tryRun('ip', ['link', 'delete', this.bridge]);
       throw error;
@@ -170,18 +178,19 @@ export class MeshNetwork {
     const namespace = namespaceName(this.mesh, instance);
     const hostInterface = `wv${this.#hash}-${n.toString(16)}`;
     const address = `10.${this.#octet}.${n >> 8}.${n & 255}`;
+    const address6 = this.prefix6 && `${this.prefix6}:${n.toString(16)}`;
     this.#used.set(instance, n);
     try {
       ownFolder(RUN_NETNS, '.made-run-netns');
       run('ip', ['netns', 'add', namespace]);
       run('ip', ['link', 'add', hostInterface, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace]);
       run('ip', ['link', 'set', hostInterface, 'master', this.bridge, 'up']);
-      // One process for all of the inside. No IPv6 on the bridge: nothing there captures it.
-      run(
-        'ip',
-        ['-n', namespace, '-batch', '-'],
-        `link set lo up\naddress add ${address}/16 dev eth0\nlink set eth0 up\nroute add default via ${this.gateway}\n`,
-      );
+      // One process for all of the inside.
+      const inside = ['link set lo up', `address add ${address}/16 dev eth0`];
+      if (address6) inside.push(`address add ${address6}/64 dev eth0 nodad`);
+      inside.push('link set eth0 up', `route add default via ${this.gateway}`);
+      if (address6) inside.push(`route add default via ${this.prefix6}:1`);
+      run('ip', ['-n', namespace, '-batch', '-'], `${inside.join('\n')}\n`);
       if (options.rules) run('ip', ['netns', 'exec', namespace, 'nft', '-f', '-'], captureRules(options.rules));
       if (options.lowPorts) run('ip', ['netns', 'exec', namespace, 'sh', '-c', `echo 0 > ${LOWEST_PORT}`]);
       ownFolder(ETC_NETNS, '.made-etc-netns');
@@ -192,7 +201,7 @@ export class MeshNetwork {
       this.remove(instance);
       throw error;
     }
-    return { namespace, address, hostInterface };
+    return { namespace, address, address6, hostInterface };
   }
 
   /** Removes a workload's namespace; processes that still run in it are killed. Does nothing where there is none. */

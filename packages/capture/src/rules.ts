@@ -25,6 +25,8 @@ interface Ports {
   readonly last: number;
 }
 
+type Family = 'ip' | 'ip6';
+
 /** The shape of the model's CaptureScope: an `include` list that is undefined means everything. */
 export interface RedirectScope {
   readonly includeOutboundRanges: readonly string[] | undefined;
@@ -40,9 +42,10 @@ export interface RedirectScope {
 function portMatches(ports: readonly Ports[] | undefined): string[] {
   return ports?.map((p) => `tcp dport ${p.first === p.last ? p.first : `${p.first}-${p.last}`}`) ?? [];
 }
-/** IPv6 is not on the bridge. */
-function rangeMatches(ranges: readonly string[] | undefined): string[] {
-  return ranges?.filter((r) => !r.includes(':')).map((r) => `meta l4proto tcp ip daddr ${r}`) ?? [];
+/** Those of the family alone: the other one's table has the others. */
+function rangeMatches(ranges: readonly string[] | undefined, family: Family): string[] {
+  const own = ranges?.filter((r) => r.includes(':') === (family === 'ip6')) ?? [];
+  return own.map((r) => `meta l4proto tcp ${family} daddr ${r}`);
 }
 
 /** Lines of a chain. */
@@ -51,10 +54,18 @@ function lines(matches: readonly string[], verdict: string): string {
 }
 
 /**
- * The text for `nft -f -`. `-100` is the priority called dstnat; Debian 12's nft refuses the name in an output chain.
- * Replies and the last packets of closed sockets carry no uid, so filters look only at connections that are new.
+ * The text for `nft -f -`: the same for IPv4 and IPv6. `-100` is the priority called dstnat; Debian 12's nft refuses the
+ * name in an output chain.
  */
 export function captureRules(rules: CaptureRules = {}): string {
+  return table('ip', rules) + table('ip6', rules);
+}
+
+/**
+ * Replies and the last packets of closed sockets carry no uid, so filters look only at connections that are new.
+ * ICMPv6 passes: without neighbour discovery IPv6 has no neighbours.
+ */
+function table(family: Family, rules: CaptureRules): string {
   const outbound = rules.outboundPort ?? 15001;
   const inbound = rules.inboundPort ?? 15006;
   const dns = rules.dnsPort ?? 15053;
@@ -64,17 +75,21 @@ export function captureRules(rules: CaptureRules = {}): string {
   const interfaces = scope.excludeInterfaces ?? [];
   const out = interfaces.map((name) => `oifname "${name}"`);
   const into = interfaces.map((name) => `iifname "${name}"`);
-  const leftOut = [...out, ...portMatches(scope.excludeOutboundPorts), ...rangeMatches(scope.excludeOutboundRanges)];
+  const leftOutRanges = rangeMatches(scope.excludeOutboundRanges, family);
+  const leftOut = [...out, ...portMatches(scope.excludeOutboundPorts), ...leftOutRanges];
   const takenPorts = portMatches(scope.includeOutboundPorts);
   const ranges = scope.includeOutboundRanges;
-  const takenOut = ranges === undefined ? ['meta l4proto tcp'] : rangeMatches(ranges);
+  const takenOut = ranges === undefined ? ['meta l4proto tcp'] : rangeMatches(ranges, family);
   const leftIn = [...into, ...portMatches(scope.excludeInboundPorts)];
   const listed = scope.includeInboundPorts;
   const takenIn = listed === undefined ? ['meta l4proto tcp'] : portMatches(listed);
   // What was redirected has another destination by the time the filters see it: what is new there was left alone.
   const passOut = ranges === undefined ? leftOut : [...leftOut, 'meta l4proto tcp'];
   const passIn = listed === undefined ? leftIn : [...leftIn, 'meta l4proto tcp'];
-  return `table ip weft {
+  const loopback = family === 'ip' ? '127.0.0.0/8' : '::1';
+  const unreachable = family === 'ip' ? 'icmp type port-unreachable' : 'icmpv6 type port-unreachable';
+  const rejectUdp = udp ? `    meta l4proto udp reject with ${unreachable}\n` : '';
+  return `table ${family} weft {
   chain output {
     type nat hook output priority -100; policy accept;
     meta skuid ${PROXY_UID} return
@@ -93,38 +108,16 @@ ${lines(leftIn, 'return')}${lines(takenIn, `redirect to :${inbound}`)}  }
     ct state established,related accept
     meta skuid ${PROXY_UID} accept
     meta mark ${PROXY_MARK} accept
-    ip daddr 127.0.0.0/8 accept
+    ${family} daddr ${loopback} accept
     oifname "lo" accept
 ${lines(passOut, 'accept')}    ct state new meta l4proto tcp reject with tcp reset
-${udp ? '    meta l4proto udp reject with icmp type port-unreachable\n' : ''}  }
+${rejectUdp}  }
   chain entering {
     type filter hook input priority 0; policy accept;
     iifname "lo" accept
     ct state established,related accept
 ${lines(passIn, 'accept')}    ct state new meta l4proto tcp tcp dport != { ${exempt}, ${inbound} } reject with tcp reset
-${udp ? '    meta l4proto udp reject with icmp type port-unreachable\n' : ''}  }
-}
-table ip6 weft {
-  chain output {
-    type nat hook output priority -100; policy accept;
-    meta skuid ${PROXY_UID} return
-    meta mark ${PROXY_MARK} return
-    udp dport 53 redirect to :${dns}
-    tcp dport 53 redirect to :${dns}
-  }
-  chain leaving {
-    type filter hook output priority 0; policy accept;
-    oifname "lo" accept
-    ip6 daddr ::1 accept
-    meta l4proto ipv6-icmp accept
-    drop
-  }
-  chain entering {
-    type filter hook input priority 0; policy accept;
-    iifname "lo" accept
-    meta l4proto ipv6-icmp accept
-    drop
-  }
+${rejectUdp}  }
 }
 `;
 }

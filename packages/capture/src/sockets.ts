@@ -2,7 +2,7 @@
 
 import { createRequire } from 'node:module';
 import net from 'node:net';
-import { WeftError } from '@weft/base';
+import { canonicalIp, WeftError } from '@weft/base';
 
 interface Libc {
   getsockopt(fd: number, level: number, option: number, value: Buffer, length: Buffer): number;
@@ -113,10 +113,7 @@ export function originalDestination(socket: net.Socket): Destination | undefined
   if (c.getsockopt(fd, SOL_IPV6, SO_ORIGINAL_DST, address, length) === 0) {
     const groups: string[] = [];
     for (let i = 0; i < 8; i++) groups.push(address.readUInt16BE(8 + 2 * i).toString(16));
-    return {
-      host: new net.SocketAddress({ address: groups.join(':'), family: 'ipv6' }).address,
-      port: address.readUInt16BE(2),
-    };
+    return { host: canonicalIp(groups.join(':')), port: address.readUInt16BE(2) };
   }
   return undefined;
 }

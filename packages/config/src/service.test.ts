@@ -66,9 +66,15 @@ test('what a mesh cannot keep is refused, what means nothing in it is warned of'
     [`${own}, internalTrafficPolicy: Cluster, ipFamilies: [IPv4], ipFamilyPolicy: SingleStack`, []],
     [`${own}, internalTrafficPolicy: Local`, ['error WEFT-VALUE spec.internalTrafficPolicy']],
     [`${own}, trafficDistribution: PreferSameNode`, ['error WEFT-VALUE spec.trafficDistribution']],
-    [`${own}, ipFamilyPolicy: RequireDualStack`, ['error WEFT-VALUE spec.ipFamilyPolicy']],
+    [`${own}, ipFamilyPolicy: RequireDualStack`, []],
+    [`${own}, ipFamilies: [IPv6, IPv4]`, []],
+    [`${own}, ipFamilies: [IPv6, IPv6]`, ['error WEFT-VALUE spec.ipFamilies']],
+    [`${own}, ipFamilies: [IPv6, IPv4], ipFamilyPolicy: SingleStack`, ['error WEFT-VALUE spec.ipFamilyPolicy']],
+    [`${own}, ipFamilies: [IPv6], clusterIP: 10.96.0.7`, ['error WEFT-VALUE spec.clusterIP']],
     [`${own}, clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7]`, []],
-    [`${own}, clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, "fd00::7"]`, ['error WEFT-VALUE spec.clusterIPs']],
+    [`${own}, clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, "fd00::7"]`, []],
+    [`${own}, clusterIP: 10.96.0.7, clusterIPs: ["fd00::7"]`, ['error WEFT-VALUE spec.clusterIPs']],
+    [`${own}, clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, 10.96.0.8]`, ['error WEFT-VALUE spec.clusterIPs']],
     [`${own}, sessionAffinityConfig: {clientIP: {timeoutSeconds: 5}}`, ['error WEFT-VALUE spec.sessionAffinityConfig']],
     [
       `${own}, sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 5}}`,
@@ -125,4 +131,20 @@ test('appProtocol goes before the name of the port', () => {
     a.ports.map((p) => p.protocol),
     [Protocol.HTTP2, Protocol.TCP, Protocol.GRPC],
   );
+});
+
+test('families and given addresses, as far as they are written', () => {
+  const table: [string, number[] | undefined, string[] | undefined][] = [
+    ['', undefined, undefined],
+    ['ipFamilies: [IPv6]', [6], undefined],
+    ['ipFamilies: [IPv6], ipFamilyPolicy: PreferDualStack', [6, 4], undefined],
+    ['ipFamilyPolicy: RequireDualStack', [4, 6], undefined],
+    ['clusterIP: "fd00::7"', [6], undefined],
+    ['clusterIP: "fd00::7", clusterIPs: ["fd00::7", 10.96.0.7]', [6, 4], ['fd00::7', '10.96.0.7']],
+  ];
+  for (const [spec, families, clusterIPs] of table) {
+    const { model } = load(service('x', `${own}${spec && `, ${spec}`}`));
+    const found = model?.services.find((s) => s.name === 'x');
+    assert.deepEqual([found?.families, found?.clusterIPs], [families, clusterIPs], spec);
+  }
 });

@@ -1,9 +1,11 @@
 /** Virtual addresses of services: the same service keeps its address, also across restarts. */
-import { WeftError } from '@weft/base';
-import { type Model, type ServiceModel, serviceHost } from '@weft/model';
+import { canonicalIp, WeftError } from '@weft/base';
+import { type IpFamily, type Model, type ServiceModel, serviceHost } from '@weft/model';
 
 /** Class E is routed by nobody, so that it meets no real address. In explicit mode loopback, which anyone may bind. */
 const PREFIX = { transparent: '240.240', explicit: '127.65' } as const;
+/** A block for measurements, which is routed by nobody either: it takes the IPv4 address as its last 32 bits. */
+const PREFIX6 = '2001:2::';
 const HOSTS = 256 * 254; // third number 0–255, fourth 1–254
 
 function fnv1a(text: string): number {
@@ -18,9 +20,23 @@ export interface VipOptions {
   prefix?: string;
 }
 
-/** Whether the service gets an address of ours: not headless, and none was given (a given one cannot be bound on loopback). */
-function wantsVip(service: ServiceModel, capture: VipOptions['capture']): boolean {
-  return !service.headless && (capture === 'explicit' || !service.clusterIP);
+/** What was given, of one family. */
+function given(service: ServiceModel, family: IpFamily): string[] {
+  const all = service.clusterIPs ?? (service.clusterIP ? [service.clusterIP] : []);
+  return all.filter((a) => a.includes(':') === (family === 6)).map(canonicalIp);
+}
+
+/** Explicit mode's addresses are those of the loopback network, of which IPv6 has one alone. */
+function familiesOf(service: ServiceModel, capture: VipOptions['capture']): readonly IpFamily[] {
+  if (capture === 'explicit') return [4];
+  if (service.families) return service.families;
+  return service.clusterIP?.includes(':') ? [6] : [4];
+}
+
+/** The IPv6 address that goes with an allocated IPv4 one. */
+function mapped(address: string): string {
+  const [a, b, c, d] = address.split('.').map(Number) as [number, number, number, number];
+  return canonicalIp(`${PREFIX6}${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`);
 }
 
 /**
@@ -41,14 +57,12 @@ export function allocateVips(
     for (const host of stored.keys()) if (!live.has(host)) changed = stored.delete(host) || changed;
   }
   const used = new Set(stored.values());
-  for (const service of model.services) if (service.clusterIP) used.add(service.clusterIP);
+  for (const service of model.services) {
+    for (const address of service.clusterIPs ?? (service.clusterIP ? [service.clusterIP] : [])) used.add(address);
+  }
   for (const service of model.services) {
     const host = serviceHost(service, options.domain);
-    if (service.headless) {
-      vips.set(host, []);
-    } else if (!wantsVip(service, options.capture)) {
-      vips.set(host, [service.clusterIP as string]);
-    } else {
+    const allocated = (): string => {
       let address = stored.get(host);
       if (!address?.startsWith(`${prefix}.`)) {
         address = free(host, prefix, used);
@@ -56,8 +70,16 @@ export function allocateVips(
         stored.set(host, address);
         changed = true;
       }
-      vips.set(host, [address]);
+      return address;
+    };
+    const addresses: string[] = [];
+    for (const family of service.headless ? [] : familiesOf(service, options.capture)) {
+      // A given one cannot be bound on loopback.
+      const own = options.capture === 'explicit' ? [] : given(service, family);
+      if (own.length > 0) addresses.push(...own);
+      else addresses.push(family === 6 ? mapped(allocated()) : allocated());
     }
+    vips.set(host, addresses);
   }
   return { vips, changed };
 }

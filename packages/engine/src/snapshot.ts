@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { parseIp } from '@weft/base';
+import { canonicalIp, formatIp, parseIp } from '@weft/base';
 import {
   type Authorization,
   type Cluster,
@@ -91,8 +91,9 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
   const endpointSets = new Map<string, Map<number, Endpoints>>();
   const workloads = new Map<string, Endpoint>();
   for (const set of endpoints) {
-    if (set.host === WORKLOADS_HOST) for (const e of set.endpoints) workloads.set(e.address, e);
-    else child(endpointSets, set.host).set(set.port, set);
+    if (set.host === WORKLOADS_HOST) {
+      for (const e of set.endpoints) for (const address of addressesOf(e)) workloads.set(address, e);
+    } else child(endpointSets, set.host).set(set.port, set);
   }
 
   const draft: Draft = { previous, reuse: new Map(), clusters: new Map(), self };
@@ -225,6 +226,12 @@ function clusterView(draft: Draft, cluster: Cluster, set: Endpoints | undefined)
   return view;
 }
 
+/** Both of a workload that has two. */
+function addressesOf(e: Endpoint): string[] {
+  const address = canonicalIp(e.address);
+  return e.secondAddress === '' ? [address] : [address, canonicalIp(e.secondAddress)];
+}
+
 function endpointKey(e: Endpoint): string {
   return `${e.instance}|${e.address}|${e.port}`;
 }
@@ -282,7 +289,7 @@ function virtualIndex(views: ReadonlyMap<string, ServiceView>): Map<string, Map<
   const index = new Map<string, Map<number, ServicePortView>>();
   for (const { service, ports } of views.values()) {
     for (const address of service.addresses) {
-      const byPort = child(index, address);
+      const byPort = child(index, canonicalIp(address));
       for (const [port, view] of ports) if (!byPort.has(port)) byPort.set(port, view);
     }
   }
@@ -306,11 +313,14 @@ function directIndex(
       if (!sets.get(service.host)?.get(port)) continue;
       const main = mainCluster(draft, service.host, port);
       for (const endpoint of main?.endpoints ?? []) {
-        const byPort = child(index, endpoint.endpoint.address);
         const wanted = service.headless ? [endpoint.endpoint.port, port] : [endpoint.endpoint.port];
-        if (wanted.every((p) => byPort.has(p))) continue;
-        const pinned = pinnedView(view, main!, endpoint);
-        for (const p of wanted) if (!byPort.has(p)) byPort.set(p, pinned);
+        let pinned: ServicePortView | undefined;
+        for (const address of addressesOf(endpoint.endpoint)) {
+          const byPort = child(index, address);
+          if (wanted.every((p) => byPort.has(p))) continue;
+          pinned ??= pinnedView(view, main!, endpoint);
+          for (const p of wanted) if (!byPort.has(p)) byPort.set(p, pinned);
+        }
       }
     }
   }
@@ -384,7 +394,8 @@ export function findServiceByAuthority(
   const view = findByName(snapshot, parsed.host);
   if (view) return chosenByClient(view.ports.get(wanted), parsed.host);
   const host = parsed.host.startsWith('[') ? parsed.host.slice(1, -1) : parsed.host;
-  return parseIp(host) ? findService(snapshot, host, wanted) : undefined;
+  const ip = parseIp(host);
+  return ip ? findService(snapshot, formatIp(ip), wanted) : undefined;
 }
 
 /** Views of single hosts that a wildcard covers, as long as the wildcard's own lives. */
@@ -442,10 +453,18 @@ export function resolveName(
 
 function headlessAddresses(snapshot: Snapshot, view: ServiceView, instance?: string): string[] {
   const found = new Set<string>();
+  const { families } = view.service;
+  const wants = (address: string): boolean => {
+    const family = address.includes(':') ? 6 : 4;
+    return families.length === 0 ? family === 4 : families.includes(family);
+  };
   for (const port of view.ports.keys()) {
     const cluster = snapshot.clusters.get(outboundClusterName(port, '', view.service.host));
     for (const { endpoint } of cluster?.candidates ?? []) {
-      if (instance === undefined || endpoint.instance.toLowerCase() === instance) found.add(endpoint.address);
+      if (instance !== undefined && endpoint.instance.toLowerCase() !== instance) continue;
+      // What is not of the mesh has one address, and that is it.
+      if (endpoint.secondAddress === '') found.add(endpoint.address);
+      else for (const address of addressesOf(endpoint)) if (wants(address)) found.add(address);
     }
   }
   return [...found];

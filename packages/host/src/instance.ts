@@ -78,6 +78,7 @@ export class Instance {
   readonly #secret = randomBytes(18).toString('base64url');
   #workspace: Workspace | undefined;
   address = '';
+  address6: string | undefined;
   #proxy: Child | undefined;
   #app: Child | undefined;
   #prober: Prober | undefined;
@@ -109,6 +110,7 @@ export class Instance {
       namespace: this.spec.namespace,
       state: this.state,
       address: this.address,
+      address6: this.address6,
       netns: this.#workspace?.namespace,
       pid: this.#app?.pid,
       proxyPid: this.#proxy?.pid,
@@ -133,6 +135,7 @@ export class Instance {
       const rules = this.spec.injected && !this.spec.gateway ? { scope: this.spec.captureScope } : undefined;
       this.#workspace = h.network.add(this.name, { rules, dnsSearch: search, lowPorts: this.spec.gateway });
       this.address = this.#workspace.address;
+      this.address6 = this.#workspace.address6;
     } else {
       this.address = h.nextLoopback();
       await checkPorts(this.spec, this.name, this.address);
@@ -161,6 +164,7 @@ export class Instance {
       serviceAccount: s.serviceAccount,
       labels: s.labels,
       address: this.address,
+      address6: this.address6,
       ports: s.ports,
       injected: s.injected,
       gateway: s.gateway,
@@ -287,11 +291,20 @@ export class Instance {
         if (this.#proxyRestarts === 0) throw error;
         return undefined;
       });
-    const { name, address, spec } = this;
+    const { name, address, address6, spec } = this;
     const probe = this.#readiness();
     // The roots of now: those of the supervisor's start may have been replaced.
     const { token, rootPem = h.rootPem } = given ?? {};
-    const path = writeBootstrap(h, files, { name, address, spec, token, rootPem, probe, secret: this.#secret });
+    const path = writeBootstrap(h, files, {
+      name,
+      address,
+      address6,
+      spec,
+      token,
+      rootPem,
+      probe,
+      secret: this.#secret,
+    });
     if (this.#stopping) return;
     const prefix = this.#workspace ? inNetworkOnlyArgv(this.#workspace.namespace) : [];
     this.#lastProxyErrors = [];
@@ -446,6 +459,11 @@ export class Instance {
     app.start();
   }
 
+  /** An application may listen at one of its addresses alone. */
+  async #atEitherAddress(ask: (address: string) => Promise<boolean>): Promise<boolean> {
+    return (await ask(this.address)) || (this.address6 !== undefined && (await ask(this.address6)));
+  }
+
   #watchReadiness(): void {
     const probe = this.#readiness();
     const { action } = probe;
@@ -468,8 +486,11 @@ export class Instance {
           `/app-health/${encodeURIComponent(this.name)}/readyz`,
           probe.timeoutMs + 200,
         );
-      if (action.type === 'http') return probeHttp(this.address, action.port, action.path, probe.timeoutMs);
-      return probeTcp(this.address, action.port, probe.timeoutMs);
+      return this.#atEitherAddress((address) =>
+        action.type === 'http'
+          ? probeHttp(address, action.port, action.path, probe.timeoutMs)
+          : probeTcp(address, action.port, probe.timeoutMs),
+      );
     };
     this.#prober = new Prober(probe, ask, (ready) => this.#setState(ready ? 'ready' : 'running'));
     this.#prober.start();

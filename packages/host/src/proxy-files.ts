@@ -55,6 +55,7 @@ export function certified(dir: string): boolean {
 export interface ProxyFacts {
   readonly name: string;
   readonly address: string;
+  readonly address6: string | undefined;
   readonly spec: ProcessSpec;
   readonly token: string | undefined;
   readonly rootPem: string;
@@ -67,7 +68,7 @@ export interface ProxyFacts {
 /** Writes what a proxy reads at its start (`WEFT_BOOTSTRAP`), for its own user alone. Returns the path. */
 export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFacts): string {
   const transparent = h.capture === 'transparent';
-  const all = transparent ? '0.0.0.0' : p.address;
+  const all = !transparent ? p.address : p.address6 ? '::' : '0.0.0.0';
   const own = transparent ? '127.0.0.1' : p.address;
   const { probe, token } = p;
   const timeoutMs = probe.timeoutMs;
@@ -89,6 +90,7 @@ export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFact
     snapshotDir: files.snapshot,
     capture: h.capture,
     address: p.address,
+    address6: p.address6,
     bind: {
       ...(p.spec.gateway
         ? {}

@@ -67,6 +67,7 @@ export interface InstanceStatus {
   readonly namespace: string;
   readonly state: InstanceState;
   readonly address: string;
+  readonly address6: string | undefined;
   readonly netns: string | undefined;
   readonly pid: number | undefined;
   readonly proxyPid: number | undefined;

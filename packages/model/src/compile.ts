@@ -179,6 +179,7 @@ function compileService(
     aliases,
     addresses: uncaptured ? [] : [...vips],
     headless: service.headless || uncaptured,
+    families: service.headless || uncaptured ? [...(service.families ?? [])] : [],
     ports: ports.map((p) =>
       create(ServicePortSchema, {
         port: p.port,

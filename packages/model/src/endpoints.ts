@@ -51,14 +51,15 @@ export function compileServiceEndpoints(
     for (const port of service.ports) {
       if (port.transport !== 'TCP') continue;
       const endpoints = backing.flatMap((i) => {
+        const [address, secondAddress] = addressesOf(i, service);
         const target = targetPortOn(port, i);
         if (target === undefined) return [];
         const dialPort = i.ports.find((p) => p.number === target)?.dialPort ?? target;
         return [
           create(EndpointSchema, {
             instance: i.name,
-            // Without a proxy nothing listens at the workload's address for it: dial the application itself.
-            address: i.injected ? i.address : i.dialAddress,
+            address,
+            secondAddress,
             port: i.injected ? target : dialPort,
             // A gateway takes what comes from outside: it has no mesh port.
             meshPort: i.injected && !i.gateway ? MESH_PORT : 0,
@@ -85,12 +86,21 @@ export function compileServiceEndpoints(
   return out;
 }
 
+/** The one of the service's preferred family first. */
+function addressesOf(i: Instance, service: ServiceModel): [address: string, second: string] {
+  // Without a proxy nothing listens at the workload's address for it: dial the application itself.
+  const address = i.injected ? i.address : i.dialAddress;
+  const other = i.address6 ?? '';
+  return service.families?.[0] === 6 && other !== '' ? [other, address] : [address, other];
+}
+
 /** A workload with a proxy, ready or not, by which other proxies know who calls them without mTLS. */
 export function compileWorkload(i: Instance): Endpoints | undefined {
   if (!i.injected) return undefined;
   const endpoint = create(EndpointSchema, {
     instance: i.name,
     address: i.address,
+    secondAddress: i.address6 ?? '',
     workload: i.workload,
     namespace: i.namespace,
     canonicalService: canonicalName(i),

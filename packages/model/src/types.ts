@@ -42,6 +42,10 @@ export interface ServiceModel extends Resource {
   readonly ports: readonly ServicePortModel[];
   /** A given virtual address. */
   readonly clusterIP: string | undefined;
+  /** All given virtual addresses, where there are more than `clusterIP`. */
+  readonly clusterIPs?: readonly string[] | undefined;
+  /** Which addresses it has, the preferred family first; undefined: IPv4 alone. */
+  readonly families?: readonly IpFamily[] | undefined;
   readonly headless: boolean;
   readonly publishNotReadyAddresses: boolean;
   /** Of its annotations; where a client's DestinationRule says something of the same, that counts. */
@@ -55,6 +59,8 @@ export interface ServiceModel extends Resource {
   /** Of a host of a ServiceEntry; undefined for a Service. */
   readonly external?: ExternalModel | undefined;
 }
+
+export type IpFamily = 4 | 6;
 
 export type Resolution = 'NONE' | 'STATIC' | 'DNS' | 'DNS_ROUND_ROBIN';
 
@@ -708,6 +714,8 @@ export interface Instance {
   readonly serviceAccount: string;
   readonly labels: Labels;
   readonly address: string; // its own IP address
+  /** Its IPv6 address, where `address` is IPv4 and it has both. */
+  readonly address6?: string | undefined;
   readonly ports: readonly InstancePort[];
   readonly injected: boolean;
   /** It is a proxy on its own, with no application behind it. */

@@ -1,5 +1,6 @@
 /** What a proxy is told at its start, and how it reads it. */
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { WeftError } from '@weft/base';
 import { type ProxyLimits, type ProxyMode, readLimits } from './limits.ts';
 
@@ -30,6 +31,8 @@ export interface Bootstrap {
   capture: 'transparent' | 'explicit';
   /** The workload's own IP address. */
   address: string;
+  /** Its IPv6 address, where it has one beside that of IPv4. */
+  address6?: string;
   /** Where the listeners are. Explicit capture has no `inbound`; a gateway none of the first three: its plan says its ports. */
   bind: {
     outbound?: Bind;
@@ -82,6 +85,8 @@ export function readBootstrap(path: string, mode: ProxyMode = 'sidecar'): Bootst
   ]) {
     if (typeof b[name] !== 'string' || b[name] === '') throw invalid(path, name, 'must be a string that is not empty');
   }
+  if (b.address6 !== undefined && isIP(String(b.address6)) !== 6)
+    throw invalid(path, 'address6', 'must be an IPv6 address');
   if (b.capture !== 'transparent' && b.capture !== 'explicit')
     throw invalid(path, 'capture', 'must be transparent or explicit');
   const bind = b.bind as Record<string, unknown> | undefined;

@@ -19,6 +19,8 @@ import type { Upstreams } from './upstream/upstreams.ts';
 
 export interface CoreOptions {
   address: string;
+  /** The workload's IPv6 address, where it has one beside `address`. */
+  address6: string | undefined;
   explicit: boolean;
   logger: Logger;
   observer: Observer;

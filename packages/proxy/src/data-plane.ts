@@ -30,6 +30,8 @@ const MEMORY_SAMPLE_MS = 250;
 
 export interface DataPlaneOptions {
   address: string;
+  /** The workload's IPv6 address, where it has one beside `address`. */
+  address6?: string | undefined;
   capture: 'transparent' | 'explicit';
   /** Of a sidecar. */
   bind: { outbound?: Bind; inbound?: Bind; mesh?: Bind };
@@ -77,6 +79,7 @@ export class DataPlane {
     const wallMs = (): number => Date.now();
     this.core = new Core({
       address: options.address,
+      address6: options.address6,
       explicit: options.capture === 'explicit',
       logger,
       observer: options.observer,
@@ -176,7 +179,8 @@ export class DataPlane {
 
   /** Binds everything. Needs an identity. Rejects with `proxy.listen`, naming the address. */
   async listen(): Promise<void> {
-    const { bind, capture, originalDestination } = this.#options;
+    const options = this.#options;
+    const { bind, capture, originalDestination } = options;
     if (this.#gateway) {
       await this.#gateway.listen();
       return;
@@ -185,6 +189,9 @@ export class DataPlane {
     if (!this.#mesh)
       throw new WeftError('proxy.identity', 'the proxy has no identity yet: it cannot listen for mesh links');
     await listen(this.outbound.server, bind.outbound);
+    // What IPv6 redirects comes to its own loopback address.
+    if (capture === 'transparent' && options.address6 && bind.outbound.host === '127.0.0.1')
+      await listen(this.outbound.server6, { host: '::1', port: bind.outbound.port });
     await listen(this.#mesh.server, bind.mesh);
     if (capture === 'transparent' && bind.inbound && originalDestination) {
       this.#captured = this.inbound.captured(originalDestination);
@@ -266,6 +273,7 @@ export class DataPlane {
   close(): void {
     clearInterval(this.#memoryTimer);
     this.outbound.server.close();
+    this.outbound.server6.close();
     this.#captured?.close();
     for (const server of this.#workload.values()) server.close();
     for (const session of [...this.outbound.sessions]) session.destroy('shutting down');

@@ -24,7 +24,7 @@ import { type Bootstrap, readBootstrap } from './bootstrap.ts';
 import { DataPlane } from './data-plane.ts';
 import { startDnsServer } from './dns/server.ts';
 import type { ProxyMode } from './limits.ts';
-import type { Connector } from './net/dial.ts';
+import { type Connector, dualStackConnector } from './net/dial.ts';
 import { LineWriter } from './observe/line-writer.ts';
 import { MeshObserver } from './observe/observer.ts';
 import { ReferenceIndex } from './observe/references.ts';
@@ -78,10 +78,14 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
   });
   const plane = new DataPlane({
     address: b.address,
+    address6: b.address6,
     capture: b.capture,
     bind: b.bind,
     // In a namespace of its own all addresses are the gateway's.
-    gateway: mode === 'gateway' ? { host: b.capture === 'transparent' ? '0.0.0.0' : b.address } : undefined,
+    gateway:
+      mode === 'gateway'
+        ? { host: b.capture !== 'transparent' ? b.address : b.address6 ? '::' : '0.0.0.0' }
+        : undefined,
     proxySecret: b.proxySecret,
     limits: b.limits,
     connector: connectorOf(b),
@@ -225,7 +229,8 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
 
 /** Capture leaves out the proxy's own user; a proxy that runs as another one has to mark its connections instead. */
 function connectorOf(b: Bootstrap): Connector | undefined {
-  if (b.capture !== 'transparent' || b.uid) return undefined;
+  if (b.capture !== 'transparent') return undefined;
+  if (b.uid) return b.address6 ? dualStackConnector(b.address, b.address6) : undefined;
   return (host, port) => dialMarked(host, port, { mark: PROXY_MARK });
 }
 

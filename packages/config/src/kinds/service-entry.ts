@@ -1,6 +1,7 @@
 /** Istio's ServiceEntry and WorkloadEntry: what stands beside the mesh, or in it without a platform that tells of it. */
 import type {
   EntryEndpointModel,
+  IpFamily,
   PortProtocol,
   Resolution,
   ServiceEntryModel,
@@ -138,6 +139,7 @@ export const serviceEntryKind: Kind<ServiceEntryModel> = {
           selector: spec.workloadSelector?.labels ? labelsOf(spec.workloadSelector.labels) : undefined,
           ports,
           clusterIP: addresses[0],
+          ...(addresses.length > 1 ? { clusterIPs: addresses, families: familiesOf(addresses) } : {}),
           headless: wildcard,
           publishNotReadyAddresses: false,
           external: {
@@ -154,6 +156,10 @@ export const serviceEntryKind: Kind<ServiceEntryModel> = {
     return { ...resource, services };
   },
 };
+
+function familiesOf(addresses: readonly string[]): IpFamily[] {
+  return ([4, 6] as const).filter((f) => addresses.some((a) => a.includes(':') === (f === 6)));
+}
 
 function portsOf(list: (Plain | undefined)[], report: FieldReport): ServicePortModel[] {
   const ports: ServicePortModel[] = [];

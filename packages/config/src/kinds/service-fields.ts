@@ -1,7 +1,7 @@
 /** Fields of a Service beside its selector and ports: what they mean in a mesh, and which of them mean nothing there. */
-import type { ServiceModel } from '@weft/model';
+import type { IpFamily, ServiceModel } from '@weft/model';
 import type { Schema } from '../schema.ts';
-import { checkHost, type FieldReport, type Plain, str } from './common.ts';
+import { checkHost, type FieldReport, isIpv4, isIpv6, type Plain, str } from './common.ts';
 
 const VALUE = 'WEFT-VALUE';
 const any: Schema = { t: 'any' };
@@ -38,13 +38,7 @@ export const serviceFields: Record<string, Schema> = {
     },
   },
   ipFamilies: { t: 'list', max: 2, of: { t: 'string', enum: ['IPv4', 'IPv6'] } },
-  ipFamilyPolicy: {
-    t: 'string',
-    check: (v) => {
-      if (v === 'RequireDualStack') return 'a service has one address here';
-      return v === 'SingleStack' || v === 'PreferDualStack' ? undefined : 'it may be SingleStack or PreferDualStack';
-    },
-  },
+  ipFamilyPolicy: { t: 'string', enum: ['SingleStack', 'PreferDualStack', 'RequireDualStack'] },
   clusterIPs: { t: 'list', max: 2, of: str },
   ...Object.fromEntries(OUTSIDE.map((name) => [name, any])),
 };
@@ -55,7 +49,7 @@ export const serviceFieldsRefused = ['externalIPs', 'loadBalancerSourceRanges'];
 export function serviceFieldsOf(
   spec: Plain,
   report: FieldReport,
-): Pick<ServiceModel, 'sessionAffinity' | 'preferNear' | 'externalName'> {
+): Pick<ServiceModel, 'sessionAffinity' | 'preferNear' | 'externalName' | 'families' | 'clusterIPs'> {
   const type: string = spec.type ?? 'ClusterIP';
   const alias = type === 'ExternalName';
   if (alias !== (spec.externalName !== undefined) && !report.broken('spec.externalName')) {
@@ -87,13 +81,50 @@ export function serviceFieldsOf(
     const message = 'an address keeps its endpoint as long as the endpoints stay the same: no time ends it';
     report('WEFT-NO-EFFECT', message, 'spec.sessionAffinityConfig', 'warning');
   }
-  const [first, second] = (spec.clusterIPs ?? []) as (string | undefined)[];
-  if (second !== undefined || (first !== undefined && first !== spec.clusterIP)) {
-    report(VALUE, 'a service has one address here: that of clusterIP', 'spec.clusterIPs');
-  }
   return {
+    ...addressesOf(spec, report),
     sessionAffinity: byAddress,
     preferNear: spec.trafficDistribution !== undefined,
     externalName: alias ? spec.externalName : undefined,
+  };
+}
+
+/** Families and given addresses, as Kubernetes understands them where some are left out. */
+function addressesOf(spec: Plain, report: FieldReport): Pick<ServiceModel, 'families' | 'clusterIPs'> {
+  const given = ((spec.clusterIPs ?? []) as (string | undefined)[]).filter((a) => a !== undefined);
+  const [first = spec.clusterIP as string | undefined, second] = given;
+  if (given.length > 0 && (spec.clusterIP ?? first) !== first) {
+    report(VALUE, 'the first of them is clusterIP', 'spec.clusterIPs');
+  }
+  const familyOf = (address: string | undefined): IpFamily | undefined =>
+    address === undefined ? undefined : isIpv6(address) ? 6 : isIpv4(address) ? 4 : undefined;
+  for (const [i, address] of given.entries()) {
+    if (familyOf(address) === undefined && address !== 'None') {
+      report(VALUE, 'is no IP address', `spec.clusterIPs[${i}]`);
+    }
+  }
+  const named = ((spec.ipFamilies ?? []) as (string | undefined)[]).map((f): IpFamily => (f === 'IPv6' ? 6 : 4));
+  const policy = spec.ipFamilyPolicy as string | undefined;
+  if (named.length === 2 && named[0] === named[1]) report(VALUE, 'names a family twice', 'spec.ipFamilies');
+  if (second !== undefined && familyOf(first) === familyOf(second)) {
+    report(VALUE, 'two addresses are of two families', 'spec.clusterIPs');
+  }
+  const two = named.length === 2 || second !== undefined;
+  if (policy === 'SingleStack' && two) {
+    report(VALUE, 'SingleStack is one family, and there are two', 'spec.ipFamilyPolicy');
+  }
+  const preferred = named[0] ?? familyOf(first) ?? 4;
+  for (const [i, address] of (given.length > 0 ? given : [spec.clusterIP as string | undefined]).entries()) {
+    const family = familyOf(address);
+    const wanted = i === 0 ? preferred : named[1];
+    if (family !== undefined && wanted !== undefined && family !== wanted) {
+      const field = given.length > 0 ? `spec.clusterIPs[${i}]` : 'spec.clusterIP';
+      report(VALUE, `is IPv${family}, where spec.ipFamilies says IPv${wanted}`, field);
+    }
+  }
+  const dual = two || policy === 'PreferDualStack' || policy === 'RequireDualStack';
+  return {
+    families: dual ? [preferred, preferred === 4 ? 6 : 4] : preferred === 6 ? [6] : undefined,
+    clusterIPs: given.length > 1 ? given : undefined,
   };
 }

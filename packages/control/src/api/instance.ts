@@ -1,6 +1,6 @@
 /** An instance as the supervisor sends it: checked, since the plan of the whole mesh is made from it. */
 import { isIP } from 'node:net';
-import { WeftError } from '@weft/base';
+import { canonicalIp, WeftError } from '@weft/base';
 import type { Instance, InstancePort, PortProtocol } from '@weft/model';
 
 const NAME = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/;
@@ -31,6 +31,9 @@ export function parseInstance(value: unknown, wanted: string): Instance {
   if (typeof address !== 'string' || isIP(address) === 0) throw bad('address', 'must be an IP address');
   const dialAddress = v.dialAddress ?? address;
   if (typeof dialAddress !== 'string' || isIP(dialAddress) === 0) throw bad('dialAddress', 'must be an IP address');
+  const { address6 } = v;
+  if (address6 !== undefined && (typeof address6 !== 'string' || isIP(address6) !== 6 || isIP(address) === 6))
+    throw bad('address6', 'must be an IPv6 address beside an IPv4 one');
   const labels = new Map<string, string>();
   for (const [key, text] of Object.entries((v.labels as object) ?? {})) {
     if (typeof text !== 'string') throw bad(`labels.${key}`, 'must be a text');
@@ -61,6 +64,7 @@ export function parseInstance(value: unknown, wanted: string): Instance {
     serviceAccount: name(v.serviceAccount ?? 'default', 'serviceAccount'),
     labels: Object.fromEntries(labels),
     address,
+    ...(address6 === undefined ? {} : { address6: canonicalIp(address6) }),
     dialAddress,
     ports,
     injected: flag('injected', true),

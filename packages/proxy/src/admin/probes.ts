@@ -1,6 +1,7 @@
 import { request as httpRequest, type RequestOptions } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { connect } from 'node:net';
+import { hostPort } from '@weft/base';
 import type { ProbeSpec } from '../bootstrap.ts';
 
 /** Asks the application what the kubelet or `weft up` would have asked it, so that probes pass under STRICT. */
@@ -24,7 +25,7 @@ export function runProbe(spec: ProbeSpec, address: string): Promise<ProbeResult>
 function httpProbe(get: NonNullable<ProbeSpec['httpGet']>, host: string, timeoutMs: number): Promise<ProbeResult> {
   return new Promise((resolve) => {
     const headers = new Map<string, string>([
-      ['host', `${host}:${get.port}`],
+      ['host', hostPort(host, get.port)],
       ['user-agent', 'kube-probe/weft'],
       ['accept', '*/*'],
       ['connection', 'close'],

@@ -101,12 +101,16 @@ function adminHandler(state: AdminState, metrics: Registry): Handler {
 }
 
 function mergedHandler({ state, metrics, appMetrics, logger }: AdminOptions): Handler {
+  const { address, address6 } = state.bootstrap;
+  /** An application may listen at its IPv6 address alone. */
+  const second = (host: string): string | undefined => (host === address ? address6 : undefined);
   const probes = new Map<string, ProbeSpec>(Object.entries(state.bootstrap.probes ?? {}));
   return async (path, response) => {
     if (path === '/healthz/ready') return sendReady(state, response);
     if (path === '/stats/prometheus') {
       const { host } = applicationAddress(state, appMetrics?.port ?? 0);
-      const app = appMetrics ? await scrapeApplication(host, appMetrics.port, appMetrics.path) : undefined;
+      const scrape = (at: string) => scrapeApplication(at, appMetrics!.port, appMetrics!.path);
+      const app = appMetrics ? ((await scrape(host)) ?? (second(host) && (await scrape(second(host)!)))) : undefined;
       if (appMetrics && app === undefined) metrics.count('app_scrape_failed');
       return sendMetrics(response, metrics, app);
     }
@@ -123,7 +127,9 @@ function mergedHandler({ state, metrics, appMetrics, logger }: AdminOptions): Ha
       httpGet: spec.httpGet && { ...spec.httpGet, port },
       tcpSocket: spec.tcpSocket && { port },
     };
-    const result = await runProbe(moved, host);
+    let result = await runProbe(moved, host);
+    const other = second(host);
+    if (!result.ok && other) result = await runProbe(moved, other);
     if (!result.ok) logger.debug({ probe: name, detail: result.detail }, 'probe failed');
     send(response, result.ok ? 200 : 503, `${result.detail}\n`);
   };

@@ -1,3 +1,4 @@
+import { hostPort } from '@weft/base';
 import type { Snapshot } from '@weft/engine';
 import type { MemoryReading } from '../overload/memory.ts';
 import type { CertificateView, ProxyState } from '../state.ts';
@@ -22,7 +23,7 @@ export interface AdminState
   > {
   readonly bootstrap: Pick<
     ProxyState['bootstrap'],
-    'mesh' | 'instance' | 'trustDomain' | 'capture' | 'address' | 'probes'
+    'mesh' | 'instance' | 'trustDomain' | 'capture' | 'address' | 'address6' | 'probes'
   >;
   /** How full the memory is, and what follows from it. */
   overload?(): { readonly level: number; readonly reading: MemoryReading };
@@ -41,7 +42,7 @@ export function* endpointStatusOf(snapshot: Snapshot | undefined): Generator<End
         host: cluster.host,
         port: cluster.port,
         instance: endpoint.instance,
-        address: `${endpoint.address}:${endpoint.port}`,
+        address: hostPort(endpoint.address, endpoint.port),
         ejected: state.ejected,
         draining: endpoint.draining,
         activeRequests: state.active,

@@ -1,7 +1,7 @@
 /** The ports of a gateway: opened and closed as the plan says, with TLS where it says so, and HTTP on all of them. */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { WeftError } from '@weft/base';
+import { hostPort, WeftError } from '@weft/base';
 import { findGatewayServer, type GatewayPortView, type GatewayServerView, type Snapshot } from '@weft/engine';
 import type { Core } from '../core.ts';
 import { Served, serveHttp } from '../http/serve.ts';
@@ -191,7 +191,7 @@ class GatewayPort {
     const { remoteAddress, remotePort } = pipe;
     const via: GatewayVia = {
       remoteIp: remoteAddress,
-      remote: `${remoteAddress}:${remotePort}`,
+      remote: hostPort(remoteAddress, remotePort),
       httpVersion: kind === 'http1' ? 'HTTP/1.1' : 'HTTP/2',
       secure,
       port,

@@ -1,4 +1,5 @@
 /** A request that arrives at a workload: authenticated, authorized, and handed to the application. */
+import { hostPort } from '@weft/base';
 import {
   type AuthorizationResult,
   authenticate,
@@ -77,7 +78,7 @@ function namesOf(inbound: Inbound, port: number, address: string): InboundNames 
     cluster: `inbound|${port}||`,
     host,
     dialPort,
-    upstreamHost: `${host}:${dialPort}`,
+    upstreamHost: hostPort(host, dialPort),
   };
   names.set(inbound, made);
   return made;

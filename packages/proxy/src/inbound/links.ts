@@ -1,4 +1,5 @@
 /** What arrives on a mesh link: request streams that name a port by header, and CONNECT tunnels that name it by authority. */
+import { canonicalIp } from '@weft/base';
 import { authenticate, canonicalAuthority, findInbound, type Snapshot } from '@weft/engine';
 import { type Inbound, Protocol } from '@weft/plan';
 import type { Head, Stream, StreamHandler } from '@weft/wire';
@@ -113,8 +114,9 @@ function headerPort(peer: LinkPeer, head: Head): number {
 function tunnelPort(core: Core, snapshot: Snapshot, authority: string): number {
   const parsed = canonicalAuthority(authority);
   if (!parsed || parsed.port === 0) return 0;
-  const host = parsed.host.replace(/^\[|\]$/g, '');
-  if (host === core.options.address || host === snapshot.self?.address) return parsed.port;
+  const host = canonicalIp(parsed.host.replace(/^\[|\]$/g, ''));
+  const { address, address6 } = core.options;
+  if (host === address || host === address6 || host === snapshot.self?.address) return parsed.port;
   if (!snapshot.self?.services.includes(host)) return 0;
   // A service's own port leads to the workload port that backs it.
   for (const inbound of snapshot.inbound.values()) {

@@ -2,8 +2,10 @@
  * Inbound connections that do not come by a mesh link: captured ones on 15006 (transparent), or the workload's own
  * address and port (explicit). TLS with a mesh ALPN is ended here, other TLS is the application's, the rest is plaintext.
  */
+
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
+import { hostPort } from '@weft/base';
 import { authenticatePort, findInbound, type Snapshot } from '@weft/engine';
 import { type Identity, serverTlsOptions } from '@weft/identity';
 import { type Inbound, Protocol } from '@weft/plan';
@@ -198,7 +200,7 @@ export class InboundListener {
       peer,
       remoteAddress: pipe.remoteAddress,
       remotePort: pipe.remotePort,
-      remote: `${pipe.remoteAddress}:${pipe.remotePort}`,
+      remote: hostPort(pipe.remoteAddress, pipe.remotePort),
       httpVersion: kind === 'http1' ? 'HTTP/1.1' : 'HTTP/2',
     };
     serveHttp(core, this.served, kind, pipe, hold, (stream, head, end) => {

@@ -1,7 +1,9 @@
 /** Mesh links as a server: TLS with a client certificate that must be somebody's of a known trust domain, then HTTP/2. */
+
 import type { Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
 import type { Logger } from '@weft/base';
+import { hostPort } from '@weft/base';
 import { checkPeer, type Identity, parseSpiffeId, principalOf, serverTlsOptions } from '@weft/identity';
 import type { Head, Stream, StreamHandler, WireCounters, WireLimits } from '@weft/wire';
 import { Http2Connection } from '@weft/wire';
@@ -43,7 +45,7 @@ export class LinkPeer {
       peer: this,
       remoteAddress,
       remotePort,
-      remote: `${remoteAddress}:${remotePort}`,
+      remote: hostPort(remoteAddress, remotePort),
       httpVersion: 'HTTP/2',
     };
   }

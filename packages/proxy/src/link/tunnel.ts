@@ -1,4 +1,5 @@
 /** HBONE: a CONNECT stream on a mesh link, whose inside is a pipe to one port of the workload behind the peer. */
+import { hostPort } from '@weft/base';
 import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
 import { field } from '../http/headers.ts';
 import type { DialResult } from '../net/dial.ts';
@@ -35,8 +36,7 @@ class Tunnel implements Asker, StreamHandler, TimerOwner {
   }
 
   onLane(lane: Lane): void {
-    const host = this.#address.includes(':') ? `[${this.#address}]` : this.#address;
-    const head: Head = [':method', 'CONNECT', ':authority', `${host}:${this.#port}`];
+    const head: Head = [':method', 'CONNECT', ':authority', hostPort(this.#address, this.#port)];
     if (lane.weft) head.push(PORT_HEADER, String(this.#port), SOURCE_HEADER, this.#source);
     this.#stream = lane.request(head, false, this);
   }

@@ -1,5 +1,5 @@
 /** Opens TCP connections for the data path, with a limit in time and one answer. */
-import { connect as netConnect, type Socket } from 'node:net';
+import { type LookupFunction, connect as netConnect, type Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Pipe } from './pipe.ts';
 import { SocketPipe } from './socket-output.ts';
@@ -18,6 +18,22 @@ export function loopbackConnector(address: string): Connector {
   return (host, port) =>
     host.startsWith('127.') && address.startsWith('127.')
       ? netConnect({ host, port, localAddress: address, allowHalfOpen: true, noDelay: true })
+      : plainConnector(host, port);
+}
+
+/**
+ * For a workload with two addresses: its application may listen at one of them alone, so the IPv6 one is tried where the
+ * IPv4 one refuses. Other hosts are dialled as they are.
+ */
+export function dualStackConnector(address: string, address6: string): Connector {
+  const both = [
+    { address, family: 4 },
+    { address: address6, family: 6 },
+  ];
+  const lookup: LookupFunction = (_name, _options, found) => found(null, both);
+  return (host, port) =>
+    host === address
+      ? netConnect({ host: 'own', port, lookup, autoSelectFamily: true, allowHalfOpen: true, noDelay: true })
       : plainConnector(host, port);
 }
 

@@ -1,4 +1,5 @@
 /** A request that leaves a workload: routed, faulted, balanced, retried. */
+import { hostPort } from '@weft/base';
 import {
   acquireRequest,
   acquireRetry,
@@ -229,7 +230,7 @@ export class OutboundExchange extends Exchange {
     const { core } = this;
     if (this.#external) {
       const { host, port } = this.#external;
-      this.upstreamHost = `${host}:${port}`;
+      this.upstreamHost = hostPort(host, port);
       this.destination = EXTERNAL;
       this.enter();
       core.upstreams.pool(host, port, this.facts.grpc, undefined).ask(attempt);
@@ -303,7 +304,7 @@ export class OutboundExchange extends Exchange {
     const e = picked.endpoint;
     this.destination = core.peerOf(e);
     this.enter();
-    this.upstreamHost = `${e.address}:${e.port}`;
+    this.upstreamHost = hostPort(e.address, e.port);
     this.mtls = meshed(current, picked);
     poolFor(core, current, picked, this.#h2(current)).ask(attempt);
   }

@@ -2,8 +2,10 @@
  * 15001: what the workload sends. Transparent: the original destination of a redirected connection. Explicit: an HTTP
  * proxy (absolute-form and CONNECT) that asks for the workload's secret; inside CONNECT the same detection runs.
  */
+
 import { timingSafeEqual } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
+import { hostPort } from '@weft/base';
 import { findService, findServiceByAuthority, type ServicePortView } from '@weft/engine';
 import { Protocol } from '@weft/plan';
 import type { Head, Stream, StreamHandler } from '@weft/wire';
@@ -31,6 +33,8 @@ export interface OutboundOptions {
 
 export class OutboundListener {
   readonly server: Server;
+  /** The same at the IPv6 loopback address, where the workload has IPv6. */
+  readonly server6: Server;
   readonly served = new Served();
   readonly sessions = new Set<TcpSession>();
   #core: Core;
@@ -41,7 +45,7 @@ export class OutboundListener {
     this.#core = core;
     this.#options = options;
     this.#secret = options.secret ? Buffer.from(options.secret) : undefined;
-    this.server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    const accept = (socket: Socket): void => {
       socket.on('error', () => {});
       if (!core.admit(socket)) return;
       try {
@@ -51,14 +55,16 @@ export class OutboundListener {
         core.logger.error({ error: String(error) }, 'outbound connection failed');
         socket.destroy();
       }
-    });
+    };
+    this.server = createServer({ allowHalfOpen: true, noDelay: true }, accept);
+    this.server6 = createServer({ allowHalfOpen: true, noDelay: true }, accept);
   }
 
   #transparent(socket: Socket): void {
     const target = this.#options.originalDestination(socket);
     const own = this.server.address();
     const port = typeof own === 'object' && own ? own.port : this.#options.port;
-    if (!target || (target.port === port && isOwn(target.host, this.#core.options.address))) {
+    if (!target || (target.port === port && isOwn(target.host, this.#core))) {
       // Nobody redirected it, or it would come back to this listener for ever.
       this.#core.observer.count('outbound_loop_refused');
       socket.resetAndDestroy();
@@ -125,7 +131,7 @@ export class OutboundListener {
   #http(pipe: Pipe, hold: HoldSink, target: { host: string; port: number }, kind: 'http1' | 'http2'): void {
     const core = this.#core;
     const via: OutboundVia = {
-      remote: `${pipe.remoteAddress}:${pipe.remotePort}`,
+      remote: hostPort(pipe.remoteAddress, pipe.remotePort),
       remoteIp: pipe.remoteAddress,
       httpVersion: kind === 'http1' ? 'HTTP/1.1' : 'HTTP/2',
     };
@@ -149,7 +155,7 @@ export class OutboundListener {
   #explicit(socket: Socket): void {
     const pipe = new SocketPipe(socket, this.#core.ticker);
     const via: OutboundVia = {
-      remote: `${pipe.remoteAddress}:${pipe.remotePort}`,
+      remote: hostPort(pipe.remoteAddress, pipe.remotePort),
       remoteIp: pipe.remoteAddress,
       httpVersion: 'HTTP/1.1',
     };
@@ -196,11 +202,12 @@ function findByTarget(core: Core, target: { host: string; port: number }) {
   );
 }
 
-function isOwn(host: string, address: string): boolean {
-  return host === address || host.startsWith('127.') || host === '::1';
+function isOwn(host: string, core: Core): boolean {
+  const { address, address6 } = core.options;
+  return host === address || host === address6 || host.startsWith('127.') || host === '::1';
 }
 function isOwnProxyPort(core: Core, target: { host: string; port: number }): boolean {
-  return isProxyPort(target.port) && isOwn(target.host, core.options.address);
+  return isProxyPort(target.port) && isOwn(target.host, core);
 }
 
 const ignore: StreamHandler = { onHead() {}, onData() {}, onTrailers() {}, onReset() {}, onDrain() {} };

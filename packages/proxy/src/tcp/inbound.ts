@@ -1,4 +1,5 @@
 /** An opaque connection that arrives at a workload, from a tunnel or in plaintext. */
+import { hostPort } from '@weft/base';
 import { type AuthorizationResult, authenticatePort, authorize, type Snapshot, takeRate } from '@weft/engine';
 import type { Inbound } from '@weft/plan';
 import type { Core } from '../core.ts';
@@ -59,7 +60,7 @@ export function inboundTcp(t: InboundTcp): void {
   r.destination = core.self;
   r.service = inboundService(inbound);
   r.cluster = `inbound|${t.port}||`;
-  r.downstreamRemote = `${t.remoteAddress}:${t.remotePort}`;
+  r.downstreamRemote = hostPort(t.remoteAddress, t.remotePort);
   r.sni = t.sni;
   r.startWallMs = core.wallMs();
   r.mtls = t.peer !== undefined;
@@ -98,7 +99,7 @@ export function inboundTcp(t: InboundTcp): void {
   }
   const host = inbound.dialAddress || core.options.address;
   const port = inbound.dialPort || t.port;
-  r.upstreamHost = `${host}:${port}`;
+  r.upstreamHost = hostPort(host, port);
   dialTcp(core.options.connector, host, port, inbound.pool?.connectTimeoutMs || 10_000, core.timers, {
     connected: (up) => {
       const { pipe, hold } = t.accept();

@@ -1,5 +1,7 @@
 /** An opaque connection that leaves a workload: one endpoint per connection, another one only before the first byte. */
+
 import { isIP } from 'node:net';
+import { hostPort } from '@weft/base';
 import {
   acquireConnection,
   affinityHash,
@@ -75,7 +77,7 @@ export class OutboundTcp {
     this.#startMs = core.nowMs();
     const r = this.#record;
     r.source = core.self;
-    r.downstreamRemote = `${down.remoteAddress}:${down.remotePort}`;
+    r.downstreamRemote = hostPort(down.remoteAddress, down.remotePort);
     r.startWallMs = core.wallMs();
     r.epoch = core.epoch;
   }
@@ -87,7 +89,7 @@ export class OutboundTcp {
     this.#down.pauseReading();
     if (!view) {
       r.cluster = PASSTHROUGH_CLUSTER;
-      r.upstreamHost = `${this.#target.host}:${this.#target.port}`;
+      r.upstreamHost = hostPort(this.#target.host, this.#target.port);
       this.#dial(this.#core.options.connector, this.#target.host, this.#target.port, CONNECT_TIMEOUT_MS);
       return;
     }
@@ -161,7 +163,7 @@ export class OutboundTcp {
     const e = picked.endpoint;
     const r = this.#record;
     r.destination = this.#core.peerOf(e);
-    r.upstreamHost = `${e.address}:${e.port}`;
+    r.upstreamHost = hostPort(e.address, e.port);
     r.mtls = meshed(cluster, picked);
     const timeoutMs = cluster.pool?.connectTimeoutMs || CONNECT_TIMEOUT_MS;
     if (!r.mtls) {

@@ -1037,6 +1037,13 @@ export declare type Service = Message<"weft.plan.v1.Service"> & {
    * @generated from field: bool external = 8;
    */
   external: boolean;
+
+  /**
+   * of a headless service: whose addresses its name stands for, 4 or 6; empty: IPv4 alone
+   *
+   * @generated from field: repeated uint32 families = 9;
+   */
+  families: number[];
 };
 
 /**
@@ -2532,6 +2539,13 @@ export declare type Endpoint = Message<"weft.plan.v1.Endpoint"> & {
    * @generated from field: string locality = 20;
    */
   locality: string;
+
+  /**
+   * the workload's address of the other IP family; empty: it has none
+   *
+   * @generated from field: string second_address = 21;
+   */
+  secondAddress: string;
 };
 
 /**

@@ -1,7 +1,7 @@
 /** Options and look-ups that commands share. */
 
 import { WeftError } from '@weft/base';
-import { localRequest, meshPaths, runningMesh, runningMeshes } from '@weft/host';
+import { type InstanceStatus, localRequest, meshPaths, runningMesh, runningMeshes } from '@weft/host';
 import { InvalidArgumentError, Option } from 'commander';
 
 export interface MeshOption {
@@ -13,6 +13,41 @@ export interface OutputOption {
 
 export function meshOption(): Option {
   return new Option('--mesh <name>', 'the mesh; may be left out where one runs').env('WEFT_MESH');
+}
+
+export interface NamespaceOption {
+  namespace?: string;
+}
+
+export function namespaceOption(): Option {
+  return new Option('-n, --namespace <namespace>', 'of this namespace alone');
+}
+
+/**
+ * The instances that `name` says: an instance, or a process (`cart`, `shop/cart`, `deploy/cart`, as kubectl's users write
+ * it). Throws with what there is; also where processes of several namespaces have the name.
+ */
+export function instancesNamed(
+  mesh: string,
+  instances: readonly InstanceStatus[],
+  name: string,
+  namespace?: string,
+): InstanceStatus[] {
+  const bare = name.replace(/^(deploy|deployment|deployments|pod|pods|process)\//, '');
+  const seen = instances.filter((i) => namespace === undefined || i.namespace === namespace);
+  const exact = seen.filter((i) => i.name === bare);
+  const found =
+    exact.length > 0 ? exact : seen.filter((i) => i.workload === bare || `${i.namespace}/${i.workload}` === bare);
+  const where = namespace === undefined ? '' : ` in namespace ${namespace}`;
+  if (found.length === 0)
+    throw new WeftError(
+      'unknown-instance',
+      `no instance "${name}"${where} in mesh ${mesh}; there are: ${instances.map((i) => `${i.namespace}/${i.name}`).join(', ')}`,
+    );
+  const namespaces = [...new Set(found.map((i) => i.namespace))];
+  if (namespaces.length > 1)
+    throw new WeftError('unknown-instance', `"${name}" is in several namespaces: say -n ${namespaces.join(' or -n ')}`);
+  return found;
 }
 
 export function outputOption(): Option {

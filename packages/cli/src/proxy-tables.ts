@@ -89,16 +89,22 @@ function endpoints(dump: Json): string {
 }
 
 function secrets(dump: Json): string {
-  return table(
-    ['IDENTITY OR SECRET', 'SERIAL', 'FROM', 'TO'],
-    list(dump.certificates).map((c) => [
-      cell(c.spiffeId) ?? `${String(c.resource)} (${String(c.names)})`,
-      cell(c.serial),
-      cell(c.notBefore),
-      cell(c.notAfter),
-    ]),
-    160,
-  );
+  const row = (c: Json, name: string): Cell[] => [
+    name,
+    cell(c.type),
+    cell(c.state),
+    c.valid === true ? 'true' : 'false',
+    cell(c.serial),
+    cell(c.notAfter),
+    cell(c.notBefore),
+  ];
+  const own = list(dump.certificates).map((c) => {
+    const whose = cell(c.spiffeId) ?? cell(c.names);
+    return row(c, `${String(c.resource)}${whose ? ` (${whose})` : ''}`);
+  });
+  const roots = list(dump.trustBundle).map((c) => row(c, `${String(c.resource)} (${String(c.trustDomain)})`));
+  const head = ['RESOURCE NAME', 'TYPE', 'STATUS', 'VALID CERT', 'SERIAL NUMBER', 'NOT AFTER', 'NOT BEFORE'];
+  return table(head, [...own, ...roots], 220);
 }
 
 /** What may be asked for: the admin port's path, and its answer as a table. */

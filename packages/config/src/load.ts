@@ -7,6 +7,7 @@ import {
   type Labels,
   type MeshConfigModel,
   type Model,
+  type PeerAuthenticationModel,
   type Resource,
   refOf,
   type ServiceEntryModel,
@@ -267,7 +268,7 @@ class Loader {
       backendTlsPolicies: byAge(of<BackendTlsPolicyModel>('BackendTLSPolicy')),
       configMaps: of<ConfigMapModel | MeshConfigModel>('ConfigMap').filter((c) => 'caPem' in c),
       secrets: of('Secret'),
-      peerAuthentications: of('PeerAuthentication'),
+      peerAuthentications: oldestFirst(of<PeerAuthenticationModel>('PeerAuthentication')),
       authorizationPolicies: of('AuthorizationPolicy'),
       requestAuthentications: of('RequestAuthentication'),
       meshDefaults: of('MeshDefaults'),
@@ -467,8 +468,13 @@ const API_ROUTES = ['HTTPRoute', 'GRPCRoute', 'TCPRoute', 'TLSRoute'];
 /** The Gateway API's order among equals: the oldest, then the first by namespace and name. */
 function byAge<T extends Resource & { readonly created: string }>(list: readonly T[]): readonly T[] {
   const key = (r: T): string => `${r.namespace}/${r.name}`;
+  return oldestFirst([...list].sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0)));
+}
+
+/** What has no time comes after what has one, in the order it was read in. */
+function oldestFirst<T extends { readonly created: string }>(list: readonly T[]): readonly T[] {
   const time = (r: T): number => (r.created === '' ? Number.MAX_VALUE : Date.parse(r.created));
-  return Object.freeze([...list].sort((a, b) => time(a) - time(b) || (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0)));
+  return Object.freeze([...list].sort((a, b) => time(a) - time(b)));
 }
 
 function checkTime(value: string): string | undefined {

@@ -10,6 +10,14 @@ export function meshed(cluster: ClusterView, endpoint: EndpointView): boolean {
 }
 
 /**
+ * True where the rule says ISTIO_MUTUAL and the endpoint takes no mTLS (it has no proxy, or its PeerAuthentication is
+ * DISABLE): nothing may be sent to it, least of all plaintext.
+ */
+export function withheld(cluster: ClusterView, endpoint: EndpointView): boolean {
+  return cluster.cluster.tls === ClientTls.ISTIO_MUTUAL && !meshed(cluster, endpoint);
+}
+
+/**
  * Whether an application without a proxy before it is spoken to in HTTP/2: where it was declared to, where the rule says
  * so (Istio: useClientProtocol, h2UpgradePolicy), and always for gRPC. `upgrade`: a WebSocket or another upgrade, which a
  * rule leaves as it is. `clientH2`: the caller spoke HTTP/2.

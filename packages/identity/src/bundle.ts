@@ -39,6 +39,11 @@ export class TrustBundle {
     this.pool = [...parsed.values()].flat().map((c) => c.toString());
   }
 
+  /** The trust domains that are believed. */
+  get domains(): string[] {
+    return [...this.#roots.keys()];
+  }
+
   rootsOf(trustDomain: string): readonly X509Certificate[] {
     return this.#roots.get(trustDomain) ?? [];
   }

@@ -1,8 +1,9 @@
 /** A destination's cluster in words: who balances how, which endpoints are in or out and why. */
-import { type ClusterView, type EndpointView, meshed } from '@weft/engine';
+import { type ClusterView, type EndpointView, meshed, withheld } from '@weft/engine';
 import { labelsMatch } from '@weft/model';
 import { ClientTls, LbPolicy } from '@weft/plan';
 import type { Notes } from './notes.ts';
+import type { Verdict } from './server.ts';
 
 const LB = new Map([
   [LbPolicy.UNSPECIFIED, 'least request (the default)'],
@@ -62,6 +63,9 @@ export function noteCluster(notes: Notes, cluster: ClusterView): void {
   }
 }
 
+/** Of an endpoint that may not be reached without mTLS, and cannot be with it. */
+export const WITHHELD: Verdict = { status: 503, flags: 'UF', details: 'mtls_impossible', ref: '' };
+
 export function noteTransport(notes: Notes, cluster: ClusterView, endpoint: EndpointView): boolean {
   const mtls = meshed(cluster, endpoint);
   const { tls, tlsRef } = cluster.cluster;
@@ -71,7 +75,10 @@ export function noteTransport(notes: Notes, cluster: ClusterView, endpoint: Endp
   if (mtls) notes.add('client', 'transport', says('mTLS'), `it must prove ${e.identity}`, tlsRef);
   else if (tls === ClientTls.SIMPLE || tls === ClientTls.MUTUAL)
     notes.add('client', 'transport', says('TLS of the application'), 'the DestinationRule asks for it', tlsRef);
-  else {
+  else if (withheld(cluster, endpoint)) {
+    const why = e.meshPort === 0 ? 'it has no proxy' : 'its PeerAuthentication is DISABLE';
+    notes.add('client', 'transport', `nothing is sent to ${who}`, `the rule wants ISTIO_MUTUAL, and ${why}`, tlsRef);
+  } else {
     const why =
       tls === ClientTls.DISABLE
         ? 'the DestinationRule disables TLS'

@@ -1,6 +1,7 @@
 /** One way of an HTTP request through the client's proxy, and on to the server's. */
 import type { Random } from '@weft/base';
 import {
+  type AttemptOutcome,
   affinityHash,
   applyHeaderOps,
   type ClusterView,
@@ -19,9 +20,10 @@ import {
   retryDecision,
   routeHttp,
   type ServicePortView,
+  withheld,
 } from '@weft/engine';
 import { matchText, whyNot } from './conditions.ts';
-import { endpointName, noteCluster, noteTransport } from './endpoints.ts';
+import { endpointName, noteCluster, noteTransport, WITHHELD } from './endpoints.ts';
 import { blankWay, type Fate } from './fate.ts';
 import type { LabMesh, Side } from './mesh.ts';
 import type { Notes } from './notes.ts';
@@ -160,9 +162,13 @@ function forward(
           avoid: decision.retry.ignorePreviousHosts,
         });
     // Nothing was asked, or nothing answered: what then happens is not known before.
-    if (typeof fate.status !== 'number' || fate.flags.includes('UH') || fate.flags.includes('UF')) return fate;
+    const impossible = fate.details === WITHHELD.details;
+    if (typeof fate.status !== 'number' || fate.flags.includes('UH')) return fate;
+    if (fate.flags.includes('UF') && !impossible) return fate;
     const grpcStatus = grpc && aborts && fault.abortGrpc >= 0 ? fault.abortGrpc : undefined;
-    const outcome = { kind: 'status', status: fate.status, grpcStatus } as const;
+    const outcome: AttemptOutcome = impossible
+      ? { kind: 'reset', phase: 'connect', refused: false }
+      : { kind: 'status', status: fate.status, grpcStatus };
     const { retry, reason } = retryDecision(decision.retry, outcome, attempt, wait);
     if (!retry) return reason === 'exhausted' ? { ...fate, flags: fate.flags ? `${fate.flags},URX` : 'URX' } : fate;
     const why = `its conditions cover ${fate.status}`;
@@ -210,7 +216,7 @@ function oneTry(
   }
   others.tried.push(picked);
   const mtls = noteTransport(notes, cluster, picked);
-  const verdict = judge(mesh, notes, client, picked, mtls, head, undefined);
+  const verdict = withheld(cluster, picked) ? WITHHELD : judge(mesh, notes, client, picked, mtls, head, undefined);
   return {
     ...at,
     mtls,

@@ -8,8 +8,9 @@ import {
   routeTcp,
   routeTls,
   type ServicePortView,
+  withheld,
 } from '@weft/engine';
-import { endpointName, noteCluster, noteTransport } from './endpoints.ts';
+import { endpointName, noteCluster, noteTransport, WITHHELD } from './endpoints.ts';
 import { blankWay, type Fate } from './fate.ts';
 import { noteSplit } from './http.ts';
 import type { LabMesh, Side } from './mesh.ts';
@@ -55,9 +56,12 @@ export function tcpWay(
     }
     tried.push(picked);
     const mtls = noteTransport(notes, cluster, picked);
-    const verdict = judge(mesh, notes, client, picked, mtls, undefined, mtls ? undefined : question.sni);
+    const none = withheld(cluster, picked);
+    const verdict = none
+      ? { ...WITHHELD, status: 'closed' as const }
+      : judge(mesh, notes, client, picked, mtls, undefined, mtls ? undefined : question.sni);
     // Who refuses a tunnel has taken nothing yet; in plaintext the connection stands before anybody judges it.
-    if (verdict.status === 'closed' && mtls && tried.length < CONNECT_ATTEMPTS) {
+    if (verdict.status === 'closed' && (mtls || none) && tried.length < CONNECT_ATTEMPTS) {
       notes.add('client', 'retry', `another try after ${endpointName(picked)}`, `at most ${CONNECT_ATTEMPTS} in all`);
       continue;
     }

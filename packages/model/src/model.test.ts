@@ -55,6 +55,7 @@ const empty: Model = {
 test('PeerAuthentication: port over workload over namespace over mesh; UNSET inherits', () => {
   const pa = (name: string, ns: string, rest: Partial<PeerAuthenticationModel>): PeerAuthenticationModel => ({
     ...meta('PeerAuthentication', name, ns),
+    created: '',
     selector: undefined,
     mode: 'UNSET',
     portLevel: new Map(),

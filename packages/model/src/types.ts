@@ -562,6 +562,8 @@ export interface DestinationRuleModel extends Resource {
 export type MtlsModeName = 'UNSET' | 'DISABLE' | 'PERMISSIVE' | 'STRICT';
 
 export interface PeerAuthenticationModel extends Resource {
+  /** `metadata.creationTimestamp`; empty where there is none. */
+  readonly created: string;
   readonly selector: Labels | undefined;
   readonly mode: MtlsModeName;
   readonly portLevel: ReadonlyMap<number, MtlsModeName>;

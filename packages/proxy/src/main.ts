@@ -171,7 +171,9 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
       },
       get certificate() {
         const i = identity.current();
-        return i && { spiffeId: i.spiffeId, serial: i.serial, notBeforeMs: i.notBeforeMs, notAfterMs: i.notAfterMs };
+        if (!i) return undefined;
+        const { spiffeId, serial, notBeforeMs, notAfterMs, chainPem, bundle } = i;
+        return { spiffeId, serial, notBeforeMs, notAfterMs, chainPem, bundle };
       },
       counts: () => plane.counts(),
       detected: () => plane.core.outcomes.list(),

@@ -1,15 +1,15 @@
 /** What admin, probes, DNS and metrics may see of a running proxy. The data path implements it; they only read. */
 import type { Snapshot } from '@weft/engine';
+import type { Identity } from '@weft/identity';
 import type { Endpoints, Part, References } from '@weft/plan';
 import type { Bootstrap } from './bootstrap.ts';
 import type { Outcome } from './net/outcomes.ts';
 
-export interface CertificateView {
-  spiffeId: string;
-  serial: string;
-  notBeforeMs: number;
-  notAfterMs: number;
-}
+/** The own certificate and whom it is judged by; no key. */
+export type CertificateView = Pick<
+  Identity,
+  'spiffeId' | 'serial' | 'notBeforeMs' | 'notAfterMs' | 'chainPem' | 'bundle'
+>;
 
 /** What is open now. */
 export interface ProxyCounts {

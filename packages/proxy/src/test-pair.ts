@@ -10,6 +10,7 @@ import { buildSnapshot } from '@weft/engine';
 import { assembleIdentity, createAuthority, createKeyAndCsr, type Identity } from '@weft/identity';
 import {
   type AuthorizationPolicy,
+  type ClientTls,
   type ConnectionPoolSchema,
   EndpointsSchema,
   type HttpRouteSchema,
@@ -45,6 +46,8 @@ export interface TestPort {
   /** Of the called side's port. */
   rateLimit?: MessageInitShape<typeof RateLimitSchema>;
   connectionLimit?: MessageInitShape<typeof RateLimitSchema>;
+  /** Of the cluster. */
+  tls?: ClientTls;
   /** Of the cluster: the PROXY header that connections begin with. */
   proxyProtocol?: number;
 }
@@ -129,11 +132,14 @@ export async function testPair(
   const frontSeen = new Watched();
   const backSeen = new Watched();
   const front = await plane('front', frontAddress, frontSeen);
-  const clusters = options.ports.map(({ port, proxyProtocol, pool, tcpFault }) =>
+  const clusters = options.ports.map(({ port, proxyProtocol, pool, tcpFault, tls }) =>
     create(PartSchema, {
       kind: {
         case: 'cluster',
-        value: { name: outboundClusterName(port, '', TEST_HOST), host: TEST_HOST, port, proxyProtocol, pool, tcpFault },
+        value: {
+          ...{ name: outboundClusterName(port, '', TEST_HOST), host: TEST_HOST, port },
+          ...{ proxyProtocol, pool, tcpFault, tls },
+        },
       },
     }),
   );

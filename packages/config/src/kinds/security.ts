@@ -25,7 +25,7 @@ export const peerAuthenticationKind: Kind<PeerAuthenticationModel> = {
     },
   },
   specRequired: false,
-  build(resource, spec, report) {
+  build(resource, spec, report, { created }) {
     const chosen = spec.selector?.matchLabels;
     const ports = Object.entries((spec.portLevelMtls ?? {}) as Record<string, { mode?: MtlsModeName } | undefined>);
     if (ports.length > 0 && (!chosen || Object.keys(chosen).length === 0)) {
@@ -33,6 +33,7 @@ export const peerAuthenticationKind: Kind<PeerAuthenticationModel> = {
     }
     return {
       ...resource,
+      created,
       selector: chosen ? labelsOf(chosen) : undefined,
       mode: spec.mtls?.mode ?? 'UNSET',
       portLevel: new Map(ports.map(([port, m]) => [Number(port), m?.mode ?? 'UNSET'])),

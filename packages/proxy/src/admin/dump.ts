@@ -97,32 +97,68 @@ export function dumpEndpoints(state: AdminState): unknown {
   return { services };
 }
 
-/** The workload's own certificate, and those that a gateway shows to visitors. Never a key. */
-export function dumpCertificates(state: AdminState): unknown {
-  const certificates: unknown[] = [];
-  const own = state.certificate;
-  if (own) {
-    certificates.push({
-      spiffeId: own.spiffeId,
-      serial: own.serial,
-      notBefore: new Date(own.notBeforeMs).toISOString(),
-      notAfter: new Date(own.notAfterMs).toISOString(),
-    });
-  }
+/**
+ * The workload's own certificate with its chain, those that a gateway shows to visitors, and the roots of every trust
+ * domain that is believed. ACTIVE: in use; WARMING: awaited, or not usable. Never a key.
+ */
+export function dumpCertificates(state: AdminState, nowMs: number = Date.now()): unknown {
+  const certificates: unknown[] = [ownCertificate(state, nowMs)];
   for (const [resource, { kind }] of state.parts) {
     if (kind.case !== 'secret') continue;
+    const { certificatePem } = kind.value;
     try {
-      const c = new X509Certificate(kind.value.certificatePem);
+      const c = new X509Certificate(certificatePem);
+      const names = c.subjectAltName ?? c.subject;
       certificates.push({
         resource,
-        names: c.subjectAltName ?? c.subject,
-        serial: c.serialNumber.toLowerCase(),
-        notBefore: c.validFromDate.toISOString(),
-        notAfter: c.validToDate.toISOString(),
+        names,
+        ...TYPE_CHAIN,
+        state: 'ACTIVE',
+        ...facts(c, nowMs),
+        chainPem: certificatePem,
       });
     } catch {
-      certificates.push({ resource, names: 'cannot be read' });
+      certificates.push({ resource, names: 'cannot be read', ...TYPE_CHAIN, state: 'WARMING', valid: false });
     }
   }
-  return { certificates };
+  const bundle = state.certificate?.bundle;
+  const trustBundle = (bundle?.domains ?? []).flatMap((trustDomain) =>
+    (bundle?.rootsOf(trustDomain) ?? []).map((root) => ({
+      resource: 'ROOTCA',
+      type: 'CA',
+      trustDomain,
+      state: 'ACTIVE',
+      ...facts(root, nowMs),
+      fingerprint: root.fingerprint256,
+      pem: root.toString(),
+    })),
+  );
+  return { certificates, trustBundle };
+}
+
+const TYPE_CHAIN = { type: 'Cert Chain' };
+
+function ownCertificate(state: AdminState, nowMs: number): unknown {
+  const own = state.certificate;
+  if (!own) return { resource: 'default', ...TYPE_CHAIN, state: 'WARMING', valid: false };
+  return {
+    resource: 'default',
+    spiffeId: own.spiffeId,
+    ...TYPE_CHAIN,
+    state: 'ACTIVE',
+    valid: own.notBeforeMs <= nowMs && nowMs < own.notAfterMs,
+    serial: own.serial,
+    notBefore: new Date(own.notBeforeMs).toISOString(),
+    notAfter: new Date(own.notAfterMs).toISOString(),
+    chainPem: own.chainPem,
+  };
+}
+
+function facts(c: X509Certificate, nowMs: number) {
+  return {
+    valid: c.validFromDate.getTime() <= nowMs && nowMs < c.validToDate.getTime(),
+    serial: c.serialNumber.toLowerCase(),
+    notBefore: c.validFromDate.toISOString(),
+    notAfter: c.validToDate.toISOString(),
+  };
 }

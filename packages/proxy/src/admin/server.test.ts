@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
+import { assembleIdentity, createAuthority, createKeyAndCsr, type Identity } from '@weft/identity';
 import { EndpointsSchema, type Part, PartSchema, ReferencesSchema } from '@weft/plan';
 import { Registry } from '@weft/telemetry';
 import { Outcome } from '../net/outcomes.ts';
@@ -44,6 +48,16 @@ let ready = false;
 let draining = false;
 let admin: Admin;
 const metrics = new Registry();
+let own: Identity | undefined;
+
+async function identity(): Promise<Identity> {
+  const dir = mkdtempSync(join(tmpdir(), 'weft-admin-'));
+  after(() => rmSync(dir, { recursive: true, force: true }));
+  const authority = await createAuthority({ dir, trustDomain: 'cluster.local' });
+  const { keyPem, csrPem } = await createKeyAndCsr();
+  const spiffeId = 'spiffe://cluster.local/ns/shop/sa/cart';
+  return assembleIdentity({ keyPem, ...(await authority.sign(csrPem, { spiffeId, ttlMs: 3_600_000 })) });
+}
 
 before(async () => {
   await new Promise<void>((resolve) => app.listen(0, '127.0.0.1', resolve));
@@ -96,7 +110,9 @@ before(async () => {
       ],
     ]),
     references: new Map([['own', create(ReferencesSchema, { epoch: 5n })]]),
-    certificate: { spiffeId: 'spiffe://cluster.local/ns/shop/sa/cart', serial: '01', notBeforeMs: 0, notAfterMs: 1000 },
+    get certificate() {
+      return own;
+    },
     detected: () => [Object.assign(new Outcome('inbound', '', 8080), { http1: 3, last: 'http1' })],
     counts: () => ({ downstream: 1, links: 2, linkStreams: 3, upstream: 4, inbound: 0 }),
     endpointStatus: () => [
@@ -140,7 +156,6 @@ test('admin: read-only, loopback names only, shows the plan and never a key', as
   assert.deepEqual([found.direction, found.port, found.http1, found.last], ['inbound', 8080, 3, 'http1']);
   assert.equal(JSON.parse((await get(port, '/listeners')).body).inbound[0].mtlsRef, 'pa');
   assert.equal(JSON.parse((await get(port, '/routes')).body).services[0].host, 'payment');
-  assert.deepEqual(JSON.parse((await get(port, '/certs')).body).certificates[0].notAfter, '1970-01-01T00:00:01.000Z');
   assert.doesNotMatch((await get(port, '/config_dump')).body, /PRIVATE|token|secret/i);
   assert.equal((await get(port, '/clusters', { method: 'POST' })).status, 405);
   assert.equal((await get(port, '/clusters', { host: 'evil.example' })).status, 403);
@@ -158,6 +173,30 @@ test('admin: read-only, loopback names only, shows the plan and never a key', as
       code: 'admin-not-loopback',
     },
   );
+});
+
+test('certificates: the chain with its state, and whom it is judged by; never a key', async () => {
+  const port = admin.ports.admin!;
+  const before = JSON.parse((await get(port, '/certs')).body);
+  assert.deepEqual(before.certificates, [{ resource: 'default', type: 'Cert Chain', state: 'WARMING', valid: false }]);
+  assert.deepEqual(before.trustBundle, []);
+  own = await identity();
+  const { body } = await get(port, '/certs');
+  const { certificates, trustBundle } = JSON.parse(body);
+  const { serial, spiffeId, chainPem } = own;
+  const notAfter = new Date(own.notAfterMs).toISOString();
+  const notBefore = new Date(own.notBeforeMs).toISOString();
+  const words = { resource: 'default', type: 'Cert Chain', state: 'ACTIVE', valid: true };
+  assert.deepEqual(certificates, [{ ...words, spiffeId, serial, notBefore, notAfter, chainPem }]);
+  assert.equal(trustBundle.length, 1);
+  assert.deepEqual(
+    [trustBundle[0].type, trustBundle[0].trustDomain, trustBundle[0].valid],
+    ['CA', 'cluster.local', true],
+  );
+  assert.equal(trustBundle[0].pem.trim(), own.rootPem.trim());
+  assert.doesNotMatch(body, /PRIVATE/);
+  const key = own.keyPem.split('\n')[1]!;
+  assert.ok(key.length > 20 && !body.includes(key));
 });
 
 test('health follows the first plan and the drain', async () => {

@@ -20,6 +20,7 @@ import {
   type ServicePortView,
   type Snapshot,
   type TcpFaultDecision,
+  withheld,
 } from '@weft/engine';
 import { PASSTHROUGH_CLUSTER } from '@weft/plan';
 import { type Head, type ProxyAddresses, proxyHeader } from '@weft/wire';
@@ -27,7 +28,7 @@ import type { Core } from '../core.ts';
 import { openTunnel } from '../link/tunnel.ts';
 import { type Connector, type DialResult, dialTcp } from '../net/dial.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
-import { connectorFor } from '../outbound/upstream.ts';
+import { connectorFor, WITHHELD_DETAIL } from '../outbound/upstream.ts';
 import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
 import { DURATION_DETAIL, IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
 
@@ -166,6 +167,11 @@ export class OutboundTcp {
     r.upstreamHost = hostPort(e.address, e.port);
     r.mtls = meshed(cluster, picked);
     const timeoutMs = cluster.pool?.connectTimeoutMs || CONNECT_TIMEOUT_MS;
+    if (withheld(cluster, picked)) {
+      this.#core.observer.count('upstream_mtls_impossible');
+      setImmediate(() => this.#again(WITHHELD_DETAIL));
+      return;
+    }
     if (!r.mtls) {
       this.#dial(connectorFor(this.#core, cluster), e.address, e.port, timeoutMs);
       return;

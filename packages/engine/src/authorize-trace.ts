@@ -13,7 +13,7 @@ export interface AuthorizationTrial {
 
 const LISTS = ['custom', 'deny', 'allow', 'audit', 'shadowDeny', 'shadowAllow'] as const;
 
-/** Every rule that is looked at, in order: as `authorize`, a matching rule ends its list, and a denial or an ALLOW all. */
+/** Every rule that is looked at, in order: as `authorize`, a matching rule ends its list (but CUSTOM's), and a denial or an ALLOW all. */
 export function traceAuthorization(a: CompiledAuthorization, request: AuthorizationRequest): AuthorizationTrial[] {
   const subject = new Subject(request);
   const tcp = request.head === undefined;
@@ -22,7 +22,8 @@ export function traceAuthorization(a: CompiledAuthorization, request: Authorizat
   for (const list of LISTS) {
     if (decided && (list === 'deny' || list === 'allow')) continue;
     const hit = traceList(list, a[list], subject, tcp, trials);
-    if (hit && (list === 'custom' || list === 'deny' || list === 'allow')) decided = true;
+    // Whom a CUSTOM rule asks may say yes: what comes after it counts as well.
+    if (hit && (list === 'deny' || list === 'allow')) decided = true;
   }
   return trials;
 }
@@ -47,7 +48,7 @@ function traceList(
           ? held(rule.from, rule.to, rule.when, subject, tcp)
           : failed(rule.from, rule.to, rule.when, subject, tcp);
       out.push({ list, policy: label, ref: rule.result.ref || ref, matched, because });
-      if (matched) return true;
+      if (matched && list !== 'custom') return true;
     }
   }
   return false;

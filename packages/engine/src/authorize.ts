@@ -5,6 +5,7 @@ import {
   AuthorizationAction,
   type AuthorizationPolicy,
   type AuthorizationRule,
+  type ExternalAuthorizer,
   type TokenRule,
 } from '@weft/plan';
 import { RuleIndex } from './authorize-index.ts';
@@ -39,6 +40,8 @@ export interface AuthorizationRequest {
   readonly token?: VerifiedToken;
   /** Canonical request head; absent for TCP. */
   readonly head?: readonly string[];
+  /** External authorizers that were asked and let it pass. */
+  readonly approved?: readonly string[];
 }
 
 export interface AuthorizationResult {
@@ -49,6 +52,8 @@ export interface AuthorizationResult {
   readonly policy: string;
   /** Response code details of a denial; '' if allowed. */
   readonly details: string;
+  /** Whom to ask first: a denial, until the same is decided again with this one among `approved`. */
+  readonly ask?: ExternalAuthorizer;
   /** Policies with action AUDIT that matched. */
   readonly audit?: readonly string[];
   /** What the dry-run policies would have said, if there are any. */
@@ -84,9 +89,11 @@ export interface CompiledAuthorization {
   readonly usesPaths: boolean;
   /** Whose tokens are believed. */
   readonly tokens: readonly TokenRule[];
-  readonly index: Readonly<Record<Exclude<ListName, 'audit'>, Found>> & {
+  readonly index: Readonly<Record<Exclude<ListName, 'audit' | 'custom'>, Found>> & {
     /** Each audited policy on its own: all that match are told of. */
     readonly audit: readonly Found[];
+    /** What each external authorizer is to be asked of. */
+    readonly custom: readonly { readonly provider: string; readonly found: Found }[];
   };
 }
 
@@ -103,6 +110,8 @@ export function compileAuthorization(parts: readonly Authorization[]): CompiledA
     shadowAllow: [],
   };
   let usesPaths = false;
+  const authorizers = new Map(parts.flatMap((p) => p.authorizers).map((a) => [a.name, a]));
+  const providers = new Map<string, CompiledPolicy[]>();
   for (const policy of parts.flatMap((p) => p.policies)) {
     usesPaths ||= policy.rules.some((r) => r.to.some((o) => o.paths.length + o.notPaths.length > 0));
     switch (policy.action) {
@@ -113,15 +122,21 @@ export function compileAuthorization(parts: readonly Authorization[]): CompiledA
         if (!policy.dryRun) of.audit.push(compilePolicy(policy, true));
         break;
       case AuthorizationAction.CUSTOM:
-        // Nobody to ask is known to this plan: what would be asked for is denied.
-        if (!policy.dryRun) of.custom.push(compilePolicy(policy, false));
+        if (!policy.dryRun) {
+          // Where nobody to ask is known to this plan, what would be asked for is denied.
+          const compiled = compilePolicy(policy, false, authorizers.get(policy.provider));
+          of.custom.push(compiled);
+          const known = providers.get(policy.provider);
+          if (known) known.push(compiled);
+          else providers.set(policy.provider, [compiled]);
+        }
         break;
       default:
         (policy.dryRun ? of.shadowAllow : of.allow).push(compilePolicy(policy, true));
     }
   }
   const index = {
-    custom: indexOf(of.custom),
+    custom: [...providers].map(([provider, list]) => ({ provider, found: indexOf(list) })),
     deny: indexOf(of.deny),
     allow: indexOf(of.allow),
     shadowDeny: indexOf(of.shadowDeny),
@@ -143,7 +158,7 @@ function indexOf(policies: readonly CompiledPolicy[]): Found {
   };
 }
 
-function compilePolicy(policy: AuthorizationPolicy, allow: boolean): CompiledPolicy {
+function compilePolicy(policy: AuthorizationPolicy, allow: boolean, ask?: ExternalAuthorizer): CompiledPolicy {
   const label = `${policy.namespace}/${policy.name}`;
   const widen = policy.action !== AuthorizationAction.ALLOW && policy.action !== AuthorizationAction.UNSPECIFIED;
   const rules = policy.rules.map((rule, i) => ({
@@ -153,6 +168,7 @@ function compilePolicy(policy: AuthorizationPolicy, allow: boolean): CompiledPol
       allow,
       ref: rule.ref || policy.ref,
       policy: label,
+      ...(ask && { ask }),
       details: allow
         ? ''
         : `rbac_access_denied_matched_policy[ns[${policy.namespace}]-policy[${policy.name}]-rule[${i}]]`,
@@ -263,8 +279,19 @@ function notAllowed(policies: readonly CompiledPolicy[]): AuthorizationResult {
   };
 }
 
+/** The first CUSTOM rule whose authorizer has not let this pass. */
+function findCustom(a: CompiledAuthorization, subject: Subject, tcp: boolean): AuthorizationResult | undefined {
+  for (const { provider, found } of a.index.custom) {
+    if (subject.request.approved?.includes(provider)) continue;
+    const hit = find(found, subject, tcp);
+    if (hit) return hit;
+  }
+  return undefined;
+}
+
 /**
- * Decides on a request, or on a connection where it has no head: CUSTOM match denies, DENY match denies, no ALLOW policy
+ * Decides on a request, or on a connection where it has no head: what a CUSTOM rule matches waits for its authorizer
+ * (`ask`) and is denied unless that lets it pass, DENY match denies, no ALLOW policy
  * allows, ALLOW match allows, else denied. AUDIT and dry-run policies never change that.
  */
 export function authorize(snapshot: Snapshot, request: AuthorizationRequest): AuthorizationResult {
@@ -275,7 +302,7 @@ export function decideAuthorization(a: CompiledAuthorization, request: Authoriza
   const subject = new Subject(request);
   const tcp = request.head === undefined;
   const result =
-    find(a.index.custom, subject, tcp) ??
+    findCustom(a, subject, tcp) ??
     find(a.index.deny, subject, tcp) ??
     (a.allow.length === 0 ? ALLOWED : (find(a.index.allow, subject, tcp) ?? notAllowed(a.allow)));
   if (a.audit.length + a.shadowDeny.length + a.shadowAllow.length === 0) return result;

@@ -57,7 +57,10 @@ export interface ConsideredRule {
 }
 
 export interface AuthorizationAnswer {
+  /** With `asks`: if all of those let it pass. */
   readonly decision: 'allow' | 'deny';
+  /** External authorizers that are asked of it, in order. */
+  readonly asks?: readonly string[];
   /** Why in words, as the access log says it of a denial. */
   readonly details: string;
   readonly reference: RuleReference | undefined;
@@ -117,7 +120,12 @@ export function decide(mesh: LabMesh, workload: string, question: AuthorizationQ
     destPort: port,
     ...(head && { head }),
   };
-  const verdict = authorize(snapshot, request);
+  const asks: string[] = [];
+  let verdict = authorize(snapshot, request);
+  while (verdict.ask) {
+    asks.push(verdict.ask.name);
+    verdict = authorize(snapshot, { ...request, approved: asks });
+  }
   const considered = traceAuthorization(snapshot.authorization, request).map((t) => ({
     policy: t.policy,
     action: LABELS[t.list],
@@ -127,6 +135,7 @@ export function decide(mesh: LabMesh, workload: string, question: AuthorizationQ
   }));
   return {
     decision: verdict.allow ? 'allow' : 'deny',
+    ...(asks.length > 0 && { asks }),
     details: verdict.details,
     reference: mesh.reference(verdict.ref),
     considered,

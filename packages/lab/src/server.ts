@@ -102,7 +102,20 @@ export function judge(
     const decision = `${where}: ${LISTS[t.list]} ${t.policy} ${t.matched ? 'matches' : 'does not match'}`;
     notes.add('server', 'authorize', decision, t.because, t.ref);
   }
-  const verdict = authorize(snapshot, request);
+  const asked: string[] = [];
+  let verdict = authorize(snapshot, request);
+  while (verdict.ask) {
+    const { name } = verdict.ask;
+    notes.add(
+      'server',
+      'authorize',
+      `${where}: asks ${name}`,
+      'if that lets it pass, what follows decides',
+      verdict.ref,
+    );
+    asked.push(name);
+    verdict = authorize(snapshot, { ...request, approved: asked });
+  }
   if (verdict.allow) {
     const because =
       verdict.policy === 'none'

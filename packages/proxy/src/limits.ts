@@ -23,6 +23,8 @@ export interface ProxyLimits extends WireLimits {
   detectOutcomes: number;
   /** What one mirrored request may be behind the original before it is dropped. */
   mirrorBufferBytes: number;
+  /** Body of an external authorizer's answer. */
+  authorizerAnswerBytes: number;
   /** RST_STREAM frames of one mesh link, at once and then per second. */
   linkResetBurst: number;
   linkResetPerSecond: number;
@@ -51,6 +53,7 @@ export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   detectTimeoutMs: 10_000,
   detectOutcomes: 1000,
   mirrorBufferBytes: 1024 * 1024,
+  authorizerAnswerBytes: 256 * 1024,
   // A client proxy cancels a stream for every timeout and every caller that went away, so that the rate for strangers
   // would cost it the link. It has proved who it is, and each reset is of a request it was allowed to make.
   linkResetBurst: 20_000,

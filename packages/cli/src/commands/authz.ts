@@ -140,6 +140,7 @@ function show(
   for (const c of answer.considered) {
     print(`${c.matched ? 'match   ' : 'no match'}  ${c.action} ${c.policy}: ${c.because}`);
   }
+  if (answer.asks) print(`asks ${answer.asks.join(', ')}; where they let it pass:`);
   const why = [answer.details, place(answer.reference)].filter((t) => t !== '').join(', ');
   print(`${answer.decision}${why === '' ? '' : `: ${why}`}`);
 }

@@ -59,6 +59,10 @@ export class GatewayExchange extends OutboundExchange {
   #authorized(server: GatewayServerView | undefined): void {
     const { head, snapshot } = this;
     const verdict = this.judge(snapshot);
+    if (verdict.ask) {
+      this.askAuthorizer(verdict, () => this.#authorized(server));
+      return;
+    }
     this.judgedBy = snapshot.authorization;
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;
@@ -92,8 +96,21 @@ export class GatewayExchange extends OutboundExchange {
       localIp: this.core.options.address,
       sni: via.sni,
       ...(this.token && { token: this.token }),
+      ...(this.approved.length > 0 && { approved: this.approved }),
       head: this.#judgedHead ?? this.head,
     });
+  }
+
+  protected override checkedOf(): ReturnType<OutboundExchange['checkedOf']> {
+    const { core, facts, head } = this;
+    const via = this.#visitor;
+    return {
+      http: true,
+      ...{ head, method: facts.method, path: facts.path, authority: facts.authority, requestId: facts.requestId },
+      ...{ httpVersion: this.httpVersion, remoteIp: this.#originalIp, remotePort: 0, principal: '' },
+      ...{ localIp: core.options.address, localPort: via.port, ownPrincipal: core.spiffeId },
+      ...{ sni: via.sni ?? '', wallMs: core.wallMs() },
+    };
   }
 
   /** `shop.example.com:443` by https is `shop.example.com` (RFC 9110 4.2.3); rules and applications see one of them. */

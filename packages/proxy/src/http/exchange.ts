@@ -16,14 +16,18 @@ import {
   type Snapshot,
   type VerifiedToken,
 } from '@weft/engine';
+import type { ExternalAuthorizer } from '@weft/plan';
 import { childTrace, formatTraceparent, newTrace, readTraceContext, writeTraceContext } from '@weft/telemetry';
 import { type Head, type ResetCode, type Stream, type StreamHandler, UPGRADE_IGNORED } from '@weft/wire';
+import { type Checked, checkWith } from '../authorize/check.ts';
+import { applyAllowed, type CheckOutcome } from '../authorize/outcome.ts';
+import type { SideCall } from '../authorize/side-call.ts';
 import type { Core, InFlight } from '../core.ts';
 import type { Deadline, TimerOwner } from '../net/timers.ts';
 import type { EdgeKey, PeerInfo, Reporter, RequestRecord, ServiceInfo } from '../observe/types.ts';
 import type { Lane, UnavailableReason } from '../upstream/lane.ts';
 import { Attempt } from './attempt.ts';
-import { field, type RequestFacts } from './headers.ts';
+import { field, type RequestFacts, removeField } from './headers.ts';
 import { sharedRecord } from './record.ts';
 
 export const RETRY_BUFFER_BYTES = 64 * 1024;
@@ -36,6 +40,8 @@ const TIMER_DELAY = 2;
 const TIMER_BACKOFF = 3;
 const TIMER_TRY = 4;
 const TIMER_GRPC = 5;
+
+const NO_BODY = new Uint8Array(0);
 
 /** gRPC's status for a call that took longer than its client allowed. */
 const DEADLINE_EXCEEDED = 4;
@@ -95,6 +101,10 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   #traceparent = '';
   #parentSpan = '';
   #copies: RequestCopy[] | undefined;
+  /** An external authorizer waits for this much of the body (and is then asked). */
+  #bodyWanted = 0;
+  #bodyEnough = 0;
+  #bodyThere: (() => void) | undefined;
   /** Something passed since the last tick. */
   #active = true;
   #idleSinceMs = 0;
@@ -142,6 +152,87 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       this.details = `jwt_authn_access_denied{${outcome.why}}`;
       this.reply(401, `token refused: ${outcome.why}`, ['www-authenticate', 'Bearer error="invalid_token"']);
     });
+  }
+
+  /** External authorizers that let this request pass. */
+  protected readonly approved: string[] = [];
+  #check: SideCall | undefined;
+  /** What they add to the response, whatever the route says of it. */
+  readonly #authorizerOps: HeaderOps[] = [];
+
+  /** What an external authorizer is told of the request, but its body. */
+  protected checkedOf(): Omit<Checked, 'body' | 'bodyAsked' | 'partial'> | undefined {
+    return undefined;
+  }
+
+  /**
+   * Has the external authorizer that `verdict` names decide, once as much of the body is there as it is to see, and goes
+   * on to judge again; else answers. A client that goes away, or a time that runs out, ends the asking.
+   */
+  protected askAuthorizer(verdict: AuthorizationResult, next: () => void): void {
+    const authorizer = verdict.ask as ExternalAuthorizer;
+    this.authzRef = verdict.ref;
+    this.authzPolicy = verdict.policy;
+    // A tunnel has no body that ends.
+    const wanted = this.facts.protocol === '' && this.facts.method !== 'CONNECT' ? authorizer.maxBodyBytes : 0;
+    if (wanted === 0) {
+      this.#ask(authorizer, NO_BODY, false, next);
+      return;
+    }
+    if (field(this.head, 'expect') !== undefined) {
+      removeField(this.head, 'expect');
+      this.down.sendInterim([':status', '100']);
+    }
+    this.#bodyWanted = wanted;
+    this.#bodyThere = () => {
+      this.#bodyThere = undefined;
+      if (this.#heldBytes > wanted && !authorizer.partialBody) {
+        this.details = 'ext_authz_body_too_large';
+        this.core.observer.count('ext_authz_body_too_large');
+        this.reply(413, 'the body is longer than may be checked');
+        return;
+      }
+      const body = Buffer.concat(this.#held);
+      this.#ask(authorizer, body.subarray(0, wanted), body.length > wanted || !this.#requestEnded, next);
+    };
+    this.#bodyEnough = authorizer.partialBody ? wanted : wanted + 1;
+    this.#lookAtBody();
+  }
+
+  #lookAtBody(): void {
+    if (this.#requestEnded || this.#heldBytes >= this.#bodyEnough) this.#bodyThere?.();
+  }
+
+  #ask(authorizer: ExternalAuthorizer, body: Uint8Array, partial: boolean, next: () => void): void {
+    const facts = this.checkedOf();
+    if (!facts) return;
+    const checked: Checked = { ...facts, body, bodyAsked: authorizer.maxBodyBytes > 0, partial };
+    const tell = (outcome: CheckOutcome): void => {
+      this.#check = undefined;
+      if (this.done) return;
+      if (outcome.kind === 'allow') {
+        applyAllowed(outcome, this.head);
+        this.facts.path = field(this.head, ':path') ?? this.facts.path;
+        if (outcome.response.length > 0) {
+          this.#authorizerOps.push({ remove: [], set: [], add: outcome.response });
+        }
+      } else if (outcome.kind === 'deny') {
+        this.addFlag('UAEX');
+        this.details = 'ext_authz_denied';
+        this.answer(outcome.status, outcome.body, outcome.headers);
+        return;
+      } else if (authorizer.failOpen) this.core.observer.count('ext_authz_failure_mode_allowed');
+      else {
+        this.addFlag('UAEX');
+        this.details = `ext_authz_error{${outcome.why}}`;
+        this.reply(authorizer.statusOnError, '');
+        return;
+      }
+      this.approved.push(authorizer.name);
+      next();
+    };
+    const call = checkWith(this.core, this.snapshot, authorizer, checked, tell);
+    if (call && !call.abandoned) this.#check = call;
   }
 
   /** The policies that let this request in; undefined where none are asked (outbound). */
@@ -337,9 +428,10 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       this.#heldBytes += chunk.length;
       if (this.#heldBytes > RETRY_BUFFER_BYTES) {
         if (stream) this.#dropHeld();
-        else this.#pauseDown();
+        else if (this.#heldBytes > this.#bodyWanted) this.#pauseDown();
       }
     }
+    if (this.#bodyThere) this.#lookAtBody();
     if (stream && !stream.sendData(chunk, end)) this.#pauseDown();
     if (this.#copies) for (const copy of this.#copies) copy.data(chunk, end);
   }
@@ -354,6 +446,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     if (this.done) return;
     this.#requestEnded = true;
     this.#trailers = fields;
+    if (this.#bodyThere) this.#lookAtBody();
     this.attempt?.stream?.sendTrailers(fields);
     if (this.#copies) for (const copy of this.#copies) copy.trailers(fields);
   }
@@ -604,6 +697,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       this.#routeTimer.cancel();
     }
     if (this.responseOps && this.responseOps.length > 0) applyHeaderOps(head, this.responseOps);
+    if (this.#authorizerOps.length > 0) applyHeaderOps(head, this.#authorizerOps);
     this.#headSent = true;
     this.#dropHeld();
     this.down.sendHead(head, end);
@@ -664,12 +758,25 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       this.replyGrpc(httpToGrpcStatus(status), body, extra);
       return;
     }
-    const bytes = Buffer.from(body);
-    const head: Head = [':status', String(status)];
-    if (bytes.length > 0) head.push('content-length', String(bytes.length), 'content-type', 'text/plain');
-    else head.push('content-length', '0');
-    if (extra) head.push(...extra);
+    const typed: Head = body === '' ? [] : ['content-type', 'text/plain'];
+    this.answer(status, Buffer.from(body), extra ? [...typed, ...extra] : typed);
+  }
+
+  /** An answer that is not the upstream's: a body of whatever kind, with its headers. */
+  protected answer(status: number, bytes: Buffer, extra: Head): void {
+    if (this.done) return;
+    this.#status = status;
+    if (this.facts.grpc) {
+      this.replyGrpc(
+        httpToGrpcStatus(status),
+        bytes.toString('utf8'),
+        extra.filter((_, i) => extra[i - (i % 2)] !== 'content-type'),
+      );
+      return;
+    }
+    const head: Head = [':status', String(status), 'content-length', String(bytes.length), ...extra];
     if (this.responseOps && this.responseOps.length > 0) applyHeaderOps(head, this.responseOps);
+    if (this.#authorizerOps.length > 0) applyHeaderOps(head, this.#authorizerOps);
     const none = bytes.length === 0 || this.facts.method === 'HEAD';
     this.#headSent = true;
     this.#bytesOut = none ? 0 : bytes.length;
@@ -722,6 +829,9 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     if (this.done) return;
     this.#held = [];
     this.done = true;
+    this.#check?.cancel();
+    this.#check = undefined;
+    this.#bodyThere = undefined;
     if (!this.#upgraded) this.core.exchanges.delete(this);
     this.#routeTimer?.cancel();
     this.#otherTimer?.cancel();

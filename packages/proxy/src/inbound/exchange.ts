@@ -174,6 +174,10 @@ class InboundExchange extends Exchange {
     const { head, snapshot, core } = this;
     const peer = this.#via.peer;
     const verdict = this.judge(snapshot);
+    if (verdict.ask) {
+      this.askAuthorizer(verdict, () => this.#authorized());
+      return;
+    }
     this.judgedBy = snapshot.authorization;
     this.#judgedLength = head.length;
     this.authzRef = verdict.ref;
@@ -218,9 +222,22 @@ class InboundExchange extends Exchange {
       localIp: this.core.options.address,
       sni: this.#via.sni,
       ...(this.token && { token: this.token }),
+      ...(this.approved.length > 0 && { approved: this.approved }),
       // What passes through a tunnel is opaque: where HTTP rules restrict the port, a CONNECT would lead around them.
       head: facts.method === 'CONNECT' && facts.protocol === '' ? undefined : this.#judgedHead(),
     });
+  }
+
+  protected override checkedOf(): ReturnType<Exchange['checkedOf']> {
+    const { core, facts, head } = this;
+    const via = this.#via;
+    return {
+      http: true,
+      ...{ head, method: facts.method, path: facts.path, authority: facts.authority, requestId: facts.requestId },
+      ...{ httpVersion: this.httpVersion, remoteIp: via.remoteAddress, remotePort: via.remotePort },
+      ...{ principal: via.peer?.principal ?? '', localIp: core.options.address, localPort: this.#port },
+      ...{ ownPrincipal: core.spiffeId, sni: via.sni ?? '', wallMs: core.wallMs() },
+    };
   }
 
   #judgedHead(): Head {

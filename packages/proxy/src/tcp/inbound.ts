@@ -2,6 +2,7 @@
 import { hostPort } from '@weft/base';
 import { type AuthorizationResult, authenticatePort, authorize, type Snapshot, takeRate } from '@weft/engine';
 import type { Inbound } from '@weft/plan';
+import { checkWith } from '../authorize/check.ts';
 import type { Core } from '../core.ts';
 import { inboundService } from '../inbound/exchange.ts';
 import type { LinkPeer } from '../link/server.ts';
@@ -29,8 +30,9 @@ export interface InboundTcp {
   refuse(denied: boolean): void;
 }
 
-function judge(t: InboundTcp, snapshot: Snapshot): AuthorizationResult {
+function judge(t: InboundTcp, snapshot: Snapshot, approved: readonly string[]): AuthorizationResult {
   return authorize(snapshot, {
+    ...(approved.length > 0 && { approved }),
     principal: t.peer?.principal,
     remoteIp: t.remoteAddress,
     destPort: t.port,
@@ -40,8 +42,8 @@ function judge(t: InboundTcp, snapshot: Snapshot): AuthorizationResult {
 }
 
 /** A plan came: what it does not let in ends, though an earlier plan did. */
-function rejudge(t: InboundTcp, snapshot: Snapshot, r: TcpRecord, session: TcpSession): void {
-  const verdict = judge(t, snapshot);
+function rejudge(t: InboundTcp, snapshot: Snapshot, r: TcpRecord, session: TcpSession, approved: string[]): void {
+  const verdict = judge(t, snapshot, approved);
   const detail = verdict.allow ? 'mtls_required' : verdict.details;
   if (verdict.allow && authenticatePort(snapshot, t.port, { mtls: t.peer !== undefined })) return;
   r.authzRef = verdict.ref;
@@ -53,6 +55,41 @@ function rejudge(t: InboundTcp, snapshot: Snapshot, r: TcpRecord, session: TcpSe
 
 /** Authorizes, dials the application, and joins. */
 export function inboundTcp(t: InboundTcp): void {
+  ask(t, []);
+}
+
+/** Has every external authorizer that a policy names say its word. The time for it is the authorizer's. */
+function ask(t: InboundTcp, approved: string[]): void {
+  const { core } = t;
+  const verdict = judge(t, t.snapshot, approved);
+  const authorizer = verdict.ask;
+  if (!authorizer) {
+    decided(t, verdict, approved, '');
+    return;
+  }
+  const checked = {
+    ...{ http: false, head: NOTHING, method: '', path: '', authority: '', requestId: '', httpVersion: '' },
+    ...{ body: NO_BODY, bodyAsked: false, partial: false, remoteIp: t.remoteAddress, remotePort: t.remotePort },
+    ...{ principal: t.peer?.principal ?? '', localIp: core.options.address, localPort: t.port },
+    ...{ ownPrincipal: core.spiffeId, sni: t.sni, wallMs: core.wallMs() },
+  };
+  checkWith(core, t.snapshot, authorizer, checked, (outcome) => {
+    // HTTP has no words for a connection: nothing is open there, whatever the provider says of failures.
+    if (outcome.kind === 'error' && authorizer.failOpen && authorizer.grpc)
+      core.observer.count('ext_authz_failure_mode_allowed');
+    else if (outcome.kind !== 'allow') {
+      const details = outcome.kind === 'deny' ? 'ext_authz_denied' : `ext_authz_error{${outcome.why}}`;
+      decided(t, { ...verdict, details }, approved, 'UAEX');
+      return;
+    }
+    ask(t, [...approved, authorizer.name]);
+  });
+}
+
+const NOTHING: readonly string[] = [];
+const NO_BODY = new Uint8Array(0);
+
+function decided(t: InboundTcp, verdict: AuthorizationResult, approved: string[], flags: string): void {
   const { core, inbound } = t;
   const r = tcpRecord('destination');
   const startMs = core.nowMs();
@@ -65,7 +102,7 @@ export function inboundTcp(t: InboundTcp): void {
   r.startWallMs = core.wallMs();
   r.mtls = t.peer !== undefined;
   r.epoch = core.epoch;
-  const verdict = judge(t, t.snapshot);
+  r.flags = flags;
   r.authzRef = verdict.ref;
   r.authzPolicy = verdict.policy;
   r.verdict = verdict;
@@ -104,7 +141,7 @@ export function inboundTcp(t: InboundTcp): void {
     connected: (up) => {
       const { pipe, hold } = t.accept();
       const session: TcpSession = sessionOf(() => splice);
-      session.rejudge = (snapshot) => rejudge(t, snapshot, r, session);
+      session.rejudge = (snapshot) => rejudge(t, snapshot, r, session, approved);
       t.sessions.add(session);
       const over = (end: SpliceEnd): void => {
         if (end.broken === 'idle' && end.detail === IDLE_DETAIL) core.observer.count('tcp_idle_timeout');
@@ -121,6 +158,8 @@ export function inboundTcp(t: InboundTcp): void {
       if (hold) hold.release(pipe, splice.a);
       else pipe.sink = splice.a;
       pipe.resumeReading();
+      // A plan may have come while an authorizer or the application was asked.
+      if (core.snapshot && core.snapshot !== t.snapshot) session.rejudge(core.snapshot);
     },
     failed: (_reason, detail) => {
       r.flags = 'UF';

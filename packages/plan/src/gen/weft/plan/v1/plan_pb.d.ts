@@ -613,6 +613,13 @@ export declare type Authorization = Message<"weft.plan.v1.Authorization"> & {
    * @generated from field: repeated weft.plan.v1.TokenRule tokens = 2;
    */
   tokens: TokenRule[];
+
+  /**
+   * whom the CUSTOM policies name
+   *
+   * @generated from field: repeated weft.plan.v1.ExternalAuthorizer authorizers = 3;
+   */
+  authorizers: ExternalAuthorizer[];
 };
 
 /**
@@ -620,6 +627,124 @@ export declare type Authorization = Message<"weft.plan.v1.Authorization"> & {
  * Use `create(AuthorizationSchema)` to create a new message.
  */
 export declare const AuthorizationSchema: GenMessage<Authorization>;
+
+/**
+ * A service that is asked whether a request may pass: of the mesh settings' extensionProviders.
+ *
+ * @generated from message weft.plan.v1.ExternalAuthorizer
+ */
+export declare type ExternalAuthorizer = Message<"weft.plan.v1.ExternalAuthorizer"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string ref = 2;
+   */
+  ref: string;
+
+  /**
+   * @generated from field: string cluster = 3;
+   */
+  cluster: string;
+
+  /**
+   * of its service, with the port
+   *
+   * @generated from field: string authority = 4;
+   */
+  authority: string;
+
+  /**
+   * else by HTTP
+   *
+   * @generated from field: bool grpc = 5;
+   */
+  grpc: boolean;
+
+  /**
+   * @generated from field: uint32 timeout_ms = 6;
+   */
+  timeoutMs: number;
+
+  /**
+   * what it does not answer may pass
+   *
+   * @generated from field: bool fail_open = 7;
+   */
+  failOpen: boolean;
+
+  /**
+   * @generated from field: uint32 status_on_error = 8;
+   */
+  statusOnError: number;
+
+  /**
+   * 0: it is not told of bodies
+   *
+   * @generated from field: uint32 max_body_bytes = 9;
+   */
+  maxBodyBytes: number;
+
+  /**
+   * of a longer body it gets the beginning; else such a request is refused (413)
+   *
+   * @generated from field: bool partial_body = 10;
+   */
+  partialBody: boolean;
+
+  /**
+   * @generated from field: bool body_as_bytes = 11;
+   */
+  bodyAsBytes: boolean;
+
+  /**
+   * The rest is for HTTP alone. Names of headers are lower case: exact, "prefix*", "*suffix", "*".
+   *
+   * @generated from field: string path_prefix = 12;
+   */
+  pathPrefix: string;
+
+  /**
+   * what it is told of the request's
+   *
+   * @generated from field: repeated string request_headers = 13;
+   */
+  requestHeaders: string[];
+
+  /**
+   * @generated from field: repeated weft.plan.v1.Header additional_headers = 14;
+   */
+  additionalHeaders: Header[];
+
+  /**
+   * of its answer, for the application
+   *
+   * @generated from field: repeated string upstream_headers = 15;
+   */
+  upstreamHeaders: string[];
+
+  /**
+   * of its answer, for the client that it denies; empty: all
+   *
+   * @generated from field: repeated string deny_headers = 16;
+   */
+  denyHeaders: string[];
+
+  /**
+   * of its answer, for the client that it allows
+   *
+   * @generated from field: repeated string allow_headers = 17;
+   */
+  allowHeaders: string[];
+};
+
+/**
+ * Describes the message weft.plan.v1.ExternalAuthorizer.
+ * Use `create(ExternalAuthorizerSchema)` to create a new message.
+ */
+export declare const ExternalAuthorizerSchema: GenMessage<ExternalAuthorizer>;
 
 /**
  * One issuer of JSON Web Tokens: one of a RequestAuthentication's jwtRules.
@@ -779,6 +904,13 @@ export declare type AuthorizationPolicy = Message<"weft.plan.v1.AuthorizationPol
    * @generated from field: bool dry_run = 6;
    */
   dryRun: boolean;
+
+  /**
+   * of CUSTOM: the authorizer's name
+   *
+   * @generated from field: string provider = 7;
+   */
+  provider: string;
 };
 
 /**

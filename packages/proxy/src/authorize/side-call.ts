@@ -1,0 +1,190 @@
+/**
+ * One call that the proxy makes for itself: a request with its whole body to an endpoint of a cluster, over the mesh where
+ * that is a mesh service, and the whole answer. Tells once, within its time, of the answer or of why there is none.
+ */
+import {
+  acquireRequest,
+  type ClusterView,
+  type EndpointView,
+  onEnd,
+  onResult,
+  onStart,
+  pickEndpoint,
+  releaseRequest,
+  type Snapshot,
+} from '@weft/engine';
+import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
+import type { Core } from '../core.ts';
+import { field } from '../http/headers.ts';
+import type { Deadline, TimerOwner } from '../net/timers.ts';
+import { addMeshHeaders, poolFor } from '../outbound/upstream.ts';
+import type { Asker, InsideTunnels, Lane } from '../upstream/lane.ts';
+
+export interface SideAnswer {
+  readonly status: number;
+  readonly head: Head;
+  readonly body: Buffer;
+  readonly trailers: Head;
+}
+
+export type SideFailure = 'no_cluster' | 'no_endpoint' | 'overflow' | 'connect' | 'reset' | 'timeout' | 'too_long';
+
+export interface SideRequest {
+  readonly snapshot: Snapshot;
+  readonly cluster: ClusterView | undefined;
+  readonly head: Head;
+  readonly body: Uint8Array;
+  readonly h2: boolean;
+  readonly timeoutMs: number;
+  /** Bytes of the answer's body. */
+  readonly maxAnswerBytes: number;
+}
+
+export class SideCall implements StreamHandler, Asker, TimerOwner {
+  /** It is over; nothing more is told. */
+  abandoned = false;
+  inside: InsideTunnels | undefined;
+  readonly #core: Core;
+  readonly #request: SideRequest;
+  readonly #tell: (answer: SideAnswer | SideFailure) => void;
+  #endpoint: EndpointView | undefined;
+  #stream: Stream | undefined;
+  #lane: Lane | undefined;
+  #counted = false;
+  #again = false;
+  #deadline: Deadline | undefined;
+  #head: Head = [];
+  #status = 0;
+  #chunks: Uint8Array[] = [];
+  #bytes = 0;
+
+  constructor(core: Core, request: SideRequest, tell: (answer: SideAnswer | SideFailure) => void) {
+    this.#core = core;
+    this.#request = request;
+    this.#tell = tell;
+  }
+
+  start(): this {
+    const { cluster, timeoutMs } = this.#request;
+    if (!cluster) return this.#over('no_cluster');
+    if (!acquireRequest(cluster)) return this.#over('overflow');
+    this.#counted = true;
+    this.#deadline = this.#core.timers.add(timeoutMs, this);
+    this.#try(cluster);
+    return this;
+  }
+
+  /** Nobody waits for it any more. */
+  cancel(): void {
+    this.#end();
+  }
+
+  #try(cluster: ClusterView): void {
+    const { snapshot, h2 } = this.#request;
+    const picked = pickEndpoint(snapshot, cluster, this.#core.random, this.#core.nowMs());
+    if (picked === 'none') {
+      this.#over('no_endpoint');
+      return;
+    }
+    this.#endpoint = picked;
+    onStart(picked);
+    poolFor(this.#core, cluster, picked, h2).ask(this);
+  }
+
+  onLane(lane: Lane): void {
+    const { head, body } = this.#request;
+    const sent = head.slice();
+    if (lane.weft) addMeshHeaders(this.#core, sent, this.#endpoint as EndpointView);
+    this.#lane = lane;
+    const stream = lane.request(sent, body.length === 0, this);
+    this.#stream = stream;
+    if (body.length > 0 && !this.abandoned) stream.sendData(body, true);
+  }
+
+  onUnavailable(): void {
+    this.#judge('connect');
+    this.#over('connect');
+  }
+
+  onHead(_stream: Stream, head: Head, end: boolean): void {
+    this.#head = head;
+    this.#status = Number(field(head, ':status'));
+    if (end) this.#answered([]);
+  }
+
+  onData(_stream: Stream, chunk: Uint8Array, end: boolean): void {
+    if (this.abandoned) return;
+    this.#bytes += chunk.length;
+    if (this.#bytes > this.#request.maxAnswerBytes) {
+      this.#over('too_long');
+      return;
+    }
+    if (chunk.length > 0) this.#chunks.push(chunk);
+    if (end) this.#answered([]);
+  }
+
+  onTrailers(_stream: Stream, fields: Head): void {
+    this.#answered(fields);
+  }
+
+  onReset(_stream: Stream, code: ResetCode): void {
+    this.#stream = undefined;
+    if (this.abandoned) return;
+    this.#judge('reset');
+    // A connection that was kept may have been closed while the request was on its way; asking twice changes nothing.
+    const stale = this.#status === 0 && !this.#again && (code === 'refused' || this.#lane?.reused === true);
+    if (!stale) {
+      this.#over('reset');
+      return;
+    }
+    this.#again = true;
+    if (this.#endpoint) onEnd(this.#endpoint);
+    this.#endpoint = undefined;
+    this.#try(this.#request.cluster as ClusterView);
+  }
+
+  onDrain(): void {}
+
+  onTimer(): void {
+    this.#judge('timeout');
+    this.#over('timeout');
+  }
+
+  #judge(local: 'connect' | 'reset' | 'timeout' | undefined): void {
+    const { cluster } = this.#request;
+    if (this.abandoned || !this.#endpoint || !cluster) return;
+    onResult(this.#endpoint, cluster, { status: this.#status, local }, this.#core.nowMs(), this.#core.random);
+  }
+
+  #answered(trailers: Head): void {
+    if (this.abandoned) return;
+    this.#judge(undefined);
+    this.#stream = undefined;
+    const answer = { status: this.#status, head: this.#head, body: Buffer.concat(this.#chunks), trailers };
+    this.#end();
+    this.#tell(answer);
+  }
+
+  #over(why: SideFailure): this {
+    if (this.abandoned) return this;
+    this.#end();
+    this.#tell(why);
+    return this;
+  }
+
+  #end(): void {
+    if (this.abandoned) return;
+    this.abandoned = true;
+    this.#deadline?.cancel();
+    if (this.#endpoint) onEnd(this.#endpoint);
+    if (this.#counted) releaseRequest(this.#request.cluster as ClusterView);
+    this.#chunks = [];
+    const stream = this.#stream;
+    this.#stream = undefined;
+    if (!stream) return;
+    stream.handler = over;
+    stream.reset('cancel');
+  }
+}
+
+const over: StreamHandler = { onHead() {}, onData() {}, onTrailers() {}, onReset() {}, onDrain() {} };

@@ -8,6 +8,7 @@ import {
   type AuthorizationRuleModel,
   authorizationFor,
   type Model,
+  meshConfigOf,
   type ProcessModel,
   portProtocol,
   refOf,
@@ -25,12 +26,27 @@ interface HttpField {
 }
 
 export function analyzeAuthorization(model: Model, broken: ReadonlySet<string>, report: Report): void {
+  providers(model, broken, report);
   if (model.processes.some((p) => broken.has(refOf(p)))) return;
   const ports = new Map(model.processes.map((p) => [p, opaquePorts(model, p)]));
   for (const policy of model.authorizationPolicies) {
     if (broken.has(refOf(policy))) continue;
     const selected = model.processes.filter((p) => authorizationFor(model, p).includes(policy));
     for (const field of policy.rules.flatMap(httpFields)) judge(policy, field, selected, ports, report);
+  }
+}
+
+/** Who decides in the place of a CUSTOM policy must be among the mesh settings' authorizers. */
+function providers(model: Model, broken: ReadonlySet<string>, report: Report): void {
+  const settings = meshConfigOf(model);
+  if (settings && broken.has(refOf(settings))) return;
+  const known = (settings?.extensionProviders ?? []).filter((p) => p.type !== 'telemetry').map((p) => p.name);
+  for (const policy of model.authorizationPolicies) {
+    if (policy.action !== 'CUSTOM' || policy.provider === '' || broken.has(refOf(policy))) continue;
+    if (known.includes(policy.provider)) continue;
+    const there = `Authorizers there: ${list(known, 'none')}`;
+    const message = `there is no authorizer ${policy.provider} in the mesh settings' extensionProviders. ${there}`;
+    report(policy, 'WEFT-NO-TARGET', message, 'spec.provider.name');
   }
 }
 

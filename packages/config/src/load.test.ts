@@ -202,6 +202,22 @@ test('every mistake is refused with its code and field', () => {
       /insecureSkipVerify/,
     ],
     [doc('AuthorizationPolicy', '{action: DENY}', 'security.istio.io/v1'), 'WEFT-VALUE', 'spec.rules', /DENY/],
+    [
+      doc('AuthorizationPolicy', '{action: CUSTOM, provider: {name: x}}', 'security.istio.io/v1'),
+      ...(['WEFT-VALUE', 'spec.rules', /asked/] as const),
+    ],
+    [
+      doc('AuthorizationPolicy', '{action: CUSTOM, rules: [{}]}', 'security.istio.io/v1'),
+      ...(['WEFT-VALUE', 'spec.provider', /provider.name/] as const),
+    ],
+    [
+      doc('AuthorizationPolicy', '{action: CUSTOM, provider: {name: gone}, rules: [{}]}', 'security.istio.io/v1'),
+      ...(['WEFT-NO-TARGET', 'spec.provider.name', /no authorizer gone/] as const),
+    ],
+    [
+      doc('AuthorizationPolicy', '{provider: {name: x}}', 'security.istio.io/v1'),
+      ...(['WEFT-VALUE', 'spec.provider', /only a CUSTOM/] as const),
+    ],
     token('{issuer: i}', 'jwks', /public keys/),
     token('{issuer: i, jwks: x}', 'jwks', /no JSON/),
     token('{issuer: i, jwks: "{}"}', 'jwks', /at least one key/),

@@ -9,9 +9,12 @@ import {
   AuthorizationRuleSchema,
   AuthorizationSchema,
   AuthorizationSourceSchema,
+  ExternalAuthorizerSchema,
+  outboundClusterName,
   TokenRuleSchema,
 } from '@weft/plan';
-import { labelsMatch } from './hosts.ts';
+import { labelsMatch, resolveHost } from './hosts.ts';
+import { type ExtensionProviderModel, meshConfigOf } from './mesh-config.ts';
 import type { RefTable } from './refs.ts';
 import type { AuthorizationPolicyModel, Labels, Model } from './types.ts';
 
@@ -19,6 +22,7 @@ const ACTIONS = {
   ALLOW: AuthorizationAction.ALLOW,
   DENY: AuthorizationAction.DENY,
   AUDIT: AuthorizationAction.AUDIT,
+  CUSTOM: AuthorizationAction.CUSTOM,
 };
 
 /** A policy of the root namespace reaches the whole mesh, any other its own namespace; a selector narrows both. */
@@ -45,7 +49,9 @@ export function compileAuthorization(
   workload: { namespace: string; labels: Labels },
   refs: RefTable,
 ): Authorization {
+  const policies = authorizationFor(model, workload);
   return create(AuthorizationSchema, {
+    authorizers: authorizersOf(model, policies, refs),
     tokens: model.requestAuthentications
       .filter((r) => reaches(model, r, workload))
       .flatMap((r) =>
@@ -61,12 +67,13 @@ export function compileAuthorization(
           }),
         ),
       ),
-    policies: authorizationFor(model, workload).map((p) =>
+    policies: policies.map((p) =>
       create(AuthorizationPolicySchema, {
         ref: refs.use(p),
         name: p.name,
         namespace: p.namespace,
         action: ACTIONS[p.action],
+        provider: p.provider,
         dryRun: p.dryRun,
         rules: p.rules.map((r) =>
           create(AuthorizationRuleSchema, {
@@ -112,6 +119,50 @@ export function compileAuthorization(
         ),
       }),
     ),
+  });
+}
+
+type Authorizer = Exclude<ExtensionProviderModel, { type: 'telemetry' }>;
+
+/** Whom the CUSTOM policies name, as the mesh settings have them. */
+function authorizersNamed(model: Model, policies: readonly AuthorizationPolicyModel[]): readonly Authorizer[] {
+  const names = new Set(policies.filter((p) => p.action === 'CUSTOM').map((p) => p.provider));
+  const all = meshConfigOf(model)?.extensionProviders ?? [];
+  return all.filter((p): p is Authorizer => p.type !== 'telemetry' && names.has(p.name));
+}
+
+/** `[namespace/]host`; a short name belongs to the namespace of the settings. */
+function authorizerHost(model: Model, authorizer: Authorizer): string {
+  const [first, second] = authorizer.service.split('/');
+  const namespace = second === undefined ? (meshConfigOf(model)?.namespace ?? model.rootNamespace) : first;
+  return resolveHost(second ?? first, namespace, model.domain);
+}
+
+/** Services that some proxy asks whether requests may pass: every proxy is told how to reach them. */
+export function authorizerHosts(model: Model): readonly string[] {
+  return authorizersNamed(model, model.authorizationPolicies).map((a) => authorizerHost(model, a));
+}
+
+function authorizersOf(model: Model, policies: readonly AuthorizationPolicyModel[], refs: RefTable) {
+  return authorizersNamed(model, policies).map((a) => {
+    const host = authorizerHost(model, a);
+    const { name, port, timeoutMs, failOpen, statusOnError, body } = a;
+    return create(ExternalAuthorizerSchema, {
+      ...{ name, timeoutMs, failOpen, statusOnError },
+      ref: refs.use(meshConfigOf(model)!, a.field),
+      cluster: outboundClusterName(port, '', host),
+      authority: `${host}:${port}`,
+      grpc: a.type === 'extAuthzGrpc',
+      ...(body && { maxBodyBytes: body.maxBytes, partialBody: body.allowPartial, bodyAsBytes: body.asBytes }),
+      ...(a.type === 'extAuthzHttp' && {
+        pathPrefix: a.pathPrefix,
+        requestHeaders: [...a.includeRequestHeaders],
+        additionalHeaders: a.additionalHeaders.map(([header, value]) => ({ name: header, value })),
+        upstreamHeaders: [...a.headersToUpstreamOnAllow],
+        allowHeaders: [...a.headersToDownstreamOnAllow],
+        denyHeaders: [...a.headersToDownstreamOnDeny],
+      }),
+    });
   });
 }
 

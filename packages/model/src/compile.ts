@@ -11,7 +11,7 @@ import {
   ServicePortSchema,
   ServiceSchema,
 } from '@weft/plan';
-import { compileAuthorization } from './authz.ts';
+import { authorizerHosts, compileAuthorization } from './authz.ts';
 import { localityOf } from './balancing.ts';
 import { type CaptureScope, captureAll, capturesOutbound } from './capture-scope.ts';
 import { compileClusters } from './clusters.ts';
@@ -65,7 +65,8 @@ export function compileShared(model: Model, runtime: MeshRuntime, client: Instan
   const parts = new Map<string, Part>();
   // A gateway routes by its Gateways' hosts alone, to the same clusters.
   const told = client.gateway ? [] : servicesFor(model, client);
-  const reached = client.gateway || told.length === model.services.length ? undefined : new Set<string>();
+  const reached =
+    client.gateway || told.length === model.services.length ? undefined : new Set<string>(authorizerHosts(model));
   for (const service of told) {
     const value = compileService(model, runtime, client, service, refs);
     parts.set(`service/${value.host}`, part({ case: 'service', value }));

@@ -87,6 +87,7 @@ test('AuthorizationPolicy: root, namespace and selector', () => {
     action: 'ALLOW' as const,
     rules: [],
     dryRun: false,
+    provider: '',
   });
   const model: Model = {
     ...empty,

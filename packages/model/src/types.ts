@@ -610,7 +610,9 @@ export interface AuthorizationRuleModel {
 
 export interface AuthorizationPolicyModel extends Resource {
   readonly selector: Labels | undefined;
-  readonly action: 'ALLOW' | 'DENY' | 'AUDIT';
+  readonly action: 'ALLOW' | 'DENY' | 'AUDIT' | 'CUSTOM';
+  /** Of CUSTOM: which of the mesh settings' extension providers decides; else ''. */
+  readonly provider: string;
   readonly rules: readonly AuthorizationRuleModel[];
   readonly dryRun: boolean;
 }

@@ -1,7 +1,7 @@
 /** Istio's security kinds: PeerAuthentication, AuthorizationPolicy (features: B-3, B-4). */
 import type { AuthorizationPolicyModel, MtlsModeName, PeerAuthenticationModel } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
-import { checkIpBlock, type Kind, labelsOf, type Plain, selector } from './common.ts';
+import { checkIpBlock, type Kind, labelsOf, nonEmpty, type Plain, selector } from './common.ts';
 
 const VERSIONS = ['security.istio.io/v1', 'security.istio.io/v1beta1'];
 const mtls: ObjectSchema = {
@@ -220,16 +220,11 @@ export const authorizationPolicyKind: Kind<AuthorizationPolicyModel> = {
     t: 'object',
     fields: {
       selector,
-      action: {
-        t: 'string',
-        check: (v) => {
-          if (v === 'CUSTOM') return 'external authorization is not supported yet';
-          return ['ALLOW', 'DENY', 'AUDIT'].includes(v) ? undefined : 'it may be ALLOW, DENY or AUDIT';
-        },
-      },
+      action: { t: 'string', enum: ['ALLOW', 'DENY', 'AUDIT', 'CUSTOM'] },
+      provider: { t: 'object', fields: { name: nonEmpty }, required: ['name'] },
       rules: { t: 'list', of: rule, max: 512 },
     },
-    unsupported: ['targetRef', 'targetRefs', 'provider'],
+    unsupported: ['targetRef', 'targetRefs'],
   },
   specRequired: false,
   build(resource, spec, report) {
@@ -238,11 +233,23 @@ export const authorizationPolicyKind: Kind<AuthorizationPolicyModel> = {
     if (action === 'DENY' && rules.length === 0) {
       report('WEFT-VALUE', 'a DENY policy without rules matches nothing: say what it denies', 'spec.rules');
     }
+    if (action === 'CUSTOM' && rules.length === 0) {
+      report('WEFT-VALUE', 'a CUSTOM policy without rules matches nothing: say what is asked of', 'spec.rules');
+    }
+    if (action === 'CUSTOM' && !spec.provider) {
+      report('WEFT-VALUE', 'a CUSTOM policy names who decides: provider.name', 'spec.provider');
+    } else if (action !== 'CUSTOM' && spec.provider) {
+      report('WEFT-VALUE', `only a CUSTOM policy has a provider, this one is ${action}`, 'spec.provider');
+    }
     const dryRun = resource.annotations['istio.io/dry-run'] === 'true';
+    if (dryRun && action === 'CUSTOM') {
+      report('WEFT-VALUE', 'a dry run is for ALLOW and DENY policies', 'metadata.annotations');
+    }
     return {
       ...resource,
       selector: spec.selector?.matchLabels ? labelsOf(spec.selector.matchLabels) : undefined,
       action,
+      provider: spec.provider?.name ?? '',
       dryRun,
       rules: rules.map((r, i) => {
         const field = `spec.rules[${i}]`;

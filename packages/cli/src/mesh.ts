@@ -7,6 +7,7 @@ import { formatPosition, WeftError } from '@weft/base';
 import { transparentUnavailable } from '@weft/capture';
 import {
   isAttachment,
+  isTestFile,
   type LoadResult,
   loadFiles,
   MAX_FILE_BYTES,
@@ -48,11 +49,24 @@ export function findFiles(given: readonly string[]): string[] {
       found.push(full);
       continue;
     }
-    const visible = readdirSync(full).filter((n) => !n.startsWith('.'));
+    const visible = readdirSync(full).filter((n) => !n.startsWith('.') && !isTestFile(n));
     const inside = visible.filter((n) => /\.(ya?ml|json)$/.test(n)).sort();
     if (inside.length === 0) throw new WeftError('no-file', `${g} holds no .yaml, .yml or .json file`);
     found.push(...[...inside, ...visible.filter(isAttachment).sort()].map((n) => path.join(full, n)));
   }
+  return [...new Set(found)];
+}
+
+/** The files of mesh tests among the given files, and in the given folders. */
+export function findTests(given: readonly string[]): string[] {
+  const found = given.flatMap((g) => {
+    const full = path.resolve(g);
+    const stat = statSync(full, { throwIfNoEntry: false });
+    if (!stat) throw new WeftError('no-file', `${g} does not exist`);
+    if (!stat.isDirectory()) return isTestFile(full) ? [full] : [];
+    const names = readdirSync(full).filter((n) => isTestFile(n) && !n.startsWith('.'));
+    return names.sort().map((n) => path.join(full, n));
+  });
   return [...new Set(found)];
 }
 

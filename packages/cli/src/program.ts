@@ -12,6 +12,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['restart', async () => (await import('./commands/restart.ts')).addRestart],
   ['run', async () => (await import('./commands/run.ts')).addRun],
   ['explain', async () => (await import('./commands/explain.ts')).addExplain],
+  ['test', async () => (await import('./commands/test.ts')).addTest],
   ['validate', async () => (await import('./commands/validate.ts')).addValidate],
   ['analyze', async () => (await import('./commands/analyze.ts')).addAnalyze],
   ['authz', async () => (await import('./commands/authz.ts')).addAuthz],

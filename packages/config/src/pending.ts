@@ -16,6 +16,7 @@ const PENDING: ReadonlyMap<string, string> = new Map([
   ['split.smi-spec.io/TrafficSplit', 'it splits nothing yet: use a VirtualService'],
   ['access.smi-spec.io/TrafficTarget', 'it allows nothing yet: use an AuthorizationPolicy'],
   ['specs.smi-spec.io/HTTPRouteGroup', 'nothing refers to it yet'],
+  ['weft.dev/MeshTest', 'tests are read from files named *.mesh-test.yaml alone'],
   ['linkerd.io/ServiceProfile', 'it routes nothing yet: use a VirtualService'],
 ]);
 

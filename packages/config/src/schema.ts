@@ -15,7 +15,7 @@ export type Schema =
   /** Accepted and not looked at. */
   | { readonly t: 'any' }
   /** The first whose outer shape (map, list, scalar) fits. */
-  | { readonly t: 'either'; readonly list: Schema; readonly map: Schema };
+  | { readonly t: 'either'; readonly list: Schema; readonly map?: Schema; readonly scalar?: Schema };
 
 export interface ObjectSchema {
   readonly t: 'object';
@@ -44,7 +44,7 @@ export function readSchema(schema: Schema, tree: Tree, path: string, report: Rep
     case 'object':
       return readObject(schema, tree, path, report, line);
     case 'either':
-      return readSchema(tree.kind === 'list' ? schema.list : schema.map, tree, path, report, line);
+      return readSchema(schema[tree.kind] ?? schema.map ?? schema.list, tree, path, report, line);
     case 'list': {
       if (tree.kind !== 'list') return bad(`must be a list, not ${shown(tree)}`);
       if (schema.min !== undefined && tree.items.length < schema.min)

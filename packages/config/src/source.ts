@@ -11,6 +11,11 @@ export interface SourceFile {
   readonly unreadable?: { readonly line: number; readonly message: string };
 }
 
+/** A file of mesh tests (`weft test`): no configuration, though it stands beside it. */
+export function isTestFile(path: string): boolean {
+  return /\.mesh-test\.ya?ml$/.test(path);
+}
+
 /** Never throws. `bytes` may be larger than what is allowed; whoever knows a file's size need not read one that is. */
 export function sourceFile(path: string, bytes: Uint8Array): SourceFile {
   if (bytes.length > MAX_FILE_BYTES) return tooLarge(path, bytes.length);

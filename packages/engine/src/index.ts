@@ -11,6 +11,7 @@
  * route.ts        routeHttp(view, head, random): RouteDecision                  head as canonicalHead left it
  *                 routeTcp(view, random): TcpDecision | undefined
  *                 applyHeaderOps(head, ops): void
+ * edge.ts         edgeHead(head, remoteAddress, secure, trustedProxies): boolean; visitorAddress(head, remoteAddress, trusted)
  * gateway.ts      findGatewayServer(port, serverName), findVirtualHost(server, authority): whose certificate, whose routes
  * pick.ts         pickEndpoint(snapshot, cluster, random, nowMs, exclude?, hash?): EndpointView | 'none'
  * affinity.ts     affinityHash(cluster, head, remoteIp): number; newAffinityCookie(cluster, random)
@@ -35,6 +36,7 @@ export * from './authorize-trace.ts';
 export * from './canonical.ts';
 export * from './compile.ts';
 export * from './draw.ts';
+export * from './edge.ts';
 export * from './ewma.ts';
 export * from './gateway.ts';
 export * from './grpc.ts';

@@ -21,6 +21,7 @@ export function endpointName({ endpoint: e }: EndpointView): string {
 
 export function noteCluster(notes: Notes, cluster: ClusterView): void {
   const { cluster: c, endpoints } = cluster;
+  notes.touch(c.ref, c.lbRef, c.outlier?.ref, c.failureAccrual?.ref, c.locality?.ref);
   const subset = c.subset ? `subset ${c.subset} (${labelsText(c.subsetLabels)}) of ` : '';
   const balancer = LB.get(c.lb) as string;
   notes.add('client', 'cluster', `${subset}${c.host}:${c.port}`, `balanced by ${balancer}`, c.lbRef || c.ref);
@@ -64,11 +65,12 @@ export function noteCluster(notes: Notes, cluster: ClusterView): void {
 }
 
 /** Of an endpoint that may not be reached without mTLS, and cannot be with it. */
-export const WITHHELD: Verdict = { status: 503, flags: 'UF', details: 'mtls_impossible', ref: '' };
+export const WITHHELD: Verdict = { status: 503, end: 'unreachable', flags: 'UF', details: 'mtls_impossible', ref: '' };
 
 export function noteTransport(notes: Notes, cluster: ClusterView, endpoint: EndpointView): boolean {
   const mtls = meshed(cluster, endpoint);
   const { tls, tlsRef } = cluster.cluster;
+  notes.touch(tlsRef);
   const e = endpoint.endpoint;
   const who = `${e.namespace}/${e.workload}`;
   const says = (what: string): string => `${what} to ${who}`;

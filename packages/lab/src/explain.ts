@@ -14,14 +14,17 @@ import { blankWay, type Fate } from './fate.ts';
 import { httpWay } from './http.ts';
 import { instanceNamed, type LabMesh, type Side } from './mesh.ts';
 import { Notes } from './notes.ts';
+import { explanation } from './outcomes.ts';
+import { explainOutside, OUTSIDE } from './outside.ts';
 import { tcpWay } from './tcp.ts';
-import type { Explanation, Outcome, Question, Way } from './types.ts';
+import type { Explanation, Question } from './types.ts';
 
 /**
  * Explains what happens to a request. Throws WeftError `lab.from`, `lab.to` or `lab.plan` where the question names what
  * does not exist; live endpoint state is that of the mesh given.
  */
 export function explain(mesh: LabMesh, question: Question): Explanation {
+  if (question.from === OUTSIDE) return explainOutside(mesh, question);
   const from = instanceNamed(mesh, question.from);
   const client = mesh.side(from);
   if (!client) throw new WeftError('lab.plan', `the plan of ${from} is not known`);
@@ -29,11 +32,10 @@ export function explain(mesh: LabMesh, question: Question): Explanation {
   const identity = spiffeId(mesh.trustDomain, client.namespace, client.serviceAccount);
   notes.add('client', 'caller', `${client.namespace}/${client.workload}`, `${client.instance}, ${identity}`);
   if (client.snapshot.gateways.size > 0)
-    throw new WeftError('lab.from', `${question.from} is a gateway: say a workload that calls it, or one behind it`);
+    throw new WeftError('lab.from', `${question.from} is a gateway: say outside for who calls it`);
   const to = destination(client, question);
   const leaves = to.view ? waysOf(mesh, notes, client, to.view, to, question) : [unknown(notes, client, to, question)];
-  const ways = leaves.map(({ probability, value, draws }): Way => ({ ...value, probability, draws }));
-  return { question, outcomes: merge(ways), steps: notes.steps, ways, missing: [...notes.missing] };
+  return explanation(notes, question, leaves);
 }
 
 interface Destination {
@@ -128,17 +130,7 @@ function unknown(notes: Notes, client: Side, to: Destination, question: Question
   );
   const http = !question.tcp && question.sni === undefined;
   const status = refused ? 'closed' : http ? 'application' : 'connected';
-  const value = { ...blankWay, status, cluster: refused ? '' : PASSTHROUGH_CLUSTER } as const;
+  const end = refused ? 'unreachable' : 'allowed';
+  const value = { ...blankWay, status, end, cluster: refused ? '' : PASSTHROUGH_CLUSTER } as const;
   return { probability: 1, value, draws: [] };
-}
-
-/** Equal outcomes together, the most likely first. */
-function merge(ways: readonly Way[]): Outcome[] {
-  const merged = new Map<string, Outcome>();
-  for (const { draws: _draws, probability, ...rest } of ways) {
-    const key = JSON.stringify(rest);
-    const known = merged.get(key);
-    merged.set(key, { probability: (known?.probability ?? 0) + probability, ...rest });
-  }
-  return [...merged.values()].sort((a, b) => b.probability - a.probability);
 }

@@ -1,10 +1,14 @@
-import type { Outcome } from './types.ts';
+import type { Way } from './types.ts';
 
 /** An outcome that has no probability yet. */
-export type Fate = Omit<Outcome, 'probability'>;
+export type Fate = Omit<Way, 'probability' | 'draws'>;
 
 export const blankWay: Fate = Object.freeze({
   status: 'closed',
+  end: 'unreachable',
+  sent: [],
+  grpcStatus: -1,
+  responseOps: [],
   from: [],
   cluster: '',
   subset: '',

@@ -16,6 +16,7 @@ import {
   isGrpcContentType,
   NO_HASH,
   pickEndpoint,
+  type RouteView,
   requestParts,
   retryDecision,
   routeHttp,
@@ -54,8 +55,20 @@ export function httpWay(
   const problem = canonicalHead(head, 'keep');
   if (problem) {
     notes.add('client', 'request', `refused with ${problem.status}`, problem.details);
-    return { ...blankWay, status: problem.status, details: problem.details };
+    return { ...blankWay, end: 'answered', status: problem.status, details: problem.details };
   }
+  return routedWay(mesh, notes, client, view, head, random);
+}
+
+/** From the choice of a route on. `head` is canonical; it is changed as the request is. */
+export function routedWay(
+  mesh: LabMesh,
+  notes: Notes,
+  client: Side,
+  view: RouteView,
+  head: string[],
+  random: Random,
+): Fate {
   noteRules(notes, view, head);
   const decision = routeHttp(view, head, random);
   if (decision.kind === 'none') {
@@ -70,6 +83,8 @@ export function httpWay(
   if (fault && (fault.abortStatus > 0 || fault.abortGrpc >= 0)) {
     return {
       ...blankWay,
+      end: 'fault',
+      grpcStatus: fault.abortGrpc,
       // A gRPC status travels in an HTTP answer of 200.
       status: fault.abortGrpc >= 0 ? 200 : fault.abortStatus,
       flags: flags ? `${flags},FI` : 'FI',
@@ -87,12 +102,23 @@ export function httpWay(
       'the route says so',
       decision.ref,
     );
-    const { status, location } = decision;
-    return { ...blankWay, status, location, flags, delayMs, details: 'direct_response', from };
+    const { status, location, responseOps } = decision;
+    return {
+      ...blankWay,
+      end: 'answered',
+      status,
+      location,
+      flags,
+      delayMs,
+      details: 'direct_response',
+      from,
+      responseOps,
+    };
   }
   if (decision.kind === 'direct') {
     notes.add('client', 'rule', `answers ${decision.status} itself`, 'the route says so', decision.ref);
-    return { ...blankWay, status: decision.status, flags, delayMs, details: 'direct_response', from };
+    const { status, responseOps } = decision;
+    return { ...blankWay, end: 'answered', status, flags, delayMs, details: 'direct_response', from, responseOps };
   }
   return forward(mesh, notes, client, decision, head, random, { ...blankWay, flags, delayMs, from }, refs, fault?.ref);
 }
@@ -124,6 +150,7 @@ function forward(
     subset,
     timeoutMs: decision.timeoutMs,
     retries: decision.retry.attempts,
+    responseOps: decision.responseOps,
   };
   if (limit > 0 && cluster.state.requests >= limit)
     return { ...at, status: 503, flags: flagged('UO'), details: 'overflow' };
@@ -153,7 +180,13 @@ function forward(
   for (let attempt = 1; ; attempt++) {
     const fault = decision.tryFault && drawFault(decision.tryFault, random);
     delayMs += fault?.delayMs ?? 0;
-    const before = { ...at, mirrors, delayMs, flags: delayMs > 0 && base.flags === '' ? 'DI' : base.flags };
+    const before: Fate = {
+      ...at,
+      sent: head,
+      mirrors,
+      delayMs,
+      flags: delayMs > 0 && base.flags === '' ? 'DI' : base.flags,
+    };
     const aborts = fault !== undefined && (fault.abortStatus > 0 || fault.abortGrpc >= 0);
     const fate = aborts
       ? abortedTry(notes, before, refs, fault)
@@ -180,6 +213,8 @@ function abortedTry(notes: Notes, before: Fate, refs: readonly string[], fault: 
   const isGrpc = fault.abortGrpc >= 0;
   return {
     ...before,
+    end: 'fault',
+    grpcStatus: fault.abortGrpc,
     status: isGrpc ? 200 : fault.abortStatus,
     flags: before.flags ? `${before.flags},FI` : 'FI',
     details: isGrpc ? `fault_filter_abort (grpc-status ${fault.abortGrpc})` : 'fault_filter_abort',
@@ -216,11 +251,12 @@ function oneTry(
   }
   others.tried.push(picked);
   const mtls = noteTransport(notes, cluster, picked);
-  const verdict = withheld(cluster, picked) ? WITHHELD : judge(mesh, notes, client, picked, mtls, head, undefined);
+  const verdict = withheld(cluster, picked) ? WITHHELD : judge(mesh, notes, client, picked.endpoint, mtls, head, undefined);
   return {
     ...at,
     mtls,
     status: verdict.status,
+    end: verdict.end,
     flags: verdict.flags ? flagged(verdict.flags) : at.flags,
     details: verdict.details,
     endpoint: endpointName(picked),
@@ -230,7 +266,7 @@ function oneTry(
 }
 
 /** Every rule tried, in order, up to the one that matched. */
-function noteRules(notes: Notes, view: ServicePortView, head: readonly string[]): void {
+function noteRules(notes: Notes, view: RouteView, head: readonly string[]): void {
   const parts = requestParts(head);
   for (const route of view.http) {
     const name = route.route.name ? ` "${route.route.name}"` : '';
@@ -246,13 +282,15 @@ function noteRules(notes: Notes, view: ServicePortView, head: readonly string[])
         continue;
       }
       notes.add('client', 'rule', `route${name} matches`, matchText(route.route.match[i]), match.ref);
+      notes.touch(match.ref);
       noteMatched(notes, route);
       return;
     }
   }
 }
 
-function noteMatched(notes: Notes, { split, fault, mirrors, ref }: CompiledHttpRoute): void {
+function noteMatched(notes: Notes, { split, fault, mirrors, cors, ref }: CompiledHttpRoute): void {
+  notes.touch(ref, fault?.ref, cors?.ref, ...mirrors.map((m) => m.ref));
   const behind = fault?.behindRetry ? ', for each try, behind the retries' : '';
   if (fault?.delayPercent) {
     const what = `delay of ${fault.delayMs} ms in ${fault.delayPercent} %`;
@@ -296,6 +334,7 @@ function notePlan(notes: Notes, d: ForwardDecision): void {
   for (const ops of d.responseOps)
     notes.add('client', 'change', `response headers: ${opsText(ops)}`, 'the route says so', d.ref);
   const timeout = d.timeoutMs > 0 ? `${d.timeoutMs} ms over all attempts` : 'none';
+  notes.touch(d.timeoutRef, d.retry.ref);
   notes.add('client', 'timeout', timeout, d.timeoutRef ? 'asked for' : 'the default', d.timeoutRef);
   const { retry } = d;
   const on = d.route.retry?.retryOn.join(',') ?? '';
@@ -312,6 +351,6 @@ function opsText({ remove, set, add }: HeaderOps): string {
   return [...remove.map((n) => `-${n}`), ...pairs(set, '='), ...pairs(add, '+')].join('; ');
 }
 
-function setPseudo(head: string[], name: string, value: string): void {
+export function setPseudo(head: string[], name: string, value: string): void {
   for (let i = 0; i < head.length; i += 2) if (head[i] === name) head[i + 1] = value;
 }

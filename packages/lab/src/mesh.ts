@@ -12,6 +12,7 @@ import {
   type MeshRuntime,
   type Model,
   parseRef,
+  type Resource,
   serviceHost,
   serviceSelects,
 } from '@weft/model';
@@ -42,6 +43,10 @@ export interface LabMesh {
   /** Undefined: its plan is not known. */
   side(instance: string): Side | undefined;
   reference(ref: string): RuleReference | undefined;
+  /** Every rule that some proxy has in its plan, by ref; as far as plans are known. */
+  rules(): ReadonlyMap<string, RuleReference>;
+  /** Every policy and route that is written, whoever it is for; none where only plans are known. */
+  readonly written: readonly RuleReference[];
   /** Every instance that the service of that host selects, ready or not. */
   backing(host: string): readonly Backing[];
   readonly trustDomain: string;
@@ -105,21 +110,28 @@ export function meshOf(model: Model, runtime: MeshRuntime): LabMesh {
   const references = new Map<string, Reference>();
   const sides = new Map<string, Side>();
   const byName = new Map(runtime.instances.map((i) => [i.name, i]));
+  const side = (name: string): Side | undefined => {
+    const known = sides.get(name);
+    const i = byName.get(name);
+    if (known || !i) return known;
+    const compiled = compile(model, runtime, i);
+    for (const r of compiled.references) references.set(r.ref, r);
+    const snapshot = buildSnapshot(compiled.parts.values(), endpoints);
+    const { workload, namespace, serviceAccount, address } = i;
+    const made = { instance: name, workload, namespace, serviceAccount, address, injected: i.injected, snapshot };
+    sides.set(name, made);
+    return made;
+  };
   return {
     instances: runtime.instances,
     trustDomain: runtime.trustDomain,
-    side(name) {
-      const known = sides.get(name);
-      const i = byName.get(name);
-      if (known || !i) return known;
-      const compiled = compile(model, runtime, i);
-      for (const r of compiled.references) references.set(r.ref, r);
-      const snapshot = buildSnapshot(compiled.parts.values(), endpoints);
-      const { workload, namespace, serviceAccount, address } = i;
-      const side = { instance: name, workload, namespace, serviceAccount, address, injected: i.injected, snapshot };
-      sides.set(name, side);
-      return side;
+    side,
+    rules() {
+      // The replicas of a workload have one plan.
+      for (const i of new Map(runtime.instances.map((x) => [`${x.namespace}/${x.workload}`, x.name])).values()) side(i);
+      return ruleReferences(references);
     },
+    written: writtenRules(model),
     reference: (ref) => ruleReference(references, ref),
     backing: (host) => {
       const service = findService(model, host);
@@ -182,6 +194,8 @@ export function meshFromPlans(
     instances,
     trustDomain,
     side: (name) => sides.get(name),
+    rules: () => ruleReferences(references),
+    written: [],
     reference: (ref) => ruleReference(references, ref),
     backing: (host) => instances.filter((i) => i.services.includes(host)),
   };
@@ -203,6 +217,32 @@ function applyHealth(snapshot: Snapshot, health: readonly EndpointHealth[]): voi
   }
 }
 
+function ruleReferences(table: ReadonlyMap<string, Reference>): Map<string, RuleReference> {
+  return new Map([...table.keys()].map((ref) => [ref, ruleReference(table, ref) as RuleReference]));
+}
+
+function writtenRules(model: Model): RuleReference[] {
+  const all: readonly Resource[] = [
+    ...model.virtualServices,
+    ...model.apiRoutes,
+    ...model.destinationRules,
+    ...model.gateways,
+    ...model.backendTlsPolicies,
+    ...model.peerAuthentications,
+    ...model.authorizationPolicies,
+    ...model.requestAuthentications,
+    ...model.tcpFaults,
+    ...model.httpRateLimits,
+    ...model.tcpRateLimits,
+  ];
+  return all.map((r) => ({
+    resource: `${r.kind}/${r.namespace}/${r.name}`,
+    field: '',
+    file: r.source.file,
+    line: r.source.line,
+  }));
+}
+
 function ruleReference(table: ReadonlyMap<string, Reference>, ref: string): RuleReference | undefined {
   if (ref === '') return undefined;
   const known = table.get(ref);
@@ -211,8 +251,8 @@ function ruleReference(table: ReadonlyMap<string, Reference>, ref: string): Rule
   return { resource, field, file: known?.file ?? '', line: known?.line ?? 0 };
 }
 
-/** The instance that a question's `from` names. Throws WeftError `lab.from` with what there is. */
-export function instanceNamed(mesh: LabMesh, from: string): string {
+/** The instance that a question's `from` (or `to`) names. Throws WeftError `lab.from` (`lab.to`) with what there is. */
+export function instanceNamed(mesh: LabMesh, from: string, which: 'from' | 'to' = 'from'): string {
   const slash = from.indexOf('/');
   const [namespace, name] = slash < 0 ? [undefined, from] : [from.slice(0, slash), from.slice(slash + 1)];
   const found = mesh.instances.filter(
@@ -221,8 +261,11 @@ export function instanceNamed(mesh: LabMesh, from: string): string {
   const spaces = [...new Set(found.map((i) => i.namespace))];
   const all = [...new Set(mesh.instances.map((i) => `${i.namespace}/${i.workload}`))].sort();
   if (found.length === 0)
-    throw new WeftError('lab.from', `no workload "${from}"; there are: ${all.join(', ') || 'none'}`);
+    throw new WeftError(`lab.${which}`, `no workload "${from}"; there are: ${all.join(', ') || 'none'}`);
   if (spaces.length > 1)
-    throw new WeftError('lab.from', `"${from}" is in several namespaces (${spaces.join(', ')}): say namespace/${name}`);
+    throw new WeftError(
+      `lab.${which}`,
+      `"${from}" is in several namespaces (${spaces.join(', ')}): say namespace/${name}`,
+    );
   return found[0].name;
 }

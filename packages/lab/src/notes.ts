@@ -5,6 +5,7 @@ import type { RuleReference, Step, StepKind } from './types.ts';
 export class Notes {
   readonly steps: Step[] = [];
   readonly missing = new Set<string>();
+  readonly touched = new Set<string>();
   readonly #mesh: LabMesh;
   readonly #said = new Set<string>();
 
@@ -19,6 +20,11 @@ export class Notes {
     this.steps.push({ side, kind, decision, because, reference: this.#mesh.reference(ref) });
   }
 
+  /** Rules that had a say, for coverage. Empty refs are left out. */
+  touch(...refs: readonly (string | undefined)[]): void {
+    for (const ref of refs) if (ref) this.touched.add(ref);
+  }
+
   /** Instances of a service, ready or not. */
   backing(host: string): readonly Backing[] {
     return this.#mesh.backing(host);
@@ -26,6 +32,7 @@ export class Notes {
 
   references(...refs: readonly string[]): RuleReference[] {
     const out: RuleReference[] = [];
+    this.touch(...refs);
     for (const ref of new Set(refs)) {
       const found = this.#mesh.reference(ref);
       if (found) out.push(found);

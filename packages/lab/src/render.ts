@@ -20,7 +20,7 @@ export function renderExplanation(e: Explanation, show: (file: string) => string
     }
     lines.push('');
   }
-  lines.push('OUTCOMES', ...tree(e.outcomes));
+  lines.push('OUTCOMES', ...outcomeLines(e.outcomes));
   const rules = rulesOf(e.outcomes);
   if (rules.length > 0) lines.push('', 'DECIDED BY', ...rules.map((r) => clip(`  ${referenceText(r, show)}`)));
   if (e.missing.length > 0)
@@ -98,7 +98,8 @@ function statusText(o: Outcome): string {
   }
 }
 
-function tree(outcomes: readonly Outcome[]): string[] {
+/** The outcomes alone, as a tree of probabilities. */
+export function outcomeLines(outcomes: readonly Outcome[]): string[] {
   const root: Branch = { label: '', probability: 1, branches: new Map() };
   for (const o of outcomes) {
     let at = root;

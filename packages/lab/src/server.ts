@@ -1,21 +1,23 @@
 /** What the called side makes of a request or a connection: authentication, then authorization in order, then the port. */
 import {
   type AuthorizationRequest,
+  type AuthorizationResult,
   authenticatePort,
   authorize,
   canonicalHead,
-  type EndpointView,
   findInbound,
+  type Snapshot,
   traceAuthorization,
 } from '@weft/engine';
 import { spiffeId } from '@weft/model';
-import { MtlsMode } from '@weft/plan';
+import { type Endpoint, MtlsMode } from '@weft/plan';
 import type { LabMesh, Side } from './mesh.ts';
 import type { Notes } from './notes.ts';
-import type { OutcomeStatus } from './types.ts';
+import type { End, OutcomeStatus, Step } from './types.ts';
 
 export interface Verdict {
   readonly status: OutcomeStatus;
+  readonly end: End;
   readonly flags: string;
   readonly details: string;
   /** Ref of the policy that decided; '' for none. */
@@ -38,19 +40,24 @@ const LISTS = {
   shadowAllow: 'ALLOW (dry run)',
 };
 
+/** Who calls: where it has no proxy, `mtls` is false and its identity is not looked at. */
+export type Caller = Pick<Side, 'namespace' | 'serviceAccount' | 'address'>;
+/** Who is called. */
+export type Callee = Pick<Endpoint, 'instance' | 'namespace' | 'workload' | 'address' | 'port' | 'meshPort'>;
+
 /** `head`: as the client's proxy sends it; undefined for a connection. */
 export function judge(
   mesh: LabMesh,
   notes: Notes,
-  client: Side,
-  endpoint: EndpointView,
+  client: Caller,
+  e: Callee,
   mtls: boolean,
   head: readonly string[] | undefined,
   sni: string | undefined,
 ): Verdict {
-  const e = endpoint.endpoint;
   const passed: Verdict = {
     status: head ? 'application' : 'connected',
+    end: 'allowed',
     flags: '',
     details: '',
     ref: '',
@@ -78,10 +85,11 @@ export function judge(
     `it is ${mode}, ${how}`,
     inbound?.mtlsRef,
   );
-  if (!ok)
-    return head
-      ? { status: 503, flags: 'UF', details: 'mtls_required', ref: inbound?.mtlsRef ?? '' }
-      : { status: 'closed', flags: 'UF', details: 'mtls_required', ref: inbound?.mtlsRef ?? '' };
+  notes.touch(inbound?.mtlsRef, (head ? inbound?.rateLimit : inbound?.connectionLimit)?.ref);
+  if (!ok) {
+    const status = head ? 503 : 'closed';
+    return { status, end: 'denied', flags: 'UF', details: 'mtls_required', ref: inbound?.mtlsRef ?? '' };
+  }
   const request: { -readonly [K in keyof AuthorizationRequest]: AuthorizationRequest[K] } = {
     principal: mtls ? spiffeId(mesh.trustDomain, client.namespace, client.serviceAccount) : undefined,
     remoteIp: client.address,
@@ -94,38 +102,46 @@ export function judge(
     const problem = canonicalHead(sent, snapshot.pathPolicies ? 'reject' : 'keep');
     if (problem) {
       notes.add('server', 'request', `refused with ${problem.status}`, problem.details);
-      return { status: problem.status, flags: '', details: problem.details, ref: '' };
+      return { status: problem.status, end: 'denied', flags: '', details: problem.details, ref: '' };
     }
     request.head = sent;
   }
+  const verdict = noteAuthorization(notes, where, 'server', snapshot, request);
+  if (verdict.allow) return { ...application(`port ${e.port}`), ref: verdict.ref };
+  return { status: head ? 403 : 'closed', end: 'denied', flags: '', details: verdict.details, ref: verdict.ref };
+}
+
+/** What the policies of a workload say, one after the other, and what that comes to. */
+export function noteAuthorization(
+  notes: Notes,
+  where: string,
+  side: Step['side'],
+  snapshot: Snapshot,
+  request: AuthorizationRequest,
+): AuthorizationResult {
   for (const t of traceAuthorization(snapshot.authorization, request)) {
     const decision = `${where}: ${LISTS[t.list]} ${t.policy} ${t.matched ? 'matches' : 'does not match'}`;
-    notes.add('server', 'authorize', decision, t.because, t.ref);
+    notes.add(side, 'authorize', decision, t.because, t.ref);
+    if (t.matched) notes.touch(t.ref);
   }
   const asked: string[] = [];
   let verdict = authorize(snapshot, request);
   while (verdict.ask) {
     const { name } = verdict.ask;
-    notes.add(
-      'server',
-      'authorize',
-      `${where}: asks ${name}`,
-      'if that lets it pass, what follows decides',
-      verdict.ref,
-    );
+    const because = 'if that lets it pass, what follows decides';
+    notes.add(side, 'authorize', `${where}: asks ${name}`, because, verdict.ref);
+    notes.touch(verdict.ref);
     asked.push(name);
     verdict = authorize(snapshot, { ...request, approved: asked });
   }
-  if (verdict.allow) {
-    const because =
-      verdict.policy === 'none'
-        ? 'no DENY policy matches and no ALLOW policy selects it'
-        : `${verdict.policy} allows it`;
-    notes.add('server', 'authorize', `${where}: allowed`, because, verdict.ref);
-    return { ...application(`port ${e.port}`), ref: verdict.ref };
-  }
-  const because =
-    verdict.policy === 'none' ? 'ALLOW policies select it and none of them matches' : `${verdict.policy} denies it`;
-  notes.add('server', 'authorize', `${where}: denied`, because, verdict.ref);
-  return { status: head ? 403 : 'closed', flags: '', details: verdict.details, ref: verdict.ref };
+  notes.touch(verdict.ref);
+  const because = verdict.allow
+    ? verdict.policy === 'none'
+      ? 'no DENY policy matches and no ALLOW policy selects it'
+      : `${verdict.policy} allows it`
+    : verdict.policy === 'none'
+      ? 'ALLOW policies select it and none of them matches'
+      : `${verdict.policy} denies it`;
+  notes.add(side, 'authorize', `${where}: ${verdict.allow ? 'allowed' : 'denied'}`, because, verdict.ref);
+  return verdict;
 }

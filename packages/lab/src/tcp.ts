@@ -59,7 +59,7 @@ export function tcpWay(
     const none = withheld(cluster, picked);
     const verdict = none
       ? { ...WITHHELD, status: 'closed' as const }
-      : judge(mesh, notes, client, picked, mtls, undefined, mtls ? undefined : question.sni);
+      : judge(mesh, notes, client, picked.endpoint, mtls, undefined, mtls ? undefined : question.sni);
     // Who refuses a tunnel has taken nothing yet; in plaintext the connection stands before anybody judges it.
     if (verdict.status === 'closed' && (mtls || none) && tried.length < CONNECT_ATTEMPTS) {
       notes.add('client', 'retry', `another try after ${endpointName(picked)}`, `at most ${CONNECT_ATTEMPTS} in all`);
@@ -69,6 +69,7 @@ export function tcpWay(
       ...at,
       mtls,
       status: verdict.status,
+      end: verdict.end,
       flags: verdict.flags,
       details: verdict.details,
       endpoint: endpointName(picked),

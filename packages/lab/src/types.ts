@@ -1,4 +1,5 @@
 /** What a question is, and what its answer looks like. */
+import type { HeaderOps } from '@weft/engine';
 
 /** A written rule, or where it has no file, its kind, namespace, name and field alone. */
 export interface RuleReference {
@@ -11,9 +12,15 @@ export interface RuleReference {
 }
 
 export interface Question {
-  /** `namespace/workload`, an instance's name, or a workload's name where only one namespace has it. */
+  /**
+   * `namespace/workload`, an instance's name, or a workload's name where only one namespace has it; or `outside`: somebody
+   * without a proxy and an identity.
+   */
   readonly from: string;
-  /** `payment:8080`, `payment.shop`, or an address; without a port the service's only one. */
+  /**
+   * `payment:8080`, `payment.shop`, or an address; without a port the service's only one. From `outside` a workload and the
+   * port where it listens: `shop/ingressgateway:8080`.
+   */
   readonly to: string;
   /** Default GET. */
   readonly method?: string;
@@ -23,7 +30,7 @@ export interface Question {
   readonly headers?: readonly (readonly [string, string])[];
   /** The client speaks no HTTP; a port that is declared TCP or TLS is asked so in any case. */
   readonly tcp?: boolean;
-  /** The connection begins with TLS and asks for this name. Implies `tcp`. */
+  /** The connection begins with TLS and asks for this name. Implies `tcp`, but at a gateway, which ends the TLS. */
   readonly sni?: string;
 }
 
@@ -85,8 +92,21 @@ export interface Outcome {
   readonly location: string;
 }
 
+/**
+ * What an outcome is: the application got it; a policy refused it; the mesh answered in its place, as a rule says; an
+ * injected fault did; or nobody could be asked.
+ */
+export type End = 'allowed' | 'denied' | 'answered' | 'fault' | 'unreachable';
+
 /** An outcome before equal ones are put together: one way in which the draws can fall. */
 export interface Way extends Outcome {
+  readonly end: End;
+  /** The request's head as it goes to the server's side; empty where none goes, and for connections. */
+  readonly sent: readonly string[];
+  /** Of an injected fault that is one; -1: none. */
+  readonly grpcStatus: number;
+  /** What is done to the answer's head, in this order. */
+  readonly responseOps: readonly HeaderOps[];
   /** What an ordinary Random has to give, in this order, for this way to be taken. */
   readonly draws: readonly number[];
 }
@@ -99,4 +119,6 @@ export interface Explanation {
   readonly ways: readonly Way[];
   /** Instances whose own side could not be looked at, since their plans are not known. */
   readonly missing: readonly string[];
+  /** Refs of every rule that had a say in some outcome: it matched, or it set what was done. */
+  readonly touched: ReadonlySet<string>;
 }

@@ -2,7 +2,7 @@
 import { type FSWatcher, readdirSync, readFileSync, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, type Logger, systemClock, type Timer } from '@weft/base';
-import { isAttachment, MAX_FILE_BYTES, sourceFile } from '@weft/config';
+import { isAttachment, isTestFile, MAX_FILE_BYTES, sourceFile } from '@weft/config';
 import type { SourceFile } from '../state.ts';
 
 const POLL_MS = 250;
@@ -10,7 +10,7 @@ const POLL_MS = 250;
 const SETTLE_MS = 40;
 /** As the command line: a folder's own files of these kinds, and what they may name, not hidden ones. */
 const isSource = (name: string): boolean =>
-  (/\.(ya?ml|json)$/.test(name) || isAttachment(name)) && !name.startsWith('.');
+  (/\.(ya?ml|json)$/.test(name) || isAttachment(name)) && !isTestFile(name) && !name.startsWith('.');
 const MAX_FILES = 10_000;
 
 /** Files that cannot be read, with why; the others are not used then, since half a mesh is not the mesh. */

@@ -2,16 +2,17 @@
 import {
   type AuthorizationResult,
   authorize,
+  edgeHead,
   findVirtualHost,
   type GatewayServerView,
   type Snapshot,
+  visitorAddress,
 } from '@weft/engine';
 import type { Head, Stream } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { setPseudo } from '../http/headers.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
 import { OutboundExchange, type OutboundVia } from '../outbound/exchange.ts';
-import { edgeHead, visitorAddress } from './headers.ts';
 
 /** The connection that a visitor's request came by. */
 export interface GatewayVia extends OutboundVia {

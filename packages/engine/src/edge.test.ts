@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { edgeHead, visitorAddress } from './headers.ts';
+import { edgeHead, visitorAddress } from './edge.ts';
 
 test('the visitor behind trusted proxies', () => {
   const head = (...values: string[]) => values.flatMap((v) => ['x-forwarded-for', v]);

@@ -1,8 +1,5 @@
 /** What a request's head may hold when it comes from outside, and what the gateway says about where it came from. */
-
-import { isIP } from 'node:net';
-import type { Head } from '@weft/wire';
-import { setPseudo } from '../http/headers.ts';
+import { parseIp } from '@weft/base';
 
 /**
  * Changes a head in place. Fields that mean something only where a proxy of ours put them go: the mesh's (`x-weft-`, XFCC),
@@ -10,7 +7,7 @@ import { setPseudo } from '../http/headers.ts';
  * address is appended to x-forwarded-for, and x-forwarded-proto and `:scheme` are what the connection is, unless proxies before
  * this one are trusted to say the first. False: a field name has a `_`, which applications may read as `-`.
  */
-export function edgeHead(head: Head, remoteAddress: string, secure: boolean, trustedProxies: number): boolean {
+export function edgeHead(head: string[], remoteAddress: string, secure: boolean, trustedProxies: number): boolean {
   let clean = true;
   let forwardedProto = '';
   let forwardedFor = '';
@@ -37,7 +34,8 @@ export function edgeHead(head: Head, remoteAddress: string, secure: boolean, tru
   }
   head.length = to;
   const scheme = secure ? 'https' : 'http';
-  setPseudo(head, ':scheme', scheme);
+  for (let i = 0; i < head.length && head[i].charCodeAt(0) === 0x3a; i += 2)
+    if (head[i] === ':scheme') head[i + 1] = scheme;
   head.push('x-forwarded-for', forwardedFor === '' ? remoteAddress : `${forwardedFor}, ${remoteAddress}`);
   const told = trustedProxies > 0 && (forwardedProto === 'http' || forwardedProto === 'https');
   head.push('x-forwarded-proto', told ? forwardedProto : scheme);
@@ -69,7 +67,7 @@ export function visitorAddress(head: readonly string[], remoteAddress: string, t
       continue;
     }
     const address = entries[entries.length - left].trim();
-    return isIP(address) !== 0 ? address : remoteAddress;
+    return parseIp(address) ? address : remoteAddress;
   }
   return remoteAddress;
 }

@@ -1,0 +1,150 @@
+/** A request of somebody who has no proxy: a visitor at a gateway, or plaintext to a workload's own port. */
+import { type Random, WeftError } from '@weft/base';
+import {
+  canonicalHead,
+  edgeHead,
+  findGatewayServer,
+  findVirtualHost,
+  type GatewayPortView,
+  type GatewayServerView,
+  headValue,
+  hostOf,
+  visitorAddress,
+} from '@weft/engine';
+import { explore, type Leaf } from './explore.ts';
+import { blankWay, type Fate } from './fate.ts';
+import { headOf, routedWay, setPseudo } from './http.ts';
+import { instanceNamed, type LabMesh, type Side } from './mesh.ts';
+import { Notes } from './notes.ts';
+import { explanation } from './outcomes.ts';
+import { judge, noteAuthorization } from './server.ts';
+import type { Explanation, Question } from './types.ts';
+
+/** Who is no workload of the mesh, as `from` of a question. */
+export const OUTSIDE = 'outside';
+
+/** RFC 5737: nobody's. */
+const ADDRESS = '192.0.2.1';
+
+export function explainOutside(mesh: LabMesh, question: Question): Explanation {
+  const at = /^(.*):(\d{1,5})$/.exec(question.to);
+  const port = Number(at?.[2]);
+  if (!at || port < 1 || port > 65535) {
+    const how = 'say the workload and the port where it listens, as shop/ingressgateway:8080';
+    throw new WeftError('lab.to', `"${question.to}" is nothing that can be reached from outside: ${how}`);
+  }
+  const instance = instanceNamed(mesh, at[1], 'to');
+  const side = mesh.side(instance);
+  if (!side) throw new WeftError('lab.plan', `the plan of ${instance} is not known`);
+  const notes = new Notes(mesh);
+  notes.add('client', 'caller', OUTSIDE, `${ADDRESS}, without an identity`);
+  const gateway = side.snapshot.gateways.get(port);
+  if (!gateway && side.snapshot.gateways.size > 0) {
+    const ports = [...side.snapshot.gateways.keys()].sort((a, b) => a - b).join(', ');
+    throw new WeftError('lab.to', `the gateway ${at[1]} does not listen on port ${port}; it does on ${ports}`);
+  }
+  const leaves: Leaf<Fate>[] = gateway
+    ? explore((random) => visit(mesh, notes, side, gateway, port, question, random))
+    : [{ probability: 1, value: direct(mesh, notes, side, port, question), draws: [] }];
+  return explanation(notes, question, leaves);
+}
+
+/** As `GatewayExchange` of the proxy. */
+function visit(
+  mesh: LabMesh,
+  notes: Notes,
+  gateway: Side,
+  view: GatewayPortView,
+  port: number,
+  question: Question,
+  random: Random,
+): Fate {
+  const head = headOf(question, { host: gateway.address, port });
+  const server = serverOf(notes, view, head, question);
+  if (!server) return { ...blankWay, details: 'server_name_refused' };
+  const secure = server.server.tls !== undefined;
+  notes.touch(server.server.ref);
+  const trusted = gateway.snapshot.self?.numTrustedProxies ?? 0;
+  const originalIp = visitorAddress(head, ADDRESS, trusted);
+  const clean = edgeHead(head, ADDRESS, secure, trusted);
+  const problem =
+    canonicalHead(head, 'reject') ?? (clean ? undefined : { status: 400, details: 'unexpected_underscore' });
+  if (problem) {
+    notes.add('client', 'request', `refused with ${problem.status}`, problem.details);
+    return { ...blankWay, end: 'answered', status: problem.status, details: problem.details };
+  }
+  dropUsualPort(head, secure ? ':443' : ':80');
+  const verdict = noteAuthorization(notes, `${gateway.namespace}/${gateway.workload}`, 'client', gateway.snapshot, {
+    principal: undefined,
+    remoteIp: ADDRESS,
+    originalIp,
+    destPort: port,
+    localIp: gateway.address,
+    sni: secure ? nameAsked(head, question) : undefined,
+    head,
+  });
+  if (!verdict.allow) {
+    const { details, ref } = verdict;
+    return { ...blankWay, end: 'denied', status: 403, details, from: notes.references(ref) };
+  }
+  const authority = headValue(head, ':authority') ?? '';
+  const routes = findVirtualHost(server, authority);
+  if (!routes) {
+    notes.add('client', 'rule', 'answered with 404', `no route has the host "${hostOf(authority)}"`, server.server.ref);
+    return { ...blankWay, status: 404, flags: 'NR', details: 'route_not_found' };
+  }
+  return routedWay(mesh, notes, gateway, routes, head, random);
+}
+
+/** By TLS where a server name is asked for, or nothing else is served. */
+function serverOf(
+  notes: Notes,
+  view: GatewayPortView,
+  head: readonly string[],
+  question: Question,
+): GatewayServerView | undefined {
+  const plain = [...view.servers.values()].find((s) => !s.server.tls);
+  if (plain) {
+    notes.add('client', 'service', `port ${view.listener.port} of the gateway`, 'plaintext', plain.server.ref);
+    return plain;
+  }
+  const name = nameAsked(head, question);
+  const server = findGatewayServer(view, name);
+  const what = `port ${view.listener.port} of the gateway`;
+  if (server) notes.add('client', 'service', what, `TLS, server name "${name}"`, server.server.ref);
+  else notes.add('client', 'service', `${what}: closed`, `no server has the name "${name}"`);
+  return server;
+}
+
+function nameAsked(head: readonly string[], question: Question): string {
+  return question.sni ?? hostOf(headValue(head, ':authority') ?? '');
+}
+
+/** `shop.example.com:443` by https is `shop.example.com` (RFC 9110 4.2.3). */
+function dropUsualPort(head: string[], port: string): void {
+  const authority = headValue(head, ':authority') ?? '';
+  if (authority.endsWith(port)) setPseudo(head, ':authority', authority.slice(0, -port.length));
+}
+
+function direct(mesh: LabMesh, notes: Notes, side: Side, port: number, question: Question): Fate {
+  const opaque = question.tcp === true || question.sni !== undefined;
+  const { instance, namespace, workload, address } = side;
+  const to = { instance, namespace, workload, address, port, meshPort: side.injected ? 15008 : 0 };
+  const caller = { namespace: '', serviceAccount: '', address: ADDRESS };
+  let head: string[] | undefined;
+  if (!opaque) {
+    head = headOf(question, { host: address, port });
+    const problem = canonicalHead(head, 'keep');
+    if (problem) {
+      notes.add('server', 'request', `refused with ${problem.status}`, problem.details);
+      return { ...blankWay, end: 'answered', status: problem.status, details: problem.details };
+    }
+  }
+  notes.add('client', 'transport', `plaintext to ${namespace}/${workload}`, 'the caller has no proxy');
+  const verdict = judge(mesh, notes, caller, to, false, head, question.sni);
+  const { status, end, flags, details, ref } = verdict;
+  // What has no client's proxy sees no answer of one: the connection is reset.
+  const seen = details === 'mtls_required' ? 'closed' : status;
+  const endpoint = `${instance} (${address}:${port})`;
+  return { ...blankWay, status: seen, end, flags, details, endpoint, instance, from: notes.references(ref) };
+}

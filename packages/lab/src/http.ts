@@ -251,7 +251,9 @@ function oneTry(
   }
   others.tried.push(picked);
   const mtls = noteTransport(notes, cluster, picked);
-  const verdict = withheld(cluster, picked) ? WITHHELD : judge(mesh, notes, client, picked.endpoint, mtls, head, undefined);
+  const verdict = withheld(cluster, picked)
+    ? WITHHELD
+    : judge(mesh, notes, client, picked.endpoint, mtls, head, undefined);
   return {
     ...at,
     mtls,

@@ -14,7 +14,7 @@ export interface CaptureRules {
   dnsPort?: number; // 15053
   /** Inbound TCP ports that reach their listener directly. */
   exemptInbound?: readonly number[];
-  /** False leaves UDP other than DNS alone; by default it is rejected, since it would leave in plaintext. */
+  /** False leaves all but TCP and DNS alone; by default it is rejected (but ICMP), since it would leave in plaintext. */
   captureUdp?: boolean;
   /** What is left alone; by default nothing is. */
   scope?: Partial<RedirectScope>;
@@ -88,7 +88,9 @@ function table(family: Family, rules: CaptureRules): string {
   const passIn = listed === undefined ? leftIn : [...leftIn, 'meta l4proto tcp'];
   const loopback = family === 'ip' ? '127.0.0.0/8' : '::1';
   const unreachable = family === 'ip' ? 'icmp type port-unreachable' : 'icmpv6 type port-unreachable';
-  const rejectUdp = udp ? `    meta l4proto udp reject with ${unreachable}\n` : '';
+  const icmp = family === 'ip' ? 'icmp' : 'ipv6-icmp';
+  // Whatever else the kernel speaks (SCTP, DCCP, UDP-Lite) would leave in plaintext too.
+  const rejectOthers = udp ? `    meta l4proto != { tcp, ${icmp} } reject with ${unreachable}\n` : '';
   return `table ${family} weft {
   chain output {
     type nat hook output priority -100; policy accept;
@@ -111,13 +113,13 @@ ${lines(leftIn, 'return')}${lines(takenIn, `redirect to :${inbound}`)}  }
     ${family} daddr ${loopback} accept
     oifname "lo" accept
 ${lines(passOut, 'accept')}    ct state new meta l4proto tcp reject with tcp reset
-${rejectUdp}  }
+${rejectOthers}  }
   chain entering {
     type filter hook input priority 0; policy accept;
     iifname "lo" accept
     ct state established,related accept
 ${lines(passIn, 'accept')}    ct state new meta l4proto tcp tcp dport != { ${exempt}, ${inbound} } reject with tcp reset
-${rejectUdp}  }
+${rejectOthers}  }
 }
 `;
 }

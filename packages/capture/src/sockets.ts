@@ -20,7 +20,12 @@ interface Libc {
 
 const EINPROGRESS = 115;
 const SOL_SOCKET = 1;
+const SO_KEEPALIVE = 9;
 const SO_MARK = 36;
+const IPPROTO_TCP = 6;
+const TCP_KEEPIDLE = 4;
+const TCP_KEEPINTVL = 5;
+const TCP_KEEPCNT = 6;
 const SO_ORIGINAL_DST = 80;
 const SOL_IP = 0;
 const SOL_IPV6 = 41;
@@ -116,6 +121,35 @@ export function originalDestination(socket: net.Socket): Destination | undefined
     return { host: canonicalIp(groups.join(':')), port: address.readUInt16BE(2) };
   }
   return undefined;
+}
+
+const option = Buffer.alloc(4);
+
+/**
+ * Has the kernel probe a connected socket that is idle for `timeMs`, each `intervalMs`, and end it after so many `probes`
+ * without an answer; seconds count, 0 leaves the system's setting. Off Linux only the first of them is known. False: the
+ * socket is gone.
+ */
+export function setKeepalive(
+  socket: net.Socket,
+  settings: { readonly probes: number; readonly timeMs: number; readonly intervalMs: number },
+): boolean {
+  const fd = socketFd(socket);
+  if (fd < 0) return false;
+  if (process.platform !== 'linux') {
+    socket.setKeepAlive(true, settings.timeMs);
+    return true;
+  }
+  const c = libc();
+  const set = (level: number, name: number, value: number): boolean => {
+    option.writeUInt32LE(value);
+    return c.setsockopt(fd, level, name, option, 4) === 0;
+  };
+  let good = set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  if (settings.timeMs > 0) good = set(IPPROTO_TCP, TCP_KEEPIDLE, Math.ceil(settings.timeMs / 1000)) && good;
+  if (settings.intervalMs > 0) good = set(IPPROTO_TCP, TCP_KEEPINTVL, Math.ceil(settings.intervalMs / 1000)) && good;
+  if (settings.probes > 0) good = set(IPPROTO_TCP, TCP_KEEPCNT, settings.probes) && good;
+  return good;
 }
 
 function socketAddress(host: string, port: number): { family: number; bytes: Buffer } {

@@ -4,6 +4,7 @@ import {
   type ApiRouteModel,
   type BackendTlsPolicyModel,
   type ConfigMapModel,
+  type DestinationRuleModel,
   type Labels,
   type MeshConfigModel,
   type Model,
@@ -12,6 +13,7 @@ import {
   refOf,
   type ServiceEntryModel,
   type ServiceModel,
+  type VirtualServiceModel,
 } from '@weft/model';
 import { CODES } from './analysis/codes.ts';
 import { type Finding, findingOf, suppressedByResource } from './analysis/findings.ts';
@@ -248,19 +250,30 @@ class Loader {
   #modelOf(): Model {
     const of = <T extends Resource>(kind: string) =>
       Object.freeze([...this.#resources.values()].filter((r) => r.kind === kind)) as readonly T[];
+    const meshConfigs = [
+      ...of<MeshConfigModel>('IstioOperator'),
+      ...of<ConfigMapModel | MeshConfigModel>('ConfigMap').filter((c) => 'extensionProviders' in c),
+    ];
+    const settings = meshConfigs[0] as MeshConfigModel | undefined;
     const model: Model = {
       namespaces: of('Namespace'),
       serviceAccounts: of('ServiceAccount'),
       services: [
         ...of<ServiceModel>('Service').filter((s) => s.externalName === undefined),
-        ...of<ServiceEntryModel>('ServiceEntry').flatMap((e) => e.services),
+        ...of<ServiceEntryModel>('ServiceEntry')
+          .flatMap((e) => e.services)
+          .map((s) => exported(s, settings?.serviceExportTo)),
       ],
       serviceAliases: of<ServiceModel>('Service').filter((s) => s.externalName !== undefined),
       workloadEntries: of('WorkloadEntry'),
       sidecars: of('Sidecar'),
       processes: of('Process'),
-      virtualServices: of('VirtualService'),
-      destinationRules: of('DestinationRule'),
+      virtualServices: of<VirtualServiceModel>('VirtualService').map((r) =>
+        forAll(r, settings?.virtualServiceExportTo),
+      ),
+      destinationRules: of<DestinationRuleModel>('DestinationRule').map((r) =>
+        forAll(r, settings?.destinationRuleExportTo),
+      ),
       gateways: of('Gateway'),
       apiRoutes: byAge(API_ROUTES.flatMap((kind) => of<ApiRouteModel>(kind))),
       referenceGrants: of('ReferenceGrant'),
@@ -272,10 +285,7 @@ class Loader {
       authorizationPolicies: of('AuthorizationPolicy'),
       requestAuthentications: of('RequestAuthentication'),
       meshDefaults: of('MeshDefaults'),
-      meshConfigs: [
-        ...of<MeshConfigModel>('IstioOperator'),
-        ...of<ConfigMapModel | MeshConfigModel>('ConfigMap').filter((c) => 'extensionProviders' in c),
-      ],
+      meshConfigs,
       servers: of('Server'),
       tcpFaults: of('TCPFault'),
       httpRateLimits: of('HTTPLocalRateLimitPolicy'),
@@ -479,6 +489,20 @@ function oldestFirst<T extends { readonly created: string }>(list: readonly T[])
 
 function checkTime(value: string): string | undefined {
   return Number.isNaN(Date.parse(value)) ? 'it is no time such as 2026-01-31T12:00:00Z' : undefined;
+}
+
+/** A rule, for the namespaces of the mesh settings where it says nothing itself. */
+function forAll<T extends { readonly exportTo: readonly string[] | undefined }>(
+  rule: T,
+  exportTo: readonly string[] | undefined,
+): T {
+  return rule.exportTo || !exportTo ? rule : { ...rule, exportTo };
+}
+
+/** A host of a ServiceEntry, which is for the namespaces of the mesh settings where it says nothing itself. */
+function exported(service: ServiceModel, exportTo: readonly string[] | undefined): ServiceModel {
+  if (!service.external || service.external.exportTo || !exportTo) return service;
+  return { ...service, external: { ...service.external, exportTo } };
 }
 
 /** A path relative to the folder of a file. */

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { meshConfigOf } from '@weft/model';
+import { compile, type Instance, type MeshRuntime, meshConfigOf } from '@weft/model';
+import { ClientTls } from '@weft/plan';
 import { loadFiles } from './index.ts';
 
 const AUTHZ =
@@ -81,7 +82,7 @@ test('mistakes stand where they were made, in YAML within YAML too', () => {
   assert.deepEqual(problemsOf(configMap(PROVIDERS.replace('port: 9000', 'port: 9001')), AUTHZ), [
     'f0.yaml:10 error WEFT-NO-PORT data.mesh.extensionProviders[0].envoyExtAuthzGrpc.port',
   ]);
-  assert.deepEqual(problemsOf(configMap('a: b\n- c')), ['f0.yaml:7 error WEFT-YAML data.mesh']);
+  assert.equal(problemsOf(configMap('a: b\n- c'))[0], 'f0.yaml:7 error WEFT-YAML data.mesh');
 });
 
 test('a provider that is nothing, two things, or twice there', () => {
@@ -131,4 +132,124 @@ test('the seed of an operator that sets tracing up', () => {
     ['5 warning spec.meshConfig.enableTracing', '7 warning spec.meshConfig.defaultConfig.tracing'],
   );
   assert.equal(model && meshConfigOf(model)?.extensionProviders[0].name, 'tempo');
+});
+
+const SHOP = `apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: shop}
+spec: {selector: {app: cart}, ports: [{name: http, port: 80}]}
+---
+apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata:
+  name: cart
+  namespace: shop
+  labels: {app: cart}
+  annotations:
+    proxy.istio.io/config: |
+      terminationDrainDuration: 7s
+      holdApplicationUntilProxyStarts: false
+spec: {command: [run], ports: [{containerPort: 80}]}
+---
+apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata: {name: edge, namespace: shop, labels: {app: edge}}
+spec: {gateway: {}}
+`;
+
+/** The parts of one workload's plan. */
+function planOf(workload: string, namespace: string, ...texts: string[]) {
+  const { model, problems } = load(...texts);
+  assert.ok(model, JSON.stringify(problems, null, 1));
+  const instance: Instance = {
+    ...{ name: `${workload}-0`, workload, namespace, serviceAccount: 'default', labels: { app: workload }, ports: [] },
+    ...{ address: '10.0.0.9', dialAddress: '10.0.0.9', injected: true, ready: true, draining: false },
+    gateway: workload === 'edge',
+  };
+  const runtime: MeshRuntime = {
+    ...{ mesh: 'm', trustDomain: 'cluster.local', domain: 'cluster.local', capture: 'transparent' as const },
+    ...{ instances: [instance], vips: new Map() },
+  };
+  const { parts, references } = compile(model, runtime, instance);
+  const lines = new Map(references.map((r) => [r.ref, `${r.file}:${r.line}`]));
+  const self = parts.get('self')?.kind;
+  const cluster = parts.get('cluster/outbound|80||cart.shop.svc.cluster.local')?.kind;
+  const service = parts.get('service/cart.shop.svc.cluster.local')?.kind;
+  return {
+    lines,
+    self: self?.case === 'self' ? self.value : undefined,
+    cluster: cluster?.case === 'cluster' ? cluster.value : undefined,
+    route: service?.case === 'service' ? service.value.ports[0].http[0] : undefined,
+  };
+}
+
+test('what the settings say reaches the plans, and what is nearer goes before them', () => {
+  const settings = configMap(`outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+connectTimeout: 3s
+tcpKeepalive: {time: 60s, probes: 3}
+h2UpgradePolicy: UPGRADE
+enableAutoMtls: false
+defaultHttpRetryPolicy:
+  attempts: 1
+  retryOn: reset
+defaultConfig:
+  terminationDrainDuration: 9s
+  gatewayTopology: {numTrustedProxies: 2}
+`);
+  const { cluster, route, self, lines } = planOf('web', 'shop', SHOP, settings);
+  assert.deepEqual([self?.registryOnly, self?.drainMs], [true, 9000]);
+  assert.deepEqual([cluster?.pool?.connectTimeoutMs, cluster?.pool?.h2Upgrade], [3000, true]);
+  assert.deepEqual(
+    [cluster?.pool?.keepalive?.timeMs, cluster?.pool?.keepalive?.probes, cluster?.pool?.keepalive?.intervalMs],
+    [60_000, 3, 0],
+  );
+  assert.equal(cluster?.tls, ClientTls.DISABLE);
+  assert.equal(lines.get(cluster?.tlsRef ?? ''), 'f1.yaml:10');
+  assert.deepEqual([route?.retry?.attempts, route?.retry?.retryOn], [1, ['reset']]);
+  assert.equal(lines.get(route?.retry?.ref ?? ''), 'f1.yaml:11');
+
+  const rule =
+    'apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: cart, namespace: shop, annotations: {weft.dev/max-stream-duration: 1h}}\nspec: {host: cart, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}, connectionPool: {tcp: {connectTimeout: 1s, tcpKeepalive: {interval: 5s}}, http: {h2UpgradePolicy: DO_NOT_UPGRADE, http2KeepAlive: {interval: 30s}}}}}\n';
+  const own = planOf('web', 'shop', SHOP, settings, rule).cluster;
+  const pool = own?.pool;
+  assert.deepEqual([own?.tls, pool?.connectTimeoutMs, pool?.h2Upgrade], [ClientTls.ISTIO_MUTUAL, 1000, false]);
+  assert.deepEqual([pool?.keepalive?.timeMs, pool?.keepalive?.intervalMs], [0, 5000]);
+  assert.deepEqual([pool?.http2PingIntervalMs, pool?.http2PingTimeoutMs], [30_000, 20_000]);
+  assert.equal(pool?.maxStreamDurationMs, 3_600_000);
+
+  assert.equal(planOf('edge', 'shop', SHOP, settings).self?.numTrustedProxies, 2);
+  const annotated = planOf('cart', 'shop', SHOP, settings);
+  assert.equal(annotated.self?.drainMs, 7000);
+  const none = planOf('web', 'shop', SHOP);
+  assert.deepEqual(
+    [none.self?.registryOnly, none.self?.drainMs, none.cluster?.tls],
+    [false, 5000, ClientTls.UNSPECIFIED],
+  );
+  assert.equal(none.cluster?.pool?.keepalive, undefined);
+});
+
+test('whom rules are for, where they do not say', () => {
+  const rule =
+    'apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: cart, namespace: shop}\nspec: {host: cart, trafficPolicy: {connectionPool: {http: {maxRetries: 7}}}}\n';
+  const own = (namespace: string, settings: string) =>
+    planOf('web', namespace, SHOP, rule, operator(settings)).cluster?.pool?.maxRetries;
+  assert.deepEqual([own('shop', 'connectTimeout: 1s'), own('other', 'connectTimeout: 1s')], [7, 7]);
+  const private_ = 'defaultDestinationRuleExportTo: ["."]';
+  assert.deepEqual([own('shop', private_), own('other', private_)], [7, 0]);
+});
+
+test('the annotation of a workload is read as the settings are', () => {
+  assert.deepEqual(problemsOf(SHOP), ['f0.yaml:13 warning WEFT-NO-EFFECT metadata.annotations.proxy.istio.io/config']);
+  const bad = SHOP.replace('terminationDrainDuration: 7s', 'terminationDrain: 7s');
+  assert.deepEqual(
+    load(bad).problems.map((p) => [p.severity, p.code, p.message.split(';')[0]]),
+    [
+      ['error', 'WEFT-FIELD', 'terminationDrain: unknown field "terminationDrain"'],
+      [
+        'warning',
+        'WEFT-NO-EFFECT',
+        'holdApplicationUntilProxyStarts: has no effect: applications are always started when their proxy is ready (true)',
+      ],
+    ],
+  );
 });

@@ -39,19 +39,20 @@ export function hashesAddress(lb: LoadBalancerModel | undefined, service: Balanc
   return (service.sessionAffinity ?? false) && !lb?.hash && !lb?.simple;
 }
 
-/** `client` is the client's locality; `outlier`: the cluster has outlier detection, without which nothing fails over. */
+/** `client` is the client's locality, `ofMesh` what the mesh settings say of localities; `outlier`: the cluster has outlier detection, without which nothing fails over. */
 export function compileBalancing(
   lb: LoadBalancerModel | undefined,
   service: Balanced,
   client: string,
   outlier: boolean,
+  ofMesh: LocalityModel | undefined = undefined,
 ): Balancing {
   const byAddress = hashesAddress(lb, service);
   const near = service.preferNear ?? false;
   return {
     lb: byAddress ? LbPolicy.RING_HASH : policyOf(lb, service.balancing),
     hash: byAddress ? hashOf(CLIENT_ADDRESS) : lb?.hash ? hashOf(lb.hash) : undefined,
-    locality: localityRule(lb?.locality ?? DEFAULT_LOCALITY, client, outlier || (near && !lb?.locality)),
+    locality: localityRule(lb?.locality ?? ofMesh ?? DEFAULT_LOCALITY, client, outlier || (near && !lb?.locality)),
     warmup: lb?.warmup,
   };
 }

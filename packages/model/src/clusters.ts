@@ -12,12 +12,14 @@ import {
   outboundClusterName,
   type TcpFault,
   TcpFaultSchema,
+  TcpKeepaliveSchema,
   type TlsOrigination,
   TlsOriginationSchema,
 } from '@weft/plan';
 import { compileBalancing, hashesAddress, localityOf } from './balancing.ts';
 import { isExportedTo, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
 import { rulesByNamespace } from './lookup.ts';
+import { type MeshConfigModel, meshConfigOf } from './mesh-config.ts';
 import { planProtocol } from './protocols.ts';
 import type { RefTable } from './refs.ts';
 import type {
@@ -104,6 +106,8 @@ export function compileClusters(
   const effective = destinationRuleFor(model, client, service);
   const host = serviceHost(service, domain);
   const backend = backendTlsFor(model, service, port);
+  const settings = meshConfigOf(model);
+  const automatic = settings?.autoMtls === false ? ClientTls.DISABLE : ClientTls.UNSPECIFIED;
   const make = (entry: { rule: DestinationRuleModel; subset: SubsetModel } | undefined): Cluster => {
     const subset = entry?.subset;
     // A section given in the subset replaces the rule's section whole, as in Istio.
@@ -121,7 +125,13 @@ export function compileClusters(
       port: port.port,
       subset: subset?.name ?? '',
       subsetLabels: { ...subset?.labels },
-      ...compileBalancing(lb?.policy.loadBalancer, service, localityOf(client.labels), outlier !== undefined),
+      ...compileBalancing(
+        lb?.policy.loadBalancer,
+        service,
+        localityOf(client.labels),
+        outlier !== undefined,
+        settings?.locality,
+      ),
       lbRef: hashesAddress(lb?.policy.loadBalancer, service)
         ? refs.use(service, 'spec.sessionAffinity')
         : lb
@@ -140,13 +150,15 @@ export function compileClusters(
             refs.use(outlier.rule, `${outlier.policy.field}.outlierDetection`),
           )
         : undefined,
-      pool: poolOf(pool),
-      tls: backend ? ClientTls.SIMPLE : tls?.policy.tlsMode ? TLS[tls.policy.tlsMode] : ClientTls.UNSPECIFIED,
+      pool: poolOf(pool, settings, (entry?.rule ?? effective.policyRule)?.maxStreamDurationMs),
+      tls: backend ? ClientTls.SIMPLE : tls?.policy.tlsMode ? TLS[tls.policy.tlsMode] : automatic,
       tlsRef: backend
         ? refs.use(backend, 'spec.validation')
         : tls
           ? refs.use(tls.rule, `${tls.policy.field}.tls.mode`)
-          : '',
+          : settings && automatic === ClientTls.DISABLE
+            ? refs.use(settings, `${settings.field}.enableAutoMtls`)
+            : '',
       serviceName: service.external?.host ?? service.name,
       serviceNamespace: service.namespace,
       origination: backend
@@ -257,19 +269,31 @@ function outlierOf(o: OutlierDetectionModel, rates: OutlierRatesModel | undefine
   });
 }
 
-function poolOf(p: ConnectionPoolModel | undefined) {
+/** Answers to PINGs are waited for so long where a rule does not say (Envoy's own default is none). */
+const PING_TIMEOUT_MS = 20_000;
+
+function poolOf(
+  p: ConnectionPoolModel | undefined,
+  settings: MeshConfigModel | undefined,
+  maxStreamDurationMs: number | undefined,
+) {
+  const keepalive = p?.keepalive ?? settings?.tcpKeepalive;
   return create(ConnectionPoolSchema, {
     maxConnections: p?.maxConnections ?? 0,
     maxPending: p?.maxPendingRequests ?? 0,
     maxRequests: p?.maxRequests ?? 0,
     maxRetries: p?.maxRetries ?? 0,
-    connectTimeoutMs: p?.connectTimeoutMs ?? 10_000,
+    connectTimeoutMs: p?.connectTimeoutMs ?? settings?.connectTimeoutMs ?? 10_000,
     idleTimeoutMs: p?.idleTimeoutMs ?? 3_600_000,
     maxRequestsPerConnection: p?.maxRequestsPerConnection ?? 0,
     maxConnectionDurationMs: p?.maxConnectionDurationMs ?? 0,
     maxConcurrentStreams: p?.maxConcurrentStreams ?? 0,
-    h2Upgrade: p?.h2Upgrade ?? false,
+    h2Upgrade: p?.h2Upgrade ?? settings?.h2Upgrade ?? false,
     useClientProtocol: p?.useClientProtocol ?? false,
     tcpIdleTimeoutMs: p?.tcpIdleTimeoutMs ?? 0,
+    keepalive: keepalive && create(TcpKeepaliveSchema, keepalive),
+    http2PingIntervalMs: p?.http2PingIntervalMs,
+    http2PingTimeoutMs: p?.http2PingIntervalMs === undefined ? 0 : (p.http2PingTimeoutMs ?? PING_TIMEOUT_MS),
+    maxStreamDurationMs,
   });
 }

@@ -20,6 +20,7 @@ import { serviceHost } from './hosts.ts';
 import { compileInbound } from './inbound.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
 import { aliasesOf, callerLabels, processOf, servicesSelecting } from './lookup.ts';
+import { meshConfigOf } from './mesh-config.ts';
 import { planProtocol } from './protocols.ts';
 import { RefTable } from './refs.ts';
 import { compileHttpRoutes, compileTcpRoutes, compileTlsRoutes } from './routes.ts';
@@ -116,7 +117,9 @@ function part(kind: Part['kind']): Part {
 }
 
 function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
-  const gateway = processOf(model, i)?.gateway;
+  const process = processOf(model, i);
+  const gateway = process?.gateway;
+  const settings = meshConfigOf(model);
   return create(SelfSchema, {
     mesh: runtime.mesh,
     instance: i.name,
@@ -132,12 +135,13 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     app: label(i.labels, 'app') ?? '',
     cluster: runtime.cluster ?? 'Kubernetes',
     capture: runtime.capture === 'explicit' ? CaptureMode.EXPLICIT : CaptureMode.TRANSPARENT,
-    registryOnly: sidecarFor(model, i)?.registryOnly ?? runtime.registryOnly ?? false,
+    registryOnly: sidecarFor(model, i)?.registryOnly ?? settings?.registryOnly ?? runtime.registryOnly ?? false,
     domain: runtime.domain,
-    drainMs: runtime.drainMs ?? 5_000,
+    drainMs: process?.proxy?.drainMs ?? settings?.proxy.drainMs ?? runtime.drainMs ?? 5_000,
     locality: localityOf(i.labels),
     acceptHttp10: gateway?.acceptHttp10 ?? false,
-    numTrustedProxies: gateway?.numTrustedProxies ?? 0,
+    numTrustedProxies:
+      gateway && (gateway.numTrustedProxies ?? process?.proxy?.numTrustedProxies ?? settings?.proxy.numTrustedProxies),
     proxyProtocol: gateway?.proxyProtocol ?? false,
     services: servicesSelecting(model, i).map((s) => serviceHost(s, runtime.domain)),
   });

@@ -35,6 +35,7 @@ import { rankedRoutes, routesOfService } from './api-routes.ts';
 import type { Client } from './clusters.ts';
 import { isSeenFrom, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
 import { findService, meshVirtualServices } from './lookup.ts';
+import { meshConfigOf } from './mesh-config.ts';
 import { mayCarryHttp } from './protocols.ts';
 import type { RefTable } from './refs.ts';
 import {
@@ -119,7 +120,7 @@ export function compileHttpRoutes(
         clusters: [ownCluster(domain, service, port, refs)],
         timeoutMs: fallback.ms,
         timeoutRef,
-        retry: retryOf(undefined, ''),
+        retry: retryOf(model, undefined, '', refs),
       }),
     ];
   }
@@ -297,7 +298,9 @@ export function httpRoute(
     directResponse: route.directResponse ? create(DirectResponseSchema, { ...route.directResponse }) : undefined,
     timeoutMs: !forwards ? 0 : own ? route.timeoutMs : inherited.ms,
     timeoutRef: !forwards ? '' : own ? refs.use(from, `${route.field}.timeout`) : inherited.ref,
-    retry: forwards ? retryOf(route.retries, route.retries ? refs.use(from, `${route.field}.retries`) : '') : undefined,
+    retry: forwards
+      ? retryOf(model, route.retries, route.retries ? refs.use(from, `${route.field}.retries`) : '', refs)
+      : undefined,
     fault: route.fault ? faultOf(route.fault, from, refs.use(from, `${route.field}.fault`)) : undefined,
     headers: headersOf(route.headers),
     rewrite: route.rewrite ? create(RewriteSchema, { ...route.rewrite }) : undefined,
@@ -350,8 +353,14 @@ function keyMatch(m: KeyMatchModel): KeyMatch {
   return create(KeyMatchSchema, { name: m.name, value: stringMatch(m.value) });
 }
 
-/** Absent: the default policy (2 retries on failures that are safe to retry). `attempts: 0`: none. */
-function retryOf(r: RetriesModel | undefined, ref: string): RetryPolicy {
+/**
+ * What the route says, else the mesh settings, else the default policy (2 retries on failures that are safe to retry).
+ * `attempts: 0`: none.
+ */
+function retryOf(model: Model, own: RetriesModel | undefined, ownRef: string, refs: RefTable): RetryPolicy {
+  const settings = meshConfigOf(model);
+  const r = own ?? settings?.retries;
+  const ref = !own && settings?.retries ? refs.use(settings, `${settings.field}.defaultHttpRetryPolicy`) : ownRef;
   const base = r?.backoffMs || 25;
   return create(RetryPolicySchema, {
     ref,
@@ -362,6 +371,7 @@ function retryOf(r: RetriesModel | undefined, ref: string): RetryPolicy {
     backoffBaseMs: base,
     backoffMaxMs: 10 * base,
     ignorePreviousHosts: r?.ignorePreviousHosts ?? true,
+    remoteLocalities: r?.remoteLocalities ?? false,
     retryAfterMaxMs: r?.retryAfterMaxMs ?? 0,
   });
 }

@@ -5,7 +5,7 @@
  */
 import type { Position } from '@weft/base';
 import type { CaptureScope } from './capture-scope.ts';
-import type { MeshConfigModel } from './mesh-config.ts';
+import type { MeshConfigModel, ProxyConfigModel, TcpKeepaliveModel } from './mesh-config.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -152,7 +152,7 @@ export interface GatewayProcessModel {
   /** Serve HTTP/1.0; default false: 426. */
   readonly acceptHttp10: boolean;
   /** How many proxies before it are trusted: they say by x-forwarded-for who the visitor is. Default 0. */
-  readonly numTrustedProxies: number;
+  readonly numTrustedProxies: number | undefined;
   /** Every connection begins with a PROXY header (a balancer before it sends them). */
   readonly proxyProtocol: boolean;
 }
@@ -174,6 +174,8 @@ export interface ProcessModel extends Resource {
   readonly runAsUser: number | undefined;
   /** Of its annotations. */
   readonly capture: CaptureScope;
+  /** What its annotation says in the place of the mesh settings; undefined: it has none. */
+  readonly proxy?: ProxyConfigModel | undefined;
 }
 
 export type StringMatchModel =
@@ -240,6 +242,7 @@ export interface RetriesModel {
   readonly statusCodes: readonly number[];
   readonly backoffMs: number; // 0: default
   readonly ignorePreviousHosts: boolean;
+  readonly remoteLocalities: boolean;
   /** A response's Retry-After of at most this is waited for; undefined: it is not looked at. */
   readonly retryAfterMaxMs?: number | undefined;
 }
@@ -474,7 +477,13 @@ export interface ConnectionPoolModel {
   readonly tcpIdleTimeoutMs: number | undefined;
   readonly maxConnectionDurationMs: number | undefined;
   readonly maxConcurrentStreams: number | undefined;
-  readonly h2Upgrade: boolean;
+  /** Undefined: as the mesh settings say. */
+  readonly h2Upgrade: boolean | undefined;
+  /** Undefined: as the mesh settings say. */
+  readonly keepalive: TcpKeepaliveModel | undefined;
+  /** Undefined: none is sent. */
+  readonly http2PingIntervalMs: number | undefined;
+  readonly http2PingTimeoutMs: number | undefined; // default 20 s
   readonly useClientProtocol: boolean;
 }
 
@@ -555,6 +564,8 @@ export interface DestinationRuleModel extends Resource {
   readonly workloadSelector: Labels | undefined;
   /** For each outlierDetection of the rule. */
   readonly outlierRates: OutlierRatesModel | undefined;
+  /** Of a try with its response; of its annotation. */
+  readonly maxStreamDurationMs?: number | undefined;
   readonly trafficPolicy: TrafficPolicyModel | undefined;
   readonly subsets: readonly SubsetModel[];
 }

@@ -78,5 +78,6 @@ export function retriesOf(
     statusCodes,
     backoffMs: durationOf(retry?.backoff) ?? 0,
     ignorePreviousHosts: true,
+    remoteLocalities: false,
   };
 }

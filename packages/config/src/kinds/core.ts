@@ -32,6 +32,7 @@ import {
   str,
   strings,
 } from './common.ts';
+import { proxyConfigAnnotation } from './proxy-config.ts';
 import { serviceBalancing } from './resilience.ts';
 import { serviceFields, serviceFieldsOf, serviceFieldsRefused } from './service-fields.ts';
 
@@ -292,7 +293,7 @@ export const processKind: Kind<ProcessModel> = {
       gateway: spec.gateway
         ? {
             acceptHttp10: spec.gateway.acceptHttp10 ?? false,
-            numTrustedProxies: spec.gateway.numTrustedProxies ?? 0,
+            numTrustedProxies: spec.gateway.numTrustedProxies,
             proxyProtocol: spec.gateway.proxyProtocol ?? false,
           }
         : undefined,
@@ -305,6 +306,7 @@ export const processKind: Kind<ProcessModel> = {
       restartPolicy: spec.restartPolicy ?? 'Always',
       runAsUser: spec.runAsUser,
       capture: captureScope(resource.annotations, report),
+      proxy: proxyConfigAnnotation(resource.annotations, report),
     };
   },
 };

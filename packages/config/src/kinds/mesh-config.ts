@@ -3,21 +3,13 @@ import type { MeshConfigModel, Resource } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { readYaml, type Tree } from '../yaml.ts';
 import { bool, exportTo, type FieldReport, type Kind, nonEmpty, type Plain, port, str, strings } from './common.ts';
+import { keepaliveOf, tcpKeepalive } from './connection-pool.ts';
 import { extensionProviders, extensionProvidersOf } from './extension-providers.ts';
 import { localityLbSetting, localityOf } from './load-balancer.ts';
 import { proxyConfig, proxyConfigOf } from './proxy-config.ts';
 import { retries, retriesOf } from './retries.ts';
 
 const any: Schema = { t: 'any' };
-
-export const tcpKeepalive: ObjectSchema = {
-  t: 'object',
-  fields: {
-    probes: { t: 'int', min: 1, max: 127 },
-    time: { t: 'duration', minMs: 1000 },
-    interval: { t: 'duration', minMs: 1000 },
-  },
-};
 
 const ingress = 'Ingress is not read: use a Gateway';
 const telemetry = 'telemetry is not set by it yet';
@@ -259,8 +251,4 @@ function isSame(name: string, value: unknown): boolean {
   if (name === 'pathNormalization') return [undefined, 'DEFAULT', 'MERGE_SLASHES'].includes(v.normalization);
   if (name === 'meshMTLS') return v.minProtocolVersion === 'TLSV1_3' && !v.ecdhCurves && !v.cipherSuites;
   return false;
-}
-
-export function keepaliveOf(k: Plain) {
-  return { probes: k.probes, timeMs: k.time, intervalMs: k.interval };
 }

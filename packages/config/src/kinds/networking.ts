@@ -1,6 +1,5 @@
 /** Istio's DestinationRule (features: B-6, B-8). */
 import type {
-  ConnectionPoolModel,
   DestinationRuleModel,
   OutlierDetectionModel,
   SubsetModel,
@@ -24,8 +23,9 @@ import {
   selector,
   uint32,
 } from './common.ts';
+import { connectionPool, poolOf } from './connection-pool.ts';
 import { loadBalancer, loadBalancerOf, retryBudget } from './load-balancer.ts';
-import { outlierRates } from './resilience.ts';
+import { maxStreamDuration, outlierRates } from './resilience.ts';
 
 export const NETWORKING = ['networking.istio.io/v1', 'networking.istio.io/v1beta1', 'networking.istio.io/v1alpha3'];
 
@@ -40,35 +40,7 @@ const settings: ObjectSchema = {
   fields: {
     loadBalancer,
     retryBudget,
-    connectionPool: {
-      t: 'object',
-      fields: {
-        tcp: {
-          t: 'object',
-          fields: {
-            maxConnections: { t: 'int', min: 1, max: 4_294_967_295 },
-            connectTimeout: { t: 'duration', minMs: 1 },
-            idleTimeout: { t: 'duration', minMs: 1 },
-            maxConnectionDuration: { t: 'duration', minMs: 1 },
-          },
-          unsupported: ['tcpKeepalive'],
-        },
-        http: {
-          t: 'object',
-          fields: {
-            http1MaxPendingRequests: uint32,
-            http2MaxRequests: uint32,
-            maxRequestsPerConnection: uint32,
-            maxRetries: uint32,
-            idleTimeout: { t: 'duration', minMs: 1 },
-            h2UpgradePolicy: { t: 'string', enum: ['DEFAULT', 'DO_NOT_UPGRADE', 'UPGRADE'] },
-            useClientProtocol: bool,
-            maxConcurrentStreams: { t: 'int', min: 1, max: 2_147_483_647 },
-          },
-          unsupported: ['http2KeepAlive'],
-        },
-      },
-    },
+    connectionPool,
     outlierDetection: {
       t: 'object',
       fields: {
@@ -166,6 +138,7 @@ export const destinationRuleKind: Kind<DestinationRuleModel> = {
       host: spec.host ?? '',
       trafficPolicy,
       outlierRates: outlierRates(resource.annotations, hasOutlier, report),
+      maxStreamDurationMs: maxStreamDuration(resource.annotations, report),
       exportTo: spec.exportTo,
       workloadSelector: spec.workloadSelector ? labelsOf(spec.workloadSelector.matchLabels) : undefined,
       subsets,
@@ -231,23 +204,6 @@ function originationOf(t: Plain, field: string, report: FieldReport): TlsOrigina
     clientCertificate: t.clientCertificate ?? '',
     privateKey: t.privateKey ?? '',
     insecureSkipVerify: skip,
-  };
-}
-
-function poolOf(p: Plain): ConnectionPoolModel {
-  return {
-    maxConnections: p.tcp?.maxConnections,
-    connectTimeoutMs: p.tcp?.connectTimeout,
-    maxPendingRequests: p.http?.http1MaxPendingRequests,
-    maxRequests: p.http?.http2MaxRequests,
-    maxRequestsPerConnection: p.http?.maxRequestsPerConnection,
-    maxRetries: p.http?.maxRetries,
-    idleTimeoutMs: p.http?.idleTimeout ?? p.tcp?.idleTimeout,
-    tcpIdleTimeoutMs: p.tcp?.idleTimeout,
-    maxConnectionDurationMs: p.tcp?.maxConnectionDuration,
-    maxConcurrentStreams: p.http?.maxConcurrentStreams,
-    h2Upgrade: p.http?.h2UpgradePolicy === 'UPGRADE',
-    useClientProtocol: p.http?.useClientProtocol ?? false,
   };
 }
 

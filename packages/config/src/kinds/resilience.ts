@@ -104,6 +104,14 @@ function failureAccrual(read: Reader): FailureAccrualModel | undefined {
   };
 }
 
+const MAX_STREAM = 'weft.dev/max-stream-duration';
+
+/** Of a DestinationRule: how long one try with its response may last. Istio has no field for it. */
+export function maxStreamDuration(annotations: Labels, report: FieldReport): number | undefined {
+  const read = new Reader(annotations, report);
+  return read.durationMs(MAX_STREAM);
+}
+
 /** Of a DestinationRule: rates that Istio has no fields for; they hold for each `outlierDetection` of the rule. */
 export function outlierRates(
   annotations: Labels,

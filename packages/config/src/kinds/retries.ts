@@ -26,10 +26,10 @@ export const retries: ObjectSchema = {
     perTryTimeout: { t: 'duration', minMs: 1 },
     retryOn: str,
     retryIgnorePreviousHosts: bool,
+    retryRemoteLocalities: bool,
     backoff: { t: 'duration', minMs: 1 },
   },
   required: ['attempts'],
-  unsupported: ['retryRemoteLocalities'],
 };
 
 export function retriesOf(r: Plain, field: string, report: FieldReport): RetriesModel {
@@ -56,5 +56,6 @@ export function retriesOf(r: Plain, field: string, report: FieldReport): Retries
     statusCodes,
     backoffMs: r.backoff ?? 0,
     ignorePreviousHosts: r.retryIgnorePreviousHosts ?? true,
+    remoteLocalities: r.retryRemoteLocalities ?? false,
   };
 }

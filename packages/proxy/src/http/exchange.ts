@@ -40,6 +40,7 @@ const TIMER_DELAY = 2;
 const TIMER_BACKOFF = 3;
 const TIMER_TRY = 4;
 const TIMER_GRPC = 5;
+const TIMER_STREAM = 6;
 
 const NO_BODY = new Uint8Array(0);
 
@@ -65,6 +66,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   protected attempts = 0;
   protected attempt: Attempt | undefined;
   protected retry: CompiledRetry | undefined;
+  /** How long one attempt may last, its response included; 0: as long as it likes. */
+  protected maxStreamMs = 0;
   protected responseOps: readonly HeaderOps[] | undefined;
   protected flags = '';
   protected details = '';
@@ -98,6 +101,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   #routeTimer: Deadline | undefined;
   #otherTimer: Deadline | undefined;
   #grpcTimer: Deadline | undefined;
+  #streamTimer: Deadline | undefined;
   #traceparent = '';
   #parentSpan = '';
   #copies: RequestCopy[] | undefined;
@@ -519,6 +523,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     this.attempt = attempt;
     const perTry = this.retry?.perTryTimeoutMs ?? 0;
     if (perTry > 0) attempt.deadline = this.core.timers.add(perTry, this, TIMER_TRY);
+    this.#streamTimer?.cancel();
+    if (this.maxStreamMs > 0) this.#streamTimer = this.core.timers.add(this.maxStreamMs, this, TIMER_STREAM);
     this.open(attempt);
   }
 
@@ -637,6 +643,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       this.reply(504, 'upstream request timeout');
     } else if (id === TIMER_GRPC) {
       this.#grpcDeadline();
+    } else if (id === TIMER_STREAM) {
+      this.#streamTooLong();
     } else {
       const attempt = this.attempt;
       if (attempt && !attempt.abandoned) this.attemptOver(attempt, 0, -1, 'timeout');
@@ -648,6 +656,22 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
         this.finish();
       } else this.reply(504, 'upstream request timeout');
     }
+  }
+
+  /** The attempt took longer than its destination's rule allows (Envoy's max_stream_duration). */
+  #streamTooLong(): void {
+    const attempt = this.attempt;
+    if (!attempt || attempt.abandoned) return;
+    this.core.observer.count('max_stream_duration');
+    this.attemptOver(attempt, 0, -1, this.#headSent ? undefined : 'timeout');
+    this.#dropAttempt('cancel');
+    if (this.tryAgain({ kind: 'reset', phase: 'before-headers', refused: false })) return;
+    this.addFlag('UMSDR');
+    this.details = 'upstream_max_stream_duration_reached';
+    if (this.#headSent) {
+      this.down.reset('timeout');
+      this.finish();
+    } else this.reply(408, 'upstream max stream duration reached');
   }
 
   #grpcDeadline(): void {
@@ -836,6 +860,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     this.#routeTimer?.cancel();
     this.#otherTimer?.cancel();
     this.#grpcTimer?.cancel();
+    this.#streamTimer?.cancel();
     this.release();
     if (this.#copies) for (const copy of this.#copies) copy.cut();
     const r: RequestRecord = sharedRecord;

@@ -196,6 +196,7 @@ export class OutboundExchange extends Exchange {
     applyHeaderOps(this.head, decision.requestOps);
     if (field(this.head, 'x-forwarded-proto') === undefined) this.head.push('x-forwarded-proto', 'http');
     this.retry = decision.retry;
+    this.maxStreamMs = cluster.pool?.maxStreamDurationMs ?? 0;
     this.#tryFault = decision.tryFault;
     this.startTimeout(decision.timeoutMs);
     // Tunnels are no requests that could be made twice.

@@ -4,6 +4,7 @@ import type { Head } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
 import type { Connector } from '../net/dial.ts';
+import { withKeepalive } from '../net/keepalive.ts';
 import type { LanePool } from '../upstream/lane.ts';
 
 export const WITHHELD_DETAIL = 'mtls_impossible';
@@ -37,6 +38,8 @@ export function addMeshHeaders(core: Core, head: Head, endpoint: EndpointView): 
 
 /** How an opaque connection to the endpoint is dialled where it does not go by a mesh link. */
 export function connectorFor(core: Core, cluster: ClusterView): Connector {
+  const { keepalive } = cluster.pool ?? {};
+  const plain = keepalive ? withKeepalive(core.options.connector, () => keepalive) : core.options.connector;
   const tls = core.originators.of(cluster.cluster);
-  return tls ? tls.connector(core.options.connector, undefined) : core.options.connector;
+  return tls ? tls.connector(plain, undefined) : plain;
 }

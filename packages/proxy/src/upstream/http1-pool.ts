@@ -17,6 +17,9 @@ export interface PoolSettings {
   maxDurationMs: number;
   /** Streams at once on an HTTP/2 connection. */
   maxStreams: number;
+  /** How often an HTTP/2 connection is asked whether it lives, and how long its answer may take. */
+  pingEveryMs: number;
+  pingTimeoutMs: number;
 }
 
 export const defaultPoolSettings: Readonly<PoolSettings> = Object.freeze({
@@ -27,6 +30,8 @@ export const defaultPoolSettings: Readonly<PoolSettings> = Object.freeze({
   maxRequestsPerConnection: Number.POSITIVE_INFINITY,
   maxDurationMs: Number.POSITIVE_INFINITY,
   maxStreams: 100,
+  pingEveryMs: Number.POSITIVE_INFINITY,
+  pingTimeoutMs: 20_000,
 });
 
 export interface PoolDeps {

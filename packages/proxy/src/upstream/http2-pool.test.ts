@@ -165,3 +165,35 @@ test('one that has grown old too; at no time more streams on one than the rule a
   });
   assert.ok(most <= 3, `${most} streams`);
 });
+
+test('a connection that does not answer when it is asked is given up; one that does is kept', async () => {
+  const answering = http2.createServer((_request, response) => response.end('ok'));
+  await withPool(answering as unknown as net.Server, { pingEveryMs: 1, pingTimeoutMs: 60_000 }, async (pool) => {
+    let pinged = 0;
+    answering.on('session', (session) => session.on('ping', () => pinged++));
+    assert.equal(await get(pool), '200');
+    for (let i = 0; i < 3; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      pool.tick();
+    }
+    assert.equal(pool.open, 1);
+    assert.ok(pinged > 0);
+  });
+  // Says SETTINGS, and then nothing at all.
+  const deaf = net.createServer((socket) => {
+    socket.on('error', () => {});
+    socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
+  });
+  await withPool(deaf, { pingEveryMs: 1, pingTimeoutMs: 20 }, async (pool) => {
+    const answer = get(pool);
+    let ticks = 0;
+    const beat = setInterval(() => {
+      pool.tick();
+      ticks++;
+    }, 5);
+    assert.equal(await answer, 'connection');
+    clearInterval(beat);
+    assert.ok(ticks > 1);
+    assert.equal(pool.open, 0);
+  });
+});

@@ -16,6 +16,13 @@ class Http2Lane implements Lane {
   bornMs = 0;
   dead = false;
   going = false;
+  pipe: Pipe;
+  /** When it was asked last whether it lives; `pingOpen`: it has not answered. */
+  pingAtMs = 0;
+  pingOpen = false;
+  constructor(pipe: Pipe) {
+    this.pipe = pipe;
+  }
   get reused(): boolean {
     return this.requests > 1;
   }
@@ -94,11 +101,31 @@ export class Http2Pool implements LanePool, Ticking {
   tick(): void {
     const now = this.#deps.nowMs();
     for (const lane of [...this.#lanes]) {
+      if (this.#silent(lane, now)) continue;
       if (this.#spent(lane, now)) this.#retire(lane);
       else if (lane.connection.open > 0) lane.idleSinceMs = now;
       else if (now - lane.idleSinceMs > this.#settings.idleMs) lane.connection.drain();
     }
     this.#serve();
+  }
+
+  /** Asks whether it lives when it is time to; true: it did not answer, and is given up. */
+  #silent(lane: Http2Lane, nowMs: number): boolean {
+    const { pingEveryMs, pingTimeoutMs } = this.#settings;
+    if (lane.pingOpen) {
+      if (nowMs - lane.pingAtMs < pingTimeoutMs) return false;
+      this.#deps.counters.count('upstream_ping_timeout');
+      lane.pipe.destroy('ping timeout');
+      lane.connection.closed('ping timeout');
+      return true;
+    }
+    if (nowMs - lane.pingAtMs < pingEveryMs) return false;
+    lane.pingAtMs = nowMs;
+    lane.pingOpen = true;
+    lane.connection.ping(() => {
+      lane.pingOpen = false;
+    });
+    return false;
   }
 
   close(): void {
@@ -172,7 +199,7 @@ export class Http2Pool implements LanePool, Ticking {
 
   /** The lane opens with the peer's SETTINGS: what it does not send them over is no HTTP/2, and they may forbid a request. */
   #connected(pipe: Pipe, timeoutMs: number): void {
-    const lane = new Http2Lane();
+    const lane = new Http2Lane(pipe);
     let ready = false;
     const lost = (detail: string): void => {
       deadline.cancel();
@@ -208,6 +235,7 @@ export class Http2Pool implements LanePool, Ticking {
         this.#connecting--;
         lane.idleSinceMs = this.#deps.nowMs();
         lane.bornMs = lane.idleSinceMs;
+        lane.pingAtMs = lane.bornMs;
         this.#perConnection = Math.max(1, Math.min(this.#settings.maxStreams, lane.connection.peerMaxStreams));
         this.#lanes.push(lane);
         this.#serve();

@@ -1,5 +1,6 @@
 /** All upstreams that are no mesh links: the proxy's own application, destinations without a proxy, TLS begun here. */
 import { type Connector, type Dialer, dialTcp } from '../net/dial.ts';
+import { type Keepalive, withKeepalive } from '../net/keepalive.ts';
 import type { Originator } from '../net/originate.ts';
 import type { Ticking } from '../net/timers.ts';
 import { defaultPoolSettings, Http1Pool, type PoolDeps, type PoolSettings } from './http1-pool.ts';
@@ -14,6 +15,9 @@ export interface PoolLimits {
   maxRequestsPerConnection: number;
   maxConnectionDurationMs?: number;
   maxConcurrentStreams?: number;
+  keepalive?: Keepalive | undefined;
+  http2PingIntervalMs?: number;
+  http2PingTimeoutMs?: number;
 }
 
 /** 0 in a plan means "no limit" or "the default". */
@@ -27,6 +31,8 @@ export function poolSettings(limits: PoolLimits | undefined): PoolSettings {
     maxRequestsPerConnection: limits.maxRequestsPerConnection || Number.POSITIVE_INFINITY,
     maxDurationMs: limits.maxConnectionDurationMs || Number.POSITIVE_INFINITY,
     maxStreams: limits.maxConcurrentStreams || defaultPoolSettings.maxStreams,
+    pingEveryMs: limits.http2PingIntervalMs || Number.POSITIVE_INFINITY,
+    pingTimeoutMs: limits.http2PingTimeoutMs || defaultPoolSettings.pingTimeoutMs,
   };
 }
 
@@ -81,8 +87,13 @@ export class Upstreams implements Ticking {
       entry.http1?.configure(settings);
       entry.http2?.configure(settings);
     }
-    if (h2) return (entry.http2 ??= new Http2Pool(this.#dialer(host, port, 'h2'), this.#deps, poolSettings(limits)));
-    return (entry.http1 ??= new Http1Pool(this.#dialer(host, port, 'http/1.1'), this.#deps, poolSettings(limits)));
+    if (h2)
+      return (entry.http2 ??= new Http2Pool(this.#dialer(host, port, 'h2', entry), this.#deps, poolSettings(limits)));
+    return (entry.http1 ??= new Http1Pool(
+      this.#dialer(host, port, 'http/1.1', entry),
+      this.#deps,
+      poolSettings(limits),
+    ));
   }
 
   tick(nowMs: number): void {
@@ -117,9 +128,10 @@ export class Upstreams implements Ticking {
     return n;
   }
 
-  #dialer(host: string, port: number, alpn: string): Dialer {
+  #dialer(host: string, port: number, alpn: string, entry: Entry): Dialer {
     const { timers, ticker } = this.#deps;
-    const connector = this.#tls ? this.#tls.connector(this.#deps.connector, alpn) : this.#deps.connector;
+    const plain = withKeepalive(this.#deps.connector, () => entry.limits?.keepalive);
+    const connector = this.#tls ? this.#tls.connector(plain, alpn) : plain;
     return (timeoutMs, result) => void dialTcp(connector, host, port, timeoutMs, timers, result, ticker);
   }
 

@@ -1251,6 +1251,13 @@ export declare type TlsRoute = Message<"weft.plan.v1.TlsRoute"> & {
    * @generated from field: repeated weft.plan.v1.WeightedCluster clusters = 3;
    */
   clusters: WeightedCluster[];
+
+  /**
+   * of the address that was dialled; empty: any
+   *
+   * @generated from field: repeated string destination_subnets = 4;
+   */
+  destinationSubnets: string[];
 };
 
 /**
@@ -1336,6 +1343,11 @@ export declare type HttpRoute = Message<"weft.plan.v1.HttpRoute"> & {
    * @generated from field: weft.plan.v1.CorsPolicy cors = 30;
    */
   cors?: CorsPolicy | undefined;
+
+  /**
+   * @generated from field: weft.plan.v1.SessionPersistence session = 31;
+   */
+  session?: SessionPersistence | undefined;
 };
 
 /**
@@ -1343,6 +1355,57 @@ export declare type HttpRoute = Message<"weft.plan.v1.HttpRoute"> & {
  * Use `create(HttpRouteSchema)` to create a new message.
  */
 export declare const HttpRouteSchema: GenMessage<HttpRoute>;
+
+/**
+ * Requests of one session go to one endpoint, as long as it is well.
+ *
+ * @generated from message weft.plan.v1.SessionPersistence
+ */
+export declare type SessionPersistence = Message<"weft.plan.v1.SessionPersistence"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * of a cookie, or of a header in lower case
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: bool header = 3;
+   */
+  header: boolean;
+
+  /**
+   * from the first answer; 0: none
+   *
+   * @generated from field: uint32 absolute_timeout_ms = 4;
+   */
+  absoluteTimeoutMs: number;
+
+  /**
+   * from the last answer; 0: none
+   *
+   * @generated from field: uint32 idle_timeout_ms = 5;
+   */
+  idleTimeoutMs: number;
+
+  /**
+   * the cookie has a Max-Age: the absolute timeout
+   *
+   * @generated from field: bool permanent = 6;
+   */
+  permanent: boolean;
+};
+
+/**
+ * Describes the message weft.plan.v1.SessionPersistence.
+ * Use `create(SessionPersistenceSchema)` to create a new message.
+ */
+export declare const SessionPersistenceSchema: GenMessage<SessionPersistence>;
 
 /**
  * A copy of the requests of a route; its answer is thrown away.
@@ -1596,6 +1659,13 @@ export declare type TcpRoute = Message<"weft.plan.v1.TcpRoute"> & {
    * @generated from field: repeated weft.plan.v1.WeightedCluster clusters = 2;
    */
   clusters: WeightedCluster[];
+
+  /**
+   * of the address that was dialled; empty: any
+   *
+   * @generated from field: repeated string destination_subnets = 3;
+   */
+  destinationSubnets: string[];
 };
 
 /**
@@ -1829,6 +1899,13 @@ export declare type RetryPolicy = Message<"weft.plan.v1.RetryPolicy"> & {
   ignorePreviousHosts: boolean;
 
   /**
+   * a retry goes to another locality than those tried, where one is well
+   *
+   * @generated from field: bool remote_localities = 10;
+   */
+  remoteLocalities: boolean;
+
+  /**
    * a response's Retry-After of at most this is the wait; 0: it is not looked at
    *
    * @generated from field: uint32 retry_after_max_ms = 9;
@@ -2014,6 +2091,13 @@ export declare type LocalityLb = Message<"weft.plan.v1.LocalityLb"> & {
    * @generated from field: bool failover = 5;
    */
   failover: boolean;
+
+  /**
+   * with so many endpoints requests stay in the client's zone as far as it can carry them; 0: off
+   *
+   * @generated from field: uint32 zone_aware_min = 6;
+   */
+  zoneAwareMin: number;
 };
 
 /**
@@ -2328,6 +2412,18 @@ export declare type TcpFault = Message<"weft.plan.v1.TcpFault"> & {
    * @generated from field: double blackhole_percent = 5;
    */
   blackholePercent: number;
+
+  /**
+   * @generated from field: double bandwidth_percent = 6;
+   */
+  bandwidthPercent: number;
+
+  /**
+   * at most, each way
+   *
+   * @generated from field: uint32 bandwidth_bytes_per_second = 7;
+   */
+  bandwidthBytesPerSecond: number;
 };
 
 /**
@@ -2564,6 +2660,34 @@ export declare type ConnectionPool = Message<"weft.plan.v1.ConnectionPool"> & {
    * @generated from field: uint32 tcp_idle_timeout_ms = 12;
    */
   tcpIdleTimeoutMs: number;
+
+  /**
+   * of connections to applications and to the outside; mesh links have their own
+   *
+   * @generated from field: weft.plan.v1.TcpKeepalive keepalive = 13;
+   */
+  keepalive?: TcpKeepalive | undefined;
+
+  /**
+   * a silent HTTP/2 connection to an application is asked so often; 0: never
+   *
+   * @generated from field: uint32 http2_ping_interval_ms = 14;
+   */
+  http2PingIntervalMs: number;
+
+  /**
+   * and given up where it does not answer in time
+   *
+   * @generated from field: uint32 http2_ping_timeout_ms = 15;
+   */
+  http2PingTimeoutMs: number;
+
+  /**
+   * of a try with its response; 0: none
+   *
+   * @generated from field: uint32 max_stream_duration_ms = 16;
+   */
+  maxStreamDurationMs: number;
 };
 
 /**
@@ -2571,6 +2695,34 @@ export declare type ConnectionPool = Message<"weft.plan.v1.ConnectionPool"> & {
  * Use `create(ConnectionPoolSchema)` to create a new message.
  */
 export declare const ConnectionPoolSchema: GenMessage<ConnectionPool>;
+
+/**
+ * 0: the system's own.
+ *
+ * @generated from message weft.plan.v1.TcpKeepalive
+ */
+export declare type TcpKeepalive = Message<"weft.plan.v1.TcpKeepalive"> & {
+  /**
+   * @generated from field: uint32 probes = 1;
+   */
+  probes: number;
+
+  /**
+   * @generated from field: uint32 time_ms = 2;
+   */
+  timeMs: number;
+
+  /**
+   * @generated from field: uint32 interval_ms = 3;
+   */
+  intervalMs: number;
+};
+
+/**
+ * Describes the message weft.plan.v1.TcpKeepalive.
+ * Use `create(TcpKeepaliveSchema)` to create a new message.
+ */
+export declare const TcpKeepaliveSchema: GenMessage<TcpKeepalive>;
 
 /**
  * @generated from message weft.plan.v1.Endpoint

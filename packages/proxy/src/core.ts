@@ -10,6 +10,7 @@ import { type ProxyLimits, wireLimits } from './limits.ts';
 import type { Links } from './link/client.ts';
 import { encodeSource, selfPeer } from './link/source.ts';
 import type { Connector } from './net/dial.ts';
+import { InFlightList, type Placed } from './net/in-flight.ts';
 import { Originators } from './net/originate.ts';
 import { Outcomes } from './net/outcomes.ts';
 import type { Ticker, Ticking, TimerWheel } from './net/timers.ts';
@@ -37,7 +38,7 @@ export interface CoreOptions {
 }
 
 /** A request that runs. */
-export interface InFlight extends Ticking, Holder {}
+export interface InFlight extends Ticking, Holder, Placed {}
 
 export class Core {
   readonly options: CoreOptions;
@@ -53,7 +54,7 @@ export class Core {
   readonly limits: ProxyLimits;
   readonly wireLimits: WireLimits;
   /** Requests in flight; each gets the tick by which it sees that nothing moves any more. */
-  readonly exchanges = new Set<InFlight>();
+  readonly exchanges = new InFlightList<InFlight>();
   /** Downstream connections open now. */
   connections = 0;
   links!: Links;

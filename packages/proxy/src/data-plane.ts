@@ -124,7 +124,7 @@ export class DataPlane {
     const sensor = new MemorySensor(core.limits.memoryBytes);
     const overload = new Overload({
       limits: core.limits,
-      read: () => sensor.read(),
+      read: () => sensor.read(core.nowMs()),
       count: core.counters.count,
       logger: core.logger,
       nowMs: core.nowMs,

@@ -1,8 +1,33 @@
-/** Ids are cut from long texts made at once: so many trace and span ids, and so many request ids, per text. */
+/** Ids are cut from long texts made at once: so many random bytes, request ids and new traces per text. */
 const poolBytes = 4096;
-const requestIds = 64;
+const textsPerPool = 128;
 const uuidLength = 36;
-const digits = new TextEncoder().encode('0123456789abcdef');
+const traceparentLength = 55;
+const digits = Buffer.from('0123456789abcdef', 'latin1');
+const dash = 45;
+
+/** A long text of which pieces of one length are handed out. */
+class TextPool {
+  readonly #make: () => string;
+  readonly #length: number;
+  #text = '';
+  #at = 0;
+
+  constructor(length: number, make: () => string) {
+    this.#length = length;
+    this.#make = make;
+  }
+
+  next(): string {
+    if (this.#at >= this.#text.length) {
+      this.#text = this.#make();
+      this.#at = 0;
+    }
+    const at = this.#at;
+    this.#at += this.#length;
+    return this.#text.slice(at, this.#at);
+  }
+}
 
 /** Trace, span and request ids from a pool of random bytes: one call of the system for some hundred requests. */
 export class IdSource {
@@ -11,18 +36,22 @@ export class IdSource {
   /** The pool in hex. */
   #text = '';
   #at = 0;
-  #uuids = '';
-  #uuidAt = 0;
+  readonly #uuids: TextPool;
+  readonly #sampledTraces: TextPool;
+  readonly #otherTraces: TextPool;
 
   /** `randomBytes` must be fit for secrets (node:crypto's randomBytes): request ids are guessed at otherwise. */
   constructor(randomBytes: (count: number) => Uint8Array) {
     this.#randomBytes = randomBytes;
+    this.#uuids = new TextPool(uuidLength, () => uuidText(randomBytes(16 * textsPerPool)));
+    this.#sampledTraces = new TextPool(traceparentLength, () => traceText(randomBytes(24 * textsPerPool), 1));
+    this.#otherTraces = new TextPool(traceparentLength, () => traceText(randomBytes(24 * textsPerPool), 0));
   }
 
   #take(count: number): number {
     if (this.#at + count > this.#pool.length) {
       this.#pool = this.#randomBytes(poolBytes);
-      this.#text = hexText(this.#pool);
+      this.#text = Buffer.from(this.#pool.buffer, this.#pool.byteOffset, this.#pool.length).toString('hex');
       this.#at = 0;
     }
     const at = this.#at;
@@ -30,32 +59,21 @@ export class IdSource {
     return at;
   }
 
-  #hex(count: number): string {
-    const at = this.#take(count);
-    return this.#text.slice(at * 2, (at + count) * 2);
-  }
-
-  /** 16 bytes as hex, never all zero. */
-  traceId(): string {
-    const id = this.#hex(16);
-    return id === zeroTrace ? `${id.slice(1)}1` : id;
-  }
-
   /** 8 bytes as hex, never all zero. */
   spanId(): string {
-    const id = this.#hex(8);
+    const at = this.#take(8);
+    const id = this.#text.slice(at * 2, at * 2 + 16);
     return id === zeroSpan ? `${id.slice(1)}1` : id;
+  }
+
+  /** `00-{trace id}-{span id}-{flags}` of a trace that begins (W3C Trace Context); neither id is all zero. */
+  traceparent(sampled: boolean): string {
+    return sampled ? this.#sampledTraces.next() : this.#otherTraces.next();
   }
 
   /** A UUID of version 4 (RFC 9562), for x-request-id. */
   requestId(): string {
-    if (this.#uuidAt === this.#uuids.length) {
-      this.#uuids = uuidText(this.#randomBytes(16 * requestIds));
-      this.#uuidAt = 0;
-    }
-    const at = this.#uuidAt;
-    this.#uuidAt += uuidLength;
-    return this.#uuids.slice(at, this.#uuidAt);
+    return this.#uuids.next();
   }
 
   /** True for about `fraction` (0 to 1) of the calls. */
@@ -68,34 +86,48 @@ export class IdSource {
   }
 }
 
-const zeroTrace = '0'.repeat(32);
 const zeroSpan = '0'.repeat(16);
 
-function ascii(codes: Uint8Array): string {
-  return String.fromCharCode.apply(null, codes as unknown as number[]);
+/** Writes bytes `from..end` as hex; all zero they would be no id, so the last digit is 1 then. */
+function writeHex(bytes: Uint8Array, from: number, end: number, target: Buffer, at: number): number {
+  let any = 0;
+  for (let i = from; i < end; i++) {
+    any |= bytes[i];
+    target[at++] = digits[bytes[i] >>> 4];
+    target[at++] = digits[bytes[i] & 15];
+  }
+  if (any === 0) target[at - 1] = digits[1];
+  return at;
 }
 
-function hexText(bytes: Uint8Array): string {
-  const codes = new Uint8Array(bytes.length * 2);
-  for (let i = 0; i < bytes.length; i++) {
-    codes[2 * i] = digits[bytes[i] >>> 4];
-    codes[2 * i + 1] = digits[bytes[i] & 15];
+/** One traceparent behind the other, 24 bytes each. */
+function traceText(bytes: Uint8Array, flags: number): string {
+  const target = Buffer.allocUnsafe((bytes.length / 24) * traceparentLength);
+  let at = 0;
+  for (let i = 0; i < bytes.length; i += 24) {
+    at += target.write('00-', at, 'latin1');
+    at = writeHex(bytes, i, i + 16, target, at);
+    target[at++] = dash;
+    at = writeHex(bytes, i + 16, i + 24, target, at);
+    target[at++] = dash;
+    target[at++] = digits[0];
+    target[at++] = digits[flags];
   }
-  return ascii(codes);
+  return target.toString('latin1');
 }
 
 /** One UUID behind the other, 16 bytes each. */
 function uuidText(bytes: Uint8Array): string {
-  const codes = new Uint8Array((bytes.length / 16) * uuidLength);
-  let to = 0;
+  const target = Buffer.allocUnsafe((bytes.length / 16) * uuidLength);
+  let at = 0;
   for (let i = 0; i < bytes.length; i++) {
     const place = i & 15;
-    if (place === 4 || place === 6 || place === 8 || place === 10) codes[to++] = 45;
+    if (place === 4 || place === 6 || place === 8 || place === 10) target[at++] = dash;
     let byte = bytes[i];
     if (place === 6) byte = (byte & 0x0f) | 0x40;
     else if (place === 8) byte = (byte & 0x3f) | 0x80;
-    codes[to++] = digits[byte >>> 4];
-    codes[to++] = digits[byte & 15];
+    target[at++] = digits[byte >>> 4];
+    target[at++] = digits[byte & 15];
   }
-  return ascii(codes);
+  return target.toString('latin1');
 }

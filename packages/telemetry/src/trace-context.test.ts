@@ -4,8 +4,8 @@ import { seededRandom } from '@weft/base';
 import { IdSource } from './ids.ts';
 import {
   childTrace,
+  continueTrace,
   formatTraceparent,
-  newTrace,
   parseB3Single,
   parseTraceparent,
   readTraceContext,
@@ -62,10 +62,29 @@ test('traceparent wins; two of them are none; a tracestate without one goes', ()
   assert.deepEqual(readTraceContext(head), { traceId: T, spanId: S, sampled: false, tracestate: 'a=1,b=2' });
   const twice = ['traceparent', w3c, 'traceparent', w3c, 'tracestate', 'a=1', 'x', 'y'];
   assert.equal(readTraceContext(twice), undefined);
-  const fresh = newTrace(ids, true);
-  writeTraceContext(twice, fresh);
-  assert.deepEqual(twice, ['traceparent', formatTraceparent(fresh), 'x', 'y']);
-  assert.ok(parseTraceparent(formatTraceparent(fresh)));
+  const { traceparent, parentSpanId } = continueTrace(twice, ids, 1);
+  assert.deepEqual([twice, parentSpanId], [['traceparent', traceparent, 'x', 'y'], '']);
+  assert.equal(parseTraceparent(traceparent)?.sampled, true);
+});
+
+test('a trace goes on by one span, in whatever form it came, or begins', () => {
+  const head = ['x-request-id', 'r', 'traceparent', `00-${T}-${S}-01`, 'tenant', 'b'];
+  const place = continueTrace(head, ids, 0);
+  const child = parseTraceparent(place.traceparent);
+  assert.deepEqual([child?.traceId, child?.sampled, place.parentSpanId], [T, true, S]);
+  assert.notEqual(child?.spanId, S);
+  assert.deepEqual(head, ['x-request-id', 'r', 'traceparent', place.traceparent, 'tenant', 'b']);
+
+  const later = ['traceparent', `cc-${T}-${S}-01-more`];
+  assert.match(continueTrace(later, ids, 0).traceparent, new RegExp(`^00-${T}-[0-9a-f]{16}-01$`));
+  const old = ['b3', `${T}-${S}-1`];
+  assert.equal(continueTrace(old, ids, 0).parentSpanId, S);
+  assert.match(old[1], new RegExp(`^${T}-[0-9a-f]{16}-1-${S}$`));
+  const bad = ['traceparent', `00-${'0'.repeat(32)}-${S}-01`];
+  assert.equal(continueTrace(bad, ids, 0).parentSpanId, '');
+  assert.equal(parseTraceparent(bad[1])?.sampled, false);
+  const none = [':path', '/'];
+  assert.equal(continueTrace(none, ids, 1).traceparent, none[3]);
 });
 
 test('ids are of the right form, differ, and sampling keeps its rate', () => {
@@ -74,12 +93,15 @@ test('ids are of the right form, differ, and sampling keeps its rate', () => {
     const id = ids.requestId();
     assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
     seen.add(id);
-    assert.match(ids.traceId(), /^[0-9a-f]{32}$/);
+    const sampled = i % 2 === 1;
+    const trace = parseTraceparent(ids.traceparent(sampled));
+    assert.equal(trace?.sampled, sampled);
+    seen.add(trace?.traceId ?? '');
     assert.match(ids.spanId(), /^[0-9a-f]{16}$/);
   }
-  assert.equal(seen.size, 2000);
+  assert.equal(seen.size, 4000);
   const zeros = new IdSource((n) => new Uint8Array(n));
-  assert.equal(zeros.traceId(), `${'0'.repeat(31)}1`);
+  assert.equal(zeros.traceparent(false), `00-${'0'.repeat(31)}1-${'0'.repeat(15)}1-00`);
   assert.equal(zeros.spanId(), `${'0'.repeat(15)}1`);
   let sampled = 0;
   for (let i = 0; i < 10_000; i++) if (ids.sample(0.01)) sampled++;

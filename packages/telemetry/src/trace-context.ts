@@ -26,20 +26,35 @@ function isHex(value: string, from: number, to: number): boolean {
   return true;
 }
 
+function isZero(value: string, from: number, to: number): boolean {
+  for (let i = from; i < to; i++) if (value.charCodeAt(i) !== 48) return false;
+  return true;
+}
+
+/** Whether the value is valid by the specification. */
+function isTraceparent(value: string): boolean {
+  if (value.length < 55 || value.charCodeAt(2) !== 45 || value.charCodeAt(35) !== 45 || value.charCodeAt(52) !== 45) {
+    return false;
+  }
+  if (!isHex(value, 0, 2) || !isHex(value, 3, 35) || !isHex(value, 36, 52) || !isHex(value, 53, 55)) return false;
+  if (value.startsWith('ff')) return false;
+  // Version 00 has nothing after the flags; a later one may, after a dash, and is read as far as it is known.
+  if (value.length > 55 && (value.startsWith('00') || value.charCodeAt(55) !== 45)) return false;
+  return !isZero(value, 3, 35) && !isZero(value, 36, 52);
+}
+
 /** Undefined where the value is not valid by the specification: then a new trace begins. */
 export function parseTraceparent(value: string): TraceContext | undefined {
-  if (value.length < 55 || value.charCodeAt(2) !== 45 || value.charCodeAt(35) !== 45 || value.charCodeAt(52) !== 45) {
-    return undefined;
-  }
-  if (!isHex(value, 0, 2) || !isHex(value, 3, 35) || !isHex(value, 36, 52) || !isHex(value, 53, 55)) return undefined;
-  const version = value.slice(0, 2);
-  if (version === 'ff') return undefined;
-  // Version 00 has nothing after the flags; a later one may, after a dash, and is read as far as it is known.
-  if (value.length > 55 && (version === '00' || value.charCodeAt(55) !== 45)) return undefined;
-  const traceId = value.slice(3, 35);
-  const spanId = value.slice(36, 52);
-  if (traceId === zeroTrace || spanId === zeroSpan) return undefined;
-  return { traceId, spanId, sampled: (Number.parseInt(value.slice(53, 55), 16) & 1) === 1 };
+  if (!isTraceparent(value)) return undefined;
+  const sampled = (Number.parseInt(value.slice(53, 55), 16) & 1) === 1;
+  return { traceId: value.slice(3, 35), spanId: value.slice(36, 52), sampled };
+}
+
+/** Where the request stands in its trace. */
+export interface TracePlace {
+  traceparent: string;
+  /** The caller's span; '' where the trace begins here. */
+  parentSpanId: string;
 }
 
 export function formatTraceparent(context: TraceContext): string {
@@ -106,11 +121,6 @@ export function readTraceContext(head: readonly string[]): TraceContext | undefi
   return undefined;
 }
 
-/** A trace that begins here. */
-export function newTrace(ids: IdSource, sampled: boolean): TraceContext {
-  return { traceId: ids.traceId(), spanId: ids.spanId(), sampled };
-}
-
 /** The same trace, one span further; the caller's decision on sampling is kept. */
 export function childTrace(parent: TraceContext, ids: IdSource): TraceContext {
   const child: TraceContext = {
@@ -160,4 +170,50 @@ export function writeTraceContext(
   }
   if (to !== head.length) head.length = to;
   if (!written) head.push('traceparent', traceparent);
+}
+
+const place: TracePlace = { traceparent: '', parentSpanId: '' };
+
+/**
+ * Continues the trace that a head belongs to by one span, or begins one (sampled for `fraction` of them), and writes it
+ * into the head. What it returns is valid until the next call.
+ */
+export function continueTrace(head: string[], ids: IdSource, fraction: number): TracePlace {
+  let at = -1;
+  for (let i = 0; i + 1 < head.length; i += 2) {
+    const name = head[i];
+    const first = name.charCodeAt(0);
+    if (first !== 116 && first !== 98 && first !== 120) continue; // t, b, x
+    if (name === 'traceparent') {
+      if (at >= 0) return continueAny(head, ids, fraction);
+      at = i + 1;
+    } else if (name === 'tracestate' || name === 'b3' || name.startsWith('x-b3-')) {
+      return continueAny(head, ids, fraction);
+    }
+  }
+  if (at < 0) {
+    place.traceparent = ids.traceparent(ids.sample(fraction));
+    place.parentSpanId = '';
+    head.push('traceparent', place.traceparent);
+    return place;
+  }
+  // Nearly always a field of version 00, which a proxy before this one wrote: only its span changes.
+  const value = head[at];
+  if (value.length !== 55 || value.charCodeAt(0) !== 48 || value.charCodeAt(1) !== 48 || !isTraceparent(value)) {
+    return continueAny(head, ids, fraction);
+  }
+  place.traceparent = value.slice(0, 36) + ids.spanId() + value.slice(52);
+  place.parentSpanId = value.slice(36, 52);
+  head[at] = place.traceparent;
+  return place;
+}
+
+/** Every form, with what belongs to it. */
+function continueAny(head: string[], ids: IdSource, fraction: number): TracePlace {
+  const parent = readTraceContext(head);
+  const context = parent ? childTrace(parent, ids) : parseTraceparent(ids.traceparent(ids.sample(fraction)))!;
+  place.traceparent = formatTraceparent(context);
+  place.parentSpanId = context.parentId ?? '';
+  writeTraceContext(head, context, place.traceparent);
+  return place;
 }

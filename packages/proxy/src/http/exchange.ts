@@ -17,7 +17,7 @@ import {
   type VerifiedToken,
 } from '@weft/engine';
 import type { ExternalAuthorizer } from '@weft/plan';
-import { childTrace, formatTraceparent, newTrace, readTraceContext, writeTraceContext } from '@weft/telemetry';
+import { continueTrace } from '@weft/telemetry';
 import { type Head, type ResetCode, type Stream, type StreamHandler, UPGRADE_IGNORED } from '@weft/wire';
 import { type Checked, checkWith } from '../authorize/check.ts';
 import { applyAllowed, type CheckOutcome } from '../authorize/outcome.ts';
@@ -29,6 +29,9 @@ import type { Lane, UnavailableReason } from '../upstream/lane.ts';
 import { Attempt } from './attempt.ts';
 import { field, type RequestFacts, removeField } from './headers.ts';
 import { sharedRecord } from './record.ts';
+
+/** Most requests have no body: one list for all of them, which stays empty. */
+const NOTHING: Uint8Array[] = [];
 
 export const RETRY_BUFFER_BYTES = 64 * 1024;
 
@@ -62,6 +65,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   readonly snapshot: Snapshot;
   readonly down: Stream;
   readonly head: Head;
+  place = -1;
   protected facts!: RequestFacts;
   protected attempts = 0;
   protected attempt: Attempt | undefined;
@@ -82,7 +86,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   #startMs: number;
   #startWallMs: number;
   #upstreamMs = -1;
-  #held: Uint8Array[] = [];
+  #held = NOTHING;
   #heldBytes = 0;
   #keep = true;
   #requestEnded: boolean;
@@ -428,7 +432,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     if (end) this.#requestEnded = true;
     const stream = this.attempt?.stream;
     if (this.#keep && chunk.length > 0) {
-      this.#held.push(chunk);
+      if (this.#held === NOTHING) this.#held = [chunk];
+      else this.#held.push(chunk);
       this.#heldBytes += chunk.length;
       if (this.#heldBytes > RETRY_BUFFER_BYTES) {
         if (stream) this.#dropHeld();
@@ -483,11 +488,9 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       this.facts.requestId = ids.requestId();
       this.head.push('x-request-id', this.facts.requestId);
     }
-    const parent = readTraceContext(this.head);
-    const context = parent ? childTrace(parent, ids) : newTrace(ids, ids.sample(this.core.options.sampling));
-    this.#parentSpan = parent?.spanId ?? '';
-    this.#traceparent = formatTraceparent(context);
-    writeTraceContext(this.head, context, this.#traceparent);
+    const place = continueTrace(this.head, ids, this.core.options.sampling);
+    this.#parentSpan = place.parentSpanId;
+    this.#traceparent = place.traceparent;
   }
 
   protected startTimeout(ms: number): void {
@@ -714,7 +717,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     }
     this.#status = status;
     this.#grpcStatus = grpc;
-    this.#upstreamMs = this.core.nowMs() - this.#startMs;
+    this.#upstreamMs = (attempt.headMs || this.core.nowMs()) - this.#startMs;
     this.details = 'via_upstream';
     // A response of unknown length is a stream: the timeout was for its beginning.
     if (this.#routeTimer && (end || this.facts.protocol !== '' || field(head, 'content-length') === undefined)) {
@@ -851,7 +854,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   /** Tells the observer, once. */
   protected finish(): void {
     if (this.done) return;
-    this.#held = [];
+    this.#held = NOTHING;
     this.done = true;
     this.#check?.cancel();
     this.#check = undefined;
@@ -922,7 +925,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
 
   #dropHeld(): void {
     this.#keep = false;
-    this.#held = [];
+    this.#held = NOTHING;
     this.#heldBytes = 0;
   }
   #pauseDown(): void {

@@ -52,7 +52,9 @@ export class SocketPipe implements Pipe, Ticking {
   remoteAddress: string;
   remotePort: number;
   readonly socket: Socket;
-  #chunks: Uint8Array[] = [];
+  /** What was written in this turn; mostly one chunk. */
+  #first: Uint8Array | undefined;
+  #more: Uint8Array[] | undefined;
   #bytes = 0;
   #blocked = false;
   #ending = false;
@@ -96,7 +98,9 @@ export class SocketPipe implements Pipe, Ticking {
   write(bytes: Uint8Array): boolean {
     if (this.#gone || this.#ending) return true;
     if (bytes.length > 0) {
-      this.#chunks.push(bytes);
+      if (this.#first === undefined) this.#first = bytes;
+      else if (this.#more === undefined) this.#more = [bytes];
+      else this.#more.push(bytes);
       this.#bytes += bytes.length;
       this.#mark();
     }
@@ -128,7 +132,8 @@ export class SocketPipe implements Pipe, Ticking {
   abort(): void {
     if (this.#gone) return;
     this.#gone = true;
-    this.#chunks = [];
+    this.#first = undefined;
+    this.#more = undefined;
     this.#linger?.delete(this);
     this.sink = nullSink;
     const raw = this.socket as Socket & { resetAndDestroy(): void; encrypted?: boolean };
@@ -170,7 +175,7 @@ export class SocketPipe implements Pipe, Ticking {
     if (this.#gone) return;
     this.#write();
     // What a writer that was let go on gave meanwhile goes first; it is flushed in the same turn.
-    if (this.#ending && this.#chunks.length === 0) {
+    if (this.#ending && this.#first === undefined) {
       this.socket.end();
       if (this.#linger) {
         this.#lingerFrom = 0;
@@ -198,25 +203,28 @@ export class SocketPipe implements Pipe, Ticking {
   }
 
   #write(): void {
-    const chunks = this.#chunks;
-    if (chunks.length === 0 || this.socket.destroyed || !this.socket.writable) return;
-    this.#chunks = [];
+    const first = this.#first;
+    const more = this.#more;
+    if (first === undefined || this.socket.destroyed || !this.socket.writable) return;
+    this.#first = undefined;
+    this.#more = undefined;
     const total = this.#bytes;
     this.#bytes = 0;
-    if (chunks.length === 1 || total <= JOIN_BYTES) {
-      const whole = chunks.length === 1 ? chunks[0] : join(chunks, total);
+    if (more === undefined || total <= JOIN_BYTES) {
+      const whole = more === undefined ? first : join(first, more, total);
       if (this.#writer === undefined) this.socket.write(whole, this.#onWritten);
       else this.#direct(whole);
       return;
     }
     if (this.#writer !== undefined) {
-      for (const chunk of chunks) if (!this.#direct(chunk)) return;
+      if (this.#direct(first)) for (const chunk of more) if (!this.#direct(chunk)) return;
       return;
     }
     this.socket.cork();
-    const last = chunks.length - 1;
-    for (let i = 0; i < last; i++) this.socket.write(chunks[i]);
-    this.socket.write(chunks[last], this.#onWritten);
+    const last = more.length - 1;
+    this.socket.write(first);
+    for (let i = 0; i < last; i++) this.socket.write(more[i]);
+    this.socket.write(more[last], this.#onWritten);
     this.socket.uncork();
   }
 
@@ -292,10 +300,11 @@ export class SocketPipe implements Pipe, Ticking {
   }
 }
 
-function join(chunks: readonly Uint8Array[], total: number): Buffer {
+function join(first: Uint8Array, more: readonly Uint8Array[], total: number): Buffer {
   const joined = Buffer.allocUnsafe(total);
-  let at = 0;
-  for (const c of chunks) {
+  joined.set(first);
+  let at = first.length;
+  for (const c of more) {
     joined.set(c, at);
     at += c.length;
   }

@@ -26,6 +26,7 @@ export class Mirror implements RequestCopy, StreamHandler, Asker, TimerOwner, In
   /** It is over: what still comes of the request is not wanted. */
   abandoned = false;
   inside: InsideTunnels | undefined;
+  place = -1;
   readonly #core: Core;
   readonly #cluster: ClusterView | undefined;
   readonly #h2: boolean;

@@ -78,6 +78,8 @@ function levels(sources: MemorySources): Level[] {
   return found;
 }
 
+const LIMITS_MS = 1000;
+
 /** Version 1 says "no limit" by a number near 2^63. */
 const NO_LIMIT = 2 ** 60;
 
@@ -85,6 +87,9 @@ export class MemorySensor {
   #sources: MemorySources;
   #configuredBytes: number;
   #levels: readonly Level[];
+  /** Bytes, of each level. */
+  #limits: readonly number[] = [];
+  #limitsReadMs = Number.NEGATIVE_INFINITY;
 
   /** `configuredBytes`: a limit for this process alone, beside those of its cgroups; 0: none. */
   constructor(configuredBytes: number, sources: MemorySources = systemMemory) {
@@ -93,13 +98,18 @@ export class MemorySensor {
     this.#levels = levels(sources);
   }
 
-  read(): MemoryReading {
+  /** `nowMs` (monotonic): limits are read again after a second, since they hardly ever change. */
+  read(nowMs = Number.POSITIVE_INFINITY): MemoryReading {
+    if (nowMs - this.#limitsReadMs >= LIMITS_MS) {
+      this.#limitsReadMs = nowMs;
+      this.#limits = this.#levels.map((level) => Number(this.#sources.read(level.limit)));
+    }
     const rss = this.#sources.rssBytes();
     let usedBytes = rss;
     let limitBytes = this.#configuredBytes;
     let memory = limitBytes > 0 ? rss / limitBytes : 0;
-    for (const level of this.#levels) {
-      const limit = Number(this.#sources.read(level.limit));
+    for (const [i, level] of this.#levels.entries()) {
+      const limit = this.#limits[i];
       if (!(limit > 0 && limit < NO_LIMIT)) continue; // "max"
       const used = this.#used(level, rss);
       if (used / limit <= memory && limitBytes > 0) continue;

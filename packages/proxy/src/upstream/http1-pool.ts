@@ -47,6 +47,8 @@ class Http1Lane implements Lane {
   readonly weft = false;
   requests = 0;
   idleSinceMs = 0;
+  /** Stands among the idle ones. */
+  listed = false;
   readonly bornMs: number;
   dead = false;
   constructor(pool: Http1Pool, pipe: Pipe, deps: PoolDeps) {
@@ -131,7 +133,8 @@ export class Http1Pool implements LanePool, Ticking {
       next.onLane(lane);
       return;
     }
-    if (this.#idle.includes(lane)) return;
+    if (lane.listed) return;
+    lane.listed = true;
     lane.idleSinceMs = this.#deps.nowMs();
     this.#idle.push(lane);
   }
@@ -153,17 +156,20 @@ export class Http1Pool implements LanePool, Ticking {
     // Oldest first, as the list is a stack.
     while (this.#idle.length > 0 && this.#idle[0].idleSinceMs < limit) {
       const lane = this.#idle.shift() as Http1Lane;
+      lane.listed = false;
       lane.client.drain();
     }
     for (const lane of [...this.#idle]) {
       if (!this.#old(lane)) continue;
       this.#idle.splice(this.#idle.indexOf(lane), 1);
+      lane.listed = false;
       lane.client.drain();
     }
   }
 
   #old(lane: Http1Lane): boolean {
-    return this.#deps.nowMs() - lane.bornMs >= this.#settings.maxDurationMs;
+    const { maxDurationMs } = this.#settings;
+    return maxDurationMs !== Number.POSITIVE_INFINITY && this.#deps.nowMs() - lane.bornMs >= maxDurationMs;
   }
 
   /** Closes idle connections now, others when their exchange ends. */
@@ -178,6 +184,7 @@ export class Http1Pool implements LanePool, Ticking {
     for (;;) {
       const lane = this.#idle.pop();
       if (!lane) return undefined;
+      lane.listed = false;
       if (lane.dead) continue;
       if (this.#old(lane)) lane.client.drain();
       else if (lane.client.idle && lane.client.reusable) return lane;

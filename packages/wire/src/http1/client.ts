@@ -401,7 +401,8 @@ export class Http1Client implements Connection, ExchangeOwner {
     if (this.input.size > 0) this.keep = false;
     if (this.keep && !this.inputEnded) {
       this.reading = 'idle';
-      this.since = this.nowMs?.();
+      // The idle time counts from the next tick.
+      this.since = undefined;
       stream.handler.onClose?.(stream);
       if (this.idle) this.onIdle?.();
       return;

@@ -1,7 +1,8 @@
+import { latin1 } from '../latin1.ts';
 import type { Head, WireLimits } from '../stream.ts';
 import { isToken, NAME_BYTES, parseLength, VALUE_BYTES } from './chars.ts';
 import { Refusal } from './refusal.ts';
-import { latin1, nameOf, textOf } from './strings.ts';
+import { nameOf, textOf } from './strings.ts';
 
 const COLON = 58;
 const LINE_END = Buffer.from('\r\n');

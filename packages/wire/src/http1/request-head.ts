@@ -1,8 +1,9 @@
+import { latin1 } from '../latin1.ts';
 import type { Head, WireLimits } from '../stream.ts';
 import { isAuthority, isPort, isTarget, isToken, NAME_BYTES, TARGET_BYTES } from './chars.ts';
 import { applyConnection, type Framing, isChunked, readFields, special } from './fields.ts';
 import { lineTooLong, Refusal } from './refusal.ts';
-import { latin1, textOf } from './strings.ts';
+import { textOf } from './strings.ts';
 
 const LINE_END = Buffer.from('\r\n');
 

@@ -253,9 +253,13 @@ export class Http1Server implements Connection, ExchangeOwner {
     if (!this.cork.writable) return false;
     const bytes = this.input.take();
     if (bytes === undefined) return false;
-    if (!this.headBuffer.started && this.served > 0) this.since = this.nowMs?.();
+    const first = !this.headBuffer.started && this.served > 0;
     const next = this.headBuffer.push(bytes, 0);
-    if (next === -1) return true;
+    if (next === -1) {
+      // Most heads come whole, and need no clock.
+      if (first) this.since = this.nowMs?.();
+      return true;
+    }
     this.input.unread(bytes, next);
     const head = this.headBuffer;
     const request = parseRequestHead(head.bytes, head.start, head.end, this.scheme, this.limits);
@@ -331,7 +335,8 @@ export class Http1Server implements Connection, ExchangeOwner {
       this.finishOutput();
     } else {
       this.reading = 'head';
-      this.since = this.nowMs?.();
+      // The idle time counts from the next tick.
+      this.since = undefined;
       if (this.input.size === 0) this.cork.flush();
     }
     stream.handler.onClose?.(stream);

@@ -3,6 +3,7 @@
  * have in common is the same string then, which is also found faster by whoever looks it up. Tables of fixed size, one
  * place per hash: an attacker can make them miss, never make them grow or be wrong.
  */
+import { latin1, sharedText } from '../latin1.ts';
 import { NAME_BYTES } from './chars.ts';
 
 export interface FieldName {
@@ -31,11 +32,6 @@ const SECRET = new Set(
 const names: (FieldName | undefined)[] = new Array(NAMES).fill(undefined);
 const values: string[] = new Array(VALUES).fill('');
 
-/** Buffer's own method, which its types leave out; `toString` looks its encoding up each time. */
-export function latin1(bytes: Buffer, start: number, end: number): string {
-  return (bytes as unknown as { latin1Slice(start: number, end: number): string }).latin1Slice(start, end);
-}
-
 /** The name in `bytes[start..end]`, which are token characters; `hash` is over their lower-case form. */
 export function nameOf(bytes: Buffer, start: number, end: number, hash: number): FieldName {
   const place = (hash ^ (hash >>> 15)) & (NAMES - 1);
@@ -46,7 +42,7 @@ export function nameOf(bytes: Buffer, start: number, end: number, hash: number):
     while (i < text.length && NAME_BYTES[bytes[start + i]] === text.charCodeAt(i)) i++;
     if (i === text.length) return known;
   }
-  const text = latin1(bytes, start, end).toLowerCase();
+  const text = sharedText(latin1(bytes, start, end).toLowerCase());
   const name: FieldName = { text, special: SPECIAL.has(text), secret: SECRET.has(text) };
   if (text.length <= LONGEST_VALUE) names[place] = name;
   return name;

@@ -2,10 +2,13 @@
 const blockBytes = 8192;
 const smallBytes = 1024;
 
+/** Most queues are never used: one list for all of them, which stays empty. */
+const NOTHING: Uint8Array[] = [];
+
 /** A queue of bytes. Large chunks are kept as they are, small ones are copied together. */
 export class ChunkQueue {
   bytes = 0;
-  #items: Uint8Array[] = [];
+  #items = NOTHING;
   #head = 0;
   /** Bytes of the first item that are gone already. */
   #offset = 0;
@@ -17,6 +20,7 @@ export class ChunkQueue {
     const length = chunk.length;
     if (length === 0) return;
     this.bytes += length;
+    if (this.#items === NOTHING) this.#items = [];
     if (length >= smallBytes) {
       this.#items.push(chunk);
       this.#blockStart = this.#blockEnd; // what comes next does not belong to the item before this one
@@ -64,8 +68,9 @@ export class ChunkQueue {
   }
 
   clear(): void {
+    if (this.#items === NOTHING) return;
     this.bytes = 0;
-    this.#items = [];
+    this.#items = NOTHING;
     this.#head = 0;
     this.#offset = 0;
     this.#block = undefined;

@@ -1,3 +1,4 @@
+import { latin1, sharedText } from '../latin1.ts';
 import { kind, kindOfName, staticCount, staticKinds, staticNames, staticValues, validValue } from './hpack-tables.ts';
 import { huffmanDecode } from './huffman.ts';
 
@@ -108,7 +109,8 @@ export class HpackDecoder {
         if (index === 0) {
           const text = this.#string();
           if (text === undefined) return decoded.broken;
-          name = text;
+          // What goes into the table comes again.
+          name = add ? sharedText(text) : text;
           what = kindOfName(name);
         } else if (index <= staticCount) {
           name = staticNames[index];
@@ -167,13 +169,13 @@ export class HpackDecoder {
     this.#at += length;
     if (!huffman) {
       this.#valueOk = validValue(this.#buf, start, start + length);
-      return this.#buf.toString('latin1', start, start + length);
+      return latin1(this.#buf, start, start + length);
     }
     if (this.#scratch.length < length * 1.6 + 1) this.#scratch = Buffer.allocUnsafeSlow(length * 2);
     const size = huffmanDecode(this.#buf, start, start + length, this.#scratch);
     if (size < 0) return undefined;
     this.#valueOk = validValue(this.#scratch, 0, size);
-    return this.#scratch.toString('latin1', 0, size);
+    return latin1(this.#scratch, 0, size);
   }
 
   #slot(index: number): number {

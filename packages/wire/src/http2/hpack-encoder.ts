@@ -42,13 +42,28 @@ setPolicy(
     'x-envoy-upstream-service-time x-weft-decision',
 );
 
-interface DynamicName {
-  /** Value → sequence number of its entry. */
-  values: Map<string, number>;
-  /** Newest entry of this name. */
-  last: number;
+/** What one connection's encoder knows of a name. */
+class NameRecord {
+  /** In the static table; 0: not there. */
+  readonly index: number;
+  readonly policy: number;
+  readonly fixed: Map<string, number> | undefined;
+  /** The value of the static table that was asked for last: a look at it costs less than a search. */
+  fixedValue: string | undefined = undefined;
+  fixedIndex = 0;
+  /** Value → sequence number of its entry in the dynamic table. */
+  values: Map<string, number> | undefined = undefined;
+  /** Newest entry of this name, while `values` has any, and its value. */
+  last = 0;
+  lastValue = '';
   /** Values of this name in a row that were not in the table. */
-  misses: number;
+  misses = 0;
+
+  constructor(name: KnownName | undefined) {
+    this.index = name?.index ?? 0;
+    this.policy = name?.policy ?? indexed;
+    this.fixed = name?.values;
+  }
 }
 
 /** After so many values in a row that were never seen again, a name's values are taken for passing… */
@@ -67,7 +82,8 @@ export class HpackEncoder {
   #names: string[] = [];
   #values: string[] = [];
   #mask: number;
-  #byName = new Map<string, DynamicName>();
+  /** Of names with a rule or an index of their own, once they were used, and of those that stand in the table. */
+  #records = new Map<string, NameRecord>();
   /** Size updates to send with the next block: the smallest size since the last block, and the last one; -1: none. */
   #smallest = -1;
 
@@ -107,62 +123,81 @@ export class HpackEncoder {
   }
 
   #field(name: string, value: string, target: Buffer, at: number): number {
-    const fixed = known.get(name);
-    let nameIndex = 0;
-    let policy = indexed;
-    if (fixed !== undefined) {
-      policy = fixed.policy;
-      nameIndex = fixed.index;
-      const index = fixed.values?.get(value);
+    let record = this.#records.get(name);
+    if (record === undefined) {
+      const fixed = known.get(name);
+      if (fixed === undefined) return this.#literal(name, value, undefined, indexed, 0, target, at);
+      this.#records.set(name, (record = new NameRecord(fixed)));
+    }
+    if (record.fixed !== undefined) {
+      let index: number | undefined = record.fixedIndex;
+      if (value !== record.fixedValue && (index = record.fixed.get(value)) !== undefined) {
+        record.fixedValue = value;
+        record.fixedIndex = index;
+      }
       if (index !== undefined) {
         target[at] = 0x80 | index;
         return at + 1;
       }
     }
+    let { policy, index } = record;
     if (policy === secret) {
-      at = writeInteger(target, at, 0x10, 4, nameIndex);
-      if (nameIndex === 0) at = writeString(name, target, at, true);
+      at = writeInteger(target, at, 0x10, 4, index);
+      if (index === 0) at = writeString(name, target, at, true);
       return writeString(value, target, at, false);
     }
-    let dynamic: DynamicName | undefined;
-    if (policy === indexed || nameIndex === 0) {
-      dynamic = this.#byName.get(name);
-      if (dynamic !== undefined) {
-        const sequence = dynamic.values.get(value);
-        if (sequence !== undefined) {
-          dynamic.misses = 0;
-          return writeInteger(target, at, 0x80, 7, staticCount + this.#inserted - sequence);
-        }
-        if (nameIndex === 0) nameIndex = staticCount + this.#inserted - dynamic.last;
-        // An id that somebody sends under a name we do not know: it would push out what comes again.
-        if (++dynamic.misses > PASSING_AFTER && dynamic.misses % PROBE_EVERY !== 0) policy = passing;
+    if (record.values !== undefined && (policy === indexed || index === 0)) {
+      // What differs each time is not searched for: that costs more than it could save.
+      const searched = policy === indexed && record.misses <= PASSING_AFTER;
+      const sequence = value === record.lastValue ? record.last : searched ? record.values.get(value) : undefined;
+      if (sequence !== undefined) {
+        record.misses = 0;
+        return writeInteger(target, at, 0x80, 7, staticCount + this.#inserted - sequence);
       }
+      if (index === 0) index = staticCount + this.#inserted - record.last;
+      // An id that somebody sends under a name we do not know: it would push out what comes again.
+      if (++record.misses > PASSING_AFTER && record.misses % PROBE_EVERY !== 0) policy = passing;
     }
+    return this.#literal(name, value, record, policy, index, target, at);
+  }
+
+  /** A value that stands in no table. `index`: of the name; 0 where it has none. */
+  #literal(
+    name: string,
+    value: string,
+    record: NameRecord | undefined,
+    policy: number,
+    index: number,
+    target: Buffer,
+    at: number,
+  ): number {
     const size = name.length + value.length + 32;
     // A passing field with no static name is put in once for its name's sake. Large entries are not worth their room.
-    const add = size <= this.#capacity >>> 1 && (policy === indexed || nameIndex === 0);
-    at = writeInteger(target, at, add ? 0x40 : 0, add ? 6 : 4, nameIndex);
+    const add = size <= this.#capacity >>> 1 && (policy === indexed || index === 0);
+    at = writeInteger(target, at, add ? 0x40 : 0, add ? 6 : 4, index);
     // What is sent once is compressed; what is sent with every request is not worth the time.
-    if (nameIndex === 0) at = writeString(name, target, at, true);
+    if (index === 0) at = writeString(name, target, at, true);
     at = writeString(value, target, at, add);
-    if (add) this.#insert(name, value, size);
+    if (add) this.#insert(name, value, record, size);
     return at;
   }
 
-  #insert(name: string, value: string, size: number): void {
+  #insert(name: string, value: string, known: NameRecord | undefined, size: number): void {
     this.#evict(this.#capacity - size);
     const sequence = this.#inserted++;
     this.#names[sequence & this.#mask] = name;
     this.#values[sequence & this.#mask] = value;
     this.#size += size;
-    // Looked up again: the eviction may have removed the record.
-    const record = this.#byName.get(name);
-    if (record === undefined) {
-      this.#byName.set(name, { values: new Map([[value, sequence]]), last: sequence, misses: 0 });
-    } else {
-      record.values.set(value, sequence);
-      record.last = sequence;
+    const record = known ?? new NameRecord(undefined);
+    // The eviction may have taken it off, with the last entry of its name.
+    if (record.values === undefined) {
+      record.values = new Map();
+      this.#records.set(name, record);
     }
+    // An older entry with this value is not found any more, and goes when its time comes.
+    record.values.set(value, sequence);
+    record.last = sequence;
+    record.lastValue = value;
   }
 
   #evict(room: number): void {
@@ -174,10 +209,14 @@ export class HpackEncoder {
       this.#names[slot] = '';
       this.#values[slot] = '';
       this.#size -= name.length + value.length + 32;
-      const record = this.#byName.get(name);
-      if (record === undefined) continue;
+      const record = this.#records.get(name);
+      if (record?.values === undefined) continue;
       if (record.values.get(value) === sequence) record.values.delete(value);
-      if (record.values.size === 0) this.#byName.delete(name);
+      if (record.values.size > 0) continue;
+      record.values = undefined;
+      record.lastValue = '';
+      record.misses = 0;
+      if (record.index === 0 && record.policy === indexed) this.#records.delete(name);
     }
   }
 }

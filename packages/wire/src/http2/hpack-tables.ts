@@ -1,5 +1,7 @@
 /** The static table of HPACK (RFC 7541 appendix A), and what a field's name means to HTTP/2. */
 
+import { sharedText } from '../latin1.ts';
+
 const rows =
   ':authority|:method=GET|:method=POST|:path=/|:path=/index.html|:scheme=http|:scheme=https|:status=200|:status=204|' +
   ':status=206|:status=304|:status=400|:status=404|:status=500|accept-charset|accept-encoding=gzip, deflate|' +
@@ -14,8 +16,8 @@ export const staticNames: string[] = [''];
 export const staticValues: string[] = [''];
 for (const row of rows.split('|')) {
   const at = row.indexOf('=');
-  staticNames.push(at < 0 ? row : row.slice(0, at));
-  staticValues.push(at < 0 ? '' : row.slice(at + 1));
+  staticNames.push(sharedText(at < 0 ? row : row.slice(0, at)));
+  staticValues.push(at < 0 ? '' : sharedText(row.slice(at + 1)));
 }
 export const staticCount = 61;
 

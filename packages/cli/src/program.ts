@@ -16,6 +16,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['validate', async () => (await import('./commands/validate.ts')).addValidate],
   ['analyze', async () => (await import('./commands/analyze.ts')).addAnalyze],
   ['authz', async () => (await import('./commands/authz.ts')).addAuthz],
+  ['audit', async () => (await import('./commands/audit.ts')).addAudit],
   ['proxy-status', async () => (await import('./commands/proxy-status.ts')).addProxyStatus],
   ['proxy-config', async () => (await import('./commands/proxy-config.ts')).addProxyConfig],
   ['ca', async () => (await import('./commands/ca.ts')).addCa],

@@ -9,13 +9,23 @@ export interface Peer {
   spiffeId: string;
   /** Wall milliseconds; the connection must not outlive it. */
   notAfterMs: number;
+  notBeforeMs: number;
+  /** Hexadecimal. */
+  serial: string;
   /** Which key signed its certificate (`keyIdOf`). */
   issuer: string;
   /** Why it is not verified. */
   reason: string;
 }
 
-const nobody = (reason: string): Peer => ({ spiffeId: '', notAfterMs: 0, issuer: '', reason });
+const nobody = (reason: string): Peer => ({
+  spiffeId: '',
+  notAfterMs: 0,
+  notBeforeMs: 0,
+  serial: '',
+  issuer: '',
+  reason,
+});
 
 export const peerKey = createContextKey<Peer>(nobody('no certificate'));
 
@@ -25,8 +35,11 @@ export function judgePeer(session: ServerHttp2Session, bundle: TrustBundle): Pee
     const result = checkPeer(socket, { bundle });
     if ('error' in result) return nobody(result.error);
     const { spiffeId } = result;
-    const notAfterMs = socket.getPeerX509Certificate()?.validToDate.getTime() ?? 0;
-    return { spiffeId, notAfterMs, issuer: issuerOf(socket, bundle), reason: '' };
+    const certificate = socket.getPeerX509Certificate();
+    const notAfterMs = certificate?.validToDate.getTime() ?? 0;
+    const notBeforeMs = certificate?.validFromDate.getTime() ?? 0;
+    const serial = certificate?.serialNumber.toLowerCase() ?? '';
+    return { spiffeId, notAfterMs, notBeforeMs, serial, issuer: issuerOf(socket, bundle), reason: '' };
   } catch (error) {
     return nobody(String(error));
   }

@@ -6,6 +6,8 @@ import { loadFiles, TreeCache } from '@weft/config';
 import { controlPlaneId, createAuthority, DEFAULT_CERT_TTL_MS, IdentityClient, judgeKeyPair } from '@weft/identity';
 import { createAdsRoutes } from '@weft/xds';
 import { startApi } from './api/server.ts';
+import { ChangeLog } from './audit/changes.ts';
+import { JsonLines } from './audit/log.ts';
 import { Traffic } from './audit/traffic.ts';
 import { CertificateIssuer } from './ca/service.ts';
 import { Tokens } from './ca/tokens.ts';
@@ -65,12 +67,18 @@ export async function startControlPlane(
     const trust = new MeshTrust(authority, state, clock);
     identity.setTrust(trust.current);
     trust.onChange(() => identity.setTrust(trust.current));
+    const auditDir = join(config.stateDir, 'audit');
+    const lines = new JsonLines(join(auditDir, 'changes.jsonl'), logger);
+    const changes = new ChangeLog(lines, clock, state.files);
+    mesh.onChange((change) => {
+      if (change.kind === 'epoch') changes.epoch(mesh.epoch, state.files);
+    });
     const files = new FileSource({ paths: config.files, onChange: (result) => mesh.applyFiles(result), logger, clock });
     files.start();
     closers.push(() => files.stop());
     const tokens = new Tokens(state, clock);
     const pusher = new Pusher(mesh, trust, logger, clock);
-    const traffic = new Traffic(join(config.stateDir, 'audit'), clock, logger);
+    const traffic = new Traffic(auditDir, clock, logger);
     closers.push(() => traffic.stop());
     const collector = new Collector(mesh, clock, traffic);
     const issuer = new CertificateIssuer({ authority, tokens, mesh, trust, ttlMs, logger });
@@ -104,6 +112,8 @@ export async function startControlPlane(
       tokens,
       collector,
       traffic,
+      changes,
+      clock,
       authority,
       trust,
       logger,

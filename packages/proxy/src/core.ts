@@ -14,6 +14,7 @@ import { InFlightList, type Placed } from './net/in-flight.ts';
 import { Originators } from './net/originate.ts';
 import { Outcomes } from './net/outcomes.ts';
 import type { Ticker, Ticking, TimerWheel } from './net/timers.ts';
+import { LineBudget } from './observe/authorization-notes.ts';
 import { type Observer, type PeerInfo, type ServiceInfo, unknownPeer } from './observe/types.ts';
 import type { Holder, Overload } from './overload/overload.ts';
 import type { Upstreams } from './upstream/upstreams.ts';
@@ -69,6 +70,8 @@ export class Core {
   spiffeId = '';
   draining = false;
   readonly outcomes: Outcomes;
+  /** Of decisions of policies. */
+  readonly decisionLines: LineBudget;
   #peers = new WeakMap<Endpoint, PeerInfo>();
   #callers = new WeakMap<Endpoint, PeerInfo>();
   #services = new WeakMap<ServicePortView | Cluster, ServiceInfo>();
@@ -89,6 +92,7 @@ export class Core {
       options.logger.error({ error: String(error) }, 'a verified request failed');
     });
     this.limits = options.limits;
+    this.decisionLines = new LineBudget(options.nowMs, () => this.limits.decisionLinesPerSecond);
     this.wireLimits = wireLimits(options.limits);
     this.ticker.add({ tick: (now) => this.#tickExchanges(now) });
     this.counters = { count: (name) => options.observer.count(name) };

@@ -34,6 +34,8 @@ export interface ProxyLimits extends WireLimits {
   /** How often a client's HTTP/2 connection is asked whether it is still there; 0: never. */
   clientPingEveryMs: number;
   clientPingTimeoutMs: number;
+  /** JSON lines of decisions (denials, AUDIT, dry run) in a second; what is past it is only counted. */
+  decisionLinesPerSecond: number;
   /** What this process may use; 0: what its cgroups allow. */
   memoryBytes: number;
   /** Of the memory or of V8's heap: new requests are refused; connections too, and what holds most is reset. */
@@ -62,6 +64,7 @@ export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   linkPingTimeoutMs: 20_000,
   clientPingEveryMs: 0,
   clientPingTimeoutMs: 10_000,
+  decisionLinesPerSecond: 100,
   memoryBytes: 0,
   overloadPercent: 90,
   overloadCriticalPercent: 95,

@@ -10,6 +10,7 @@
  *     GET    /v1/status                      → {epoch, proxies: [{instance, workload, namespace, status, epoch, ageMs, error}]}
  *     GET    /v1/edges[?window=ms|all]       → {edges: EdgeSummary[]}; NaN is null
  *     GET    /v1/calls?since=wall ms         → {calls: CallSum[], dropped} (audit/traffic.ts)
+ *     GET    /v1/audit?since=wall ms         → AuditReport (audit/report.ts)
  *     GET    /v1/epoch                       → {epoch, sinceMs, refused}; sinceMs in wall time
  *     GET    /v1/problems                    → {epoch, refused, problems}; refused: the files are not what runs
  *     GET    /v1/analysis                    → {epoch, refused, findings}: what `weft analyze` says of the files that run
@@ -26,10 +27,12 @@ import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { create, type JsonObject, toJson } from '@bufbuild/protobuf';
-import { type Logger, WeftError } from '@weft/base';
+import { type Clock, type Logger, WeftError } from '@weft/base';
 import type { Authority } from '@weft/identity';
 import { compile, compileEndpoints, type Instance, serviceHost, servicesSelecting } from '@weft/model';
 import { EndpointsSchema, PartSchema, ReferencesSchema, withoutKeys } from '@weft/plan';
+import type { ChangeLog } from '../audit/changes.ts';
+import { auditReport } from '../audit/report.ts';
 import type { Traffic } from '../audit/traffic.ts';
 import { caStatus } from '../ca/status.ts';
 import type { Tokens } from '../ca/tokens.ts';
@@ -49,6 +52,8 @@ export interface ApiOptions {
   tokens: Tokens;
   collector: Collector;
   traffic: Traffic;
+  changes: ChangeLog;
+  clock: Clock;
   authority: Authority;
   trust: MeshTrust;
   logger: Logger;
@@ -169,6 +174,20 @@ async function handle(o: ApiOptions, request: IncomingMessage): Promise<unknown>
       const { calls, dropped } = o.traffic.since(sinceOf(url));
       return { calls, dropped };
     }
+    case 'GET audit': {
+      const sinceMs = sinceOf(url);
+      return auditReport({
+        nowMs: o.clock.wall(),
+        sinceMs,
+        epoch: mesh.epoch,
+        model: mesh.model,
+        instances: mesh.instances(),
+        traffic: o.traffic.since(sinceMs),
+        certificates: o.pusher.certificates(),
+        rootNotAfterMs: o.authority.rootNotAfterMs,
+        changes: o.changes.since(sinceMs),
+      });
+    }
     case 'GET epoch':
       return { epoch: mesh.epoch, sinceMs: mesh.epochAtMs, refused: mesh.refused };
     case 'GET problems':
@@ -215,6 +234,8 @@ async function changeCa(o: ApiOptions, what: string, body: Record<string, unknow
       await o.authority.rotate(step, body?.from === undefined ? undefined : text('from'));
     }
   }
+  const { rootPem: _pem, ...detail } = body ?? {};
+  o.changes.authority(o.mesh.epoch, what, detail);
   o.logger.warn(
     { what, phase: o.authority.phase, body: what === 'ca-federate' ? undefined : body },
     'the CA was changed',

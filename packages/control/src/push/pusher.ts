@@ -6,7 +6,7 @@ import { ENDPOINTS_TYPE, PART_TYPE, REFERENCES_TYPE } from '@weft/plan';
 import type { AdsStream, AdsSubscriber, Node } from '@weft/xds';
 import type { MeshTrust } from '../ca/trust.ts';
 import type { Mesh, MeshChange } from '../mesh.ts';
-import { peerKey, peerOf } from '../peer.ts';
+import { type Peer, peerKey, peerOf } from '../peer.ts';
 import { Renderer, TYPES } from './render.ts';
 
 const DEBOUNCE_MS = 10;
@@ -28,11 +28,13 @@ export interface ProxyStatus {
   error: string;
 }
 
+const NO_CERTIFICATE = { serial: '', notBeforeMs: 0, notAfterMs: 0 };
+
 interface Proxy {
   instance: string;
   identity: string;
-  /** Which key signed the certificate it connected with. */
-  issuer: string;
+  /** Of the certificate it connected with. */
+  peer: Peer;
   stream: AdsStream | undefined;
   epoch: number;
   error: string;
@@ -97,7 +99,7 @@ export class Pusher {
     const proxy: Proxy = {
       instance: node.id,
       identity,
-      issuer: context.values.get(peerKey).issuer,
+      peer: context.values.get(peerKey),
       stream,
       epoch: before?.epoch ?? 0,
       error: '',
@@ -162,8 +164,19 @@ export class Pusher {
       const proxy = this.#proxies.get(name);
       const connected = proxy?.stream !== undefined;
       const holdsTrust = proxy?.stream?.status(PART_TYPE).current === true;
-      out.push({ instance: name, connected, holdsTrust, issuer: connected ? (proxy as Proxy).issuer : '' });
+      out.push({ instance: name, connected, holdsTrust, issuer: connected ? (proxy as Proxy).peer.issuer : '' });
     }
+    return out.sort((a, b) => (a.instance < b.instance ? -1 : 1));
+  }
+
+  /** The certificate that each proxy showed when it connected, which it does anew with each new one; 0 and '' without. */
+  certificates(): { instance: string; serial: string; notBeforeMs: number; notAfterMs: number }[] {
+    const injected = this.#mesh.instances().filter((i) => i.injected);
+    const out = injected.map(({ name }) => {
+      const proxy = this.#proxies.get(name);
+      const { serial, notBeforeMs, notAfterMs } = (proxy?.stream && proxy.peer) || NO_CERTIFICATE;
+      return { instance: name, serial, notBeforeMs, notAfterMs };
+    });
     return out.sort((a, b) => (a.instance < b.instance ? -1 : 1));
   }
 

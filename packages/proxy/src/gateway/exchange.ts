@@ -68,7 +68,7 @@ export class GatewayExchange extends OutboundExchange {
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;
     this.verdict = verdict;
-    if (verdict.audit || verdict.shadow) {
+    if (!verdict.allow || verdict.audit || verdict.shadow) {
       const remote = this.#originalIp;
       const asked = { method: this.facts.method, path: this.facts.path };
       noteAuthorization(this.core, verdict, { principal: undefined, remote, port: this.#visitor.port, ...asked });

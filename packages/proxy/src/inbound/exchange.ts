@@ -184,7 +184,7 @@ class InboundExchange extends Exchange {
     this.authzPolicy = verdict.policy;
     this.verdict = verdict;
     this.ownPort = this.#port;
-    if (verdict.audit || verdict.shadow) {
+    if (!verdict.allow || verdict.audit || verdict.shadow) {
       const { method, path } = this.facts;
       const remote = this.#via.remoteAddress;
       noteAuthorization(core, verdict, { principal: peer?.principal, remote, port: this.#port, method, path });

@@ -7,7 +7,7 @@ import { create } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { AuthorizationAction as Action, AuthorizationPolicySchema, Protocol } from '@weft/plan';
 import { testPair } from '../test-pair.ts';
-import { noteAuthorization } from './authorization-notes.ts';
+import { LineBudget, noteAuthorization } from './authorization-notes.ts';
 
 test('AUDIT and dry run are counted and told of, for requests and connections, and change nothing', async (t) => {
   const app = '127.7.63.3';
@@ -54,7 +54,14 @@ test('AUDIT and dry run are counted and told of, for requests and connections, a
 test('the JSON line names policies, caller and what was asked', () => {
   const lines: unknown[] = [];
   const logger = { ...silentLogger, info: (fields: unknown) => void lines.push(fields) };
-  const core = { logger, observer: pairless } as never;
+  let now = 0;
+  const dropped: string[] = [];
+  const observer = { count: (name: string) => void (name.endsWith('dropped') && dropped.push(name)) };
+  const decisionLines = new LineBudget(
+    () => now,
+    () => 3,
+  );
+  const core = { logger, observer, decisionLines } as never;
   const judged = { principal: 'td/ns/a/sa/b', remote: '10.0.0.1', port: 80, method: 'GET', path: '/x' };
   const base = { allow: true, ref: '', policy: 'none', details: '' };
   noteAuthorization(core, base, judged);
@@ -63,6 +70,16 @@ test('the JSON line names policies, caller and what was asked', () => {
     { event: 'authorization-audit', policies: ['n/p'], decision: 'allow', ...judged },
     { event: 'authorization-dry-run', policy: 'n/q', ref: 'r', decision: 'allow', ...judged },
   ]);
+  const denied = { ...base, allow: false, policy: 'n/d', ref: 'x' };
+  noteAuthorization(core, denied, judged);
+  assert.deepEqual(lines.at(-1), {
+    ...{ event: 'authorization-denied', policy: 'n/d', ref: 'x', decision: 'deny' },
+    ...judged,
+  });
+  noteAuthorization(core, denied, judged);
+  noteAuthorization(core, denied, judged);
+  assert.deepEqual([lines.length, dropped], [3, Array(2).fill('authorization_lines_dropped')]);
+  now = 1000;
+  noteAuthorization(core, denied, judged);
+  assert.equal(lines.length, 4, 'another second');
 });
-
-const pairless = { count: () => {} };

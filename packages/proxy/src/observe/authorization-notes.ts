@@ -1,4 +1,4 @@
-/** What AUDIT and dry-run policies say: a counter and a JSON line. They never change what happens. */
+/** Decisions of policies as JSON lines: denials, and what AUDIT and dry-run policies say. They never change what happens. */
 import type { AuthorizationResult } from '@weft/engine';
 import type { Core } from '../core.ts';
 
@@ -11,22 +11,49 @@ export interface Judged {
   readonly path: string;
 }
 
-/** To be told of every decision of a workload's policies. Costs nothing where there are no such policies. */
+/** Lines of a second: who is denied a thousand times a second must not fill the disk. The counters are exact. */
+export class LineBudget {
+  readonly #nowMs: () => number;
+  readonly #perSecond: () => number;
+  #second = -1;
+  #left = 0;
+
+  constructor(nowMs: () => number, perSecond: () => number) {
+    this.#nowMs = nowMs;
+    this.#perSecond = perSecond;
+  }
+
+  take(): boolean {
+    const second = Math.floor(this.#nowMs() / 1000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#left = this.#perSecond();
+    }
+    return this.#left-- > 0;
+  }
+}
+
+/** To be told of every decision of a workload's policies. Costs nothing where nothing is to be said of it. */
 export function noteAuthorization(
-  core: Pick<Core, 'observer' | 'logger'>,
+  core: Pick<Core, 'observer' | 'logger' | 'decisionLines'>,
   verdict: AuthorizationResult,
   judged: Judged,
 ): void {
-  const { audit, shadow } = verdict;
-  if (audit === undefined && shadow === undefined) return;
-  const decision = verdict.allow ? 'allow' : 'deny';
+  const { allow, audit, shadow } = verdict;
+  if (allow && audit === undefined && shadow === undefined) return;
+  const decision = allow ? 'allow' : 'deny';
+  const line = (fields: Record<string, unknown>, message: string): void => {
+    if (core.decisionLines.take()) core.logger.info({ ...fields, decision, ...judged }, message);
+    else core.observer.count('authorization_lines_dropped');
+  };
+  if (!allow) line({ event: 'authorization-denied', policy: verdict.policy, ref: verdict.ref }, 'denied');
   if (audit) {
     core.observer.count('authorization_audited');
-    core.logger.info({ event: 'authorization-audit', policies: audit, decision, ...judged }, 'audited');
+    line({ event: 'authorization-audit', policies: audit }, 'audited');
   }
   if (!shadow) return;
   core.observer.count(shadow.allow ? 'authorization_dry_run_allowed' : 'authorization_dry_run_denied');
   if (shadow.allow) return;
   const { policy, ref } = shadow;
-  core.logger.info({ event: 'authorization-dry-run', policy, ref, decision, ...judged }, 'a dry run would have denied');
+  line({ event: 'authorization-dry-run', policy, ref }, 'a dry run would have denied');
 }

@@ -107,7 +107,7 @@ function decided(t: InboundTcp, verdict: AuthorizationResult, approved: string[]
   r.authzPolicy = verdict.policy;
   r.verdict = verdict;
   r.port = t.port;
-  if (verdict.audit || verdict.shadow) {
+  if (!verdict.allow || verdict.audit || verdict.shadow) {
     const asked = { principal: t.peer?.principal, remote: t.remoteAddress, port: t.port };
     noteAuthorization(core, verdict, { ...asked, method: '', path: '' });
   }

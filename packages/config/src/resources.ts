@@ -1,0 +1,47 @@
+/** The resources of files by their contents alone, for who asks what changed between two readings. */
+import type { SourceFile } from './source.ts';
+import { readYaml, type Tree } from './yaml.ts';
+
+export interface ResourceText {
+  readonly kind: string;
+  /** Empty where the file names none. */
+  readonly namespace: string;
+  readonly name: string;
+  readonly file: string;
+  readonly line: number;
+  /** The same for the same fields and values, wherever and in whichever order they stand. */
+  readonly content: string;
+}
+
+/** Pure. Documents without kind and name, and files that cannot be read, are left out. */
+export function resourcesOf(files: readonly SourceFile[]): ResourceText[] {
+  const out: ResourceText[] = [];
+  for (const file of files) {
+    if (file.unreadable || /\.(pem|crt|key)$/.test(file.path)) continue;
+    const { documents } = readYaml(file.text);
+    for (const tree of documents) {
+      const metadata = member(tree, 'metadata');
+      const kind = word(member(tree, 'kind'));
+      const name = word(member(metadata, 'name'));
+      if (kind === '' || name === '') continue;
+      const namespace = word(member(metadata, 'namespace'));
+      out.push({ kind, namespace, name, file: file.path, line: tree.line, content: contentOf(tree) });
+    }
+  }
+  return out;
+}
+
+function member(tree: Tree | undefined, key: string): Tree | undefined {
+  return tree?.kind === 'map' ? tree.entries.get(key)?.value : undefined;
+}
+
+function word(tree: Tree | undefined): string {
+  return tree?.kind === 'scalar' && typeof tree.value === 'string' ? tree.value : '';
+}
+
+function contentOf(tree: Tree): string {
+  if (tree.kind === 'scalar') return JSON.stringify(tree.value);
+  if (tree.kind === 'list') return `[${tree.items.map(contentOf).join(',')}]`;
+  const entries = [...tree.entries].sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${entries.map(([key, e]) => `${JSON.stringify(key)}:${contentOf(e.value)}`).join(',')}}`;
+}

@@ -1,0 +1,163 @@
+/** Who changed which configuration when: a line for each epoch and for each change of the CA, in `audit/changes.jsonl`. */
+import { createHash } from 'node:crypto';
+import { readFileSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Clock } from '@weft/base';
+import { resourcesOf } from '@weft/config';
+import type { SourceFile } from '../state.ts';
+import type { JsonLines } from './log.ts';
+
+/** A user of this machine. */
+export interface Actor {
+  uid: number;
+  /** Absent where the machine has no name for it. */
+  user?: string;
+}
+
+export interface ChangedFile {
+  path: string;
+  change: 'added' | 'changed' | 'removed';
+  /** Whose file it is; absent where it is gone. */
+  owner?: Actor;
+  modified?: string;
+}
+
+export interface ChangedResource {
+  change: 'added' | 'changed' | 'removed';
+  /** `kind/namespace/name`. */
+  resource: string;
+  /** Where it stands, or stood. */
+  file: string;
+  line: number;
+}
+
+export interface Change {
+  at: string;
+  event: 'configuration' | 'certificate-authority';
+  epoch: number;
+  /**
+   * The owner of the file that changed last; where that is gone, and for the CA, whoever runs the control plane. That is
+   * all that a file system and a socket only its owner may open can tell.
+   */
+  actor: Actor;
+  files?: ChangedFile[];
+  resources?: ChangedResource[];
+  /** Resources past the limit of a line. */
+  more?: number;
+  /** Of the CA: rotate, revoke, restore, federate, and with what. */
+  what?: string;
+  detail?: Record<string, unknown>;
+}
+
+const MAX_RESOURCES = 1000;
+
+interface Known {
+  digest: string;
+  file: string;
+  line: number;
+}
+
+export class ChangeLog {
+  readonly #lines: JsonLines;
+  readonly #clock: Clock;
+  #files: Map<string, string>;
+  #resources: Map<string, Known>;
+
+  /** `before`: the files of the epoch that is in force already. */
+  constructor(lines: JsonLines, clock: Clock, before: readonly SourceFile[]) {
+    this.#lines = lines;
+    this.#clock = clock;
+    this.#files = new Map(before.map((f) => [f.path, f.text]));
+    this.#resources = digests(before);
+  }
+
+  /** An epoch began with these files. */
+  epoch(epoch: number, files: readonly SourceFile[]): void {
+    const after = new Map(files.map((f) => [f.path, f.text]));
+    const changed: ChangedFile[] = [];
+    for (const [path, text] of after) {
+      const before = this.#files.get(path);
+      if (before !== text) changed.push({ path, change: before === undefined ? 'added' : 'changed', ...fileOf(path) });
+    }
+    for (const path of this.#files.keys()) if (!after.has(path)) changed.push({ path, change: 'removed' });
+    const resources = digests(files);
+    const all = compare(this.#resources, resources);
+    this.#files = after;
+    this.#resources = resources;
+    const last = changed
+      .filter((f) => f.owner !== undefined)
+      .sort((a, b) => (a.modified! < b.modified! ? 1 : -1))[0]?.owner;
+    this.#add({
+      event: 'configuration',
+      epoch,
+      actor: last ?? ownerOfFolder(changed) ?? self(),
+      files: changed,
+      resources: all.slice(0, MAX_RESOURCES),
+      ...(all.length > MAX_RESOURCES && { more: all.length - MAX_RESOURCES }),
+    });
+  }
+
+  /** The CA was changed through the local API. */
+  authority(epoch: number, what: string, detail: Record<string, unknown>): void {
+    this.#add({ event: 'certificate-authority', epoch, actor: self(), what, detail });
+  }
+
+  since(sinceMs: number): Change[] {
+    return (this.#lines.read() as unknown as Change[]).filter((c) => Date.parse(c.at) >= sinceMs);
+  }
+
+  #add(change: Omit<Change, 'at'>): void {
+    this.#lines.add({ at: new Date(this.#clock.wall()).toISOString(), ...change });
+  }
+}
+
+function digests(files: readonly SourceFile[]): Map<string, Known> {
+  return new Map(
+    resourcesOf(files).map((r) => [
+      `${r.kind}/${r.namespace}/${r.name}`,
+      { digest: createHash('sha256').update(r.content).digest('base64'), file: r.file, line: r.line },
+    ]),
+  );
+}
+
+function compare(before: ReadonlyMap<string, Known>, after: ReadonlyMap<string, Known>): ChangedResource[] {
+  const out: ChangedResource[] = [];
+  for (const [resource, { digest, file, line }] of after) {
+    const old = before.get(resource);
+    if (old?.digest !== digest) out.push({ change: old ? 'changed' : 'added', resource, file, line });
+  }
+  for (const [resource, { file, line }] of before)
+    if (!after.has(resource)) out.push({ change: 'removed', resource, file, line });
+  return out;
+}
+
+function fileOf(path: string): Pick<ChangedFile, 'owner' | 'modified'> {
+  try {
+    const { uid, mtime } = statSync(path);
+    return { owner: actorOf(uid), modified: mtime.toISOString() };
+  } catch {
+    return {};
+  }
+}
+
+/** Only removals: who may remove from the folder is the nearest that can be said. */
+function ownerOfFolder(changed: readonly ChangedFile[]): Actor | undefined {
+  try {
+    return changed.length === 0 ? undefined : actorOf(statSync(dirname(changed[0].path)).uid);
+  } catch {
+    return undefined;
+  }
+}
+
+function self(): Actor {
+  return actorOf(process.getuid?.() ?? -1);
+}
+
+function actorOf(uid: number): Actor {
+  let users = '';
+  try {
+    users = readFileSync('/etc/passwd', 'utf8');
+  } catch {}
+  const line = users.split('\n').find((l) => l.split(':')[2] === String(uid));
+  return line ? { uid, user: line.split(':')[0] } : { uid };
+}

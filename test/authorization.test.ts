@@ -68,4 +68,34 @@ test('policies from observed traffic, in dry run first', async (t) => {
   assert.deepEqual(await call(mesh, 'cart', 'http://pay:8080/charge/20'), { '200': 1 });
   assert.deepEqual(await call(mesh, 'cart', 'http://pay:8080/admin', 2), { '403': 2 });
   assert.deepEqual(await call(mesh, 'front', 'http://pay:8080/admin'), { '200': 1 });
+  assert.match(
+    mesh.logs('pay', true),
+    /"event":"authorization-denied","policy":"none","ref":"AuthorizationPolicy\/shop\//,
+  );
+
+  const audit = () => JSON.parse(mesh.weft('audit', 'report', '--since', '30d', '-o', 'json'));
+  await mesh.until('the denials are known', 15_000, () => audit().denials.length === 1);
+  const report = audit();
+  const [{ workload, principal, method, path, policy, requests }] = report.denials;
+  assert.deepEqual(
+    [workload, principal, method, path, policy, requests],
+    [...['shop/pay', id('cart'), 'GET', '/admin', 'none', 2]],
+  );
+  assert.deepEqual([report.mtls.edges, report.mtls.edgesUnderMtls, report.mtls.exceptions], [2, 2, []]);
+  assert.ok(report.mtls.bytes > 0 && report.mtls.byteShare === 1);
+  assert.equal(report.certificates.workloads.length, 3);
+  for (const c of report.certificates.workloads) assert.ok(c.serial !== '' && c.ageMs < 3_600_000 && c.endsInMs > 0);
+  assert.deepEqual(
+    report.coverage.map((c: { workload: string; covered: boolean }) => [c.workload, c.covered]),
+    ['cart', 'front', 'pay'].map((w) => [`shop/${w}`, w === 'pay']),
+  );
+  assert.deepEqual(
+    report.changes.map((c: { epoch: number; actor: { uid: number } }) => [c.epoch, c.actor.uid]),
+    [1, 2, 3].map((epoch) => [epoch, process.getuid!()]),
+  );
+  const of = (epoch: number) => report.changes[epoch - 1].resources;
+  const pay = of(2).find((r: { resource: string }) => r.resource.endsWith('/pay-observed'));
+  assert.deepEqual([pay.change, pay.file.endsWith('policies.yaml')], ['added', true]);
+  assert.equal(yaml.split('\n')[pay.line - 1], 'apiVersion: security.istio.io/v1');
+  assert.ok(of(3).length > 0 && of(3).every((r: { change: string }) => r.change === 'changed'));
 });

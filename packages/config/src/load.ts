@@ -51,6 +51,7 @@ import { tcpFaultKind } from './kinds/tcp-fault.ts';
 import { virtualServiceKind } from './kinds/virtual-service.ts';
 import { pendingReason } from './pending.ts';
 import { nearest, type Problem, Problems } from './problems.ts';
+import { CLUSTER_WIDE } from './resources.ts';
 import { type ObjectSchema, type Report, readSchema } from './schema.ts';
 import type { SourceFile } from './source.ts';
 import { readYaml, type Tree } from './yaml.ts';
@@ -392,7 +393,7 @@ class Loader {
     const before = this.#problems.errors;
     const metaTree = written.entries.get('metadata')?.value;
     const name = (metaTree?.kind === 'map' && scalar(metaTree, 'name')) || (kind.defaultName ?? '');
-    const clusterWide = kind.kind === 'Namespace' || kind.kind === 'GatewayClass';
+    const clusterWide = CLUSTER_WIDE.has(kind.kind);
     const namespace = clusterWide ? '' : (metaTree?.kind === 'map' && scalar(metaTree, 'namespace')) || 'default';
     const source: Position = Object.freeze({ file, line: written.line });
     let resource: Resource = { kind: kind.kind, name, namespace, labels: {}, annotations: {}, source };

@@ -2,9 +2,12 @@
 import type { SourceFile } from './source.ts';
 import { readYaml, type Tree } from './yaml.ts';
 
+/** Kinds without a namespace. */
+export const CLUSTER_WIDE: ReadonlySet<string> = new Set(['Namespace', 'GatewayClass']);
+
 export interface ResourceText {
   readonly kind: string;
-  /** Empty where the file names none. */
+  /** Empty for kinds that have none. */
   readonly namespace: string;
   readonly name: string;
   readonly file: string;
@@ -24,7 +27,7 @@ export function resourcesOf(files: readonly SourceFile[]): ResourceText[] {
       const kind = word(member(tree, 'kind'));
       const name = word(member(metadata, 'name'));
       if (kind === '' || name === '') continue;
-      const namespace = word(member(metadata, 'namespace'));
+      const namespace = CLUSTER_WIDE.has(kind) ? '' : word(member(metadata, 'namespace')) || 'default';
       out.push({ kind, namespace, name, file: file.path, line: tree.line, content: contentOf(tree) });
     }
   }

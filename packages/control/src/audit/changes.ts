@@ -24,7 +24,7 @@ export interface ChangedFile {
 
 export interface ChangedResource {
   change: 'added' | 'changed' | 'removed';
-  /** `kind/namespace/name`. */
+  /** `kind/namespace/name`, or `kind/name`. */
   resource: string;
   /** Where it stands, or stood. */
   file: string;
@@ -114,7 +114,7 @@ export class ChangeLog {
 function digests(files: readonly SourceFile[]): Map<string, Known> {
   return new Map(
     resourcesOf(files).map((r) => [
-      `${r.kind}/${r.namespace}/${r.name}`,
+      [r.kind, r.namespace, r.name].filter((w) => w !== '').join('/'),
       { digest: createHash('sha256').update(r.content).digest('base64'), file: r.file, line: r.line },
     ]),
   );

@@ -24,6 +24,7 @@ import { applyAllowed, type CheckOutcome } from '../authorize/outcome.ts';
 import type { SideCall } from '../authorize/side-call.ts';
 import type { Core, InFlight } from '../core.ts';
 import type { Deadline, TimerOwner } from '../net/timers.ts';
+import { noteAuthorization } from '../observe/authorization-notes.ts';
 import type { EdgeKey, PeerInfo, Reporter, RequestRecord, ServiceInfo } from '../observe/types.ts';
 import type { Lane, UnavailableReason } from '../upstream/lane.ts';
 import { Attempt } from './attempt.ts';
@@ -181,6 +182,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     const authorizer = verdict.ask as ExternalAuthorizer;
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;
+    // Denied unless the authorizer says otherwise: then it is judged again.
+    this.verdict = verdict;
     // A tunnel has no body that ends.
     const wanted = this.facts.protocol === '' && this.facts.method !== 'CONNECT' ? authorizer.maxBodyBytes : 0;
     if (wanted === 0) {
@@ -227,12 +230,14 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       } else if (outcome.kind === 'deny') {
         this.addFlag('UAEX');
         this.details = 'ext_authz_denied';
+        this.#noteRefused(facts);
         this.answer(outcome.status, outcome.body, outcome.headers);
         return;
       } else if (authorizer.failOpen) this.core.observer.count('ext_authz_failure_mode_allowed');
       else {
         this.addFlag('UAEX');
         this.details = `ext_authz_error{${outcome.why}}`;
+        this.#noteRefused(facts);
         this.reply(authorizer.statusOnError, '');
         return;
       }
@@ -241,6 +246,17 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     };
     const call = checkWith(this.core, this.snapshot, authorizer, checked, tell);
     if (call && !call.abandoned) this.#check = call;
+  }
+
+  #noteRefused({
+    principal,
+    remoteIp: remote,
+    localPort: port,
+    method,
+    path,
+  }: NonNullable<ReturnType<Exchange['checkedOf']>>): void {
+    if (!this.verdict) return;
+    noteAuthorization(this.core, this.verdict, { principal: principal || undefined, remote, port, method, path });
   }
 
   /** The policies that let this request in; undefined where none are asked (outbound). */

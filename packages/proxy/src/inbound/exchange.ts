@@ -174,6 +174,7 @@ class InboundExchange extends Exchange {
     const { head, snapshot, core } = this;
     const peer = this.#via.peer;
     const verdict = this.judge(snapshot);
+    this.ownPort = this.#port;
     if (verdict.ask) {
       this.askAuthorizer(verdict, () => this.#authorized());
       return;
@@ -183,7 +184,6 @@ class InboundExchange extends Exchange {
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;
     this.verdict = verdict;
-    this.ownPort = this.#port;
     if (!verdict.allow || verdict.audit || verdict.shadow) {
       const { method, path } = this.facts;
       const remote = this.#via.remoteAddress;

@@ -4,9 +4,7 @@ export { type Finding, findingOf, parseSuppression, type Suppression, suppressed
 export { checkHeaderName, checkLabelName } from './kinds/common.ts';
 export * from './load.ts';
 export { nearest, type Problem } from './problems.ts';
+export { type ResourceText, resourcesOf } from './resources.ts';
 export { type ObjectSchema, readSchema, type Schema } from './schema.ts';
 export { isTestFile, MAX_FILE_BYTES, type SourceFile, sourceFile, tooLarge } from './source.ts';
 export { readYaml, type Tree } from './yaml.ts';
-export type { Problem } from './problems.ts';
-export { type ResourceText, resourcesOf } from './resources.ts';
-export { MAX_FILE_BYTES, type SourceFile, sourceFile, tooLarge } from './source.ts';

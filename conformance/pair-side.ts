@@ -195,6 +195,7 @@ const observer: Observer = {
       bytesOut: r.bytesOut,
     });
   },
+  plaintext() {},
   tcpOpen() {},
   tcpClose() {
     tcpClosed++;

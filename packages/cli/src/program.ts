@@ -20,6 +20,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['proxy-status', async () => (await import('./commands/proxy-status.ts')).addProxyStatus],
   ['proxy-config', async () => (await import('./commands/proxy-config.ts')).addProxyConfig],
   ['ca', async () => (await import('./commands/ca.ts')).addCa],
+  ['mtls', async () => (await import('./commands/mtls.ts')).addMtls],
   ['proxy', async () => (await import('./commands/proxy.ts')).addProxy],
   ['control-plane', async () => (await import('./commands/control-plane.ts')).addControlPlane],
 ]);

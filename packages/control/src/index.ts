@@ -1,4 +1,5 @@
 /** The control plane: reads sources, pushes plans, issues certificates, collects telemetry. */
+export type { MtlsCaller, MtlsPort, MtlsState, MtlsWorkload } from './api/mtls.ts';
 export * from './config.ts';
 export { main } from './main.ts';
 export type { ProxyState, ProxyStatus } from './push/pusher.ts';

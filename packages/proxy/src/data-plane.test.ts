@@ -50,6 +50,7 @@ function observe(): Seen {
       request: (r) => void seen.records.push({ ...r }),
       tcpOpen: () => {},
       tcpClose: () => void seen.tcp++,
+      plaintext: () => {},
       inFlight: () => {},
       count: (n) => void seen.counts.set(n, (seen.counts.get(n) ?? 0) + 1),
     },

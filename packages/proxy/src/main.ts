@@ -208,7 +208,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     onUpdate: (type, change) => store.update(type, change),
   });
   ads.start();
-  push = new TelemetryPush(b.instance, edges, observer.calls, () => openChannel(b, host, port, identity), logger);
+  push = new TelemetryPush(b.instance, observer, () => openChannel(b, host, port, identity), logger);
   push.start();
   if (b.bind.dns) {
     await startDnsServer({

@@ -3,16 +3,22 @@ import { create } from '@bufbuild/protobuf';
 import { createClient } from '@connectrpc/connect';
 import type { Logger } from '@weft/base';
 import { Reporter, type TelemetryReport, TelemetryReportSchema, TelemetryService } from '@weft/plan';
-import type { CallAggregator, EdgeAggregator, EdgeReporter } from '@weft/telemetry';
+import type { CallAggregator, EdgeAggregator, EdgeReporter, PlaintextCallers } from '@weft/telemetry';
 import type { Channel } from '@weft/xds';
 
 const EVERY_MS = 1000;
 const TIMEOUT_MS = 3000;
 
+/** What a proxy has seen and not yet told. */
+export interface Seen {
+  readonly edges: EdgeAggregator;
+  readonly calls: CallAggregator;
+  readonly plaintextCallers: PlaintextCallers;
+}
+
 export class TelemetryPush {
   #open: () => Channel;
-  #edges: EdgeAggregator;
-  #calls: CallAggregator;
+  #seen: Seen;
   #instance: string;
   #logger: Logger;
   #channel: Channel | undefined;
@@ -23,10 +29,9 @@ export class TelemetryPush {
   #failing = false;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(instance: string, edges: EdgeAggregator, calls: CallAggregator, open: () => Channel, logger: Logger) {
+  constructor(instance: string, seen: Seen, open: () => Channel, logger: Logger) {
     this.#instance = instance;
-    this.#edges = edges;
-    this.#calls = calls;
+    this.#seen = seen;
     this.#open = open;
     this.#logger = logger;
   }
@@ -70,9 +75,10 @@ export class TelemetryPush {
   }
 
   #collect(): TelemetryReport | undefined {
-    const { deltas, inFlight } = this.#edges.takeDeltas();
-    const calls = this.#calls.takeDeltas();
-    if (deltas.length + calls.length === 0 && inFlight.length === 0) return undefined;
+    const { deltas, inFlight } = this.#seen.edges.takeDeltas();
+    const calls = this.#seen.calls.takeDeltas();
+    const plaintext = this.#seen.plaintextCallers.takeDeltas();
+    if (deltas.length + calls.length + plaintext.length === 0 && inFlight.length === 0) return undefined;
     const common = (e: {
       reporter: EdgeReporter;
       source: string;
@@ -104,6 +110,11 @@ export class TelemetryPush {
       })),
       calls: calls.map(({ source, requests, ...call }) => ({
         ...call,
+        sourceWorkload: source,
+        requests: BigInt(requests),
+      })),
+      plaintext: plaintext.map(({ source, requests, ...caller }) => ({
+        ...caller,
         sourceWorkload: source,
         requests: BigInt(requests),
       })),

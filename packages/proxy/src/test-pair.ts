@@ -26,7 +26,7 @@ import {
 import { DataPlane } from './data-plane.ts';
 import type { ProxyLimits } from './limits.ts';
 import { loopbackConnector } from './net/dial.ts';
-import type { RequestRecord, TcpRecord } from './observe/types.ts';
+import type { Observer, RequestRecord, TcpRecord } from './observe/types.ts';
 
 export const TEST_HOST = 'app.test.svc.cluster.local';
 const VIP = '10.99.0.1';
@@ -55,12 +55,14 @@ export interface TestPort {
 export class Watched {
   readonly requests: RequestRecord[] = [];
   readonly tcp: TcpRecord[] = [];
+  readonly plaintext: Parameters<Observer['plaintext']>[] = [];
   readonly counts = new Map<string, number>();
   readonly observer = {
     request: (r: RequestRecord) => void this.requests.push({ ...r }),
     tcpOpen: () => {},
     tcpClose: (r: TcpRecord) => void this.tcp.push({ ...r }),
     inFlight: () => {},
+    plaintext: (...caller: Parameters<Observer['plaintext']>) => void this.plaintext.push(caller),
     count: (name: string) => void this.counts.set(name, (this.counts.get(name) ?? 0) + 1),
   };
 }

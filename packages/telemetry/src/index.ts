@@ -4,6 +4,7 @@ export * from './edges.ts';
 export * from './histogram.ts';
 export * from './ids.ts';
 export * from './istio.ts';
+export * from './plaintext.ts';
 export * from './prometheus.ts';
 export * from './registry.ts';
 export * from './trace-context.ts';

@@ -11,6 +11,7 @@
  *     GET    /v1/edges[?window=ms|all]       → {edges: EdgeSummary[]}; NaN is null
  *     GET    /v1/calls?since=wall ms         → {calls: CallSum[], dropped} (audit/traffic.ts)
  *     GET    /v1/audit?since=wall ms         → AuditReport (audit/report.ts)
+ *     GET    /v1/mtls?since=ms[&namespace=NS] → MtlsState (api/mtls.ts): modes of workloads, and who calls them how
  *     GET    /v1/epoch                       → {epoch, sinceMs, refused}; sinceMs in wall time
  *     GET    /v1/problems                    → {epoch, refused, problems}; refused: the files are not what runs
  *     GET    /v1/analysis                    → {epoch, refused, findings}: what `weft analyze` says of the files that run
@@ -41,6 +42,7 @@ import type { Collector } from '../collect/service.ts';
 import type { Mesh } from '../mesh.ts';
 import type { Pusher } from '../push/pusher.ts';
 import { parseInstance } from './instance.ts';
+import { mtlsState } from './mtls.ts';
 
 const MAX_BODY_BYTES = 1024 * 1024;
 const MAX_WAIT_MS = 30_000;
@@ -188,6 +190,8 @@ async function handle(o: ApiOptions, request: IncomingMessage): Promise<unknown>
         changes: o.changes.since(sinceMs),
       });
     }
+    case 'GET mtls':
+      return mtlsState(mesh, o.traffic, sinceOf(url), url.searchParams.get('namespace') ?? '');
     case 'GET epoch':
       return { epoch: mesh.epoch, sinceMs: mesh.epochAtMs, refused: mesh.refused };
     case 'GET problems':

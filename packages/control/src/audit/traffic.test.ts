@@ -16,6 +16,15 @@ const call = {
   ...{ method: 'GET', path: '/charge', denied: false, policy: 'none', ref: '', shadowPolicy: '', shadowRef: '' },
   requests: 3,
 };
+const plain = {
+  source: '',
+  sourceNamespace: '',
+  address: '10.0.0.9',
+  port: 8080,
+  refused: false,
+  ref: '',
+  requests: 1,
+};
 const to = { workload: 'pay', namespace: 'shop' };
 
 function folder(t: TestContext): string {
@@ -35,10 +44,20 @@ test('sums survive a restart and a change of the day, and end with their retenti
   traffic.addEdge(edge);
   traffic.addCall(to, call);
   traffic.addCall(to, { ...call, denied: true, policy: 'shop/p' });
+  traffic.addPlaintext(to, plain);
   clock.advance(DAY_MS);
   traffic.addEdge(edge);
   traffic.addCall(to, call);
+  for (const more of [{}, { requests: 0 }, { refused: true, ref: 'r' }])
+    traffic.addPlaintext(to, { ...plain, ...more });
   const all = traffic.since(0);
+  assert.deepEqual(
+    all.plaintext.map((p) => [p.workload, p.address, p.refused, p.requests, p.lastMs - p.firstMs]),
+    [
+      ['pay', '10.0.0.9', false, 2, DAY_MS],
+      ['pay', '10.0.0.9', true, 1, 0],
+    ],
+  );
   assert.deepEqual(
     all.edges.map((e) => [e.requests, e.bytes, e.lastMs - e.firstMs]),
     [[6, 30, DAY_MS]],

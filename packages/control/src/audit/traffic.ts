@@ -6,7 +6,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock, Logger, Timer } from '@weft/base';
 import { writeFileAtomic } from '@weft/identity';
-import { type CallDelta, PathBudget } from '@weft/telemetry';
+import { type CallDelta, PathBudget, type PlaintextDelta } from '@weft/telemetry';
 
 export interface EdgeSum {
   /** Which end told of it: what both told of counts by its source's word. */
@@ -30,9 +30,19 @@ export interface CallSum extends CallDelta {
   lastMs: number;
 }
 
+/** A caller without mTLS. */
+export interface PlaintextSum extends PlaintextDelta {
+  /** The workload that was called. */
+  workload: string;
+  namespace: string;
+  firstMs: number;
+  lastMs: number;
+}
+
 interface Day {
   edges: Map<string, EdgeSum>;
   calls: Map<string, CallSum>;
+  plaintext: Map<string, PlaintextSum>;
   /** Requests of edges and calls past the limits. */
   dropped: number;
 }
@@ -40,22 +50,33 @@ interface Day {
 interface Stored {
   edges: EdgeSum[];
   calls: CallSum[];
+  /** Absent in files of before it was kept. */
+  plaintext?: PlaintextSum[];
   dropped: number;
 }
 
 export interface TrafficLimits {
   edges: number;
   calls: number;
+  plaintext: number;
   /** Path templates of one caller on one port of a workload. */
   paths: number;
   days: number;
 }
 
-export const defaultTrafficLimits: TrafficLimits = { edges: 10_000, calls: 20_000, paths: 200, days: 35 };
+export const defaultTrafficLimits: TrafficLimits = {
+  edges: 10_000,
+  calls: 20_000,
+  plaintext: 10_000,
+  paths: 200,
+  days: 35,
+};
 const SAVE_MS = 60_000;
 const FILE = /^traffic-(\d{4}-\d{2}-\d{2})\.json$/;
 
 const dateOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
+
+const emptyDay = (): Day => ({ edges: new Map(), calls: new Map(), plaintext: new Map(), dropped: 0 });
 
 export class Traffic {
   readonly #dir: string;
@@ -63,7 +84,7 @@ export class Traffic {
   readonly #logger: Logger;
   readonly #limits: TrafficLimits;
   #date = '';
-  #today: Day = { edges: new Map(), calls: new Map(), dropped: 0 };
+  #today: Day = emptyDay();
   #budgets = new Map<string, PathBudget>();
   #dirty = false;
   #timer: Timer | undefined;
@@ -116,11 +137,26 @@ export class Traffic {
     else this.#today.calls.set(key, { ...call, path, workload, namespace, firstMs: now, lastMs: now });
   }
 
+  addPlaintext(to: { workload: string; namespace: string }, caller: PlaintextDelta): void {
+    this.#turn();
+    const { workload, namespace } = to;
+    const key = plaintextKey({ ...caller, workload, namespace });
+    const now = this.#clock.wall();
+    const sum = this.#today.plaintext.get(key);
+    this.#dirty = true;
+    if (sum) {
+      sum.requests += caller.requests;
+      sum.lastMs = now;
+    } else if (this.#today.plaintext.size >= this.#limits.plaintext) this.#today.dropped += caller.requests;
+    else this.#today.plaintext.set(key, { ...caller, workload, namespace, firstMs: now, lastMs: now });
+  }
+
   /** Sums over the days since then (wall time); what was last seen before it is left out. */
-  since(sinceMs: number): { edges: EdgeSum[]; calls: CallSum[]; dropped: number } {
+  since(sinceMs: number): { edges: EdgeSum[]; calls: CallSum[]; plaintext: PlaintextSum[]; dropped: number } {
     this.#turn();
     const edges = new Map<string, EdgeSum>();
     const calls = new Map<string, CallSum>();
+    const plaintext = new Map<string, PlaintextSum>();
     let dropped = 0;
     for (const date of [...this.#dates(), this.#date]) {
       if (date < dateOf(sinceMs)) continue;
@@ -130,14 +166,25 @@ export class Traffic {
         sum.bytes += e.bytes;
       });
       merge(calls, day.calls, sinceMs, () => {});
+      merge(plaintext, day.plaintext, sinceMs, () => {});
     }
-    return { edges: [...edges.values()], calls: [...calls.values()], dropped };
+    return {
+      edges: [...edges.values()],
+      calls: [...calls.values()],
+      plaintext: [...plaintext.values()],
+      dropped,
+    };
   }
 
   save(): void {
     if (!this.#dirty) return;
-    const { edges, calls, dropped } = this.#today;
-    const stored: Stored = { edges: [...edges.values()], calls: [...calls.values()], dropped };
+    const { edges, calls, plaintext, dropped } = this.#today;
+    const stored: Stored = {
+      edges: [...edges.values()],
+      calls: [...calls.values()],
+      plaintext: [...plaintext.values()],
+      dropped,
+    };
     try {
       writeFileAtomic(join(this.#dir, `traffic-${this.#date}.json`), JSON.stringify(stored), 0o600);
       this.#dirty = false;
@@ -175,7 +222,7 @@ export class Traffic {
   }
 
   #read(date: string): Day {
-    const day: Day = { edges: new Map(), calls: new Map(), dropped: 0 };
+    const day = emptyDay();
     let stored: Stored;
     try {
       stored = JSON.parse(readFileSync(join(this.#dir, `traffic-${date}.json`), 'utf8')) as Stored;
@@ -192,6 +239,7 @@ export class Traffic {
       const key = [namespace, workload, principal, source, sourceNamespace, port, method, path, ...verdict];
       day.calls.set(JSON.stringify(key), c);
     }
+    for (const p of stored.plaintext ?? []) day.plaintext.set(plaintextKey(p), p);
     day.dropped = stored.dropped;
     return day;
   }
@@ -202,6 +250,11 @@ export class Traffic {
     if (!budget) this.#budgets.set(key, (budget = new PathBudget(this.#limits.paths, () => {})));
     return budget;
   }
+}
+
+function plaintextKey(p: Omit<PlaintextSum, 'requests' | 'firstMs' | 'lastMs'>): string {
+  const { namespace, workload, source, sourceNamespace, address, port, refused, ref } = p;
+  return JSON.stringify([namespace, workload, source, sourceNamespace, address, port, refused, ref]);
 }
 
 function merge<T extends { requests: number; firstMs: number; lastMs: number }>(

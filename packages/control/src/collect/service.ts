@@ -74,6 +74,12 @@ export class Collector {
         Code.InvalidArgument,
       );
     }
+    if (report.plaintext.length > MAX_CALLS_PER_REPORT) {
+      throw new ConnectError(
+        `a report may hold ${MAX_CALLS_PER_REPORT} callers without mTLS, not ${report.plaintext.length}`,
+        Code.InvalidArgument,
+      );
+    }
     const last = this.#last.get(instance.name);
     if (last && last.startMs === report.startMs && report.sequence <= last.sequence) return; // sent again: its answer was lost
     this.#last.set(instance.name, { startMs: report.startMs, sequence: report.sequence });
@@ -112,6 +118,22 @@ export class Collector {
         shadowPolicy: text(c.shadowPolicy),
         shadowRef: text(c.shadowRef),
         requests: Number(c.requests),
+      });
+    }
+    for (const p of report.plaintext) {
+      const { address, port, refused } = p;
+      // A proxy is not told of workloads that have none.
+      const caller =
+        p.sourceWorkload === ''
+          ? this.#mesh.instances().find((i) => i.address === address || i.address6 === address)
+          : undefined;
+      this.#traffic.addPlaintext(instance, {
+        source: caller?.workload ?? text(p.sourceWorkload),
+        sourceNamespace: caller?.namespace ?? text(p.sourceNamespace),
+        address: address.slice(0, 64),
+        ...{ port, refused },
+        ref: text(p.ref),
+        requests: Number(p.requests),
       });
     }
   }

@@ -133,6 +133,7 @@ before(async () => {
       request: (r) => void records.push({ ...r }),
       tcpOpen: () => {},
       tcpClose: () => {},
+      plaintext: () => {},
       inFlight: () => {},
       count: (n) => void counts.set(n, counted(n) + 1),
     },

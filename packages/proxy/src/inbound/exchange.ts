@@ -159,7 +159,12 @@ class InboundExchange extends Exchange {
       return this;
     }
     this.enter();
-    if (!authenticate(this.#inbound, { mtls: this.mtls })) {
+    const authentic = authenticate(this.#inbound, { mtls: this.mtls });
+    if (!peer) {
+      const { mtlsRef } = this.#inbound;
+      core.observer.plaintext(this.source, this.#via.remoteAddress, this.#port, !authentic, authentic ? '' : mtlsRef);
+    }
+    if (!authentic) {
       core.observer.count('inbound_plaintext_refused');
       this.details = 'mtls_required';
       this.refuse('connection', 0);

@@ -189,8 +189,14 @@ export class InboundListener {
   }
 
   #refuse(pipe: SocketPipe, port: number): void {
-    this.#core.observer.count('inbound_plaintext_refused');
-    this.#core.logger.info({ remote: pipe.remoteAddress, port }, 'plaintext refused: this port is STRICT');
+    const core = this.#core;
+    const { remoteAddress } = pipe;
+    const source = core.callerAt(remoteAddress);
+    const ref = (core.snapshot && findInbound(core.snapshot, port)?.mtlsRef) ?? '';
+    core.observer.count('inbound_plaintext_refused');
+    core.observer.plaintext(source, remoteAddress, port, true, ref);
+    const caller = source && `${source.namespace}/${source.workload}`;
+    core.logger.info({ remote: remoteAddress, caller, port, ref }, 'plaintext refused: this port is STRICT');
     pipe.abort();
   }
 

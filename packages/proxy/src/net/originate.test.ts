@@ -26,6 +26,7 @@ const observer: Observer = {
   request: (r) => void records.push({ ...r }),
   tcpOpen: () => {},
   tcpClose: () => {},
+  plaintext: () => {},
   inFlight: () => {},
   count: () => {},
 };

@@ -8,6 +8,7 @@ import {
   formatAccessLog,
   IstioMetrics,
   type PeerSeries,
+  PlaintextCallers,
   type Registry,
   type TcpSeries,
   unknownWorkload,
@@ -18,6 +19,7 @@ export interface ObserverOptions {
   registry: Registry;
   edges?: EdgeAggregator;
   calls?: CallAggregator;
+  plaintext?: PlaintextCallers;
   /** Takes one line of the access log with its line feed; absent: no access log. */
   log?: (line: string) => void;
   /** `file:line` of a reference id. */
@@ -39,6 +41,8 @@ interface OpenConnection {
   /** Bytes that are in the counters already. */
   bytesIn: number;
   bytesOut: number;
+  /** Of a caller without mTLS. */
+  plaintextOver: (() => void) | undefined;
 }
 
 const nobody: PeerInfo = Object.freeze({
@@ -64,6 +68,7 @@ export class MeshObserver implements Observer {
   readonly registry: Registry;
   readonly edges: EdgeAggregator;
   readonly calls: CallAggregator;
+  readonly plaintextCallers: PlaintextCallers;
   readonly #metrics: IstioMetrics;
   readonly #log: ((line: string) => void) | undefined;
   readonly #where: (ref: string) => string | undefined;
@@ -86,6 +91,8 @@ export class MeshObserver implements Observer {
     this.registry = options.registry;
     this.edges = options.edges ?? new EdgeAggregator({ count: (name) => options.registry.count(name) });
     this.calls = options.calls ?? new CallAggregator({ count: (name) => options.registry.count(name) });
+    this.plaintextCallers =
+      options.plaintext ?? new PlaintextCallers({ count: (name) => options.registry.count(name) });
     this.#metrics = new IstioMetrics(options.registry);
     this.#log = options.log;
     this.#where = options.where ?? (() => undefined);
@@ -198,13 +205,17 @@ export class MeshObserver implements Observer {
     const tcp = entry.series.tcp();
     tcp.opened();
     if (entry.edge) entry.edge.inFlight += 1;
-    this.#open.set(r, { entry, tcp, bytesIn: 0, bytesOut: 0 });
+    const plain = r.reporter === 'destination' && !r.mtls && r.port > 0;
+    const address = plain ? r.downstreamRemote.slice(0, r.downstreamRemote.lastIndexOf(':')) : '';
+    const plaintextOver = plain ? this.plaintextCallers.open(keyOf(r.source, address, r.port, false, '')) : undefined;
+    this.#open.set(r, { entry, tcp, bytesIn: 0, bytesOut: 0, plaintextOver });
   }
 
   tcpClose(r: TcpRecord): void {
     const open = this.#open.get(r);
     if (open) {
       this.#open.delete(r);
+      open.plaintextOver?.();
       if (open.entry.edge) open.entry.edge.inFlight -= 1;
       addBytes(open, r);
     }
@@ -284,6 +295,10 @@ export class MeshObserver implements Observer {
     if (edge) edge.inFlight += delta;
   }
 
+  plaintext(source: PeerInfo | undefined, remoteAddress: string, port: number, refused: boolean, ref: string): void {
+    this.plaintextCallers.add(keyOf(source, remoteAddress, port, refused, ref));
+  }
+
   count(name: string): void {
     this.registry.count(name);
   }
@@ -297,6 +312,17 @@ export class MeshObserver implements Observer {
   get openConnections(): number {
     return this.#open.size;
   }
+}
+
+function keyOf(source: PeerInfo | undefined, address: string, port: number, refused: boolean, ref: string) {
+  return {
+    source: source?.workload ?? '',
+    sourceNamespace: source?.namespace ?? '',
+    address: address.startsWith('[') ? address.slice(1, -1) : address,
+    port,
+    refused,
+    ref,
+  };
 }
 
 function addBytes(open: OpenConnection, r: TcpRecord): void {

@@ -129,12 +129,21 @@ export interface Observer {
   tcpClose(record: TcpRecord): void;
   /** +1 at a request's start, -1 at its end. */
   inFlight(edge: EdgeKey, delta: number): void;
+  /** A request without mTLS, or such a connection that was refused. `ref`: the rule that refused it. */
+  plaintext(source: PeerInfo | undefined, remoteAddress: string, port: number, refused: boolean, ref: string): void;
   /** A counter named in LIMITS.md or by a refusal, e.g. `inbound_plaintext_refused`. */
   count(name: string): void;
 }
 
 /** Observes nothing. */
-export const silentObserver: Observer = { request() {}, tcpOpen() {}, tcpClose() {}, inFlight() {}, count() {} };
+export const silentObserver: Observer = {
+  request() {},
+  tcpOpen() {},
+  tcpClose() {},
+  inFlight() {},
+  plaintext() {},
+  count() {},
+};
 
 export function unknownPeer(): PeerInfo {
   return {

@@ -28,6 +28,7 @@ const observer: Observer = {
   request: (r) => void records.push({ ...r }),
   tcpOpen: () => {},
   tcpClose: () => {},
+  plaintext: () => {},
   inFlight: (key, delta) => {
     const name = key.destination?.workload ?? '';
     running.push(`${name} ${delta > 0 ? '+' : ''}${delta}`);

@@ -92,6 +92,11 @@ export declare type TelemetryReport = Message<"weft.control.v1.TelemetryReport">
   calls: CallDelta[];
 
   /**
+   * @generated from field: repeated weft.control.v1.PlaintextDelta plaintext = 7;
+   */
+  plaintext: PlaintextDelta[];
+
+  /**
    * when the proxy started, in wall time: a new process begins its sequence anew
    *
    * @generated from field: uint64 start_ms = 4;
@@ -370,6 +375,64 @@ export declare type CallDelta = Message<"weft.control.v1.CallDelta"> & {
  * Use `create(CallDeltaSchema)` to create a new message.
  */
 export declare const CallDeltaSchema: GenMessage<CallDelta>;
+
+/**
+ * What was added of one caller without mTLS, as the called workload's proxy saw it.
+ *
+ * @generated from message weft.control.v1.PlaintextDelta
+ */
+export declare type PlaintextDelta = Message<"weft.control.v1.PlaintextDelta"> & {
+  /**
+   * at that address, as far as it is known
+   *
+   * @generated from field: string source_workload = 1;
+   */
+  sourceWorkload: string;
+
+  /**
+   * @generated from field: string source_namespace = 2;
+   */
+  sourceNamespace: string;
+
+  /**
+   * @generated from field: string address = 3;
+   */
+  address: string;
+
+  /**
+   * the called workload's own
+   *
+   * @generated from field: uint32 port = 4;
+   */
+  port: number;
+
+  /**
+   * by the port's PeerAuthentication
+   *
+   * @generated from field: bool refused = 5;
+   */
+  refused: boolean;
+
+  /**
+   * that rule
+   *
+   * @generated from field: string ref = 6;
+   */
+  ref: string;
+
+  /**
+   * and opaque connections; 0: only an earlier connection is still open
+   *
+   * @generated from field: uint64 requests = 7;
+   */
+  requests: bigint;
+};
+
+/**
+ * Describes the message weft.control.v1.PlaintextDelta.
+ * Use `create(PlaintextDeltaSchema)` to create a new message.
+ */
+export declare const PlaintextDeltaSchema: GenMessage<PlaintextDelta>;
 
 /**
  * @generated from enum weft.control.v1.Reporter

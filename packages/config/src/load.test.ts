@@ -220,6 +220,8 @@ test('every mistake is refused with its code and field', () => {
     ],
     token('{issuer: i}', 'jwks', /public keys/),
     token('{issuer: i, jwks: x}', 'jwks', /no JSON/),
+    token('{issuer: i, jwksUri: "file:///etc/passwd"}', 'jwksUri', /no address/),
+    token('{issuer: i, jwksUri: "http://u:p@h/"}', 'jwksUri', /no address/),
     token('{issuer: i, jwks: "{}"}', 'jwks', /at least one key/),
     token(`{issuer: i, jwks: '{"keys":[{"kty":"oct","k":"AA"}]}'}`, 'jwks', /shared secret/),
     token(`{issuer: i, jwks: '{"keys":[{"kty":"EC","d":"AA"}]}'}`, 'jwks', /private key/),

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { WeftError } from '@weft/base';
 import { MAX_CERT_TTL_MS, MIN_CERT_TTL_MS } from '@weft/identity';
+import { allowedBlocks } from './keys/fetch.ts';
 
 export interface Listen {
   host: string;
@@ -25,6 +26,8 @@ export interface ControlConfig {
   certTtlMs?: number; // 10 s to 90 d, default 24 h
   registryOnly?: boolean;
   drainMs?: number;
+  /** Blocks of addresses that keys of token issuers may be fetched from though they are not public. */
+  jwksAllow?: string[];
   /** Kinds that have no effect yet are warned of, not refused. */
   allowPending?: boolean;
   logLevel?: string;
@@ -62,6 +65,10 @@ export function readControlConfig(path: string): ControlConfig {
     throw invalid(path, 'capture must be transparent or explicit');
   if (config.vipPrefix !== undefined && !/^\d{1,3}\.\d{1,3}$/.test(config.vipPrefix))
     throw invalid(path, 'vipPrefix must be two numbers, as 240.240');
+  if (config.jwksAllow !== undefined) {
+    if (!Array.isArray(config.jwksAllow)) throw invalid(path, 'jwksAllow must be a list of address blocks');
+    allowedBlocks(config.jwksAllow);
+  }
   const { certTtlMs = MIN_CERT_TTL_MS } = config;
   if (!(certTtlMs >= MIN_CERT_TTL_MS && certTtlMs <= MAX_CERT_TTL_MS))
     throw invalid(path, `certTtlMs must be ${MIN_CERT_TTL_MS} (10 s) to ${MAX_CERT_TTL_MS} (90 days)`);

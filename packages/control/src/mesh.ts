@@ -3,8 +3,17 @@ import type { Clock, Logger } from '@weft/base';
 import { formatPosition } from '@weft/base';
 import { analyzeFiles, type Finding, findingOf, type Problem } from '@weft/config';
 import { judgeKeyPair } from '@weft/identity';
-import { type Instance, type MeshRuntime, type Model, namesToResolve, type ServiceModel } from '@weft/model';
+import {
+  type Instance,
+  keySourcesOf,
+  type MeshRuntime,
+  type Model,
+  namesToResolve,
+  type ServiceModel,
+} from '@weft/model';
 import type { ControlConfig } from './config.ts';
+import { fetchDocument } from './keys/fetch.ts';
+import { KeySets, MAX_KEY_SET_BYTES } from './keys/key-sets.ts';
 import { NameResolver } from './resolver.ts';
 import type { ReadResult } from './sources/files.ts';
 import type { SourceFile, State } from './state.ts';
@@ -16,6 +25,8 @@ export type LoadFiles = (files: SourceFile[]) => { model?: Model; problems: Prob
 export type MeshChange =
   | { readonly kind: 'epoch' }
   /** Addresses of an outside name, by which these services are reached. */
+  /** Keys of some token issuer. */
+  | { readonly kind: 'keys' }
   | { readonly kind: 'name'; readonly services: readonly ServiceModel[] }
   | { readonly kind: 'instance'; readonly before: Instance | undefined; readonly after: Instance | undefined };
 
@@ -25,6 +36,8 @@ export interface MeshOptions {
   load: LoadFiles;
   logger: Logger;
   clock: Clock;
+  /** Reads a document of the outside; for tests. */
+  fetch?: ((url: string, timeoutMs: number) => Promise<string>) | undefined;
 }
 
 export class Mesh {
@@ -32,6 +45,7 @@ export class Mesh {
   readonly #options: MeshOptions;
   readonly #state: State;
   readonly #resolver: NameResolver;
+  readonly keySets: KeySets;
   #named: ReadonlyMap<string, readonly ServiceModel[]> = new Map();
   readonly #listeners = new Set<(change: MeshChange) => void>();
   #model: Model | undefined;
@@ -44,6 +58,15 @@ export class Mesh {
     this.#state = options.state;
     this.#resolver = new NameResolver(options.clock, (name) => {
       this.#changed({ kind: 'name', services: this.#named.get(name) ?? [] });
+    });
+    const limits = { allow: options.config.jwksAllow ?? [], maxBytes: MAX_KEY_SET_BYTES };
+    this.keySets = new KeySets({
+      ...{ clock: options.clock, logger: options.logger, stored: this.#state.keySets },
+      fetch: options.fetch ?? ((url, timeoutMs) => fetchDocument(url, timeoutMs, limits)),
+      changed: () => {
+        this.#state.save();
+        this.#changed({ kind: 'keys' });
+      },
     });
     this.trustDomain = options.config.trustDomain ?? 'cluster.local';
     // The last good configuration serves until the files have been read, and beyond, where they are broken by now.
@@ -107,6 +130,7 @@ export class Mesh {
       resolved: this.#resolver.addresses,
       registryOnly: config.registryOnly,
       drainMs: config.drainMs,
+      keySets: this.keySets.current,
     };
   }
 
@@ -118,6 +142,7 @@ export class Mesh {
   /** Looks up no more names. */
   stop(): void {
     this.#resolver.stop();
+    this.keySets.stop();
   }
 
   putInstance(instance: Instance): void {
@@ -198,6 +223,7 @@ export class Mesh {
     this.#vips = vips;
     this.#named = namesToResolve(model);
     this.#resolver.want(this.#named.keys());
+    this.keySets.want(keySourcesOf(model));
     if (changed) this.#state.save();
   }
 

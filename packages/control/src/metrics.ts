@@ -62,6 +62,10 @@ export function renderMetrics({ mesh, pusher, issuer, authority, trust }: Metric
     'When the root ends, in seconds since 1970.',
     one(authority.rootNotAfterMs / 1000),
   );
+  const keys = mesh.keySets.counters;
+  add('weft_jwks_fetches', 'counter', 'Key sets of token issuers that were asked for.', one(keys.fetches));
+  add('weft_jwks_failures', 'counter', 'Of these, those that gave no keys.', one(keys.failures));
+  add('weft_jwks_refetches_limited', 'counter', 'Missed keys that were fetched later than at once.', one(keys.limited));
   const seconds = (ms: number) => (ms - Date.now()) / 1000;
   const left = 'Seconds until the root that signs ends.';
   add('citadel_server_root_cert_expiry_seconds', 'gauge', left, one(seconds(authority.rootNotAfterMs)));

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type Logger, WeftError } from '@weft/base';
 import { writeFileAtomic } from '@weft/identity';
 import type { Instance } from '@weft/model';
+import type { StoredKeys } from './keys/key-sets.ts';
 
 export interface SourceFile {
   path: string;
@@ -39,6 +40,7 @@ interface Stored {
   /** Absent in files of before there was such a thing; so is the next. */
   revoked?: StoredRevocation[];
   federated?: [trustDomain: string, rootPem: string][];
+  keySets?: [source: string, keys: StoredKeys][];
 }
 
 export class State {
@@ -50,6 +52,8 @@ export class State {
   readonly tokens = new Map<string, StoredToken>();
   revoked: StoredRevocation[] = [];
   readonly federated = new Map<string, string>();
+  /** Key sets of token issuers, so that a restart while those cannot be asked locks nobody out. */
+  readonly keySets = new Map<string, StoredKeys>();
   readonly #path: string;
 
   constructor(dir: string, logger: Logger) {
@@ -66,6 +70,7 @@ export class State {
       for (const [hash, token] of stored.tokens) this.tokens.set(hash, token);
       this.revoked = stored.revoked ?? [];
       for (const [domain, pem] of stored.federated ?? []) this.federated.set(domain, pem);
+      for (const [source, keys] of stored.keySets ?? []) this.keySets.set(source, keys);
     } catch (error) {
       // Instances come back by themselves; addresses and the epoch begin anew. Starting is better than not.
       const aside = `${this.#path}.broken`;
@@ -85,6 +90,7 @@ export class State {
       tokens: [...this.tokens],
       revoked: this.revoked,
       federated: [...this.federated],
+      keySets: [...this.keySets],
     };
     try {
       writeFileAtomic(this.#path, JSON.stringify(stored), 0o600);

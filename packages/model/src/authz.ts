@@ -14,9 +14,12 @@ import {
   TokenRuleSchema,
 } from '@weft/plan';
 import { labelsMatch, resolveHost } from './hosts.ts';
+import { keySourceOf } from './key-sources.ts';
 import { type ExtensionProviderModel, meshConfigOf } from './mesh-config.ts';
 import type { RefTable } from './refs.ts';
 import type { AuthorizationPolicyModel, Labels, Model } from './types.ts';
+
+const NO_KEYS: ReadonlyMap<string, string> = new Map();
 
 const ACTIONS = {
   ALLOW: AuthorizationAction.ALLOW,
@@ -48,6 +51,7 @@ export function compileAuthorization(
   model: Model,
   workload: { namespace: string; labels: Labels },
   refs: RefTable,
+  keySets: ReadonlyMap<string, string> = NO_KEYS,
 ): Authorization {
   const policies = authorizationFor(model, workload);
   return create(AuthorizationSchema, {
@@ -55,17 +59,22 @@ export function compileAuthorization(
     tokens: model.requestAuthentications
       .filter((r) => reaches(model, r, workload))
       .flatMap((r) =>
-        r.rules.map((t) =>
-          create(TokenRuleSchema, {
-            ref: refs.use(r, t.field),
-            ...{ issuer: t.issuer, jwks: t.jwks, forward: t.forward, payloadHeader: t.payloadHeader },
-            audiences: [...t.audiences],
-            headers: t.headers.map((h) => ({ ...h })),
-            params: [...t.params],
-            cookies: [...t.cookies],
-            claimHeaders: t.claimHeaders.map((c) => ({ header: c.header, claim: [...c.claim] })),
-          }),
-        ),
+        r.rules
+          .map((t) => ({ t, source: keySourceOf(t)?.name ?? '' }))
+          .map(({ t, source }) =>
+            create(TokenRuleSchema, {
+              ref: refs.use(r, t.field),
+              // Without keys, no token of the issuer is good.
+              jwks: source === '' ? t.jwks : (keySets.get(source) ?? ''),
+              keySource: source,
+              ...{ issuer: t.issuer, forward: t.forward, payloadHeader: t.payloadHeader },
+              audiences: [...t.audiences],
+              headers: t.headers.map((h) => ({ ...h })),
+              params: [...t.params],
+              cookies: [...t.cookies],
+              claimHeaders: t.claimHeaders.map((c) => ({ header: c.header, claim: [...c.claim] })),
+            }),
+          ),
       ),
     policies: policies.map((p) =>
       create(AuthorizationPolicySchema, {

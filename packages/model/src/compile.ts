@@ -56,7 +56,10 @@ export function compileOwn(model: Model, runtime: MeshRuntime, instance: Instanc
       parts.set(`inbound/${inbound.port}`, part({ case: 'inbound', value: inbound }));
     }
   }
-  parts.set('authz', part({ case: 'authorization', value: compileAuthorization(model, instance, refs) }));
+  parts.set(
+    'authz',
+    part({ case: 'authorization', value: compileAuthorization(model, instance, refs, runtime.keySets) }),
+  );
   return { parts, references: refs.list() };
 }
 

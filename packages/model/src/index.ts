@@ -11,6 +11,7 @@ export * from './gateway.ts';
 export * from './hosts.ts';
 export * from './inbound.ts';
 export * from './injection.ts';
+export * from './key-sources.ts';
 export * from './labels.ts';
 export * from './lookup.ts';
 export * from './mesh-config.ts';

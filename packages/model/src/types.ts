@@ -662,8 +662,11 @@ export interface TokenRuleModel {
   readonly field: string;
   readonly issuer: string;
   readonly audiences: readonly string[];
-  /** JSON of the key set. */
+  /** JSON of the key set; empty: it is fetched (see keySourceOf). */
   readonly jwks: string;
+  /** Where from; empty: where the issuer's OpenID configuration says. */
+  readonly jwksUri: string;
+  readonly fetchTimeoutMs: number;
   readonly headers: readonly { readonly name: string; readonly prefix: string }[];
   readonly params: readonly string[];
   readonly cookies: readonly string[];
@@ -763,5 +766,7 @@ export interface MeshRuntime {
   /** Unknown destinations are refused; default false. */
   readonly registryOnly?: boolean;
   readonly drainMs?: number; // default 5000
+  /** Key sets that were fetched, JSON, by the name of their source (see keySourceOf). */
+  readonly keySets?: ReadonlyMap<string, string>;
   readonly cluster?: string; // default Kubernetes
 }

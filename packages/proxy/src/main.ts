@@ -208,7 +208,11 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     onUpdate: (type, change) => store.update(type, change),
   });
   ads.start();
-  push = new TelemetryPush(b.instance, observer, () => openChannel(b, host, port, identity), logger);
+  const seen = {
+    ...{ edges: observer.edges, calls: observer.calls, plaintextCallers: observer.plaintextCallers },
+    takeMissingKeys: () => plane.core.tokens.takeMissing(),
+  };
+  push = new TelemetryPush(b.instance, seen, () => openChannel(b, host, port, identity), logger);
   push.start();
   if (b.bind.dns) {
     await startDnsServer({

@@ -14,6 +14,8 @@ export interface Seen {
   readonly edges: EdgeAggregator;
   readonly calls: CallAggregator;
   readonly plaintextCallers: PlaintextCallers;
+  /** Sources of token keys that lack one, since this was asked last. */
+  takeMissingKeys(): string[];
 }
 
 export class TelemetryPush {
@@ -78,7 +80,9 @@ export class TelemetryPush {
     const { deltas, inFlight } = this.#seen.edges.takeDeltas();
     const calls = this.#seen.calls.takeDeltas();
     const plaintext = this.#seen.plaintextCallers.takeDeltas();
-    if (deltas.length + calls.length + plaintext.length === 0 && inFlight.length === 0) return undefined;
+    const missingKeys = this.#seen.takeMissingKeys();
+    if (deltas.length + calls.length + plaintext.length + missingKeys.length === 0 && inFlight.length === 0)
+      return undefined;
     const common = (e: {
       reporter: EdgeReporter;
       source: string;
@@ -98,6 +102,7 @@ export class TelemetryPush {
       instance: this.#instance,
       sequence: ++this.#sequence,
       startMs: this.#startMs,
+      missingKeys,
       edges: deltas.map((d) => ({
         ...common(d),
         responseCode: d.code,

@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { parseIpBlock } from '@weft/base';
 import { MAX_CERT_TTL_MS, MIN_CERT_TTL_MS } from '@weft/identity';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { print } from '../common.ts';
@@ -26,6 +27,11 @@ export function addUp(program: Command): void {
       .option('-q, --quiet', 'no output of the applications ("weft logs" has it)')
       .option('--cert-ttl <time>', "life of the workloads' certificates, 10s to 90d (default: 24h)", certTtl)
       .option('--allow-pending', 'warn of kinds that are known but have no effect yet, instead of refusing them')
+      .option(
+        '--jwks-allow <blocks>',
+        'address blocks (10.0.0.0/8,…) that keys of token issuers may come from though they are not public',
+        blocks,
+      )
       .action(up),
     'weft up -f examples/shop/mesh',
   );
@@ -37,6 +43,12 @@ function certTtl(text: string): number {
   return ms;
 }
 
+function blocks(text: string): string[] {
+  const list = text.split(',').filter((b) => b !== '');
+  for (const block of list) if (!parseIpBlock(block)) throw new InvalidArgumentError(`${block} is no address block.`);
+  return list;
+}
+
 async function up(options: {
   files: string[];
   mesh: string;
@@ -44,6 +56,7 @@ async function up(options: {
   quiet?: boolean;
   certTtl?: number;
   allowPending?: boolean;
+  jwksAllow?: string[];
 }): Promise<void> {
   const started = performance.now();
   const { host, model } = await bringUp({
@@ -51,7 +64,10 @@ async function up(options: {
     files: options.files,
     capture: options.capture,
     allowPending: options.allowPending ?? false,
-    controlExtra: options.certTtl === undefined ? {} : { certTtlMs: options.certTtl },
+    controlExtra: {
+      ...(options.certTtl !== undefined && { certTtlMs: options.certTtl }),
+      ...(options.jwksAllow !== undefined && { jwksAllow: options.jwksAllow }),
+    },
     say: (name, line) => {
       if (name === 'weft' || !options.quiet) print(`[${name}] ${line}`);
     },

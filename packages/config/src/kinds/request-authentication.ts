@@ -22,6 +22,9 @@ const rule: ObjectSchema = {
     issuer: nonEmpty,
     audiences: names,
     jwks: nonEmpty,
+    jwksUri: { t: 'string', check: checkKeyAddress },
+    jwks_uri: { t: 'string', check: checkKeyAddress },
+    timeout: { t: 'duration', minMs: 1 },
     fromHeaders: {
       t: 'list',
       max: 100,
@@ -41,7 +44,8 @@ const rule: ObjectSchema = {
     },
     forwardOriginalToken: { t: 'bool' },
   },
-  unsupported: ['jwksUri', 'jwks_uri', 'timeout', 'spaceDelimitedClaims'],
+  oneOf: [['jwks', 'jwksUri', 'jwks_uri']],
+  unsupported: ['spaceDelimitedClaims'],
 };
 
 export const requestAuthenticationKind: Kind<RequestAuthenticationModel> = {
@@ -64,11 +68,14 @@ export const requestAuthenticationKind: Kind<RequestAuthenticationModel> = {
 };
 
 function tokenRule(r: Plain, field: string, report: FieldReport): TokenRuleModel {
-  if (r.jwks === undefined) {
-    report('WEFT-VALUE', 'say the issuer\'s public keys in "jwks": {"keys": […]}', `${field}.jwks`);
-  } else {
+  const uri: string = r.jwksUri ?? r.jwks_uri ?? '';
+  if (r.jwks !== undefined) {
     const wrong = checkKeySet(r.jwks);
     if (wrong) report('WEFT-VALUE', wrong, `${field}.jwks`);
+  } else if (uri === '' && checkKeyAddress(r.issuer ?? '') !== undefined) {
+    const message =
+      'say the issuer\'s public keys in "jwks": {"keys": […]} or where they are in "jwksUri"; only an issuer that is an address can be asked for them';
+    report('WEFT-VALUE', message, `${field}.jwks`);
   }
   const named = r.fromHeaders !== undefined || r.fromParams !== undefined || r.fromCookies !== undefined;
   const headers = (r.fromHeaders ?? []) as ({ name?: string; prefix?: string } | undefined)[];
@@ -77,6 +84,8 @@ function tokenRule(r: Plain, field: string, report: FieldReport): TokenRuleModel
     issuer: r.issuer ?? '',
     audiences: r.audiences ?? [],
     jwks: r.jwks ?? '',
+    jwksUri: uri,
+    fetchTimeoutMs: Math.min(r.timeout ?? FETCH_TIMEOUT_MS, MAX_FETCH_TIMEOUT_MS),
     headers: named
       ? headers.map((h) => ({ name: (h?.name ?? '').toLowerCase(), prefix: h?.prefix ?? '' }))
       : [{ name: 'authorization', prefix: 'Bearer ' }],
@@ -89,6 +98,19 @@ function tokenRule(r: Plain, field: string, report: FieldReport): TokenRuleModel
       claim: (c?.claim ?? '').split('.'),
     })),
   };
+}
+
+/** Istio's default. */
+const FETCH_TIMEOUT_MS = 5000;
+const MAX_FETCH_TIMEOUT_MS = 60_000;
+
+/** Whether the address may be asked is for the control plane to say: names lead elsewhere tomorrow. */
+function checkKeyAddress(text: string): string | undefined {
+  if (text.length > 2048) return 'an address may have 2048 characters';
+  // Of a name, numbers or an IPv6 address, and a port; no password, no fragment.
+  if (!/^https?:\/\/([-A-Za-z0-9._]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(\/[^\s#\\]*)?$/.test(text))
+    return 'it is no address such as https://issuer.example.com/keys';
+  return undefined;
 }
 
 /** A key set has keys, public ones of kinds that can verify. */

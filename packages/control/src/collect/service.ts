@@ -12,6 +12,7 @@ import { peerOf } from '../peer.ts';
 const MAX_EDGES_PER_REPORT = 20_000;
 const MAX_CALLS_PER_REPORT = 20_000;
 const MAX_TEXT = 512;
+const MAX_MISSING_KEYS = 100;
 
 export class Collector {
   readonly #mesh: Mesh;
@@ -82,6 +83,8 @@ export class Collector {
     }
     const last = this.#last.get(instance.name);
     if (last && last.startMs === report.startMs && report.sequence <= last.sequence) return; // sent again: its answer was lost
+    // Only what the configuration names is fetched, and not more often than it is good for.
+    for (const source of report.missingKeys.slice(0, MAX_MISSING_KEYS)) this.#mesh.keySets.missing(source);
     this.#last.set(instance.name, { startMs: report.startMs, sequence: report.sequence });
     for (const [table, belongs] of [
       [this.#table, counts],

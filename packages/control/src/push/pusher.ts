@@ -236,7 +236,7 @@ export class Pusher {
   }
 
   #note(change: MeshChange): void {
-    if (change.kind === 'epoch') this.#newEpoch = true;
+    if (change.kind === 'epoch' || change.kind === 'keys') this.#newEpoch = true;
     else if (change.kind === 'name') this.#renamed.push(...change.services);
     else {
       for (const instance of [change.before, change.after]) if (instance) this.#changed.push(instance);

@@ -19,6 +19,8 @@ export const MAX_TOKEN_BYTES = 8192;
 /** Verified tokens that are remembered for a plan's rules, and for how long at most. */
 export const MAX_KNOWN_TOKENS = 1000;
 const KNOWN_MS = 300_000;
+/** Key sources that are remembered to lack a key until the control plane is told. */
+const MAX_MISSING = 100;
 
 export type TokenOutcome =
   | { readonly ok: true; readonly token: VerifiedToken | undefined }
@@ -43,6 +45,7 @@ export class Tokens {
   /** By the rules of one plan: when they change, nothing of before counts. */
   readonly #known = new WeakMap<readonly TokenRule[], Map<string, Known>>();
   readonly #keys = new WeakMap<TokenRule, KeySet>();
+  #missing = new Set<string>();
 
   /** `failed`: what `tell` threw. */
   constructor(wallMs: () => number, failed: (error: unknown) => void) {
@@ -87,6 +90,13 @@ export class Tokens {
       .catch(this.#failed);
   }
 
+  /** Key sources whose keys some token was not made with, since this was asked last. */
+  takeMissing(): string[] {
+    const out = [...this.#missing];
+    if (out.length > 0) this.#missing = new Set();
+    return out;
+  }
+
   #remember(rules: readonly TokenRule[], text: string, found: Known): void {
     let known = this.#known.get(rules);
     if (!known) this.#known.set(rules, (known = new Map()));
@@ -108,9 +118,16 @@ export class Tokens {
     if (rules.length === 0) return 'issuer_not_known';
     let why = 'verification_failed';
     for (const rule of rules) {
+      if (rule.jwks === '') {
+        why = 'keys_not_there';
+        continue;
+      }
       const payload = await this.#verifyFor(rule, text);
       if (typeof payload !== 'string') return this.#describe(rule, payload, text);
       why = payload;
+      // The issuer may have a new key: whoever fetches keys is to look again.
+      if (why === 'no_key_for_the_token' && rule.keySource !== '' && this.#missing.size < MAX_MISSING)
+        this.#missing.add(rule.keySource);
     }
     return why;
   }

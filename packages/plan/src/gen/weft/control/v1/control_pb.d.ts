@@ -97,6 +97,13 @@ export declare type TelemetryReport = Message<"weft.control.v1.TelemetryReport">
   plaintext: PlaintextDelta[];
 
   /**
+   * key sources (TokenRule.key_source) that lack the key of some token
+   *
+   * @generated from field: repeated string missing_keys = 8;
+   */
+  missingKeys: string[];
+
+  /**
    * when the proxy started, in wall time: a new process begins its sequence anew
    *
    * @generated from field: uint64 start_ms = 4;

@@ -770,7 +770,7 @@ export declare type TokenRule = Message<"weft.plan.v1.TokenRule"> & {
   audiences: string[];
 
   /**
-   * the key set, JSON
+   * the key set, JSON; empty: there is none, and no token is good
    *
    * @generated from field: string jwks = 4;
    */
@@ -811,6 +811,13 @@ export declare type TokenRule = Message<"weft.plan.v1.TokenRule"> & {
    * @generated from field: repeated weft.plan.v1.ClaimHeader claim_headers = 10;
    */
   claimHeaders: ClaimHeader[];
+
+  /**
+   * where the key set was fetched from; empty: it is written there
+   *
+   * @generated from field: string key_source = 11;
+   */
+  keySource: string;
 };
 
 /**

@@ -3,6 +3,7 @@ import {
   boundHosts,
   type DestinationModel,
   type DestinationRuleModel,
+  delegateOf,
   destinationRuleFor,
   findService,
   gatewayName,
@@ -12,6 +13,7 @@ import {
   labelsMatch,
   MESH_GATEWAY,
   type Model,
+  mergeDelegated,
   mtlsFor,
   type ProcessModel,
   type Resource,
@@ -191,9 +193,43 @@ class Analysis {
     for (const route of [...vs.http, ...vs.tcp, ...vs.tls]) {
       for (const d of route.route) this.destination(vs, d, `${d.field}.destination`, d.weight > 0);
     }
+    this.#delegates(vs);
     for (const route of vs.http) {
       for (const m of route.mirrors) this.destination(vs, m, m.field, m.percent > 0);
     }
+  }
+
+  /** Whom a rule hands over to must be there, and be a delegate; its routes must be within what is handed over. */
+  #delegates(vs: VirtualServiceModel): void {
+    const all = this.#model.virtualServices;
+    for (const route of vs.http) {
+      if (!route.delegate) continue;
+      const { namespace, name } = route.delegate;
+      const field = `${route.field}.delegate`;
+      const named = all.find((v) => v.name === name && v.namespace === namespace);
+      const delegate = delegateOf(this.#model, vs, route);
+      if (named && !this.#ok(named)) continue;
+      if (!named) {
+        const have = list(
+          all.filter((v) => v.hosts.length === 0).map((v) => `${v.namespace}/${v.name}`),
+          'none (a delegate is a VirtualService without hosts)',
+        );
+        const message = `there is no VirtualService ${name} in namespace ${namespace}. Delegates: ${have}`;
+        this.#report(vs, 'WEFT-NO-TARGET', message, `${field}.name`);
+      } else if (!delegate) {
+        const why = named.hosts.length > 0 ? 'has hosts of its own' : `is not exported to namespace ${vs.namespace}`;
+        this.#report(vs, 'WEFT-NO-TARGET', `the VirtualService ${namespace}/${name} ${why}: it is no delegate`, field);
+      } else {
+        for (const leaf of delegate.http) {
+          if (mergeDelegated(vs, route, delegate, leaf)) continue;
+          const message = `is never reached by ${vs.namespace}/${vs.name} (${vs.source.file}:${vs.source.line}): no request meets the conditions of both`;
+          this.#report(delegate, 'WEFT-UNREACHABLE', message, leaf.field, 'warning');
+        }
+      }
+    }
+    if (vs.hosts.length > 0 || all.some((v) => v.http.some((r) => delegateOf(this.#model, v, r) === vs))) return;
+    const message = 'has no hosts, and no VirtualService hands over to it: it holds for nothing';
+    this.#report(vs, 'WEFT-NO-EFFECT', message, 'metadata.name', 'warning');
   }
 
   #servedByGateway(vs: VirtualServiceModel, host: string): boolean {

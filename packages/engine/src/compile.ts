@@ -1,3 +1,4 @@
+import { type IpBlock, parseIpBlock } from '@weft/base';
 import type {
   Header,
   HeaderOperations,
@@ -104,6 +105,8 @@ export function rewriteByRegex(path: string, { regex, replace }: CompiledRegexRe
 
 export interface CompiledTcpRoute {
   readonly ref: string;
+  /** The address that was dialled lies in one of them; empty: any may. */
+  readonly subnets: readonly IpBlock[];
   readonly split: CompiledSplit;
 }
 
@@ -166,7 +169,8 @@ function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
 function compileTlsRoutes(routes: readonly TlsRoute[]): CompiledTlsRoute[] {
   const compiled = routes.flatMap((route) => {
     const split = compileSplit(route.clusters, route.ref);
-    return route.sniHosts.map((sni) => ({ ref: route.ref, split, sni: sni.toLowerCase() }));
+    const subnets = compileSubnets(route.destinationSubnets);
+    return route.sniHosts.map((sni) => ({ ref: route.ref, subnets, split, sni: sni.toLowerCase() }));
   });
   // Sorting is stable: of two routes for one name the first is kept in front.
   const rank = (sni: string): number => (sni.startsWith('*') ? sni.length : 1000);
@@ -174,7 +178,13 @@ function compileTlsRoutes(routes: readonly TlsRoute[]): CompiledTlsRoute[] {
 }
 
 function compileTcpRoute(route: TcpRoute): CompiledTcpRoute {
-  return { ref: route.ref, split: compileSplit(route.clusters, route.ref) };
+  const subnets = compileSubnets(route.destinationSubnets);
+  return { ref: route.ref, subnets, split: compileSplit(route.clusters, route.ref) };
+}
+
+/** What is no block matches nothing: a plan does not hold such. */
+function compileSubnets(blocks: readonly string[]): readonly IpBlock[] {
+  return blocks.map((text) => parseIpBlock(text) ?? { family: 4, words: [0, 0, 0, 0], bits: 32 });
 }
 
 function compileMatch(m: HttpMatch, routeRef: string): CompiledMatch {

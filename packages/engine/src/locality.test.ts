@@ -134,3 +134,27 @@ test('retry budget: a part of what runs, but never less than the minimum', () =>
   for (let i = 0; i < 50; i++) acquireRequest(cluster);
   assert.equal(most(), 10);
 });
+
+test('a retry leaves the localities that were tried, the nearest of the others first, while one is well there', () => {
+  const places = ['eu/a/1', 'eu/a/1', 'eu/b/1', 'eu/b/1', 'us/a/1'].map((at) => ({ at }));
+  for (const m of [mesh(places, { outlier, locality: { failover: true } }), mesh(places, {})]) {
+    const [first, , other, fourth, far] = m.cluster.endpoints;
+    const retried = (tried: EndpointView[]): Set<EndpointView | 'none'> => {
+      const seen = new Set<EndpointView | 'none'>();
+      for (let i = 0; i < 300; i++) seen.add(pickEndpoint(m.snapshot, m.cluster, random, 0, tried, undefined, tried));
+      return seen;
+    };
+    const nearest = m.cluster.groups.length > 1;
+    assert.deepEqual(retried([first]), new Set(nearest ? [other, fourth] : [other, fourth, far]));
+    assert.deepEqual(retried([first, other]), new Set([far]));
+    // Nobody else is left: as without the rule, an endpoint that was not tried.
+    const [, second] = m.cluster.endpoints;
+    const all = retried([first, other, far]);
+    assert.ok(!all.has(first) && (all.has(second) || all.has(fourth)), 'tried again elsewhere');
+    other.state.ejected = true;
+    fourth.state.ejected = true;
+    assert.deepEqual(retried([first]), new Set([far]));
+    other.state.ejected = false;
+    fourth.state.ejected = false;
+  }
+});

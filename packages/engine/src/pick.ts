@@ -17,7 +17,8 @@ const scratch: EndpointView[] = [];
  * are well, ejection is disregarded (Istio's panic rule; off by default). Endpoints in `exclude` (earlier attempts) are
  * avoided while there are others. `hash` (see affinityHash) decides for clusters with consistent hashing; retries do not
  * avoid the previous host there, as in Istio. `none`: no healthy upstream (503, flag UH). The state is not changed, except
- * for the round robin's own, the warm-up's and the probes': call onStart with what came back.
+ * for the round robin's own, the warm-up's and the probes': call onStart with what came back. `tried`: earlier attempts, whose
+ * localities a retry is to leave (retryRemoteLocalities) as long as there is a well endpoint elsewhere.
  */
 export function pickEndpoint(
   _snapshot: Snapshot,
@@ -26,10 +27,15 @@ export function pickEndpoint(
   nowMs: number,
   exclude?: readonly EndpointView[],
   hash: number = NO_HASH,
+  tried?: readonly EndpointView[],
 ): EndpointView | 'none' {
   if (cluster.pinned) return cluster.pinned;
   const { groups } = cluster;
   if (groups.length === 0) return 'none';
+  if (tried !== undefined && tried.length > 0) {
+    const elsewhere = inOtherLocality(cluster, random, nowMs, tried);
+    if (elsewhere) return elsewhere;
+  }
   // A retry is no probe: it is to succeed.
   if (cluster.cluster.failureAccrual && !exclude?.length) {
     const probe = probeDue(cluster, nowMs);
@@ -56,11 +62,40 @@ export function pickEndpoint(
     for (const e of list) if (!excluded(avoid, e)) list[kept++] = e;
     if (kept > 0) list.length = kept;
   }
-  const picked = roundRobin
-    ? nextInTurn(cluster, list, random, nowMs, even)
-    : choose(cluster, list, random, nowMs, even, true);
+  return among(cluster, list, random, nowMs, even) ?? 'none';
+}
+
+/** One of a list of fit endpoints, as the cluster's policy says. */
+function among(
+  cluster: ClusterView,
+  list: readonly EndpointView[],
+  random: Random,
+  nowMs: number,
+  even: boolean,
+): EndpointView | undefined {
+  const picked =
+    cluster.cluster.lb === LbPolicy.ROUND_ROBIN
+      ? nextInTurn(cluster, list, random, nowMs, even)
+      : choose(cluster, list, random, nowMs, even, true);
   scratch.length = 0;
-  return picked ?? 'none';
+  return picked;
+}
+
+/** Of the nearest group that has a fit endpoint in a locality of none of those tried; undefined: no group has. */
+function inOtherLocality(
+  cluster: ClusterView,
+  random: Random,
+  nowMs: number,
+  tried: readonly EndpointView[],
+): EndpointView | undefined {
+  for (const group of cluster.groups) {
+    const list = fit(cluster, group.endpoints);
+    let kept = 0;
+    for (const e of list) if (!tried.some((t) => t.endpoint.locality === e.endpoint.locality)) list[kept++] = e;
+    list.length = kept;
+    if (kept > 0) return among(cluster, list, random, nowMs, group.evenWeights && !warming(cluster, nowMs));
+  }
+  return undefined;
 }
 
 /** Whether any endpoint could be picked now. */

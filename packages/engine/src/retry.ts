@@ -51,6 +51,8 @@ export interface CompiledRetry {
   readonly backoffBaseMs: number;
   readonly backoffMaxMs: number;
   readonly ignorePreviousHosts: boolean;
+  /** A retry goes to another locality than those tried, where an endpoint is well there. */
+  readonly remoteLocalities: boolean;
   /** 0: Retry-After is not looked at. */
   readonly retryAfterMaxMs: number;
 }
@@ -80,6 +82,7 @@ export function compileRetry(policy: RetryPolicy | undefined): CompiledRetry {
     backoffBaseMs,
     backoffMaxMs: Math.max(policy?.backoffMaxMs || 10 * backoffBaseMs, backoffBaseMs),
     ignorePreviousHosts: policy ? policy.ignorePreviousHosts : true,
+    remoteLocalities: policy?.remoteLocalities ?? false,
     retryAfterMaxMs: policy?.retryAfterMaxMs ?? 0,
   };
 }

@@ -316,3 +316,33 @@ test('TLS by server name: the most specific name, whatever the order; no route i
     ['one', 'any', 'deep', 'one', undefined, undefined, undefined],
   );
 });
+
+test('connections by the address that was dialled', () => {
+  const to = (subset: string) => [{ ref: `to ${subset}`, cluster: clusterName(subset), weight: 1 }];
+  const tcp = [
+    { ref: 'v1', clusters: to('v1'), destinationSubnets: ['10.96.1.0/24', '10.96.2.7'] },
+    { ref: 'v2', clusters: to('v2'), destinationSubnets: ['fd00::/8'] },
+    { ref: 'rest', clusters: to('') },
+  ];
+  const tls = [
+    { ref: 'by name and address', sniHosts: ['a.test'], destinationSubnets: ['10.96.1.0/24'], clusters: to('v1') },
+    { ref: 'by name', sniHosts: ['a.test'], clusters: to('v2') },
+  ];
+  const service = create(PartSchema, {
+    kind: { case: 'service', value: { host: HOST, addresses: ['10.96.2.7'], ports: [{ port: 80, tcp, tls }] } },
+  });
+  const snapshot = buildSnapshot([service, ...parts([]).slice(1)], []);
+  const view = findService(snapshot, '10.96.2.7', 80)!;
+  const random = seededRandom(1);
+  const of = (address?: string) => routeTcp(view, random, address)?.ref;
+  assert.deepEqual(['10.96.1.200', '10.96.2.7', '10.96.2.8', 'fd12::1', 'pay.shop', undefined].map(of), [
+    'v1',
+    'v1',
+    'rest',
+    'v2',
+    'v1',
+    'v1',
+  ]);
+  assert.equal(routeTls(view, 'A.test', random, '10.96.1.1')?.ref, 'by name and address');
+  assert.equal(routeTls(view, 'a.test', random, '10.96.3.1')?.ref, 'by name');
+});

@@ -1,4 +1,4 @@
-import type { Random } from '@weft/base';
+import { inBlock, parseIp, type Random } from '@weft/base';
 import { DerivePort, type HttpRoute } from '@weft/plan';
 import { canonicalAuthority, formatAuthority, hostOf } from './canonical.ts';
 import {
@@ -7,6 +7,7 @@ import {
   type CompiledHttpRoute,
   type CompiledMatch,
   type CompiledSplit,
+  type CompiledTcpRoute,
   type HeaderOps,
   rewriteByRegex,
   rewritePath,
@@ -165,9 +166,12 @@ export function requestParts(head: readonly string[]): RequestParts {
   return { head, method, scheme, authority, target, path: end < 0 ? target : target.slice(0, end) };
 }
 
-/** The destination of a connection: the first TCP route. Undefined: the port has none. */
-export function routeTcp(view: ServicePortView, random: Random): TcpDecision | undefined {
-  const route = view.tcp[0];
+/**
+ * The destination of a connection: the first TCP route for the address that was dialled (where a name was, the service's
+ * first). Undefined: the port has none.
+ */
+export function routeTcp(view: ServicePortView, random: Random, dialled = ''): TcpDecision | undefined {
+  const route = view.tcp.find((r) => isFor(r, view, dialled));
   const destination = route && draw(route.split, random);
   if (!destination) return undefined;
   return {
@@ -182,15 +186,26 @@ export function routeTcp(view: ServicePortView, random: Random): TcpDecision | u
  * The destination of a connection that begins with TLS, by the name its client asks for ('' where it names none), where
  * the port has routes for names. Undefined: no route covers the name.
  */
-export function routeTls(view: ServicePortView, serverName: string, random: Random): TcpDecision | undefined {
+export function routeTls(
+  view: ServicePortView,
+  serverName: string,
+  random: Random,
+  dialled = '',
+): TcpDecision | undefined {
   const name = serverName.toLowerCase();
   const covers = (sni: string): boolean =>
     sni === '*' || sni === name || (sni.startsWith('*.') && name.endsWith(sni.slice(1)) && name.length >= sni.length);
-  const route = view.tls.find((r) => covers(r.sni));
+  const route = view.tls.find((r) => covers(r.sni) && isFor(r, view, dialled));
   const destination = route && draw(route.split, random);
   if (!destination) return undefined;
   const { clusterName, ref } = destination;
   return { clusterName, cluster: clusterOf(view, clusterName), ref: route.ref, destinationRef: ref };
+}
+
+function isFor({ subnets }: CompiledTcpRoute, { service }: ServicePortView, dialled: string): boolean {
+  if (subnets.length === 0) return true;
+  const ip = parseIp(dialled) ?? parseIp(service.addresses[0] ?? '');
+  return ip !== undefined && subnets.some((block) => inBlock(ip, block));
 }
 
 /** The conditions of a match, in the order in which they are tested: what `mismatch` says, without the index. */

@@ -364,7 +364,7 @@ function pinnedView(view: ServicePortView, main: ClusterView, endpoint: Endpoint
               pathRegex: undefined,
             },
           ],
-    tcp: [{ ref, split }],
+    tcp: [{ ref, subnets: [], split }],
     tls: [],
   };
 }

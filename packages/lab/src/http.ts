@@ -193,6 +193,7 @@ function forward(
       : oneTry(mesh, notes, client, cluster, head, random, before, refs, faultRef, hash, {
           tried,
           avoid: decision.retry.ignorePreviousHosts,
+          elsewhere: decision.retry.remoteLocalities,
         });
     // Nothing was asked, or nothing answered: what then happens is not known before.
     const impossible = fate.details === WITHHELD.details;
@@ -234,11 +235,19 @@ function oneTry(
   refs: readonly string[],
   faultRef: string | undefined,
   hash: number,
-  others: { readonly tried: EndpointView[]; readonly avoid: boolean },
+  others: { readonly tried: EndpointView[]; readonly avoid: boolean; readonly elsewhere: boolean },
 ): Fate {
   const flagged = (flag: string): string => (at.flags ? `${at.flags},${flag}` : flag);
   const exclude = others.avoid && others.tried.length > 0 ? others.tried : undefined;
-  const picked = pickEndpoint(client.snapshot, cluster, random, 0, exclude, hash);
+  const picked = pickEndpoint(
+    client.snapshot,
+    cluster,
+    random,
+    0,
+    exclude,
+    hash,
+    others.elsewhere ? others.tried : undefined,
+  );
   if (picked === 'none') {
     notes.add(
       'client',

@@ -26,8 +26,10 @@ export function tcpWay(
   question: Question,
   random: Random,
 ): Fate {
+  // As the client's proxy sees it: what was asked for, where it is an address.
+  const dialled = question.to.replace(/:\d+$/, '');
   const byName = question.sni !== undefined && view.tls.length > 0;
-  const decision = byName ? routeTls(view, question.sni as string, random) : routeTcp(view, random);
+  const decision = byName ? routeTls(view, question.sni as string, random, dialled) : routeTcp(view, random, dialled);
   if (!decision) {
     const why = byName ? `no route covers the server name "${question.sni}"` : 'the port has no route for connections';
     notes.add('client', 'rule', 'closed', why);

@@ -5,6 +5,7 @@ export * from './balancing.ts';
 export * from './capture-scope.ts';
 export * from './clusters.ts';
 export * from './compile.ts';
+export * from './delegates.ts';
 export * from './endpoints.ts';
 export * from './entries.ts';
 export * from './gateway.ts';

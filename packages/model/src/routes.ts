@@ -33,6 +33,7 @@ import {
 } from '@weft/plan';
 import { rankedRoutes, routesOfService } from './api-routes.ts';
 import type { Client } from './clusters.ts';
+import { httpRoutesOf } from './delegates.ts';
 import { isSeenFrom, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
 import { findService, meshVirtualServices } from './lookup.ts';
 import { meshConfigOf } from './mesh-config.ts';
@@ -145,11 +146,11 @@ export function virtualServiceRoutes(
   fallback: { ms: number; ref: string } = { ms: 0, ref: '' },
 ): HttpRoute[] {
   const routes: HttpRoute[] = [];
-  for (const route of vs.http) {
+  for (const route of httpRoutesOf(model, vs)) {
     const match = route.match.filter((m) => appliesTo(m, client, gateway, port));
     // None of its matches can hold for this caller and port; with no match at all it holds always.
     if (route.match.length > 0 && match.length === 0) continue;
-    routes.push(httpRoute(model, domain, vs, route, match, fallback, port, refs));
+    routes.push(httpRoute(model, domain, route.owner ?? vs, route, match, fallback, port, refs));
   }
   return routes;
 }
@@ -168,13 +169,19 @@ export function compileTcpRoutes(
     return [create(TcpRouteSchema, { ref: refs.use(from, route.field), clusters })];
   }
   const vs = virtualServiceFor(model, service, client);
+  const routes: TcpRoute[] = [];
   for (const route of vs?.tcp ?? []) {
-    if (route.match.length > 0 && !route.match.some((m) => appliesTo(m, client, MESH_GATEWAY, port.port))) continue;
+    const match = route.match.filter((m) => appliesTo(m, client, MESH_GATEWAY, port.port));
+    if (route.match.length > 0 && match.length === 0) continue;
     const clusters = route.route.map((d) => weighted(model, domain, vs!, d, port.port, refs));
-    return [create(TcpRouteSchema, { ref: refs.use(vs!, route.field), clusters })];
+    const everywhere = match.length === 0 || match.some((m) => m.destinationSubnets.length === 0);
+    const destinationSubnets = everywhere ? [] : match.flatMap((m) => m.destinationSubnets);
+    routes.push(create(TcpRouteSchema, { ref: refs.use(vs!, route.field), clusters, destinationSubnets }));
+    if (everywhere) return routes;
   }
   const clusters = [ownCluster(domain, service, port, refs)];
-  return [create(TcpRouteSchema, { ref: refs.use(service, port.field), clusters })];
+  routes.push(create(TcpRouteSchema, { ref: refs.use(service, port.field), clusters }));
+  return routes;
 }
 
 /** Of the ports that may carry the application's own TLS. */
@@ -190,8 +197,15 @@ export function compileTlsRoutes(
   const routes: TlsRoute[] = [];
   const tlsRoute = (from: Resource, route: TlsRouteModel, match: TlsRouteModel['match']): void => {
     const clusters = route.route.map((d) => weighted(model, domain, from, d, port.port, refs));
-    const sniHosts = match.flatMap((m) => m.sniHosts.map((h) => h.toLowerCase()));
-    routes.push(create(TlsRouteSchema, { ref: refs.use(from, route.field), sniHosts, clusters }));
+    const ref = refs.use(from, route.field);
+    const add = (names: readonly string[], destinationSubnets: string[]): void => {
+      const sniHosts = names.map((h) => h.toLowerCase());
+      routes.push(create(TlsRouteSchema, { ref, sniHosts, clusters, destinationSubnets }));
+    };
+    // Names of matches that ask for no address are one entry; each other match has its own addresses.
+    const anywhere = match.filter((m) => m.destinationSubnets.length === 0).flatMap((m) => m.sniHosts);
+    for (const m of match) if (m.destinationSubnets.length > 0) add(m.sniHosts, [...m.destinationSubnets]);
+    if (anywhere.length > 0) add(anywhere, []);
   };
   for (const from of routesOfService(model, client, service, port, 'tls'))
     for (const route of from.tls) tlsRoute(from, route, route.match);
@@ -278,6 +292,12 @@ export function httpRoute(
   refs: RefTable,
 ): HttpRoute {
   const own = route.timeoutMs !== undefined;
+  const { inherited: outer } = route;
+  const ownerOf = (key: string): Resource => (outer?.keys.includes(key) ? outer.owner : from);
+  const said = (key: string, name = key): string =>
+    outer?.keys.includes(key)
+      ? refs.use(outer.owner, `${outer.field}.${name}`)
+      : refs.use(from, `${route.field}.${name}`);
   const forwards = route.route.length > 0;
   // The timeout is that of the destination's namespace, where the route does not say its own.
   const first = forwards
@@ -290,22 +310,22 @@ export function httpRoute(
   return create(HttpRouteSchema, {
     ref: refs.use(from, route.field),
     name: route.name,
-    match: match.map((m) => httpMatch(m, from, refs)),
+    match: match.map((m) => httpMatch(m, m.owner ?? from, refs)),
     clusters: route.route.map((d) => weighted(model, domain, from, d, port, refs)),
     redirect: route.redirect
       ? create(RedirectSchema, { ...route.redirect, derivePort: DERIVED[route.redirect.derivePort ?? ''] })
       : undefined,
     directResponse: route.directResponse ? create(DirectResponseSchema, { ...route.directResponse }) : undefined,
     timeoutMs: !forwards ? 0 : own ? route.timeoutMs : inherited.ms,
-    timeoutRef: !forwards ? '' : own ? refs.use(from, `${route.field}.timeout`) : inherited.ref,
-    retry: forwards
-      ? retryOf(model, route.retries, route.retries ? refs.use(from, `${route.field}.retries`) : '', refs)
-      : undefined,
-    fault: route.fault ? faultOf(route.fault, from, refs.use(from, `${route.field}.fault`)) : undefined,
+    timeoutRef: !forwards ? '' : own ? said('timeoutMs', 'timeout') : inherited.ref,
+    retry: forwards ? retryOf(model, route.retries, route.retries ? said('retries') : '', refs) : undefined,
+    fault: route.fault ? faultOf(route.fault, ownerOf('fault'), said('fault')) : undefined,
     headers: headersOf(route.headers),
     rewrite: route.rewrite ? create(RewriteSchema, { ...route.rewrite }) : undefined,
-    cors: route.cors ? corsOf(route.cors, refs.use(from, `${route.field}.corsPolicy`)) : undefined,
-    mirrors: route.mirrors.map((m) => mirrorOf(model, domain, from, m, port, refs)),
+    cors: route.cors ? corsOf(route.cors, said('cors', 'corsPolicy')) : undefined,
+    mirrors: route.mirrors.map((m) =>
+      mirrorOf(model, domain, route.inherited?.mirrors ? route.inherited.owner : from, m, port, refs),
+    ),
   });
 }
 

@@ -189,6 +189,8 @@ export interface KeyMatchModel {
 
 export interface HttpMatchModel {
   readonly field: string;
+  /** The VirtualService that says so, where it is not the one of the host (delegates). */
+  readonly owner?: Resource;
   readonly uri: StringMatchModel | undefined;
   readonly method: StringMatchModel | undefined;
   readonly authority: StringMatchModel | undefined;
@@ -264,6 +266,17 @@ export interface CorsModel {
 
 export interface HttpRouteModel {
   readonly field: string;
+  /** The VirtualService that says so, where it is not the one of the host (delegates). */
+  readonly owner?: Resource;
+  /** What a delegate's route has from the one that hands over to it. */
+  readonly inherited?: {
+    readonly owner: Resource;
+    readonly field: string;
+    readonly keys: readonly string[];
+    readonly mirrors: boolean;
+  };
+  /** The routes of that VirtualService stand in its place. */
+  readonly delegate?: { readonly namespace: string; readonly name: string } | undefined;
   readonly name: string;
   readonly match: readonly HttpMatchModel[];
   readonly route: readonly DestinationModel[];
@@ -300,7 +313,10 @@ export interface HttpRouteModel {
 
 export interface TcpRouteModel {
   readonly field: string;
-  readonly match: readonly Pick<HttpMatchModel, 'port' | 'sourceLabels' | 'sourceNamespace' | 'gateways'>[];
+  readonly match: readonly (Pick<HttpMatchModel, 'port' | 'sourceLabels' | 'sourceNamespace' | 'gateways'> & {
+    /** Addresses or CIDR blocks of the address that is dialled; empty: any. */
+    readonly destinationSubnets: readonly string[];
+  })[];
   readonly route: readonly DestinationModel[];
 }
 

@@ -45,7 +45,14 @@ export const tlsRouteKind: Kind<ApiRouteModel> = {
     const route = routeOf(resource, said, report, context);
     const rule = rulesOf(resource, said, report, context);
     const sniHosts = route.hostnames.length > 0 ? route.hostnames : ['*'];
-    const match = [{ port: 0, sourceLabels: labelsOf(undefined), sourceNamespace: '', gateways: [], sniHosts }];
+    const any = {
+      port: 0,
+      sourceLabels: labelsOf(undefined),
+      sourceNamespace: '',
+      gateways: [],
+      destinationSubnets: [],
+    };
+    const match = [{ ...any, sniHosts }];
     const tls: TlsRouteModel[] = rule ? [{ field: rule.field, match, route: rule.route }] : [];
     return { ...route, http: [], tcp: [], tls };
   },

@@ -23,6 +23,7 @@ import {
   checkHeaderName,
   checkHeaderValue,
   checkHost,
+  checkIpBlock,
   checkLabelName,
   checkName,
   checkRegex,
@@ -62,6 +63,8 @@ const gateways: Schema = {
   },
 };
 const sources = { sourceLabels: labels, sourceNamespace: str, gateways, port };
+
+const destinationSubnets: Schema = { t: 'list', max: 1000, of: { t: 'string', check: checkIpBlock } };
 
 const headerPairs: Schema = {
   t: 'map',
@@ -132,6 +135,11 @@ const httpRoute: ObjectSchema = {
       t: 'list',
       max: 1000,
       of: { t: 'object', fields: { destination, weight, headers }, required: ['destination'] },
+    },
+    delegate: {
+      t: 'object',
+      fields: { name: { t: 'string', check: checkName }, namespace: { t: 'string', check: checkLabelName } },
+      required: ['name'],
     },
     redirect: {
       t: 'object',
@@ -223,7 +231,7 @@ const httpRoute: ObjectSchema = {
       of: { t: 'object', fields: { destination, percentage }, required: ['destination'] },
     },
   },
-  unsupported: ['delegate', 'mirrorPercent', 'mirror_percent'],
+  unsupported: ['mirrorPercent', 'mirror_percent'],
 };
 
 const tcpRoute: ObjectSchema = {
@@ -232,7 +240,7 @@ const tcpRoute: ObjectSchema = {
     match: {
       t: 'list',
       max: 1000,
-      of: { t: 'object', fields: sources, unsupported: ['destinationSubnets', 'sourceSubnet'] },
+      of: { t: 'object', fields: { ...sources, destinationSubnets }, unsupported: ['sourceSubnet'] },
     },
     route: {
       t: 'list',
@@ -256,6 +264,7 @@ const tlsRoute: ObjectSchema = {
         t: 'object',
         fields: {
           ...sources,
+          destinationSubnets,
           sniHosts: {
             t: 'list',
             min: 1,
@@ -264,7 +273,6 @@ const tlsRoute: ObjectSchema = {
           },
         },
         required: ['sniHosts'],
-        unsupported: ['destinationSubnets'],
       },
     },
   },
@@ -292,13 +300,13 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
       tls: { t: 'list', max: 1000, of: tlsRoute },
       exportTo,
     },
-    required: ['hosts'],
   },
   specRequired: true,
   build(resource, spec, report) {
     const { namespace } = resource;
     checkFaultPosition(resource, spec, report);
     const bound = gatewaysOf(spec.gateways, namespace);
+    if (!spec.hosts) checkDelegate(spec, report);
     if (bound.length === 0) bound.push(MESH_GATEWAY);
     const retryAfterMaxMs = retryAfterMax(resource, report);
     const http = ((spec.http ?? []) as Plain[])
@@ -317,7 +325,8 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
       const at = tcp.length > 0 ? 'tcp' : 'tls';
       report('WEFT-UNSUPPORTED', `gateways serve HTTP alone yet: ${at} routes would have no effect`, `spec.${at}`);
     }
-    for (const route of [...http, ...tcp, ...tls]) {
+    // A delegate is bound to the gateways of those that hand over to it.
+    for (const route of spec.hosts ? [...http, ...tcp, ...tls] : []) {
       for (const [j, m] of route.match.entries()) {
         const strange = m.gateways.find((g) => !bound.includes(g));
         if (strange === undefined) continue;
@@ -344,6 +353,21 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
   },
 };
 
+/** Without hosts it serves those that other VirtualServices hand over to it. */
+function checkDelegate(spec: Plain, report: FieldReport): void {
+  if (report.broken('spec.hosts')) return;
+  for (const name of ['gateways', 'tcp', 'tls']) {
+    if (!spec[name]?.length) continue;
+    const message =
+      'a VirtualService without hosts is a delegate, which has HTTP routes alone: name its hosts, or remove this';
+    report('WEFT-VALUE', message, `spec.${name}`);
+  }
+  for (const [i, r] of ((spec.http ?? []) as (Plain | undefined)[]).entries()) {
+    if (!r?.delegate) continue;
+    report('WEFT-VALUE', 'a delegate (it has no hosts) may not hand over again: one level', `spec.http[${i}].delegate`);
+  }
+}
+
 /** Names with their namespaces: a short one is in the rule's own. */
 function gatewaysOf(written: unknown, namespace: string): string[] {
   const names = ((written ?? []) as (string | undefined)[]).filter((g) => g !== undefined);
@@ -351,11 +375,13 @@ function gatewaysOf(written: unknown, namespace: string): string[] {
 }
 
 function buildHttp(r: Plain, namespace: string, field: string, report: FieldReport): HttpRouteModel {
-  const actions = ['route', 'redirect', 'directResponse'].filter((a) => (a === 'route' ? r.route?.length : r[a]));
+  const actions = ['route', 'redirect', 'directResponse', 'delegate'].filter((a) =>
+    a === 'route' ? r.route?.length : r[a],
+  );
   if (actions.length !== 1) {
     report(
       'WEFT-VALUE',
-      `needs exactly one of route, redirect, directResponse; it has ${actions.join(', ') || 'none'}`,
+      `needs exactly one of route, redirect, directResponse, delegate; it has ${actions.join(', ') || 'none'}`,
       field,
     );
   }
@@ -376,6 +402,7 @@ function buildHttp(r: Plain, namespace: string, field: string, report: FieldRepo
           derivePort: r.redirect.derivePort,
         }
       : undefined,
+    delegate: r.delegate && { namespace: r.delegate.namespace ?? namespace, name: r.delegate.name ?? '' },
     directResponse: r.directResponse
       ? { status: r.directResponse.status ?? 200, body: bodyOf(r.directResponse.body) }
       : undefined,
@@ -451,7 +478,8 @@ function mirrorsOf(r: Plain, field: string, report: FieldReport): MirrorModel[] 
   }
   const at = `${field}.${r.mirror ? 'mirror' : 'mirrors'}`;
   if (r.mirror && r.mirrors?.length) report('WEFT-VALUE', 'mirror may not stand with mirrors: use mirrors', at);
-  if (list.length > 0 && !r.route?.length) report('WEFT-VALUE', 'only requests of a route are copied', at);
+  if (list.length > 0 && !r.route?.length && !r.delegate)
+    report('WEFT-VALUE', 'only requests of a route are copied', at);
   return list;
 }
 
@@ -463,6 +491,7 @@ function buildTcp(r: Plain, namespace: string, field: string, report: FieldRepor
       sourceLabels: labelsOf(m?.sourceLabels),
       sourceNamespace: m?.sourceNamespace ?? '',
       gateways: gatewaysOf(m?.gateways, namespace),
+      destinationSubnets: ((m?.destinationSubnets ?? []) as (string | undefined)[]).filter((b) => b !== undefined),
     })),
     route: destinationsOf(r.route, field, report),
   };

@@ -290,6 +290,7 @@ export class OutboundExchange extends Exchange {
       core.nowMs(),
       this.retry?.ignorePreviousHosts ? this.#tried : undefined,
       this.#hash,
+      this.retry?.remoteLocalities ? this.#tried : undefined,
     );
     if (picked === 'none') {
       this.addFlag('UH');

@@ -37,7 +37,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface TcpTarget {
   view?: ServicePortView;
-  /** Used where there is no view: passed on as it is. */
+  /** What was dialled; where there is no view it is passed on as it is. */
   host: string;
   port: number;
   /** The connection begins with TLS; the name its client asks for, '' for none. */
@@ -95,10 +95,11 @@ export class OutboundTcp {
       return;
     }
     r.service = this.#core.serviceOf(view);
-    const { sni } = this.#target;
+    const { sni, host } = this.#target;
     r.sni = sni ?? '';
     const { random } = this.#core;
-    const decision = sni !== undefined && view.tls.length > 0 ? routeTls(view, sni, random) : routeTcp(view, random);
+    const decision =
+      sni !== undefined && view.tls.length > 0 ? routeTls(view, sni, random, host) : routeTcp(view, random, host);
     if (decision) {
       r.routeRef = decision.destinationRef;
       r.cluster = decision.clusterName;

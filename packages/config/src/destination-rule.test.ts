@@ -271,6 +271,8 @@ test('faults of connections: for clients of their namespace, on the ports that t
   assert.equal(clusters(fault(spec), { namespace: 'other' })(81).tcpFault, undefined);
   const said = (text: string) =>
     loadFiles([{ path: 'a.yaml', text: service + fault(text) }]).problems.map((p) => p.code);
+  const slow = clusters(fault('{host: cart, bandwidth: {percentage: 50, bytesPerSecond: 1000}}'))(81).tcpFault!;
+  assert.deepEqual([slow.bandwidthPercent, slow.bandwidthBytesPerSecond], [50, 1000]);
   assert.deepEqual(said('{host: cart}'), ['WEFT-VALUE']);
   assert.equal(said('{host: gone, reset: {percentage: 1}}').length, 1);
 });

@@ -9,6 +9,8 @@ export interface TcpFaultDecision {
   readonly delayMs: number;
   /** `reset` breaks the connection; `blackhole` keeps it open and answers nothing. A reset goes before. */
   readonly end: 'reset' | 'blackhole' | undefined;
+  /** At most so many bytes a second, each way; 0: as many as there are. */
+  readonly bytesPerSecond: number;
 }
 
 /** What happens to one connection; undefined: nothing. */
@@ -18,10 +20,12 @@ export function drawTcpFault(cluster: ClusterView, random: Random): TcpFaultDeci
   const delayed = fault.delayPercent > 0 && drawPercent(random, fault.delayPercent);
   const reset = fault.resetPercent > 0 && drawPercent(random, fault.resetPercent);
   const blackhole = fault.blackholePercent > 0 && drawPercent(random, fault.blackholePercent);
-  if (!delayed && !reset && !blackhole) return undefined;
+  const slow = fault.bandwidthPercent > 0 && drawPercent(random, fault.bandwidthPercent);
+  if (!delayed && !reset && !blackhole && !slow) return undefined;
   return {
     ref: fault.ref,
     delayMs: delayed ? fault.delayMs : 0,
     end: reset ? 'reset' : blackhole ? 'blackhole' : undefined,
+    bytesPerSecond: slow ? fault.bandwidthBytesPerSecond : 0,
   };
 }

@@ -203,3 +203,23 @@ spec:
   );
   assert.ok(steps.some((s) => s.kind === 'retry' && s.decision === 'try 3 after 503'));
 });
+
+test('faults of connections: a tree of what may happen to one', () => {
+  const fault =
+    '---\napiVersion: weft.dev/v1alpha1\nkind: TCPFault\nmetadata: { name: bad, namespace: shop }\nspec: { host: db, reset: { percentage: 10 }, blackhole: { percentage: 50 }, bandwidth: { percentage: 20, bytesPerSecond: 500 } }\n';
+  const { outcomes, steps } = ask(BASE + service('db', 'tcp-db', 3306) + process('db', 'v1') + fault, {
+    to: 'db:3306',
+  });
+  const of = (details: string) => outcomes.filter((o) => o.details === details).reduce((s, o) => s + o.probability, 0);
+  near(of('tcp_fault_reset'), 0.1);
+  near(of('tcp_fault_blackhole'), 0.45);
+  near(
+    outcomes.filter((o) => o.status === 'connected').reduce((s, o) => s + o.probability, 0),
+    0.45,
+  );
+  assert.ok(outcomes.every((o) => o.status === 'connected' || (o.flags === 'FI' && o.status === 'closed')));
+  assert.deepEqual(
+    steps.filter((s) => s.kind === 'fault').map((s) => s.decision),
+    ['reset in 10 %', 'taken and never answered in 50 %', 'at most 500 bytes a second each way in 20 %'],
+  );
+});

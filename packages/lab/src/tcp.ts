@@ -3,6 +3,7 @@ import type { Random } from '@weft/base';
 import {
   affinityHash,
   CONNECT_ATTEMPTS,
+  drawTcpFault,
   type EndpointView,
   pickEndpoint,
   routeTcp,
@@ -10,6 +11,7 @@ import {
   type ServicePortView,
   withheld,
 } from '@weft/engine';
+import type { TcpFault } from '@weft/plan';
 import { endpointName, noteCluster, noteTransport, WITHHELD } from './endpoints.ts';
 import { blankWay, type Fate } from './fate.ts';
 import { noteSplit } from './http.ts';
@@ -45,9 +47,16 @@ export function tcpWay(
   const base: Fate = { ...blankWay, from, cluster: decision.clusterName };
   if (!cluster) return { ...base, flags: 'NC', details: 'cluster_not_found' };
   noteCluster(notes, cluster);
-  const at: Fate = { ...base, subset: cluster.cluster.subset };
+  let at: Fate = { ...base, subset: cluster.cluster.subset };
   const limit = cluster.pool?.maxConnections ?? 0;
   if (limit > 0 && cluster.state.connections >= limit) return { ...at, flags: 'UO', details: 'overflow' };
+  const fault = drawTcpFault(cluster, random);
+  noteFault(notes, cluster.cluster.tcpFault);
+  if (fault) {
+    refs.push(fault.ref);
+    at = { ...at, delayMs: fault.delayMs, from: notes.references(...refs) };
+    if (fault.end) return { ...at, end: 'fault', flags: 'FI', details: `tcp_fault_${fault.end}` };
+  }
   const hash = affinityHash(cluster, [], client.address);
   const tried: EndpointView[] = [];
   for (;;) {
@@ -79,4 +88,17 @@ export function tcpWay(
       from: notes.references(...refs, verdict.ref),
     };
   }
+}
+
+/** What a TCPFault may do to the connection; each is drawn for itself. */
+function noteFault(notes: Notes, fault: TcpFault | undefined): void {
+  if (!fault) return;
+  notes.touch(fault.ref);
+  const may = (percent: number, what: string): void => {
+    if (percent > 0) notes.add('client', 'fault', `${what} in ${percent} %`, 'drawn independently', fault.ref);
+  };
+  may(fault.delayPercent, `delay of ${fault.delayMs} ms`);
+  may(fault.resetPercent, 'reset');
+  may(fault.blackholePercent, 'taken and never answered');
+  may(fault.bandwidthPercent, `at most ${fault.bandwidthBytesPerSecond} bytes a second each way`);
 }

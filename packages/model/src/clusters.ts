@@ -231,13 +231,15 @@ function tcpFaultOf(model: Model, client: Client, host: string, port: number, re
       (f.port === 0 || f.port === port),
   );
   if (!fault) return undefined;
-  const { delayPercent, delayMs, resetPercent, blackholePercent } = fault;
+  const { delayPercent, delayMs, resetPercent, blackholePercent, bandwidthPercent, bandwidthBytesPerSecond } = fault;
   return create(TcpFaultSchema, {
     ref: refs.use(fault, 'spec'),
     delayPercent,
     delayMs,
     resetPercent,
     blackholePercent,
+    bandwidthPercent,
+    bandwidthBytesPerSecond,
   });
 }
 

@@ -653,6 +653,8 @@ export interface TcpFaultModel extends Resource {
   readonly delayMs: number;
   readonly resetPercent: number;
   readonly blackholePercent: number;
+  readonly bandwidthPercent: number;
+  readonly bandwidthBytesPerSecond: number;
 }
 
 /** Linkerd's Server: ports of workloads of its namespace, for rate limits to refer to. */

@@ -1,4 +1,4 @@
-/** `weft.dev/v1alpha1 TCPFault`: connections to a service's opaque ports that are late, broken or never answered. */
+/** `weft.dev/v1alpha1 TCPFault`: connections to a service's opaque ports that are late, slow, broken or never answered. */
 import type { TcpFaultModel } from '@weft/model';
 import type { ObjectSchema } from '../schema.ts';
 import { checkHost, type Kind, percent, port } from './common.ts';
@@ -20,13 +20,18 @@ export const tcpFaultKind: Kind<TcpFaultModel> = {
       },
       reset: share,
       blackhole: share,
+      bandwidth: {
+        t: 'object',
+        fields: { percentage: percent, bytesPerSecond: { t: 'int', min: 1, max: 4_294_967_295 } },
+        required: ['percentage', 'bytesPerSecond'],
+      },
     },
     required: ['host'],
   },
   specRequired: true,
   build(resource, spec, report) {
-    if (!spec.latency && !spec.reset && !spec.blackhole)
-      report('WEFT-VALUE', 'does nothing: set latency, reset or blackhole', 'spec');
+    if (!spec.latency && !spec.reset && !spec.blackhole && !spec.bandwidth)
+      report('WEFT-VALUE', 'does nothing: set latency, reset, blackhole or bandwidth', 'spec');
     return {
       ...resource,
       host: spec.host ?? '',
@@ -35,6 +40,8 @@ export const tcpFaultKind: Kind<TcpFaultModel> = {
       delayMs: spec.latency?.fixedDelay ?? 0,
       resetPercent: spec.reset?.percentage ?? 0,
       blackholePercent: spec.blackhole?.percentage ?? 0,
+      bandwidthPercent: spec.bandwidth?.percentage ?? 0,
+      bandwidthBytesPerSecond: spec.bandwidth?.bytesPerSecond ?? 0,
     };
   },
 };

@@ -52,3 +52,33 @@ test('latency: late, and then as it is', async (t) => {
   assert.deepEqual([heard, connections], ['hello', 1]);
   assert.ok(tookMs >= 195, String(tookMs));
 });
+
+test('bandwidth: what comes back is slow, whole and in order, and its end too', async (t) => {
+  const rate = 40_000;
+  const bytes = Buffer.from(Array.from({ length: 16_000 }, (_, i) => i % 251));
+  const app = net.createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on('error', () => {}).on('data', () => {});
+    socket.on('end', () => socket.end(bytes));
+  });
+  await new Promise<void>((resolve) => app.listen(0, '127.7.90.3', resolve));
+  t.after(() => app.close());
+  const { port } = app.address() as AddressInfo;
+  const tcpFault = { ref: 'f', bandwidthPercent: 100, bandwidthBytesPerSecond: rate };
+  const pair = await testPair(t, {
+    network: '127.7.90',
+    ports: [{ port: 9001, protocol: Protocol.TCP, appHost: '127.7.90.3', appPort: port, tcpFault }],
+  });
+  const start = performance.now();
+  const socket = net.connect({ port: 9001, host: pair.frontAddress, allowHalfOpen: true });
+  const heard: Buffer[] = [];
+  socket.on('data', (chunk) => void heard.push(chunk));
+  socket.end(Buffer.alloc(8000, 1));
+  await new Promise((resolve) => socket.once('close', resolve));
+  const tookMs = performance.now() - start;
+  assert.deepEqual(Buffer.concat(heard), bytes);
+  // The last part of each way is not waited for.
+  const least = ((8000 + 16_000 - 2 * rate * 0.05) / rate) * 1000;
+  assert.ok(tookMs >= least, `${tookMs} instead of ${least} ms`);
+  const record = pair.frontSeen.tcp.at(-1);
+  assert.deepEqual([record?.flags, record?.bytesIn, record?.bytesOut, record?.routeRef], ['', 8000, 16_000, 'f']);
+});

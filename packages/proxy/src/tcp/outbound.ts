@@ -27,6 +27,7 @@ import { type Head, type ProxyAddresses, proxyHeader } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { openTunnel } from '../link/tunnel.ts';
 import { type Connector, type DialResult, dialTcp } from '../net/dial.ts';
+import { PacedPipe } from '../net/paced.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
 import { connectorFor, WITHHELD_DETAIL } from '../outbound/upstream.ts';
 import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
@@ -59,6 +60,8 @@ export class OutboundTcp {
   #sessions: Set<TcpSession>;
   #counted = false;
   #opened = false;
+  /** A fault's; 0: none. */
+  #bytesPerSecond = 0;
   #startMs: number;
 
   constructor(
@@ -125,7 +128,10 @@ export class OutboundTcp {
     this.#core.observer.count('tcp_fault');
     if (fault.end === 'reset') this.#fail('FI', 'tcp_fault_reset');
     else if (fault.end === 'blackhole') this.#swallow();
-    else this.#next();
+    else {
+      this.#bytesPerSecond = fault.bytesPerSecond;
+      this.#next();
+    }
   }
 
   /** Open, and silent, until the client or a drain gives it up, or for as long as an idle connection may live. */
@@ -216,6 +222,7 @@ export class OutboundTcp {
     if (this.#endpoint && this.#cluster)
       onResult(this.#endpoint, this.#cluster, { status: 200 }, this.#core.nowMs(), this.#core.random);
     this.#open();
+    let splice: Splice;
     const session: TcpSession = sessionOf(() => splice);
     this.#sessions.add(session);
     const core = this.#core;
@@ -238,10 +245,22 @@ export class OutboundTcp {
     if (version > 0) up.write(proxyHeader(version === 1 ? 1 : 2, this.#addresses(up)));
     const pool = this.#cluster?.pool;
     const idleMs = pool?.tcpIdleTimeoutMs || core.limits.tcpIdleTimeoutMs;
-    const splice = new Splice(this.#down, up, core.ticker, over, idleMs, pool?.maxConnectionDurationMs);
-    up.sink = splice.b;
-    this.#hold.release(this.#down, splice.a);
-    this.#down.resumeReading();
+    const down = this.#down;
+    const rate = this.#bytesPerSecond;
+    if (rate > 0) {
+      const a = new PacedPipe(down, rate, core.timers, core.nowMs);
+      const b = new PacedPipe(up, rate, core.timers, core.nowMs);
+      splice = new Splice(a, b, core.ticker, over, idleMs, pool?.maxConnectionDurationMs);
+      a.sink = splice.a;
+      b.sink = splice.b;
+      up.sink = b;
+      this.#hold.release(down, a);
+    } else {
+      splice = new Splice(down, up, core.ticker, over, idleMs, pool?.maxConnectionDurationMs);
+      up.sink = splice.b;
+      this.#hold.release(down, splice.a);
+    }
+    down.resumeReading();
   }
 
   /** Whom the caller wanted to reach; where that was a name, whom it reaches. */

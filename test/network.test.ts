@@ -1,7 +1,7 @@
 /** IPv6 beside IPv4, and what a workload gives away of itself to its network: real processes in network namespaces. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -204,6 +204,30 @@ test('IPv4 and IPv6: services of one family and of both, and what every port giv
       const s = await session(connect(own[1]!, 15008, proof, ['h2']), true);
       assert.equal((await stream(s, get)).status, status);
       s.destroy();
+    }
+  });
+
+  await t.test('a proxy has no rights, no way to any, and nothing to write to but its own folder', () => {
+    for (const { proxyPid, name } of mesh.ps()) {
+      for (const thread of readdirSync(`/proc/${proxyPid}/task`)) {
+        const status = readFileSync(`/proc/${proxyPid}/task/${thread}/status`, 'utf8');
+        assert.match(status, /^Uid:\t1337\t1337\t1337\t1337$/m, name);
+        assert.match(status, /^Gid:\t1337\t1337\t1337\t1337$/m, name);
+        assert.match(status, /^Groups:\s*$/m, name);
+        assert.match(status, /^NoNewPrivs:\t1$/m, name);
+        for (const set of ['Inh', 'Prm', 'Eff', 'Amb']) assert.match(status, new RegExp(`^Cap${set}:\t0+$`, 'm'), name);
+      }
+      const own = `/run/weft/${mesh.name}.${name}`;
+      const there = ['--target', String(proxyPid), '--mount', '--'];
+      const seen = execFileSync('nsenter', [...there, 'ls', '/run/weft'], { encoding: 'utf8' });
+      assert.equal(seen, `${mesh.name}.${name}\n`, 'it does not see the keys of others');
+      const script = 'for d in / /tmp /var/tmp /dev/shm /run/weft $0; do touch $d/x 2>/dev/null && echo $d; done';
+      const proxy = ['setpriv', '--reuid=1337', '--regid=1337', '--clear-groups', 'sh', '-c', script, own];
+      assert.equal(
+        execFileSync('nsenter', [...there, ...proxy], { encoding: 'utf8' }),
+        `${own}\n`,
+        'where it can write',
+      );
     }
   });
 });

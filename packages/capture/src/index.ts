@@ -1,4 +1,5 @@
 export * from './addresses.ts';
+export * from './confine.ts';
 export * from './drop.ts';
 export * from './namespaces.ts';
 export * from './rules.ts';

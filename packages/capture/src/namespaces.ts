@@ -45,7 +45,7 @@ function tryRun(program: string, args: readonly string[]): string | undefined {
 export function transparentUnavailable(): string | undefined {
   if (process.platform !== 'linux') return `transparent capture needs Linux, this is ${process.platform}`;
   if (process.getuid?.() !== 0) return 'transparent capture needs root';
-  for (const tool of ['ip', 'nft', 'setpriv', 'nsenter']) {
+  for (const tool of ['ip', 'nft', 'setpriv', 'nsenter', 'unshare', 'mount']) {
     const found = (process.env.PATH ?? '')
       .concat(':/usr/sbin:/sbin')
       .split(':')

@@ -16,7 +16,7 @@ import { LogFile } from './output.ts';
 import { checkPorts } from './ports.ts';
 import { Prober, probeExec, probeHttp, probeTcp } from './probes.ts';
 import { Child, type ChildExit } from './process.ts';
-import { certified, makeProxyFolders, writeBootstrap } from './proxy-files.ts';
+import { certified, makeProxyFolders, proxyPrefix, writeBootstrap } from './proxy-files.ts';
 import type { CaptureMode, InstanceState, InstanceStatus, ProbeSpec, ProcessSpec, ServiceSpec } from './specs.ts';
 import type { MeshPaths } from './state.ts';
 
@@ -307,6 +307,7 @@ export class Instance {
     });
     if (this.#stopping) return;
     const prefix = this.#workspace ? inNetworkOnlyArgv(this.#workspace.namespace) : [];
+    prefix.push(...proxyPrefix(h, files, spec));
     this.#lastProxyErrors = [];
     const child = new Child(
       {

@@ -1,7 +1,7 @@
 /** The folder that a proxy has on this machine: its identity, its last plan, and what it is told at its start. */
 import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { PROXY_UID } from '@weft/capture';
+import { confinedArgv, PROXY_UID, unprivilegedArgv } from '@weft/capture';
 import { readIdentity } from '@weft/identity';
 import type { HostContext } from './instance.ts';
 import type { ProbeSpec, ProcessSpec } from './specs.ts';
@@ -69,6 +69,7 @@ export interface ProxyFacts {
 export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFacts): string {
   const transparent = h.capture === 'transparent';
   const all = !transparent ? p.address : p.address6 ? '::' : '0.0.0.0';
+  const uid = proxyUser(h, p.spec);
   const own = transparent ? '127.0.0.1' : p.address;
   const { probe, token } = p;
   const timeoutMs = probe.timeoutMs;
@@ -107,12 +108,28 @@ export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFact
     },
     proxySecret: transparent || p.spec.gateway ? undefined : p.secret,
     probes,
-    uid: transparent ? PROXY_UID : undefined,
-    gid: transparent ? PROXY_UID : undefined,
+    uid,
+    gid: uid,
   };
   const path = join(files.dir, 'bootstrap.json');
   writeFileSync(path, JSON.stringify(bootstrap), { mode: 0o600 });
-  if (transparent)
-    for (const p of [files.dir, files.identity, files.snapshot, path]) chownSync(p, PROXY_UID, PROXY_UID);
+  if (uid !== undefined) for (const p of [files.dir, files.identity, files.snapshot, path]) chownSync(p, uid, uid);
   return path;
+}
+
+/** Who a proxy becomes; undefined: who it is already. */
+function proxyUser(h: HostContext, spec: ProcessSpec): number | undefined {
+  return process.getuid?.() === 0 && !staysRoot(h, spec) ? PROXY_UID : undefined;
+}
+
+/** In the machine's own network ports below 1024 are root's. Which ones a gateway serves its plan will say. */
+function staysRoot(h: HostContext, spec: ProcessSpec): boolean {
+  return h.capture === 'explicit' && (spec.gateway || spec.ports.some((p) => p.number < 1024));
+}
+
+/** What to put before a proxy's command: all that it does not need is taken from it. */
+export function proxyPrefix(h: HostContext, files: ProxyFolders, spec: ProcessSpec): string[] {
+  if (!h.setpriv) return [];
+  if (process.getuid?.() !== 0) return [...unprivilegedArgv(), '--'];
+  return confinedArgv({ own: files.dir, codeCache: h.paths.codeCache, lowPorts: staysRoot(h, spec) });
 }

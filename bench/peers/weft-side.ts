@@ -169,7 +169,6 @@ const observer = new MeshObserver({
   registry,
   edges: new EdgeAggregator({ count }),
   log: undefined,
-  where: () => undefined,
 });
 const plane = new DataPlane({
   address,

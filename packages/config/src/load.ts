@@ -38,6 +38,7 @@ import {
   type Plain,
 } from './kinds/common.ts';
 import { meshDefaultsKind, namespaceKind, processKind, serviceAccountKind, serviceKind } from './kinds/core.ts';
+import { decisionHeaderKind } from './kinds/decision-header.ts';
 import { gatewayKind } from './kinds/gateway.ts';
 import { httpRateLimitKind, serverKind, tcpRateLimitKind } from './kinds/linkerd.ts';
 import { istioOperatorKind, meshConfigMapKind } from './kinds/mesh-config.ts';
@@ -118,6 +119,7 @@ const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     httpRateLimitKind,
     tcpRateLimitKind,
     tcpFaultKind,
+    decisionHeaderKind,
     apiGatewayKind,
     gatewayClassKind,
     referenceGrantKind,
@@ -289,6 +291,7 @@ class Loader {
       meshConfigs,
       servers: of('Server'),
       tcpFaults: of('TCPFault'),
+      decisionHeaders: of('DecisionHeader'),
       httpRateLimits: of('HTTPLocalRateLimitPolicy'),
       tcpRateLimits: of('TCPLocalRateLimitPolicy'),
       positions: this.#positions,

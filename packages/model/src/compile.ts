@@ -15,6 +15,7 @@ import { authorizerHosts, compileAuthorization } from './authz.ts';
 import { localityOf } from './balancing.ts';
 import { type CaptureScope, captureAll, capturesOutbound } from './capture-scope.ts';
 import { compileClusters } from './clusters.ts';
+import { disclosedTo } from './disclosure.ts';
 import { compileGateway } from './gateway.ts';
 import { serviceHost } from './hosts.ts';
 import { compileInbound } from './inbound.ts';
@@ -146,6 +147,7 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     numTrustedProxies:
       gateway && (gateway.numTrustedProxies ?? process?.proxy?.numTrustedProxies ?? settings?.proxy.numTrustedProxies),
     proxyProtocol: gateway?.proxyProtocol ?? false,
+    ...disclosedTo(model, runtime, i),
     services: servicesSelecting(model, i).map((s) => serviceHost(s, runtime.domain)),
   });
 }

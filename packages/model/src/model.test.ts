@@ -45,6 +45,7 @@ const empty: Model = {
   meshConfigs: [],
   servers: [],
   tcpFaults: [],
+  decisionHeaders: [],
   httpRateLimits: [],
   tcpRateLimits: [],
   positions: new Map(),

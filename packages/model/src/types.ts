@@ -657,6 +657,12 @@ export interface TcpFaultModel extends Resource {
   readonly bandwidthBytesPerSecond: number;
 }
 
+/** `weft.dev/v1alpha1 DecisionHeader`: who is told which rules decided, of the workloads of its namespace. */
+export interface DecisionHeaderModel extends Resource {
+  /** Principals without `spiffe://`: exact, `prefix*` or `*`. */
+  readonly callers: readonly string[];
+}
+
 /** Linkerd's Server: ports of workloads of its namespace, for rate limits to refer to. */
 export interface ServerModel extends Resource {
   readonly selector: Labels;
@@ -732,6 +738,7 @@ export interface Model {
   readonly meshConfigs: readonly MeshConfigModel[];
   readonly servers: readonly ServerModel[];
   readonly tcpFaults: readonly TcpFaultModel[];
+  readonly decisionHeaders: readonly DecisionHeaderModel[];
   readonly httpRateLimits: readonly RateLimitModel[];
   readonly tcpRateLimits: readonly RateLimitModel[];
   /** ref → where that field stands. A ref is `Kind/namespace/name#field.path`. */

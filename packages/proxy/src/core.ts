@@ -15,6 +15,8 @@ import { Originators } from './net/originate.ts';
 import { Outcomes } from './net/outcomes.ts';
 import type { Ticker, Ticking, TimerWheel } from './net/timers.ts';
 import { LineBudget } from './observe/authorization-notes.ts';
+import { Disclosure } from './observe/disclosure.ts';
+import type { ReferenceIndex } from './observe/references.ts';
 import { type Observer, type PeerInfo, type ServiceInfo, unknownPeer } from './observe/types.ts';
 import type { Holder, Overload } from './overload/overload.ts';
 import type { Upstreams } from './upstream/upstreams.ts';
@@ -26,6 +28,7 @@ export interface CoreOptions {
   explicit: boolean;
   logger: Logger;
   observer: Observer;
+  references: ReferenceIndex;
   random: Random;
   ids: IdSource;
   timers: TimerWheel;
@@ -68,6 +71,8 @@ export class Core {
   self: PeerInfo = unknownPeer();
   sourceHeader = '';
   spiffeId = '';
+  /** Who is told of decisions; undefined: nobody. */
+  disclosure: Disclosure | undefined;
   draining = false;
   readonly outcomes: Outcomes;
   /** Of decisions of policies. */
@@ -138,6 +143,7 @@ export class Core {
     this.self = selfPeer(self);
     this.spiffeId = this.self.principal;
     this.sourceHeader = encodeSource(self);
+    this.disclosure = Disclosure.of(self);
   }
 
   /** The destination of an exchange, as the plan describes it. One object per endpoint. */

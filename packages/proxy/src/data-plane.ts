@@ -19,6 +19,7 @@ import { LinkServer } from './link/server.ts';
 import { type Connector, loopbackConnector, plainConnector } from './net/dial.ts';
 import { onSocketError } from './net/socket-output.ts';
 import { Ticker, TimerWheel } from './net/timers.ts';
+import { ReferenceIndex } from './observe/references.ts';
 import type { Observer } from './observe/types.ts';
 import { OutboundListener } from './outbound/listener.ts';
 import { MemorySensor } from './overload/memory.ts';
@@ -39,6 +40,8 @@ export interface DataPlaneOptions {
   gateway?: { host: string };
   proxySecret?: string;
   observer: Observer;
+  /** Where the rules of the plan stand. */
+  references?: ReferenceIndex;
   logger: Logger;
   random?: Random;
   connector?: Connector;
@@ -83,6 +86,7 @@ export class DataPlane {
       explicit: options.capture === 'explicit',
       logger,
       observer: options.observer,
+      references: options.references ?? new ReferenceIndex(),
       random: options.random ?? systemRandom,
       ids: new IdSource((n) => randomBytes(n)),
       timers,

@@ -74,7 +74,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     registry,
     edges,
     log: b.accessLog === false ? undefined : (line) => lines.line(line),
-    where: (ref) => references.where(ref),
+    references,
   });
   const plane = new DataPlane({
     address: b.address,
@@ -90,6 +90,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     limits: b.limits,
     connector: connectorOf(b),
     observer,
+    references,
     logger,
     originalDestination: b.capture === 'transparent' ? originalDestination : undefined,
   });

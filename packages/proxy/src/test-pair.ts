@@ -58,9 +58,9 @@ export class Watched {
   readonly plaintext: Parameters<Observer['plaintext']>[] = [];
   readonly counts = new Map<string, number>();
   readonly observer = {
-    request: (r: RequestRecord) => void this.requests.push({ ...r }),
+    request: (r: RequestRecord) => void this.requests.push({ ...r, decisions: { ...r.decisions } }),
     tcpOpen: () => {},
-    tcpClose: (r: TcpRecord) => void this.tcp.push({ ...r }),
+    tcpClose: (r: TcpRecord) => void this.tcp.push({ ...r, decisions: { ...r.decisions } }),
     inFlight: () => {},
     plaintext: (...caller: Parameters<Observer['plaintext']>) => void this.plaintext.push(caller),
     count: (name: string) => void this.counts.set(name, (this.counts.get(name) ?? 0) + 1),
@@ -90,6 +90,8 @@ export async function testPair(
     limits?: Partial<ProxyLimits>;
     /** The called side takes plaintext alone. */
     plaintext?: boolean;
+    /** Who is told of decisions of the called one, and of whose services' the caller is told. */
+    tell?: { callers?: string[]; namespaces?: string[] };
     /** Beside the called one there is another endpoint, at an address where nobody listens. */
     deadToo?: boolean;
   },
@@ -112,6 +114,8 @@ export async function testPair(
           ...{ mesh: 'test', instance: `${name}-0`, workload: name, namespace: 'test', serviceAccount: name },
           ...{ trustDomain: 'cluster.local', address, version: 'v1', app: name },
           services: name === 'back' ? [TEST_HOST] : [],
+          decisionCallers: name === 'back' ? (options.tell?.callers ?? []) : [],
+          decisionNamespaces: name === 'front' ? (options.tell?.namespaces ?? []) : [],
         },
       },
     });

@@ -37,13 +37,18 @@ export interface AccessLogEntry {
   /** SPIFFE id of the caller, proven by its certificate. */
   sourcePrincipal?: string;
   traceparent?: string;
+  /** Span id of the caller; this hop's own is in `traceparent`. */
+  parentSpan?: string;
   /** `namespace/name` of the authorization policy that decided. */
   policy?: string;
   /** `file:line` of that policy. */
   policySource?: string;
   /** `file:line` of the route. */
   routeSource?: string;
+  /** The plan by which it was decided. */
   epoch?: number;
+  /** Every rule that decided, as JSON: an object of `[rule, file:line]` by kind. Written as it is. */
+  decisions?: string;
   reporter: 'source' | 'destination';
   /** How many times it was tried beyond the first. */
   retries?: number;
@@ -74,9 +79,11 @@ export function formatAccessLog(e: AccessLogEntry): string {
   out += ',"requested_server_name":' + text(e.requestedServerName) + ',"route_name":' + text(e.routeName);
   if (e.grpcStatus !== undefined && e.grpcStatus >= 0) out += ',"grpc_status":' + integer(e.grpcStatus);
   out += ',"source_principal":' + text(e.sourcePrincipal) + ',"traceparent":' + text(e.traceparent);
+  out += ',"parent_span":' + text(e.parentSpan);
   out += ',"policy":' + text(e.policy) + ',"policy_source":' + text(e.policySource);
   out += ',"route_source":' + text(e.routeSource);
   out += ',"epoch":' + (e.epoch === undefined ? 'null' : integer(e.epoch));
+  if (e.decisions) out += ',"decisions":' + e.decisions;
   if (e.retries) out += ',"retries":' + integer(e.retries);
   return out + ',"reporter":"' + (e.reporter === 'source' ? 'source' : 'destination') + '"}\n';
 }

@@ -87,6 +87,11 @@ export class GatewayExchange extends OutboundExchange {
     else this.noRoute();
   }
 
+  /** What rules there are is no visitor's business, whomever the gateway's own identity is. */
+  protected override get tellsDecisions(): boolean {
+    return false;
+  }
+
   protected override judge(snapshot: Snapshot): AuthorizationResult {
     const via = this.#visitor;
     return authorize(snapshot, {

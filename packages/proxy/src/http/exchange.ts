@@ -25,7 +25,16 @@ import type { SideCall } from '../authorize/side-call.ts';
 import type { Core, InFlight } from '../core.ts';
 import type { Deadline, TimerOwner } from '../net/timers.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
-import type { EdgeKey, PeerInfo, Reporter, RequestRecord, ServiceInfo } from '../observe/types.ts';
+import { DECISION_HEADER, dropDecisions } from '../observe/disclosure.ts';
+import {
+  type Decisions,
+  type EdgeKey,
+  noDecisions,
+  type PeerInfo,
+  type Reporter,
+  type RequestRecord,
+  type ServiceInfo,
+} from '../observe/types.ts';
 import type { Lane, UnavailableReason } from '../upstream/lane.ts';
 import { Attempt } from './attempt.ts';
 import { field, type RequestFacts, removeField } from './headers.ts';
@@ -77,6 +86,11 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   protected flags = '';
   protected details = '';
   protected routeRef = '';
+  /** Of a fault that was drawn. */
+  protected faultRef = '';
+  /** Of a limit on requests that was asked. */
+  protected limitRef = '';
+  readonly #epoch: bigint;
   protected cluster = '';
   protected upstreamHost = '';
   protected source: PeerInfo | undefined;
@@ -124,6 +138,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     this.down = down;
     this.head = head;
     this.#requestEnded = end;
+    this.#epoch = core.epoch;
     this.#startMs = core.nowMs();
     this.#startWallMs = core.wallMs();
   }
@@ -707,6 +722,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   // ---- response side
 
   interim(head: Head): void {
+    dropDecisions(head);
     if (!this.#headSent) this.down.sendInterim(head);
   }
 
@@ -741,6 +757,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     }
     if (this.responseOps && this.responseOps.length > 0) applyHeaderOps(head, this.responseOps);
     if (this.#authorizerOps.length > 0) applyHeaderOps(head, this.#authorizerOps);
+    if (!this.tellsDecisions || attempt.lane?.weft !== true) dropDecisions(head);
+    this.#tellDecisions(head);
     this.#headSent = true;
     this.#dropHeld();
     this.down.sendHead(head, end);
@@ -772,6 +790,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       const text = field(fields, 'grpc-status');
       if (text !== undefined) this.#grpcStatus = Number(text);
     }
+    dropDecisions(fields);
     this.down.sendTrailers(fields);
     this.#ended(attempt);
   }
@@ -821,6 +840,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     if (this.responseOps && this.responseOps.length > 0) applyHeaderOps(head, this.responseOps);
     if (this.#authorizerOps.length > 0) applyHeaderOps(head, this.#authorizerOps);
     const none = bytes.length === 0 || this.facts.method === 'HEAD';
+    dropDecisions(head);
+    this.#tellDecisions(head);
     this.#headSent = true;
     this.#bytesOut = none ? 0 : bytes.length;
     this.#resumeDown();
@@ -836,6 +857,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     const head: Head = [':status', '200', 'content-type', 'application/grpc', 'grpc-status', String(code)];
     if (message) head.push('grpc-message', encodeURIComponent(message).replaceAll('%20', ' '));
     if (extra) head.push(...extra);
+    dropDecisions(head);
+    this.#tellDecisions(head);
     this.#headSent = true;
     this.#resumeDown();
     this.down.sendHead(head, true);
@@ -848,6 +871,28 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     this.#status = status;
     this.down.reset(code);
     this.finish();
+  }
+
+  /** The caller is one of those who are told which rules decided. */
+  protected get tellsDecisions(): boolean {
+    return false;
+  }
+
+  /** Which rules decided, as far as it went. */
+  protected decided(d: Decisions): void {
+    d.route = this.routeRef;
+    d.fault = this.faultRef;
+    d.authorization = this.authzRef;
+    d.limit = this.limitRef;
+  }
+
+  #tellDecisions(head: Head): void {
+    const { disclosure } = this.core;
+    if (disclosure === undefined || !this.tellsDecisions) return;
+    const d = noDecisions();
+    this.decided(d);
+    const text = this.core.options.references.decisions(d);
+    head.push(DECISION_HEADER, disclosure.field(this.reporter, this.#epoch, text));
   }
 
   protected addFlag(flag: string): void {
@@ -918,7 +963,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     r.downstreamRemote = this.downstreamRemote;
     r.attempts = this.attempts;
     r.mtls = this.mtls;
-    r.epoch = this.core.epoch;
+    r.epoch = this.#epoch;
+    this.decided(r.decisions);
     try {
       this.core.observer.request(r);
       if (this.edge) this.core.observer.inFlight(this.edge, -1);

@@ -1,4 +1,4 @@
-import type { RequestRecord } from '../observe/types.ts';
+import { noDecisions, type RequestRecord } from '../observe/types.ts';
 
 /** The one record that all exchanges fill at their end: telling is synchronous. */
 export const sharedRecord: RequestRecord = {
@@ -37,4 +37,5 @@ export const sharedRecord: RequestRecord = {
   attempts: 0,
   mtls: false,
   epoch: 0n,
+  decisions: noDecisions(),
 };

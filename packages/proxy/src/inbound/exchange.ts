@@ -19,7 +19,7 @@ import { field, requestFacts, stripMeshHeaders } from '../http/headers.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { SOURCE_HEADER } from '../link/settings.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
-import type { ServiceInfo } from '../observe/types.ts';
+import type { Decisions, ServiceInfo } from '../observe/types.ts';
 import type { Lane } from '../upstream/lane.ts';
 
 /** Tries at the application beyond the first, where nothing of the request was processed or the method is safe. */
@@ -208,6 +208,7 @@ class InboundExchange extends Exchange {
   }
 
   #withinRate(limit: RateLimitView): boolean {
+    this.limitRef = limit.limit.ref;
     const verdict = takeRate(limit, this.#via.peer?.principal, this.core.nowMs());
     if (verdict === 'allow') return true;
     this.core.observer.count(verdict === 'total' ? 'rate_limited_total' : 'rate_limited_identity');
@@ -216,6 +217,28 @@ class InboundExchange extends Exchange {
     this.routeRef = limit.limit.ref;
     this.reply(429, 'local_rate_limited');
     return false;
+  }
+
+  protected override decided(d: Decisions): void {
+    d.route = '';
+    d.match = '';
+    d.destination = '';
+    d.fault = '';
+    d.timeout = '';
+    d.retry = '';
+    d.cluster = '';
+    d.balancer = '';
+    d.outlier = '';
+    d.transport = '';
+    d.authentication = this.#inbound.mtlsRef;
+    d.authorization = this.authzRef;
+    d.limit = this.limitRef;
+  }
+
+  /** Who proves no identity is told nothing. */
+  protected override get tellsDecisions(): boolean {
+    const principal = this.#via.peer?.principal;
+    return principal !== undefined && this.core.disclosure?.toCaller(principal) === true;
   }
 
   protected override judge(snapshot: Snapshot): AuthorizationResult {

@@ -6,7 +6,7 @@ import { encodePrometheus, Registry } from '@weft/telemetry';
 import { LineWriter } from './line-writer.ts';
 import { MeshObserver } from './observer.ts';
 import { ReferenceIndex } from './references.ts';
-import { type RequestRecord, type TcpRecord, unknownPeer } from './types.ts';
+import { noDecisions, type RequestRecord, type TcpRecord, unknownPeer } from './types.ts';
 
 const source = {
   ...unknownPeer(),
@@ -59,6 +59,7 @@ const record = (over: Partial<RequestRecord> = {}): RequestRecord => ({
   attempts: 2,
   mtls: true,
   epoch: 3n,
+  decisions: noDecisions(),
   ...over,
 });
 
@@ -79,6 +80,7 @@ const tcpRecord = (over: Partial<TcpRecord> = {}): TcpRecord => {
     bytesOut: 0,
     startWallMs: 0,
     durationMs: 0,
+    decisions: noDecisions(),
     ...over,
   };
 };
@@ -107,8 +109,9 @@ test('a request becomes a metric, a line with its sources, and an edge counted o
     ]),
   );
   const lines: string[] = [];
-  const observer = new MeshObserver({ registry, log: (l) => lines.push(l), where: (ref) => references.where(ref) });
-  observer.request(record());
+  const observer = new MeshObserver({ registry, log: (l) => lines.push(l), references });
+  const decisions = { ...noDecisions(), route: 'r1', match: 'r1', timeout: 'gone', authorization: 'p1' };
+  observer.request(record({ decisions, parentSpanId: 'abc' }));
   observer.request(record({ source: { ...source }, service: { ...service } }));
   observer.request(
     record({ reporter: 'destination', authzRef: 'p1', authzPolicy: 'shop/payment', status: 403, routeRef: '' }),
@@ -116,6 +119,14 @@ test('a request becomes a metric, a line with its sources, and an edge counted o
   const log = lines.map((l) => JSON.parse(l));
   assert.equal(log[0].route_source, 'mesh/routes.yaml:9');
   assert.equal(log[0].retries, 1);
+  // A match that is the route, and what nobody wrote, are left out; a rule that is not known any more keeps its name.
+  assert.deepEqual(log[0].decisions, {
+    route: ['r1', 'mesh/routes.yaml:9'],
+    timeout: ['gone', ''],
+    authorization: ['p1', 'AuthorizationPolicy/shop/payment#spec.rules[0]'],
+  });
+  assert.equal(log[0].parent_span, 'abc');
+  assert.equal(log[1].decisions, undefined);
   assert.equal(log[0].epoch, 3);
   assert.equal(log[2].policy, 'shop/payment');
   assert.equal(log[2].policy_source, 'AuthorizationPolicy/shop/payment#spec.rules[0]');

@@ -13,6 +13,7 @@ import {
   type TcpSeries,
   unknownWorkload,
 } from '@weft/telemetry';
+import { ReferenceIndex } from './references.ts';
 import type { EdgeKey, Observer, PeerInfo, Reporter, RequestRecord, ServiceInfo, TcpRecord } from './types.ts';
 
 export interface ObserverOptions {
@@ -22,8 +23,8 @@ export interface ObserverOptions {
   plaintext?: PlaintextCallers;
   /** Takes one line of the access log with its line feed; absent: no access log. */
   log?: (line: string) => void;
-  /** `file:line` of a reference id. */
-  where?: (ref: string) => string | undefined;
+  /** Where rules stand; absent: nothing is known of that. */
+  references?: ReferenceIndex;
 }
 
 /** All that is counted for one pair, service, reporter and kind of transport. */
@@ -71,7 +72,7 @@ export class MeshObserver implements Observer {
   readonly plaintextCallers: PlaintextCallers;
   readonly #metrics: IstioMetrics;
   readonly #log: ((line: string) => void) | undefined;
-  readonly #where: (ref: string) => string | undefined;
+  readonly #references: ReferenceIndex;
   /** Four slots per triple: reporter × mTLS. */
   #entries = new WeakMap<PeerInfo, WeakMap<PeerInfo, WeakMap<ServiceInfo, (Entry | undefined)[]>>>();
   /** Reused for each call. */
@@ -95,7 +96,7 @@ export class MeshObserver implements Observer {
       options.plaintext ?? new PlaintextCallers({ count: (name) => options.registry.count(name) });
     this.#metrics = new IstioMetrics(options.registry);
     this.#log = options.log;
-    this.#where = options.where ?? (() => undefined);
+    this.#references = options.references ?? new ReferenceIndex();
   }
 
   /** The entry used last, which mostly is the one that is wanted. */
@@ -195,6 +196,7 @@ export class MeshObserver implements Observer {
     e.requestId = r.requestId;
     e.grpcStatus = r.grpcStatus;
     e.traceparent = r.traceparent;
+    e.parentSpan = r.parentSpanId;
     e.retries = Math.max(0, r.attempts - 1);
     e.requestedServerName = r.sni || undefined;
     this.#log(formatAccessLog(e));
@@ -236,6 +238,7 @@ export class MeshObserver implements Observer {
     e.requestId = undefined;
     e.grpcStatus = -1;
     e.traceparent = undefined;
+    e.parentSpan = undefined;
     e.retries = 0;
     e.requestedServerName = r.sni;
     this.#log(formatAccessLog(e));
@@ -280,9 +283,10 @@ export class MeshObserver implements Observer {
     e.routeName = r.routeRef;
     e.sourcePrincipal = r.source?.principal;
     e.policy = r.authzPolicy;
-    e.policySource = this.#where(r.authzRef);
-    e.routeSource = this.#where(r.routeRef);
+    e.policySource = this.#references.where(r.authzRef);
+    e.routeSource = this.#references.where(r.routeRef);
     e.epoch = Number(r.epoch);
+    e.decisions = this.#references.decisions(r.decisions);
     e.reporter = r.reporter;
     return e;
   }

@@ -1,15 +1,19 @@
 import type { References } from '@weft/plan';
+import type { Decisions } from './types.ts';
 
 /** Where the rules of a plan stand in files: reference id → `file:line`, looked up for every line of the access log. */
 export class ReferenceIndex {
   #tables: ReadonlyMap<string, References> = new Map();
   /** Made when a line first needs it: most changes of the tables come while nothing is logged of them. */
   #places: Map<string, string> | undefined;
+  /** Reference id → `["rule","file:line"]`, of those that were asked for. */
+  #pairs = new Map<string, string>();
 
   /** Takes over new tables. */
   update(tables: ReadonlyMap<string, References>): void {
     this.#tables = tables;
     this.#places = undefined;
+    this.#pairs = new Map();
   }
 
   /** `file:line`, or `kind/namespace/name#field` where the source has no files; undefined for an unknown reference. */
@@ -17,6 +21,37 @@ export class ReferenceIndex {
     if (ref === '') return undefined;
     this.#places ??= this.#index();
     return this.#places.get(ref);
+  }
+
+  /**
+   * All that decided as JSON in ASCII: an object of `[rule, file:line]` by kind; what is empty is left out, and so is a
+   * match or cluster that is the route itself. '' for nothing.
+   */
+  decisions(d: Decisions): string {
+    let out = '';
+    if (d.route !== '') out += ',"route":' + this.#pair(d.route);
+    if (d.match !== '' && d.match !== d.route) out += ',"match":' + this.#pair(d.match);
+    if (d.destination !== '' && d.destination !== d.route) out += ',"destination":' + this.#pair(d.destination);
+    if (d.fault !== '') out += ',"fault":' + this.#pair(d.fault);
+    if (d.timeout !== '') out += ',"timeout":' + this.#pair(d.timeout);
+    if (d.retry !== '') out += ',"retry":' + this.#pair(d.retry);
+    if (d.cluster !== '' && d.cluster !== d.route) out += ',"cluster":' + this.#pair(d.cluster);
+    if (d.balancer !== '') out += ',"balancer":' + this.#pair(d.balancer);
+    if (d.outlier !== '') out += ',"outlier":' + this.#pair(d.outlier);
+    if (d.transport !== '') out += ',"transport":' + this.#pair(d.transport);
+    if (d.authentication !== '') out += ',"authentication":' + this.#pair(d.authentication);
+    if (d.authorization !== '') out += ',"authorization":' + this.#pair(d.authorization);
+    if (d.limit !== '') out += ',"limit":' + this.#pair(d.limit);
+    return out === '' ? '' : '{' + out.slice(1) + '}';
+  }
+
+  #pair(ref: string): string {
+    let pair = this.#pairs.get(ref);
+    if (pair === undefined) {
+      pair = ascii(JSON.stringify([ref, this.where(ref) ?? '']));
+      this.#pairs.set(ref, pair);
+    }
+    return pair;
   }
 
   #index(): Map<string, string> {
@@ -29,4 +64,9 @@ export class ReferenceIndex {
     }
     return places;
   }
+}
+
+/** What is in a header field, or in a terminal, may have no other characters. */
+function ascii(json: string): string {
+  return json.replace(/[^\x20-\x7e]/g, (c) => '\\u' + c.charCodeAt(0).toString(16).padStart(4, '0'));
 }

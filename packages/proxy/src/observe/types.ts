@@ -28,6 +28,45 @@ export interface ServiceInfo {
 
 export type Reporter = 'source' | 'destination';
 
+/** Reference ids of the rules that decided, by what they decide; '' where nobody wrote a rule: the default holds. */
+export interface Decisions {
+  route: string;
+  match: string;
+  destination: string;
+  /** Of a fault that was drawn. */
+  fault: string;
+  timeout: string;
+  retry: string;
+  /** The subset, or the service. */
+  cluster: string;
+  balancer: string;
+  outlier: string;
+  /** Whether the way to the destination is mTLS. */
+  transport: string;
+  /** Whether it had to come by mTLS. */
+  authentication: string;
+  authorization: string;
+  limit: string;
+}
+
+export function noDecisions(): Decisions {
+  return {
+    route: '',
+    match: '',
+    destination: '',
+    fault: '',
+    timeout: '',
+    retry: '',
+    cluster: '',
+    balancer: '',
+    outlier: '',
+    transport: '',
+    authentication: '',
+    authorization: '',
+    limit: '',
+  };
+}
+
 /** One HTTP exchange. A plain object that is reused: copy what must outlive the call. */
 export interface RequestRecord {
   reporter: Reporter;
@@ -85,7 +124,10 @@ export interface RequestRecord {
   /** Times that the request was sent upstream; 0: never. */
   attempts: number;
   mtls: boolean;
+  /** Of the plan that decided. */
   epoch: bigint;
+  /** Reused as the record is. */
+  decisions: Decisions;
 }
 
 /** One opaque connection. The same object is passed to open and close, so an observer may key by its identity. */
@@ -113,6 +155,7 @@ export interface TcpRecord {
   durationMs: number;
   mtls: boolean;
   epoch: bigint;
+  decisions: Decisions;
 }
 
 /** Names one edge for gauges: who asks, which service, which cluster (subset). */

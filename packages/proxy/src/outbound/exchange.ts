@@ -38,7 +38,7 @@ import type { Core } from '../core.ts';
 import type { Attempt } from '../http/attempt.ts';
 import { Exchange } from '../http/exchange.ts';
 import { field, requestFacts, setField, setPseudo, stripMeshHeaders } from '../http/headers.ts';
-import { unknownPeer } from '../observe/types.ts';
+import { type Decisions, unknownPeer } from '../observe/types.ts';
 import type { Lane } from '../upstream/lane.ts';
 import { Mirror } from './mirror.ts';
 import { addMeshHeaders, poolFor } from './upstream.ts';
@@ -132,6 +132,7 @@ export class OutboundExchange extends Exchange {
     const fault = decision.fault;
     if (fault) {
       this.#fault = fault;
+      this.faultRef = fault.ref;
       if (fault.delayMs > 0) {
         this.addFlag('DI');
         this.delay(fault.delayMs);
@@ -245,6 +246,7 @@ export class OutboundExchange extends Exchange {
   #faultyTry(attempt: Attempt, compiled: CompiledFault): boolean {
     const fault = drawFault(compiled, this.core.random);
     if (!fault) return false;
+    this.faultRef = fault.ref;
     if (fault.delayMs <= 0) return this.#abortTry(attempt, fault);
     this.#flagOnce('DI');
     const onTimer = (): void => {
@@ -371,6 +373,28 @@ export class OutboundExchange extends Exchange {
 
   protected failed(reason: string): void {
     this.reply(503, `upstream connect error or disconnect/reset before headers. reset reason: ${reason}`);
+  }
+
+  protected override decided(d: Decisions): void {
+    super.decided(d);
+    const decision = this.#decision;
+    const forward = decision?.kind === 'forward' ? decision : undefined;
+    if (decision && decision.kind !== 'none') d.route = decision.ref;
+    d.match = forward?.matchRef ?? '';
+    d.destination = forward?.destinationRef ?? '';
+    d.timeout = forward?.timeoutRef ?? '';
+    d.retry = forward?.retry.ref ?? '';
+    const cluster = this.#clusterView?.cluster;
+    d.cluster = cluster?.ref ?? '';
+    d.balancer = cluster?.lbRef ?? '';
+    d.outlier = cluster?.outlier?.ref ?? cluster?.failureAccrual?.ref ?? '';
+    d.transport = cluster?.tlsRef ?? '';
+    d.authentication = '';
+  }
+
+  protected override get tellsDecisions(): boolean {
+    const { disclosure } = this.core;
+    return disclosure !== undefined && this.service !== undefined && disclosure.toSelf(this.service.namespace);
   }
 
   protected override release(): void {

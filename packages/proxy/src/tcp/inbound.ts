@@ -47,6 +47,7 @@ function rejudge(t: InboundTcp, snapshot: Snapshot, r: TcpRecord, session: TcpSe
   const detail = verdict.allow ? 'mtls_required' : verdict.details;
   if (verdict.allow && authenticatePort(snapshot, t.port, { mtls: t.peer !== undefined })) return;
   r.authzRef = verdict.ref;
+  r.decisions.authorization = verdict.ref;
   r.authzPolicy = verdict.policy;
   r.verdict = verdict;
   t.core.observer.count('authorization_ended');
@@ -107,6 +108,8 @@ function decided(t: InboundTcp, verdict: AuthorizationResult, approved: string[]
   r.authzPolicy = verdict.policy;
   r.verdict = verdict;
   r.port = t.port;
+  r.decisions.authentication = inbound.mtlsRef;
+  r.decisions.authorization = verdict.ref;
   if (!verdict.allow || verdict.audit || verdict.shadow) {
     const asked = { principal: t.peer?.principal, remote: t.remoteAddress, port: t.port };
     noteAuthorization(core, verdict, { ...asked, method: '', path: '' });
@@ -125,6 +128,7 @@ function decided(t: InboundTcp, verdict: AuthorizationResult, approved: string[]
   }
   const limit = t.snapshot.connectionLimits.get(inbound.port);
   const rate = limit ? takeRate(limit, t.peer?.principal, core.nowMs()) : 'allow';
+  r.decisions.limit = limit?.limit.ref ?? '';
   if (limit && rate !== 'allow') {
     r.flags = 'RL';
     r.details = 'local_rate_limited';

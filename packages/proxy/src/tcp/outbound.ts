@@ -19,6 +19,7 @@ import {
   routeTls,
   type ServicePortView,
   type Snapshot,
+  type TcpDecision,
   type TcpFaultDecision,
   withheld,
 } from '@weft/engine';
@@ -29,11 +30,24 @@ import { openTunnel } from '../link/tunnel.ts';
 import { type Connector, type DialResult, dialTcp } from '../net/dial.ts';
 import { PacedPipe } from '../net/paced.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
+import type { Decisions } from '../observe/types.ts';
 import { connectorFor, WITHHELD_DETAIL } from '../outbound/upstream.ts';
 import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
 import { DURATION_DETAIL, IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
 
 const NO_HEAD: Head = [];
+
+function decidedBy(d: Decisions, decision: TcpDecision): void {
+  d.route = decision.ref;
+  d.destination = decision.destinationRef;
+  const cluster = decision.cluster?.cluster;
+  if (!cluster) return;
+  d.cluster = cluster.ref;
+  d.balancer = cluster.lbRef;
+  d.outlier = cluster.outlier?.ref ?? cluster.failureAccrual?.ref ?? '';
+  d.transport = cluster.tlsRef;
+}
+
 const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface TcpTarget {
@@ -106,6 +120,7 @@ export class OutboundTcp {
     if (decision) {
       r.routeRef = decision.destinationRef;
       r.cluster = decision.clusterName;
+      decidedBy(r.decisions, decision);
     }
     if (!decision?.cluster) {
       this.#fail(decision ? 'NC' : 'NR', decision ? 'cluster_not_found' : 'route_not_found');
@@ -118,6 +133,7 @@ export class OutboundTcp {
     }
     this.#counted = true;
     const fault = drawTcpFault(decision.cluster, random);
+    r.decisions.fault = fault?.ref ?? '';
     if (!fault) this.#next();
     else if (fault.delayMs === 0) this.#faulty(fault);
     else this.#core.timers.add(fault.delayMs, { onTimer: () => this.#faulty(fault) });

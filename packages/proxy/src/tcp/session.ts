@@ -1,5 +1,5 @@
 import type { Snapshot } from '@weft/engine';
-import type { Reporter, TcpRecord } from '../observe/types.ts';
+import { noDecisions, type Reporter, type TcpRecord } from '../observe/types.ts';
 import type { Holder } from '../overload/overload.ts';
 import type { Splice } from './splice.ts';
 
@@ -44,5 +44,6 @@ export function tcpRecord(reporter: Reporter): TcpRecord {
     durationMs: 0,
     mtls: false,
     epoch: 0n,
+    decisions: noDecisions(),
   };
 }

@@ -412,6 +412,20 @@ export declare type Self = Message<"weft.plan.v1.Self"> & {
   numTrustedProxies: number;
 
   /**
+   * who is told of this workload's decisions (x-weft-decision): principals, "prefix*" or "*"
+   *
+   * @generated from field: repeated string decision_callers = 40;
+   */
+  decisionCallers: string[];
+
+  /**
+   * of whose services this workload is told what its own proxy decided; "*": all
+   *
+   * @generated from field: repeated string decision_namespaces = 41;
+   */
+  decisionNamespaces: string[];
+
+  /**
    * of a gateway: every connection begins with a PROXY header, which names its client
    *
    * @generated from field: bool proxy_protocol = 22;

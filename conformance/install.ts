@@ -1,6 +1,7 @@
 /** Installs the tools of suites from their registries, once: kept below node_modules/.cache/weft. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const cache = join(import.meta.dirname, '../node_modules/.cache/weft');
@@ -62,6 +63,15 @@ export function goProgram(module: string, version: string, program: string): str
   rmSync(folder, { recursive: true, force: true });
   renameSync(fresh, folder);
   return file;
+}
+
+/** The files of a Go module, read-only; gives their folder. */
+export function goModule(module: string, version: string): string {
+  if (!have('go')) throw new Error('Go is missing: apt-get install golang-go, or from https://go.dev');
+  // Outside of a module, so that no go.mod is looked for.
+  const argv = ['mod', 'download', '-json', `${module}@${version}`];
+  const text = execFileSync('go', argv, { cwd: tmpdir(), encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  return (JSON.parse(text) as { Dir: string }).Dir;
 }
 
 /** A virtual environment with these pinned packages (`h2==4.3.0`); gives the path of its bin folder. */

@@ -5,3 +5,4 @@ export * from './gen/weft/control/v1/control_pb.js';
 export * from './gen/weft/plan/v1/plan_pb.js';
 export * from './names.ts';
 export * from './redact.ts';
+export * from './token-keys.ts';

@@ -92,10 +92,11 @@ export class Core {
     this.nowMs = options.nowMs;
     this.wallMs = options.wallMs;
     this.originators = new Originators(options.nowMs);
-    this.tokens = new Tokens(options.wallMs, (error) => {
+    const failed = (error: unknown): void => {
       options.observer.count('internal_error');
       options.logger.error({ error: String(error) }, 'a verified request failed');
-    });
+    };
+    this.tokens = new Tokens(options.wallMs, failed, options.limits);
     this.limits = options.limits;
     this.decisionLines = new LineBudget(options.nowMs, () => this.limits.decisionLinesPerSecond);
     this.wireLimits = wireLimits(options.limits);

@@ -1,9 +1,10 @@
 /** The bounds of the data path that an operator may change, from `limits` of the bootstrap. All are in LIMITS.md. */
 import { WeftError } from '@weft/base';
 import { defaultWireLimits, type WireLimits } from '@weft/wire';
+import { defaultTokenLimits, type TokenLimits } from './http/tokens.ts';
 
 /** All names of the codecs' limits (`WireLimits`) are names here too. */
-export interface ProxyLimits extends WireLimits {
+export interface ProxyLimits extends WireLimits, TokenLimits {
   /** Downstream connections of all listeners together, mesh links included. */
   maxConnections: number;
   /** Of one port of a gateway. */
@@ -45,6 +46,7 @@ export interface ProxyLimits extends WireLimits {
 
 export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   ...defaultWireLimits,
+  ...defaultTokenLimits,
   maxConnections: 10_000,
   maxConnectionsPerListener: 10_000,
   maxRequests: 10_000,

@@ -1,5 +1,6 @@
 /** Istio's RequestAuthentication: whose JSON Web Tokens a workload believes (features: B-4). */
 import type { RequestAuthenticationModel, TokenRuleModel } from '@weft/model';
+import { keyProblem } from '@weft/plan';
 import type { ObjectSchema } from '../schema.ts';
 import { checkHeaderName, type FieldReport, type Kind, labelsOf, nonEmpty, type Plain, selector } from './common.ts';
 
@@ -123,10 +124,9 @@ function checkKeySet(text: string): string | undefined {
   }
   const keys = (set as { keys?: unknown } | null)?.keys;
   if (!Array.isArray(keys) || keys.length === 0) return 'a key set is {"keys": […]} with at least one key';
-  for (const key of keys as (Record<string, unknown> | null)[]) {
-    if (typeof key !== 'object' || key === null || typeof key.kty !== 'string') return 'a key has a kind ("kty")';
-    if (key.kty === 'oct') return 'a shared secret ("oct") lets every holder make tokens: public keys are needed';
-    if (Object.hasOwn(key, 'd')) return 'this is a private key ("d"): public keys are needed';
+  for (const key of keys as unknown[]) {
+    const problem = keyProblem(key);
+    if (problem !== undefined) return problem;
   }
   return undefined;
 }

@@ -5,6 +5,7 @@
  */
 import type { Clock, Logger, Timer } from '@weft/base';
 import type { KeySource } from '@weft/model';
+import { keyProblem } from '@weft/plan';
 
 export interface StoredKeys {
   readonly jwks: string;
@@ -194,12 +195,11 @@ export function publicKeys(text: string): string {
   for (const key of keys as (Record<string, unknown> | null)[]) {
     if (typeof key !== 'object' || key === null) continue;
     if (Object.hasOwn(key, 'd')) throw new Error('the key set holds a private key');
-    if ((key.kty !== 'RSA' && key.kty !== 'EC' && key.kty !== 'OKP') || (key.use !== undefined && key.use !== 'sig'))
-      continue;
+    if (keyProblem(key) !== undefined || (key.use !== undefined && key.use !== 'sig')) continue;
     const kept: Record<string, string> = {};
     for (const name of MEMBERS) if (typeof key[name] === 'string') kept[name] = key[name];
     out.push(kept);
   }
-  if (out.length === 0) throw new Error('the key set has no public key');
+  if (out.length === 0) throw new Error('the key set has no public key of a kind that is believed');
   return JSON.stringify({ keys: out });
 }

@@ -173,6 +173,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
         return;
       }
       this.core.observer.count('token_refused');
+      if (outcome.why === 'token_too_long') this.core.observer.count('token_too_long');
       this.details = `jwt_authn_access_denied{${outcome.why}}`;
       this.reply(401, `token refused: ${outcome.why}`, ['www-authenticate', 'Bearer error="invalid_token"']);
     });

@@ -2,7 +2,7 @@
 import { constants, type KeyObject, X509Certificate } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { type Clock, systemClock } from '@weft/base';
-import { TrustBundle } from './bundle.ts';
+import { parseCertificates, TrustBundle } from './bundle.ts';
 import { keyIdOf } from './issuer.ts';
 import { spiffeIdFromCertificate } from './spiffe.ts';
 import type { Identity } from './store.ts';
@@ -69,7 +69,9 @@ export interface PeerRules {
   clock?: Clock;
 }
 
-export type PeerResult = { spiffeId: string } | { error: string };
+/** Why a peer is refused. `untrusted`: no root of its trust domain signed it; `unexpected`: it is somebody else. */
+export type PeerProblem = 'malformed' | 'untrusted' | 'revoked' | 'expired' | 'not-yet-valid' | 'unexpected';
+export type PeerResult = { spiffeId: string } | { error: string; problem: PeerProblem };
 
 /** What this needs of Node's detailed peer certificate. */
 interface PresentedCertificate {
@@ -84,10 +86,11 @@ interface PresentedCertificate {
  */
 export function checkPeer(socket: TLSSocket, rules: PeerRules): PeerResult {
   if (!socket.authorized) {
-    return { error: `peer is not authorized: ${String(socket.authorizationError ?? 'no certificate').slice(0, 200)}` };
+    const why = String(socket.authorizationError ?? 'no certificate').slice(0, 200);
+    return { error: `peer is not authorized: ${why}`, problem: 'untrusted' };
   }
   const presented = socket.getPeerCertificate(true) as unknown as PresentedCertificate | undefined;
-  if (!presented?.raw) return { error: 'peer presented no certificate' };
+  if (!presented?.raw) return { error: 'peer presented no certificate', problem: 'malformed' };
   return checkCertificate(presented, rules);
 }
 
@@ -109,40 +112,70 @@ function checkCertificate(
   { bundle, expected, clock = systemClock }: PeerRules,
 ): PeerResult {
   const name = spiffeIdFromCertificate(presented.raw);
-  if ('error' in name) return name;
+  if ('error' in name) return { error: name.error, problem: 'malformed' };
   const roots = bundle.rootsOf(name.id.trustDomain);
-  if (roots.length === 0) return { error: `no roots are known for trust domain ${name.id.trustDomain}` };
+  if (roots.length === 0)
+    return { error: `no roots are known for trust domain ${name.id.trustDomain}`, problem: 'untrusted' };
   const { revocations } = bundle;
-  if (revocations.refusesId(name.spiffeId)) return { error: `${name.spiffeId} is revoked` };
+  if (revocations.refusesId(name.spiffeId)) return { error: `${name.spiffeId} is revoked`, problem: 'revoked' };
   const now = clock.wall();
   try {
     let link: PresentedCertificate | undefined = presented;
     for (let depth = 0; link && depth < MAX_CHAIN; depth++) {
       const certificate = new X509Certificate(link.raw);
       if (now > certificate.validToDate.getTime())
-        return { error: `certificate of ${name.spiffeId} expired at ${certificate.validTo}` };
+        return { error: `certificate of ${name.spiffeId} expired at ${certificate.validTo}`, problem: 'expired' };
       if (now < certificate.validFromDate.getTime())
-        return { error: `certificate of ${name.spiffeId} is not valid before ${certificate.validFrom}` };
-      if (depth === 0 && certificate.ca) return { error: `certificate of ${name.spiffeId} is a CA's` };
+        return {
+          error: `certificate of ${name.spiffeId} is not valid before ${certificate.validFrom}`,
+          problem: 'not-yet-valid',
+        };
+      if (depth === 0 && certificate.ca)
+        return { error: `certificate of ${name.spiffeId} is a CA's`, problem: 'malformed' };
       const up: PresentedCertificate | undefined = link.issuerCertificate;
       const root = roots.find((r) => certificate.checkIssued(r) && certificate.verify(r.publicKey));
       if (!revocations.empty) {
         const key = root?.publicKey ?? (up ? publicKeyOf(up) : undefined);
         if (revocations.refusesCertificate(key ? keyIdOf(key) : '', certificate.serialNumber))
-          return { error: `certificate ${certificate.serialNumber.toLowerCase()} of ${name.spiffeId} is revoked` };
+          return {
+            error: `certificate ${certificate.serialNumber.toLowerCase()} of ${name.spiffeId} is revoked`,
+            problem: 'revoked',
+          };
       }
       if (root) {
         if (expected && !expected.has(name.spiffeId))
-          return { error: `peer is ${name.spiffeId}, which is not expected here` };
+          return { error: `peer is ${name.spiffeId}, which is not expected here`, problem: 'unexpected' };
         return { spiffeId: name.spiffeId };
       }
       // Upwards through intermediates; each link was checked by the TLS library.
       link = up === link ? undefined : up;
     }
   } catch {
-    return { error: 'certificate chain cannot be parsed' };
+    return { error: 'certificate chain cannot be parsed', problem: 'malformed' };
   }
-  return { error: `certificate of ${name.spiffeId} was not signed by a root of trust domain ${name.id.trustDomain}` };
+  return {
+    error: `certificate of ${name.spiffeId} was not signed by a root of trust domain ${name.id.trustDomain}`,
+    problem: 'untrusted',
+  };
+}
+
+/** Judges a chain in PEM form, leaf first, as `checkPeer` judges that of a handshake. Never throws. */
+export function judgeChain(chainPem: string, rules: PeerRules): PeerResult {
+  let chain: X509Certificate[];
+  try {
+    chain = parseCertificates(chainPem);
+  } catch {
+    return { error: 'certificate chain cannot be parsed', problem: 'malformed' };
+  }
+  let presented: PresentedCertificate | undefined;
+  for (let i = Math.min(chain.length, MAX_CHAIN) - 1; i >= 0; i--) {
+    const up: X509Certificate | undefined = chain[i + 1];
+    // In a handshake the TLS library has checked the links.
+    const linked = up !== undefined && chain[i].checkIssued(up) && chain[i].verify(up.publicKey);
+    presented = { raw: chain[i].raw, ...(linked && presented ? { issuerCertificate: presented } : {}) };
+  }
+  if (!presented) return { error: 'there is no certificate', problem: 'malformed' };
+  return checkCertificate(presented, rules);
 }
 
 const publicKeyOf = (certificate: PresentedCertificate): KeyObject => new X509Certificate(certificate.raw).publicKey;

@@ -7,6 +7,7 @@ import { performance } from 'node:perf_hooks';
 import { type Logger, type Random, systemRandom, WeftError } from '@weft/base';
 import { type Snapshot, sweep } from '@weft/engine';
 import type { Identity } from '@weft/identity';
+import { outboundClusterName } from '@weft/plan';
 import { IdSource } from '@weft/telemetry';
 import type { Bind } from './bootstrap.ts';
 import { Core } from './core.ts';
@@ -15,6 +16,7 @@ import { linkStream } from './inbound/links.ts';
 import { InboundListener } from './inbound/listener.ts';
 import { defaultLimitsOf, type ProxyLimits } from './limits.ts';
 import { Links } from './link/client.ts';
+import { type ProbedService, probeService } from './link/probe.ts';
 import { LinkServer } from './link/server.ts';
 import { type Connector, loopbackConnector, plainConnector } from './net/dial.ts';
 import { onSocketError } from './net/socket-output.ts';
@@ -229,6 +231,15 @@ export class DataPlane {
       this.#workload.set(port, server);
       server.listen(port, address);
     }
+  }
+
+  /** Does a handshake with each endpoint of a service, as a link would; undefined where the plan has no such service. */
+  async probe(host: string, port: number): Promise<ProbedService | undefined> {
+    const { core } = this;
+    const cluster = core.snapshot?.clusters.get(outboundClusterName(port, '', host));
+    const identity = this.#identity;
+    if (!cluster || !identity) return undefined;
+    return probeService(core, cluster, identity);
   }
 
   counts(): ProxyCounts {

@@ -176,6 +176,8 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
         const { spiffeId, serial, notBeforeMs, notAfterMs, chainPem, bundle } = i;
         return { spiffeId, serial, notBeforeMs, notAfterMs, chainPem, bundle };
       },
+      wallMs: () => plane.core.wallMs(),
+      probe: (host, port) => plane.probe(host, port),
       counts: () => plane.counts(),
       detected: () => plane.core.outcomes.list(),
       overload: () => plane.core.overload,

@@ -1,9 +1,14 @@
 /** `weft mtls`: from plaintext to STRICT without an outage. */
+import { WeftError } from '@weft/base';
 import type { MtlsState } from '@weft/control';
+import type { InstanceStatus } from '@weft/host';
 import { type Command, Option } from 'commander';
+import { adminGet } from '../admin.ts';
 import {
+  ask,
   askControl,
   chooseMesh,
+  instancesNamed,
   type MeshOption,
   meshOption,
   type NamespaceOption,
@@ -12,9 +17,11 @@ import {
   outputOption,
   print,
   printJson,
+  wholeNumber,
 } from '../common.ts';
 import { duration } from '../duration.ts';
 import { example } from '../example.ts';
+import { type CheckedSide, check } from '../mtls/check.ts';
 import { allReady, callerName, findings, modesOf, readinessOf } from '../mtls/readiness.ts';
 import { age, type Cell, table } from '../table.ts';
 
@@ -40,6 +47,21 @@ export function addMtls(program: Command): void {
       .addOption(outputOption())
       .action(readiness),
     'weft mtls readiness -n shop',
+  );
+  example(
+    mtls
+      .command('check')
+      .description(
+        "whether two workloads can speak mTLS now: both proxies are asked, and the caller's does the handshake; ends with 1 where they cannot",
+      )
+      .requiredOption('--from <workload>', 'who calls: an instance or a process, also as NAMESPACE/NAME')
+      .requiredOption('--to <workload>', 'who is called')
+      .option('--port <port>', "the service's port (default: its first)", wholeNumber)
+      .addOption(namespaceOption())
+      .addOption(meshOption())
+      .addOption(outputOption())
+      .action(checkPair),
+    'weft mtls check --from shop/cart --to shop/payment',
   );
 }
 
@@ -104,4 +126,62 @@ export function render(state: MtlsState, nowMs: number): string {
     lines.push('', 'policies of their own, which STRICT for the namespace does not change:', ...exempt);
   if (state.dropped > 0) lines.push('', `${state.dropped} calls are not in it: past the limits (see LIMITS.md)`);
   return lines.join('\n');
+}
+
+interface Registered {
+  name: string;
+  injected: boolean;
+  services: string[];
+}
+
+type CheckArguments = MeshOption & NamespaceOption & OutputOption & { from: string; to: string; port?: number };
+
+async function checkPair(o: CheckArguments): Promise<void> {
+  const mesh = chooseMesh(o.mesh);
+  const { instances } = await ask<{ instances: InstanceStatus[] }>(mesh, 'GET', '/ps');
+  const from = instancesNamed(mesh, instances, o.from, o.namespace)[0]!;
+  const to = instancesNamed(mesh, instances, o.to, o.namespace);
+  const registered = (await askControl<{ instances: Registered[] }>(mesh, 'GET', '/v1/instances')).instances;
+  const { workloads } = await askState(mesh, Date.now(), to[0]!.namespace);
+  const called = workloads.find((w) => w.workload === to[0]!.workload);
+  const side = (i: InstanceStatus): CheckedSide => ({
+    name: i.name,
+    injected: registered.find((r) => r.name === i.name)?.injected ?? i.injected,
+    reason: i.injectedReason,
+  });
+  const host = registered.find((r) => r.name === to[0]!.name)?.services[0];
+  if (host === undefined) throw new WeftError('no-service', `no service selects ${to[0]!.name}: nobody can call it`);
+  const plan = await askControl<Plan>(mesh, 'GET', `/v1/plan/${encodeURIComponent(from.name)}`);
+  const ports = plan.parts[`service/${host}`]?.service?.ports?.map((p) => p.port) ?? [];
+  const port = o.port ?? ports[0];
+  if (port === undefined || (ports.length > 0 && !ports.includes(port)))
+    throw new WeftError('no-port', `${from.name} may not call ${host}, or it has no such port: ${ports.join(', ')}`);
+  const result = await check({
+    from: side(from),
+    to: to.map(side),
+    service: { host, port },
+    mode: called?.ports[0]?.mode ?? 'PERMISSIVE',
+    ask: async (name, path) => JSON.parse(await adminGet(instances.find((i) => i.name === name)!, path)),
+    nowMs: () => Date.now(),
+  });
+  const references = plan.references.entries ?? [];
+  const findings = result.findings.map((f) => {
+    const at = f.ref === '' ? undefined : references.find((r) => r.ref === f.ref);
+    return { ...f, where: at?.file ? `${at.file}:${at.line ?? 1}` : '' };
+  });
+  if (o.output === 'json') printJson({ ...result, findings });
+  else if (findings.length === 0) {
+    const who = result.endpoints.map((e) => `${e.instance} (${e.identity})`).join(', ');
+    print(`${from.name} → ${host}:${port}: mTLS works with ${who}`);
+  } else {
+    print(`${from.name} → ${host}:${port}: no mTLS`);
+    for (const f of findings) print(`  ${f.code}: ${f.message}${f.where ? ` (${f.where})` : ''}`);
+  }
+  if (findings.length > 0) process.exitCode = 1;
+}
+
+/** Of the control plane's `/v1/plan/NAME`. */
+interface Plan {
+  parts: Record<string, { service?: { ports?: { port: number }[] } } | undefined>;
+  references: { entries?: { ref: string; file?: string; line?: number }[] };
 }

@@ -99,9 +99,10 @@ export function dumpEndpoints(state: AdminState): unknown {
 
 /**
  * The workload's own certificate with its chain, those that a gateway shows to visitors, and the roots of every trust
- * domain that is believed. ACTIVE: in use; WARMING: awaited, or not usable. Never a key.
+ * domain that is believed, what is revoked, and what this proxy's clock says. ACTIVE: in use; WARMING: awaited, or not usable. Never a key.
  */
-export function dumpCertificates(state: AdminState, nowMs: number = Date.now()): unknown {
+export function dumpCertificates(state: AdminState): unknown {
+  const nowMs = state.wallMs();
   const certificates: unknown[] = [ownCertificate(state, nowMs)];
   for (const [resource, { kind }] of state.parts) {
     if (kind.case !== 'secret') continue;
@@ -133,7 +134,9 @@ export function dumpCertificates(state: AdminState, nowMs: number = Date.now()):
       pem: root.toString(),
     })),
   );
-  return { certificates, trustBundle };
+  const revocations = bundle?.revocations;
+  const revoked = { certificates: revocations?.certificates ?? [], ids: [...(revocations?.ids ?? [])] };
+  return { certificates, trustBundle, revoked, nowMs };
 }
 
 const TYPE_CHAIN = { type: 'Cert Chain' };

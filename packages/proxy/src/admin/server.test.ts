@@ -114,6 +114,11 @@ before(async () => {
       return own;
     },
     detected: () => [Object.assign(new Outcome('inbound', '', 8080), { http1: 3, last: 'http1' })],
+    wallMs: () => Date.now(),
+    probe: async (host, port) => {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return host === 'pay' ? { instance: 'cart-0', host, port, tls: 'auto', tlsRef: '', endpoints: [] } : undefined;
+    },
     counts: () => ({ downstream: 1, links: 2, linkStreams: 3, upstream: 4, inbound: 0 }),
     endpointStatus: () => [
       {
@@ -161,6 +166,12 @@ test('admin: read-only, loopback names only, shows the plan and never a key', as
   assert.equal((await get(port, '/clusters', { host: 'evil.example' })).status, 403);
   assert.equal((await get(port, '/clusters', { host: '127.0.0.1.evil.example' })).status, 403);
   assert.equal((await get(port, '/quitquitquit')).status, 404);
+  assert.equal(JSON.parse((await get(port, '/mtls?service=pay:80')).body).host, 'pay');
+  assert.equal((await get(port, '/mtls?service=other:80')).status, 404);
+  assert.equal((await get(port, '/mtls')).status, 400);
+  const both = await Promise.all([get(port, '/mtls?service=pay:80'), get(port, '/mtls?service=pay:80')]);
+  assert.deepEqual(both.map((b) => b.status).sort(), [200, 503], 'one at a time');
+  assert.equal(JSON.parse((await get(port, '/limits')).body).admin_probe_busy, 1);
   assert.equal(JSON.parse((await get(port, '/limits')).body).admin_host_refused, 2);
   await assert.rejects(
     startAdmin({

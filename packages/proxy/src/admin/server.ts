@@ -90,12 +90,29 @@ function adminHandler(state: AdminState, metrics: Registry): Handler {
     ['/counts', () => state.counts()],
     ['/detected', () => [...state.detected()]],
   ]);
-  return (path, response) => {
+  let probing = false;
+  return async (path, response, request) => {
     if (path === '/stats/prometheus') return sendMetrics(response, metrics);
     if (path === '/ready') return sendReady(state, response);
+    if (path === '/mtls') {
+      const query = new URL(request.url ?? '/', 'http://admin').searchParams;
+      const [, host = '', port = ''] = /^(.{1,253}):(\d{1,5})$/.exec(query.get('service') ?? '') ?? [];
+      if (!state.probe || host === '') return send(response, 400, 'say ?service=HOST:PORT\n');
+      // The application shares this port: it must not be a way to make the proxy busy.
+      if (probing) {
+        metrics.count('admin_probe_busy');
+        return send(response, 503, 'another probe runs: ask again\n');
+      }
+      probing = true;
+      const probed = await state.probe(host, Number(port)).finally(() => {
+        probing = false;
+      });
+      if (!probed) return send(response, 404, `the plan has no service ${host}:${port}\n`);
+      return sendJson(response, probed);
+    }
     const page = pages.get(path);
     if (page) return sendJson(response, page());
-    const list = [...pages.keys(), '/ready', '/stats/prometheus'].sort().join('\n');
+    const list = [...pages.keys(), '/mtls', '/ready', '/stats/prometheus'].sort().join('\n');
     send(response, path === '/' ? 200 : 404, `${list}\n`);
   };
 }

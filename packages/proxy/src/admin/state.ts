@@ -1,5 +1,6 @@
 import { hostPort } from '@weft/base';
 import type { Snapshot } from '@weft/engine';
+import type { ProbedService } from '../link/probe.ts';
 import type { MemoryReading } from '../overload/memory.ts';
 import type { CertificateView, ProxyState } from '../state.ts';
 
@@ -25,6 +26,10 @@ export interface AdminState
     ProxyState['bootstrap'],
     'mesh' | 'instance' | 'trustDomain' | 'capture' | 'address' | 'address6' | 'probes'
   >;
+  /** The clock that certificates are judged by. */
+  wallMs(): number;
+  /** Does a handshake with the endpoints of a service; undefined where the plan has no such service. */
+  probe?(host: string, port: number): Promise<ProbedService | undefined>;
   /** How full the memory is, and what follows from it. */
   overload?(): { readonly level: number; readonly reading: MemoryReading };
   /** Live state of endpoints; absent where there is no balancer. */

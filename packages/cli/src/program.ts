@@ -21,6 +21,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['proxy-config', async () => (await import('./commands/proxy-config.ts')).addProxyConfig],
   ['ca', async () => (await import('./commands/ca.ts')).addCa],
   ['mtls', async () => (await import('./commands/mtls.ts')).addMtls],
+  ['netpol', async () => (await import('./commands/netpol.ts')).addNetpol],
   ['proxy', async () => (await import('./commands/proxy.ts')).addProxy],
   ['control-plane', async () => (await import('./commands/control-plane.ts')).addControlPlane],
 ]);

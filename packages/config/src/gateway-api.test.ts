@@ -132,7 +132,6 @@ test('mistakes in one route are refused at their field', () => {
       /longer/,
     ],
     [rule('timeouts: {request: 1.5s}'), 'WEFT-VALUE', 'spec.rules[0].timeouts.request', /duration/],
-    [rule('sessionPersistence: {}'), 'WEFT-UNSUPPORTED', 'spec.rules[0].sessionPersistence', /not supported/],
     [rule('backendRef: []'), 'WEFT-FIELD', 'spec.rules[0].backendRef', /did you mean backendRefs/],
     [
       doc('GRPCRoute', 'g', `{${onFront}, rules: [{matches: [{method: {service: "a b"}}], ${back}}]}`),
@@ -301,4 +300,38 @@ test('the oldest route is the first, then the alphabet', () => {
     r.model?.apiRoutes.map((x) => x.name),
     ['d', 'c', 'z', 'a', 'b'],
   );
+});
+
+test('sessions: of a cookie or a header, by the name of the rule where it has none', () => {
+  const session = (text: string) => `${back}, sessionPersistence: {${text}}`;
+  const { model, problems } = load(
+    http(
+      `${onFront}, rules: [{${session('')}}, {${session('type: Header, sessionName: X-Session, idleTimeout: 10m')}}, {${session('absoluteTimeout: 1h, cookieConfig: {lifetimeType: Permanent}')}}]`,
+    ),
+    doc(
+      'GRPCRoute',
+      'g',
+      `{parentRefs: [{group: "", kind: Service, name: other, namespace: far}], rules: [{${session('')}}]}`,
+    ),
+  );
+  assert.deepEqual(
+    problems.filter((p) => p.severity === 'error'),
+    [],
+  );
+  const of = (name: string) => model?.apiRoutes.find((r) => r.name === name)?.http.map((r) => r.route.session);
+  const none = { header: false, absoluteTimeoutMs: 0, idleTimeoutMs: 0, permanent: false };
+  const at = (i: number) => `spec.rules[${i}].sessionPersistence`;
+  assert.deepEqual(of('r'), [
+    { ...none, field: at(0), name: 'weft-shop-r-0' },
+    { ...none, field: at(1), name: 'x-session', header: true, idleTimeoutMs: 600_000 },
+    { ...none, field: at(2), name: 'weft-shop-r-2', absoluteTimeoutMs: 3_600_000, permanent: true },
+  ]);
+  assert.equal(of('g')?.[0]?.name, 'weft-shop-g-0');
+  assert.deepEqual(found([rule(session('cookieConfig: {lifetimeType: Permanent}'))]), [
+    `error WEFT-FIELD HTTPRoute/r ${at(0)}.absoluteTimeout`,
+  ]);
+  assert.deepEqual(found([rule(session('type: Header, cookieConfig: {}'))]), [
+    `error WEFT-VALUE HTTPRoute/r ${at(0)}.cookieConfig`,
+  ]);
+  assert.deepEqual(found([rule(session('sessionName: "a b"'))]), [`error WEFT-VALUE HTTPRoute/r ${at(0)}.sessionName`]);
 });

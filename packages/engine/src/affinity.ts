@@ -59,7 +59,7 @@ function pathOf(head: readonly string[]): string {
 }
 
 /** RFC 6265 5.4: `name=value` pairs, parted by semicolons; a quoted value is taken without its quotes. */
-function cookieValue(cookies: string | undefined, name: string): string | undefined {
+export function cookieValue(cookies: string | undefined, name: string): string | undefined {
   if (cookies === undefined) return undefined;
   for (const pair of cookies.split(';')) {
     const eq = pair.indexOf('=');

@@ -7,6 +7,7 @@ import type {
   Mirror,
   Rewrite,
   ServicePort,
+  SessionPersistence,
   TcpRoute,
   TlsRoute,
   WeightedCluster,
@@ -74,6 +75,8 @@ export interface CompiledHttpRoute {
   readonly cors: CompiledCors | undefined;
   /** What is replaced in paths; undefined for almost all routes. */
   readonly pathRegex: CompiledRegexRewrite | undefined;
+  /** Undefined for almost all routes. */
+  readonly session: SessionPersistence | undefined;
   /** Empty for almost all routes. */
   readonly mirrors: readonly Mirror[];
 }
@@ -162,6 +165,7 @@ function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
     response: responseOps(route.headers),
     cors: route.cors && compileCors(route.cors, route.ref),
     pathRegex: route.rewrite?.regex ? compileRegexRewrite(route.rewrite, `${route.ref} rewrite`) : undefined,
+    session: route.session,
     mirrors: route.mirrors.filter((m) => m.percent > 0),
   };
 }

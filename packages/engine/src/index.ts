@@ -49,6 +49,7 @@ export * from './pool.ts';
 export * from './rate-limit.ts';
 export * from './retry.ts';
 export * from './route.ts';
+export * from './session.ts';
 export * from './snapshot.ts';
 export * from './tcp-fault.ts';
 export * from './transport.ts';

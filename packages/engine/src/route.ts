@@ -1,5 +1,5 @@
 import { inBlock, parseIp, type Random } from '@weft/base';
-import { DerivePort, type HttpRoute } from '@weft/plan';
+import { DerivePort, type HttpRoute, type SessionPersistence } from '@weft/plan';
 import { canonicalAuthority, formatAuthority, hostOf } from './canonical.ts';
 import {
   type CompiledDestination,
@@ -17,6 +17,7 @@ import { drawCumulative, drawPercent } from './draw.ts';
 import { headValue, queryValue, testKey } from './match.ts';
 import type { CompiledRetry } from './retry.ts';
 import { beginLookup, nextCandidate, type RouteIndex } from './route-index.ts';
+import { namedEndpoint, readToken, type SessionDecision } from './session.ts';
 import type { ClusterView, RouteView, ServicePortView } from './views.ts';
 
 /** What to inject into one request. The delay, if any, comes before the abort, if any. */
@@ -64,6 +65,8 @@ export interface ForwardDecision {
   readonly rewrite: { readonly path?: string; readonly authority?: string } | undefined;
   /** Copies of the request, sent as it is sent: rewritten, with `mirrorAuthority` for its authority. */
   readonly mirrors: readonly MirrorDecision[];
+  /** Of a route with sessions: its first try goes to the session's endpoint, and the answer carries sessionOps. */
+  readonly session: SessionDecision | undefined;
 }
 
 export interface RedirectDecision {
@@ -113,25 +116,32 @@ export interface RequestParts {
 
 /**
  * The route of a request: first match wins. The head must be canonical (canonicalHead), with the pseudo-headers first.
- * Randomness is drawn for weights (only with several destinations), delay, abort, mirrors (below 100 %), in this order.
+ * `wallMs` is the time of day, for the age of sessions; 0: they have none. Randomness is drawn for weights (only with several
+ * destinations, and not for a session), delay, abort, mirrors (below 100 %), in this order.
  */
-export function routeHttp(view: RouteView, head: readonly string[], random: Random): RouteDecision {
+export function routeHttp(view: RouteView, head: readonly string[], random: Random, wallMs = 0): RouteDecision {
   const parts = requestParts(head);
-  if (view.index) return routeIndexed(view, view.index, parts, random);
+  if (view.index) return routeIndexed(view, view.index, parts, random, wallMs);
   for (const compiled of view.http) {
-    if (compiled.match.length === 0) return decide(view, compiled, undefined, parts, random);
+    if (compiled.match.length === 0) return decide(view, compiled, undefined, parts, random, wallMs);
     for (const match of compiled.match) {
-      if (mismatch(match, parts) === 0) return decide(view, compiled, match, parts, random);
+      if (mismatch(match, parts) === 0) return decide(view, compiled, match, parts, random, wallMs);
     }
   }
   return NONE;
 }
 
 /** The same among many routes. */
-function routeIndexed(view: RouteView, index: RouteIndex, parts: RequestParts, random: Random): RouteDecision {
+function routeIndexed(
+  view: RouteView,
+  index: RouteIndex,
+  parts: RequestParts,
+  random: Random,
+  wallMs: number,
+): RouteDecision {
   beginLookup(index, parts.head, parts.path, parts.authority);
   for (let c = nextCandidate(); c; c = nextCandidate()) {
-    if (!c.match || mismatch(c.match, parts) === 0) return decide(view, c.route, c.match, parts, random);
+    if (!c.match || mismatch(c.match, parts) === 0) return decide(view, c.route, c.match, parts, random, wallMs);
   }
   return NONE;
 }
@@ -245,6 +255,7 @@ function decide(
   match: CompiledMatch | undefined,
   parts: RequestParts,
   random: Random,
+  wallMs: number,
 ): RouteDecision {
   const { route, ref } = compiled;
   const cors = compiled.cors && decideCors(compiled.cors, parts.method, parts.head);
@@ -270,7 +281,8 @@ function decide(
     const location = locationOf(route, match, parts);
     return { kind: 'redirect', route, ref, status: route.redirect!.code || 301, location, fault, responseOps };
   }
-  const destination = draw(compiled.split, random);
+  const kept = compiled.session && sessionOf(view, compiled, compiled.session, parts.head, wallMs);
+  const destination = kept?.destination ?? draw(compiled.split, random);
   const tryFault = compiled.fault?.behindRetry ? compiled.fault : undefined;
   const fault = compiled.fault && !tryFault ? drawFault(compiled.fault, random) : undefined;
   return {
@@ -292,7 +304,29 @@ function decide(
       : both(destination?.response, compiled.response),
     rewrite: route.rewrite && rewriteOf(compiled, match, parts),
     mirrors: compiled.mirrors.length === 0 ? NO_MIRRORS : drawMirrors(view, compiled, random),
+    session: kept?.decision,
   };
+}
+
+/** The session of a request, and the destination where its endpoint is. A destination of weight 0 keeps none. */
+function sessionOf(
+  view: RouteView,
+  compiled: CompiledHttpRoute,
+  rule: SessionPersistence,
+  head: readonly string[],
+  wallMs: number,
+): { decision: SessionDecision; destination: CompiledDestination | undefined } {
+  const token = readToken(rule, head, wallMs);
+  const { destinations, cumulative } = compiled.split;
+  for (let i = 0; token && i < destinations.length; i++) {
+    if (cumulative[i] === (i > 0 ? cumulative[i - 1] : 0)) continue;
+    const cluster = clusterOf(view, destinations[i].clusterName);
+    const endpoint = cluster && namedEndpoint(cluster, token.key);
+    if (endpoint) {
+      return { decision: { rule, endpoint, createdMs: token.createdMs }, destination: destinations[i] };
+    }
+  }
+  return { decision: { rule, endpoint: undefined, createdMs: 0 }, destination: undefined };
 }
 
 /** Each mirror is drawn for itself. */

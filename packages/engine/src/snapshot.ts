@@ -360,6 +360,7 @@ function pinnedView(view: ServicePortView, main: ClusterView, endpoint: Endpoint
               request: undefined,
               response: undefined,
               mirrors: [],
+              session: undefined,
               cors: undefined,
               pathRegex: undefined,
             },

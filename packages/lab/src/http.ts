@@ -159,6 +159,14 @@ function forward(
     const because = hash === NO_HASH ? 'the request lacks its key: the endpoint is drawn' : `the key's hash is ${hash}`;
     notes.add('client', 'cluster', 'consistent hash', because, cluster.cluster.lbRef);
   }
+  const { session } = decision;
+  if (session) {
+    const { name, header, ref } = session.rule;
+    const what = `${header ? 'header' : 'cookie'} ${name}`;
+    const because = session.endpoint ? `the ${what} names it` : `the request has no ${what} that is still good`;
+    const who = session.endpoint ? `the session's endpoint, ${endpointName(session.endpoint)}` : 'a new session';
+    notes.add('client', 'endpoint', who, because, ref);
+  }
   if (decision.rewrite?.path !== undefined) setPseudo(head, ':path', decision.rewrite.path);
   if (decision.rewrite?.authority !== undefined) setPseudo(head, ':authority', decision.rewrite.authority);
   applyHeaderOps(head, decision.requestOps);
@@ -194,6 +202,7 @@ function forward(
           tried,
           avoid: decision.retry.ignorePreviousHosts,
           elsewhere: decision.retry.remoteLocalities,
+          kept: attempt === 1 ? decision.session?.endpoint : undefined,
         });
     // Nothing was asked, or nothing answered: what then happens is not known before.
     const impossible = fate.details === WITHHELD.details;
@@ -235,19 +244,18 @@ function oneTry(
   refs: readonly string[],
   faultRef: string | undefined,
   hash: number,
-  others: { readonly tried: EndpointView[]; readonly avoid: boolean; readonly elsewhere: boolean },
+  others: {
+    readonly tried: EndpointView[];
+    readonly avoid: boolean;
+    readonly elsewhere: boolean;
+    readonly kept: EndpointView | undefined;
+  },
 ): Fate {
   const flagged = (flag: string): string => (at.flags ? `${at.flags},${flag}` : flag);
   const exclude = others.avoid && others.tried.length > 0 ? others.tried : undefined;
-  const picked = pickEndpoint(
-    client.snapshot,
-    cluster,
-    random,
-    0,
-    exclude,
-    hash,
-    others.elsewhere ? others.tried : undefined,
-  );
+  const picked =
+    others.kept ??
+    pickEndpoint(client.snapshot, cluster, random, 0, exclude, hash, others.elsewhere ? others.tried : undefined);
   if (picked === 'none') {
     notes.add(
       'client',

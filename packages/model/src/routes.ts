@@ -22,6 +22,8 @@ import {
   type RetryPolicy,
   RetryPolicySchema,
   RewriteSchema,
+  type SessionPersistence,
+  SessionPersistenceSchema,
   type StringMatch,
   StringMatchSchema,
   type TcpRoute,
@@ -55,6 +57,7 @@ import {
   type RetriesModel,
   type ServiceModel,
   type ServicePortModel,
+  type SessionModel,
   type StringMatchModel,
   type TlsRouteModel,
   type VirtualServiceModel,
@@ -322,6 +325,7 @@ export function httpRoute(
     fault: route.fault ? faultOf(route.fault, ownerOf('fault'), said('fault')) : undefined,
     headers: headersOf(route.headers),
     rewrite: route.rewrite ? create(RewriteSchema, { ...route.rewrite }) : undefined,
+    session: route.session && sessionOf(route.session, from, refs),
     cors: route.cors ? corsOf(route.cors, said('cors', 'corsPolicy')) : undefined,
     mirrors: route.mirrors.map((m) =>
       mirrorOf(model, domain, route.inherited?.mirrors ? route.inherited.owner : from, m, port, refs),
@@ -334,6 +338,11 @@ const DERIVED = {
   FROM_PROTOCOL_DEFAULT: DerivePort.FROM_PROTOCOL_DEFAULT,
   FROM_REQUEST_PORT: DerivePort.FROM_REQUEST_PORT,
 };
+
+function sessionOf(session: SessionModel, from: Resource, refs: RefTable): SessionPersistence {
+  const { field, ...rest } = session;
+  return create(SessionPersistenceSchema, { ref: refs.use(from, field), ...rest });
+}
 
 function corsOf(c: CorsModel, ref: string): CorsPolicy {
   return create(CorsPolicySchema, {

@@ -309,6 +309,19 @@ export interface HttpRouteModel {
   readonly fault: FaultModel | undefined;
   readonly headers: HeaderOperationsModel | undefined;
   readonly mirrors: readonly MirrorModel[];
+  readonly session?: SessionModel | undefined;
+}
+
+/** Requests of a session go to one endpoint (GEP-1619). */
+export interface SessionModel {
+  readonly field: string;
+  /** Of a cookie, or of a header in lower case. */
+  readonly name: string;
+  readonly header: boolean;
+  readonly absoluteTimeoutMs: number; // 0: none
+  readonly idleTimeoutMs: number; // 0: none
+  /** The cookie outlives the browser's session. */
+  readonly permanent: boolean;
 }
 
 export interface TcpRouteModel {

@@ -15,10 +15,12 @@ import {
 } from './common.ts';
 import { escapeRegex, headerMatches, keysOf } from './http-route.ts';
 import { actionsOf, emptyMatch, ruleOf } from './rules.ts';
+import { sessionOf, sessionPersistence } from './session.ts';
 
 const rule: ObjectSchema = {
   t: 'object',
   fields: {
+    sessionPersistence,
     name: str,
     matches: {
       t: 'list',
@@ -45,7 +47,6 @@ const rule: ObjectSchema = {
       },
     },
   },
-  unsupported: ['sessionPersistence'],
 };
 
 export const grpcRouteKind: Kind<ApiRouteModel> = {
@@ -65,7 +66,8 @@ export const grpcRouteKind: Kind<ApiRouteModel> = {
       const field = `spec.rules[${i}]`;
       const said = filtersOf(r.filters, resource, `${field}.filters`, report, context);
       const backends = backendsOf(r.backendRefs, resource, `${field}.backendRefs`, report, context);
-      const base = { ...ruleOf(field, r.name ?? ''), ...actionsOf(backends, said) };
+      const session = sessionOf(r.sessionPersistence, resource, field, i, report);
+      const base = { ...ruleOf(field, r.name ?? ''), ...actionsOf(backends, said), session };
       const matches = (r.matches?.length ? r.matches : [{}]) as (Plain | undefined)[];
       for (const [j, m] of matches.entries()) {
         if (!m) continue;

@@ -26,6 +26,7 @@ import {
   versions,
 } from './common.ts';
 import { actionsOf, emptyMatch, retriesOf, ruleOf } from './rules.ts';
+import { sessionOf, sessionPersistence } from './session.ts';
 
 const VALUE = 'WEFT-VALUE';
 
@@ -91,6 +92,7 @@ const cors: ObjectSchema = {
 const rule: ObjectSchema = {
   t: 'object',
   fields: {
+    sessionPersistence,
     name: str,
     matches: {
       t: 'list',
@@ -141,7 +143,6 @@ const rule: ObjectSchema = {
       },
     },
   },
-  unsupported: ['sessionPersistence'],
 };
 
 export const httpRouteKind: Kind<ApiRouteModel> = {
@@ -171,6 +172,7 @@ export const httpRouteKind: Kind<ApiRouteModel> = {
         cors: said.cors && corsOf(said.cors),
         timeoutMs: durationOf(r.timeouts?.request),
         retries: retriesOf(r.retry, r.timeouts, `${field}.timeouts`, report),
+        session: sessionOf(r.sessionPersistence, resource, field, i, report),
       };
       const matches = (r.matches?.length ? r.matches : [{}]) as (Plain | undefined)[];
       for (const [j, m] of matches.entries()) {

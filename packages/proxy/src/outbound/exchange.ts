@@ -14,6 +14,7 @@ import {
   type EndpointView,
   type FaultDecision,
   type ForwardDecision,
+  type HeaderOps,
   hostOf,
   httpToGrpcStatus,
   meshed,
@@ -29,7 +30,9 @@ import {
   releaseRetry,
   routeHttp,
   type ServicePortView,
+  type SessionDecision,
   type Snapshot,
+  sessionOps,
   speaksHttp2,
 } from '@weft/engine';
 import { PASSTHROUGH_CLUSTER } from '@weft/plan';
@@ -65,6 +68,8 @@ export class OutboundExchange extends Exchange {
   #counted = false;
   #retrying = 0;
   #tried: EndpointView[] | undefined;
+  /** Without those of a session, which are of one try. */
+  #plainOps: readonly HeaderOps[] | undefined;
   #external: { host: string; port: number } | undefined;
   #remoteIp: string;
   #hash = NO_HASH;
@@ -119,7 +124,7 @@ export class OutboundExchange extends Exchange {
 
   /** Decides among the routes of `view` and does what they say. */
   protected route(view: RouteView): this {
-    const decision = routeHttp(view, this.head, this.core.random);
+    const decision = routeHttp(view, this.head, this.core.random, this.core.wallMs());
     this.#decision = decision;
     if (decision.kind === 'none') return this.noRoute();
     this.routeRef = decision.ref;
@@ -285,15 +290,19 @@ export class OutboundExchange extends Exchange {
     // A retry uses the newest endpoints: the reason for it may be that the old ones left.
     const now = this.attempts > 1 ? (core.snapshot ?? this.snapshot) : this.snapshot;
     const current = cluster.pinned ? cluster : (now.clusters.get(cluster.name) ?? cluster);
-    const picked = pickEndpoint(
-      now,
-      current,
-      core.random,
-      core.nowMs(),
-      this.retry?.ignorePreviousHosts ? this.#tried : undefined,
-      this.#hash,
-      this.retry?.remoteLocalities ? this.#tried : undefined,
-    );
+    const session = this.#decision?.kind === 'forward' ? this.#decision.session : undefined;
+    const kept = this.attempts === 1 ? session?.endpoint : undefined;
+    const picked =
+      kept ??
+      pickEndpoint(
+        now,
+        current,
+        core.random,
+        core.nowMs(),
+        this.retry?.ignorePreviousHosts ? this.#tried : undefined,
+        this.#hash,
+        this.retry?.remoteLocalities ? this.#tried : undefined,
+      );
     if (picked === 'none') {
       this.addFlag('UH');
       this.details = 'no_healthy_upstream';
@@ -302,6 +311,7 @@ export class OutboundExchange extends Exchange {
     }
     if (this.#tried) this.#tried.push(picked);
     else this.#tried = [picked];
+    if (session) this.#keep(session, picked);
     attempt.endpoint = picked;
     onStart(picked);
     attempt.startedMs = core.nowMs();
@@ -311,6 +321,14 @@ export class OutboundExchange extends Exchange {
     this.upstreamHost = hostPort(e.address, e.port);
     this.mtls = meshed(current, picked);
     poolFor(core, current, picked, this.#h2(current)).ask(attempt);
+  }
+
+  /** The answer tells the client how to come back to this endpoint. */
+  #keep(session: SessionDecision, picked: EndpointView): void {
+    this.#plainOps ??= this.responseOps ?? [];
+    const secure = field(this.head, 'x-forwarded-proto') === 'https';
+    const ops = sessionOps(session, picked, this.core.wallMs(), secure);
+    this.responseOps = ops ? [...this.#plainOps, ops] : this.#plainOps;
   }
 
   protected requestHead(attempt: Attempt, lane: Lane): Head {

@@ -47,7 +47,7 @@ test('a try without an answer in time: 408 and UMSDR, or the next try', async (t
   assert.equal(pair.frontSeen.counts.get('max_stream_duration'), 1);
 
   const retry = { attempts: 1, retryOn: ['reset'], backoffBaseMs: 1, backoffMaxMs: 1 };
-  const again = await pairTo(t, '127.7.59', slow, { pool: { maxStreamDurationMs: 60 }, route: { retry } });
+  const again = await pairTo(t, '127.7.59', slow, { pool: { maxStreamDurationMs: 1500 }, route: { retry } });
   assert.equal(await again.ask(), '200 fine');
   assert.deepEqual([again.pair.frontSeen.requests.at(-1)?.attempts, asked], [2, 3]);
 });
@@ -58,7 +58,7 @@ test('a response that goes on for too long is cut, though it moves; others end a
     const timer = setInterval(() => response.write('b'), 10);
     response.on('close', () => clearInterval(timer));
   };
-  const { pair, ask } = await pairTo(t, '127.7.57', drip, { pool: { maxStreamDurationMs: 120 } });
+  const { pair, ask } = await pairTo(t, '127.7.57', drip, { pool: { maxStreamDurationMs: 1000 } });
   assert.match(await ask(), /^200 ab*cut$/);
   const record = pair.frontSeen.requests.at(-1)!;
   assert.deepEqual([record.flags, record.status], ['UMSDR', 200]);

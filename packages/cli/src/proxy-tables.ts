@@ -49,9 +49,11 @@ function routes(dump: Json): string {
     for (const p of list(s.ports))
       for (const r of [...list(p.http), ...list(p.tls), ...list(p.tcp)]) add(`${String(s.host)}:${String(p.port)}`, r);
   for (const g of list(dump.gateways))
-    for (const s of list(g.servers))
+    for (const s of list(g.servers)) {
+      for (const r of [...list(s.tlsRoutes), ...list(s.tcp)]) add(`${s.tls ? 'tls' : 'tcp'}://:${String(g.port)}`, r);
       for (const h of list(s.virtualHosts))
         for (const r of list(h.http)) add(`${s.tls ? 'https' : 'http'}://${String(h.host)}:${String(g.port)}`, r);
+    }
   return table(['SERVICE OR HOST', 'MATCH', 'TO (CLUSTER, WEIGHT)', 'RULE'], rows, 160);
 }
 

@@ -1,6 +1,8 @@
 /** What is wrong between Gateways, the workloads they select, their Secrets and the VirtualServices bound to them. */
 import {
   boundHosts,
+  clientCa,
+  endsTls,
   type GatewayModel,
   type GatewayServerModel,
   gatewayName,
@@ -12,6 +14,7 @@ import {
   type Model,
   type ProcessModel,
   refOf,
+  serverKind,
   servesGateway,
   type VirtualServiceModel,
 } from '@weft/model';
@@ -82,13 +85,17 @@ export class GatewayAnalysis {
       this.#report(gateway, 'WEFT-NO-TARGET', message, gateway.gatewayApi ? 'spec' : 'spec.selector', 'warning');
     }
     for (const server of gateway.servers) {
-      if (!server.tls) continue;
+      if (!server.tls || !endsTls(server)) continue;
       const { credentialName: name, credentialNamespace: given, files } = server.tls;
       if (files) this.#names(gateway, server, files, 'serverCertificate');
       if (!name) continue;
       for (const namespace of given ? [given] : new Set(selected.map((p) => p.namespace))) {
         const secret = this.#model.secrets.find((s) => s.name === name && s.namespace === namespace);
-        if (secret) {
+        if (secret && secret.certificatePem === '' && !this.#broken.has(refOf(secret))) {
+          const message = `the Secret ${name} in namespace ${namespace} has no certificate: it needs tls.crt and tls.key`;
+          this.#report(gateway, 'WEFT-NO-SECRET', message, `${server.field}.tls.credentialName`);
+        } else if (secret) {
+          this.#authority(gateway, server, name, namespace);
           this.#names(gateway, server, secret, 'credentialName');
           if (!gateway.gatewayApi || isGranted(this.#model, gateway, { ...secret, kind: 'Secret' })) continue;
           const message = noGrant(gateway, 'Secret', name, namespace);
@@ -107,6 +114,15 @@ export class GatewayAnalysis {
     }
   }
 
+  /** Clients are asked for certificates: somebody must have signed them. */
+  #authority(gateway: GatewayModel, server: GatewayServerModel, name: string, namespace: string): void {
+    const mode = server.tls?.mode;
+    if (mode !== 'MUTUAL' && mode !== 'OPTIONAL_MUTUAL') return;
+    if (clientCa(this.#model, server, namespace) !== '') return;
+    const message = `mode ${mode} needs who signs clients' certificates: ca.crt in the Secret ${name}, or in one named ${name}-cacert, in namespace ${namespace}`;
+    this.#report(gateway, 'WEFT-NO-SECRET', message, `${server.field}.tls.credentialName`);
+  }
+
   /** A certificate that is not for a host that is served with it: clients refuse it. */
   #names(gateway: GatewayModel, server: GatewayServerModel, pair: KeyPairModel, field: string): void {
     if (pair.names.length === 0) return;
@@ -117,7 +133,7 @@ export class GatewayAnalysis {
     }
   }
 
-  /** One port is HTTP or HTTPS; and of HTTPS servers each name leads to one. */
+  /** One port takes one kind of connection; and of servers with TLS each name leads to one. */
   #listeners(workload: ProcessModel): void {
     const ports = workload.ports.map((p) => ({ number: p.port, name: p.name }));
     const first = new Map<number, { gateway: GatewayModel; server: GatewayServerModel }>();
@@ -127,9 +143,9 @@ export class GatewayAnalysis {
         const port = listeningPort(this.#model, { ...workload, ports }, server.port);
         const other = first.get(port);
         if (!other) first.set(port, { gateway, server });
-        else if ((other.server.tls === undefined) !== (server.tls === undefined)) {
+        else if (serverKind(other.server) !== serverKind(server)) {
           const where = `${gatewayName(other.gateway)} (${other.gateway.source.file}:${other.gateway.source.line})`;
-          const message = `the port ${port} of ${workload.name} serves ${other.server.tls ? 'HTTPS' : 'HTTP'} for the Gateway ${where}: it cannot serve both`;
+          const message = `the port ${port} of ${workload.name} serves ${shownKind(other.server)} for the Gateway ${where}: it cannot serve ${shownKind(server)} as well`;
           this.#report(gateway, 'WEFT-PORT-CONFLICT', message, `${server.field}.port`);
           continue;
         } else if (other.gateway.gatewayApi !== gateway.gatewayApi) {
@@ -138,14 +154,14 @@ export class GatewayAnalysis {
           this.#report(gateway, 'WEFT-PORT-CONFLICT', message, `${server.field}.port`);
           continue;
         }
-        if (!server.tls) continue;
+        if (serverKind(server) !== 'TLS') continue;
         for (const host of new Set(server.hosts.map((h) => h.host))) {
           const key = `${port} ${host}`;
           const taken = names.get(key);
           if (!taken) names.set(key, gateway);
           else {
             const where = `${gatewayName(taken)} (${taken.source.file}:${taken.source.line})`;
-            const message = `the host ${host} on port ${port} already belongs to the Gateway ${where}: one server has its certificate`;
+            const message = `the host ${host} on port ${port} already belongs to the Gateway ${where}: one server takes the connections of a name`;
             this.#report(gateway, 'WEFT-HOST-CONFLICT', message, `${server.field}.hosts`);
           }
         }
@@ -158,4 +174,9 @@ export class GatewayAnalysis {
 function certifies(name: string, host: string): boolean {
   if (name === host) return true;
   return name.startsWith('*.') && !host.startsWith('*') && host.slice(host.indexOf('.')) === name.slice(1);
+}
+
+function shownKind(server: GatewayServerModel): string {
+  const kind = serverKind(server);
+  return kind === 'TLS' && !server.opaque ? 'HTTPS' : kind;
 }

@@ -172,11 +172,6 @@ export class RouteAnalysis {
   }
 
   #onGateway(route: ApiRouteModel, parent: RouteParentModel): void {
-    if (route.http.length === 0) {
-      const message = `gateways serve HTTP alone yet: attach a ${route.kind} to a Service`;
-      this.#report(route, 'WEFT-UNSUPPORTED', message, parent.field);
-      return;
-    }
     const gateways = this.#model.gateways.filter((g) => g.gatewayApi);
     const gateway = gateways.find((g) => g.name === parent.name && g.namespace === parent.namespace);
     if (!gateway) {
@@ -198,7 +193,7 @@ export class RouteAnalysis {
     }
     const open = named.filter((s) => allows(this.#model, route, gateway, s));
     if (open.length === 0) {
-      const message = `no listener of ${gatewayName(gateway)} takes a ${route.kind} of namespace ${route.namespace}: see its allowedRoutes (by default only its own namespace)`;
+      const message = `no listener of ${gatewayName(gateway)} takes a ${route.kind} of namespace ${route.namespace}: see its protocol and allowedRoutes (by default only its own namespace)`;
       this.#report(route, 'WEFT-NOT-ALLOWED', message, parent.field);
     } else if (open.every((s) => listenerNames(s, route).length === 0)) {
       const have = list(
@@ -257,15 +252,28 @@ export class RouteAnalysis {
         for (const route of this.#model.apiRoutes) {
           const here = route.parents.some((p) => meansListener(p, gateway, server));
           if (!here || !allows(this.#model, route, gateway, server)) continue;
+          if (route.tcp.length > 0) {
+            this.#behind(route, first.get(''), `${gatewayName(gateway)} (${server.portName})`);
+            if (!first.has('')) first.set('', route);
+            continue;
+          }
           for (const host of listenerNames(server, route)) {
             const other = first.get(host);
             if (!other) first.set(host, route);
-            else if (other.kind !== route.kind)
+            else if (other.kind !== route.kind && route.http.length > 0)
               this.#mixed(route, other, `the host ${host} of ${gatewayName(gateway)}`);
           }
         }
       }
     }
+  }
+
+  /** A listener for TCP has one route: nothing tells its connections apart. */
+  #behind(route: ApiRouteModel, first: ApiRouteModel | undefined, listener: string): void {
+    if (!first) return;
+    const where = `${first.namespace}/${first.name} (${first.source.file}:${first.source.line})`;
+    const message = `the listener ${listener} already leads by the older TCPRoute ${where}: this one is never reached there`;
+    this.#report(route, 'WEFT-IGNORED', message, 'spec.parentRefs', 'warning');
   }
 
   #mixed(route: ApiRouteModel, first: ApiRouteModel, what: string): void {

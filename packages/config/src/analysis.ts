@@ -184,6 +184,8 @@ class Analysis {
       if (!service) continue;
       for (const route of [...vs.http, ...vs.tcp, ...vs.tls]) {
         for (const [j, m] of route.match.entries()) {
+          // A port of a Gateway need not be one of the service.
+          if (m.gateways.length > 0 && !m.gateways.includes(MESH_GATEWAY)) continue;
           if (m.port !== 0 && !service.ports.some((p) => p.port === m.port)) {
             this.#noPort(vs, service, m.port, `${route.field}.match[${j}].port`);
           }

@@ -184,7 +184,7 @@ test('what a route names must exist, and be allowed', () => {
     ],
     [
       [site(), doc('TCPRoute', 'r', `{${onSite}, rules: [{${back}}]}`)],
-      ['error WEFT-UNSUPPORTED TCPRoute/r spec.parentRefs[0]'],
+      ['error WEFT-NOT-ALLOWED TCPRoute/r spec.parentRefs[0]'],
     ],
     [[site(undefined, 'gatewayClassName: nix')], ['error WEFT-NO-CLASS Gateway/site spec.gatewayClassName']],
     [
@@ -198,12 +198,25 @@ test('what a route names must exist, and be allowed', () => {
       [site('[{name: a, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: c}]}}]')],
       ['error WEFT-NO-SECRET Gateway/site spec.listeners[0].tls.certificateRefs'],
     ],
+    [[site('[{name: a, port: 443, protocol: TLS, tls: {mode: Passthrough}}]')], []],
     [
-      [site('[{name: a, port: 443, protocol: TLS, tls: {mode: Passthrough}}]')],
+      [site('[{name: a, port: 443, protocol: HTTPS, tls: {mode: Passthrough}}]')],
+      ['error WEFT-VALUE Gateway/site spec.listeners[0].tls.mode'],
+    ],
+    [
+      [site('[{name: a, port: 1, protocol: TCP, hostname: a.test, allowedRoutes: {kinds: [{kind: HTTPRoute}]}}]')],
       [
-        'error WEFT-VALUE Gateway/site spec.listeners[0].protocol',
-        'error WEFT-VALUE Gateway/site spec.listeners[0].tls.mode',
+        'error WEFT-VALUE Gateway/site spec.listeners[0].hostname',
+        'error WEFT-VALUE Gateway/site spec.listeners[0].allowedRoutes.kinds[0].kind',
       ],
+    ],
+    [
+      [
+        site('[{name: a, port: 1, protocol: TCP}]'),
+        doc('TCPRoute', 'r', `{${onSite}, rules: [{${back}}]}`),
+        doc('TCPRoute', 's', `{${onSite}, rules: [{${back}}]}`),
+      ],
+      ['warning WEFT-IGNORED TCPRoute/s spec.parentRefs'],
     ],
   ];
   for (const [docs, expected] of table) assert.deepEqual(found(docs), expected, docs.join('---\n'));

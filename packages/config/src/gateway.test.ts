@@ -82,10 +82,10 @@ function planOf(model: Model, name = 'edge') {
 test('every mistake is refused with its code and field', () => {
   const table: [string, string, string, RegExp][] = [
     [
-      gateway('{port: {number: 80, name: t, protocol: TCP}, hosts: ["*"]}'),
+      gateway('{port: {number: 80, name: t, protocol: UDP}, hosts: ["*"]}'),
       'WEFT-VALUE',
       'spec.servers[0].port.protocol',
-      /not supported yet/,
+      /UDP, which the mesh does not carry/,
     ],
     [
       gateway('{port: {number: 15001, name: t, protocol: HTTP}, hosts: ["*"]}'),
@@ -111,7 +111,43 @@ test('every mistake is refused with its code and field', () => {
       'spec.servers[0].tls.mode',
       /HTTPS/,
     ],
-    [gateway(https('{mode: MUTUAL, credentialName: c}')), 'WEFT-VALUE', 'spec.servers[0].tls.mode', /only SIMPLE/],
+    [gateway(https('{mode: AUTO_PASSTHROUGH}')), 'WEFT-VALUE', 'spec.servers[0].tls.mode', /use PASSTHROUGH/],
+    [
+      `${gateway(https('{mode: MUTUAL, credentialName: c}'))}---\n${secret('c')}`,
+      'WEFT-NO-SECRET',
+      'spec.servers[0].tls.credentialName',
+      /ca\.crt in the Secret c, or in one named c-cacert/,
+    ],
+    [
+      gateway(https('{mode: MUTUAL, serverCertificate: a.crt, privateKey: a.key}')),
+      'WEFT-FIELD',
+      'spec.servers[0].tls',
+      /needs caCertificates/,
+    ],
+    [
+      gateway(https('{mode: SIMPLE, credentialName: c, subjectAltNames: [a]}')),
+      'WEFT-VALUE',
+      'spec.servers[0].tls.subjectAltNames',
+      /asks clients for no certificate/,
+    ],
+    [
+      gateway(https('{mode: PASSTHROUGH, credentialName: c}')),
+      'WEFT-VALUE',
+      'spec.servers[0].tls.credentialName',
+      /has none of its own/,
+    ],
+    [
+      gateway('{port: {number: 80, name: t, protocol: TCP}, hosts: ["*"], tls: {httpsRedirect: true}}'),
+      'WEFT-VALUE',
+      'spec.servers[0].tls.httpsRedirect',
+      /has no TLS/,
+    ],
+    [
+      gateway(`${HTTP}, {port: {number: 8080, name: t, protocol: TCP}, hosts: ["*"]}`),
+      'WEFT-PORT-CONFLICT',
+      'spec.servers[1].port',
+      /serves HTTP .* cannot serve TCP/,
+    ],
     [gateway(https('{credentialName: c}')), 'WEFT-FIELD', 'spec.servers[0].tls', /mode: SIMPLE/],
     [gateway(https('{mode: SIMPLE}')), 'WEFT-VALUE', 'spec.servers[0].tls', /exactly one of credentialName/],
     [
@@ -161,7 +197,7 @@ test('every mistake is refused with its code and field', () => {
       gateway(`${HTTP}, ${https('{mode: SIMPLE, credentialName: c}', '["*"]', 8080)}`) + `---\n${secret('c')}`,
       'WEFT-PORT-CONFLICT',
       'spec.servers[1].port',
-      /cannot serve both/,
+      /serves HTTP .* cannot serve HTTPS/,
     ],
     [
       gateway(https('{mode: SIMPLE, credentialName: c}')) +
@@ -171,12 +207,6 @@ test('every mistake is refused with its code and field', () => {
       /shop\/gw /,
     ],
     [vs(`{hosts: [a.example.com], gateways: [nobody], ${to}}`), 'WEFT-NO-GATEWAY', 'spec.gateways', /shop\/nobody/],
-    [
-      `${gateway(HTTP)}---\n${vs(`{hosts: [a.example.com], gateways: [gw], tcp: [{route: [{destination: {host: front}}]}]}`)}`,
-      'WEFT-UNSUPPORTED',
-      'spec.tcp',
-      /HTTP alone/,
-    ],
     [
       `${gateway(HTTP)}---\n${vs(`{hosts: ["*"], gateways: [gw, mesh], ${to}}`)}`,
       'WEFT-VALUE',
@@ -404,4 +434,150 @@ test('a gateway holds clusters and policies, and nothing inbound', () => {
   const model = must(`${gateway(HTTP)}---\n${vs(`{hosts: ["*"], gateways: [gw], ${to}}`)}`);
   const kinds = new Set([...planOf(model).parts.values()].map((p) => p.kind.case));
   assert.deepEqual([...kinds].sort(), ['authorization', 'cluster', 'gateway', 'self']);
+});
+
+const CA = btoa('-----BEGIN CERTIFICATE-----\nQ0E=\n-----END CERTIFICATE-----\n');
+const dest = 'route: [{destination: {host: front}}]';
+const clusterNames = (routes: { clusters: { cluster: string }[] }[]) =>
+  routes.map((r) => r.clusters.map((c) => c.cluster));
+const FRONT = 'outbound|8080||front.shop.svc.cluster.local';
+
+test('TCP and TLS servers: opaque routes, names that server and route have in common, and client certificates', () => {
+  const model = must(
+    [
+      gateway(
+        [
+          '{port: {number: 3306, name: db, protocol: MYSQL}, hosts: ["*"]}',
+          '{port: {number: 443, name: p, protocol: TLS}, hosts: ["*.pass.test", "./one.test"], tls: {mode: PASSTHROUGH}}',
+          '{port: {number: 443, name: t, protocol: TLS}, hosts: [ended.test], tls: {mode: MUTUAL, credentialName: c, subjectAltNames: [me]}}',
+          '{port: {number: 443, name: h, protocol: HTTPS}, hosts: [web.test], tls: {mode: OPTIONAL_MUTUAL, credentialName: d}}',
+        ].join(', '),
+      ),
+      secret('c', 'shop', `{tls.crt: ${btoa(CERT)}, tls.key: ${btoa(KEY)}, ca.crt: ${CA}}`),
+      secret('d'),
+      secret('d-cacert', 'shop', `{cacert: ${CA}}`),
+      vs(
+        `{hosts: ["*"], gateways: [gw], tcp: [{match: [{port: 1}], ${dest}}, {match: [{port: 3306}], ${dest}}]}`,
+        'any',
+      ),
+      vs(`{hosts: [ended.test], gateways: [gw], tcp: [{${dest}}]}`, 'ended'),
+      vs(
+        `{hosts: ["*"], gateways: [gw], tls: [{match: [{sniHosts: [a.pass.test, other.test]}], ${dest}}, {match: [{port: 443, sniHosts: ["*"]}], ${dest}}]}`,
+        'names',
+      ),
+    ].join('---\n'),
+  );
+  const { listeners, secrets } = planOf(model);
+  assert.deepEqual(
+    listeners.map((l) => [
+      l.port,
+      l.servers.map((s) => [Protocol[s.protocol], s.tls?.clientCertificate ?? '', s.hosts]),
+    ]),
+    [
+      [
+        443,
+        [
+          ['TLS', '', ['*.pass.test', 'one.test']],
+          ['TCP', 2, ['ended.test']],
+          ['UNSPECIFIED', 1, ['web.test']],
+        ],
+      ],
+      [3306, [['TCP', '', []]]],
+    ],
+  );
+  const [tls, db] = listeners;
+  assert.deepEqual(
+    db.servers[0].tcp.map((r) => r.ref),
+    ['VirtualService/shop/any#spec.tcp[1]'],
+  );
+  assert.deepEqual(clusterNames(db.servers[0].tcp), [[FRONT]]);
+  assert.deepEqual(
+    tls.servers[0].tlsRoutes.map((r) => r.sniHosts),
+    [['a.pass.test'], ['*.pass.test', 'one.test']],
+  );
+  assert.deepEqual(
+    tls.servers[1].tcp.map((r) => r.ref),
+    ['VirtualService/shop/ended#spec.tcp[0]'],
+  );
+  assert.deepEqual(tls.servers[1].tls?.subjectAltNames, ['me']);
+  assert.deepEqual(
+    secrets.map((s) => [s.name, s.caPem.includes('Q0E=')]),
+    [
+      ['secret/shop/c', true],
+      ['secret/shop/d', true],
+    ],
+  );
+});
+
+test('the mesh reaches a gateway by its own mTLS, but not where the gateway ends TLS of its own', () => {
+  const ports = '[{name: http, port: 80}, {name: tls, port: 443}, {name: https, port: 8443}, {name: mesh, port: 81}]';
+  const model = must(
+    [
+      doc('Service', 'ingress', `{selector: {istio: ingressgateway}, ports: ${ports}}`, 'v1'),
+      gateway(
+        [
+          '{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}',
+          '{port: {number: 443, name: tls, protocol: TLS}, hosts: ["*"], tls: {mode: PASSTHROUGH}}',
+          https('{mode: SIMPLE, credentialName: c}'),
+          '{port: {number: 81, name: mesh, protocol: HTTPS}, hosts: ["*"], tls: {mode: ISTIO_MUTUAL}}',
+        ].join(', '),
+      ),
+      secret('c'),
+      vs(`{hosts: ["*"], gateways: [gw], ${to}}`),
+    ].join('---\n'),
+  );
+  const endpoints = compileEndpoints(model, runtimeOf([instanceOf(model, 'edge')]));
+  const meshPorts = [80, 443, 8443, 81].map(
+    (p) => endpoints.get(`endpoints/ingress.shop.svc.cluster.local:${p}`)?.endpoints[0].meshPort,
+  );
+  assert.deepEqual(meshPorts, [15008, 15008, 0, 15008]);
+  const mesh = planOf(model).listeners.find((l) => l.port === 81)!;
+  assert.deepEqual(
+    mesh.servers.map((s) => [s.meshOnly, s.tls, s.virtualHosts.length]),
+    [[true, undefined, 1]],
+  );
+});
+
+test('TCPRoute and TLSRoute on listeners: the one they name, in the namespaces and for the names it takes', () => {
+  const api = 'gateway.networking.k8s.io/v1';
+  const listeners = [
+    '{name: db, port: 3306, protocol: TCP}',
+    '{name: db2, port: 3307, protocol: TCP}',
+    '{name: wide, port: 443, protocol: TLS, hostname: "*.test", tls: {mode: Passthrough}, allowedRoutes: {namespaces: {from: All}}}',
+    '{name: narrow, port: 443, protocol: TLS, hostname: a.test, tls: {mode: Terminate, certificateRefs: [{name: c}]}}',
+  ].join(', ');
+  const back = 'rules: [{backendRefs: [{name: front, namespace: shop, port: 8080}]}]';
+  const model = must(
+    [
+      process('own', '{gateway.networking.k8s.io/gateway-name: site}', '{gateway: {}}'),
+      doc('Gateway', 'site', `{gatewayClassName: weft, listeners: [${listeners}]}`, api),
+      secret('c'),
+      doc('TCPRoute', 'one', `{parentRefs: [{name: site, sectionName: db}], ${back}}`, api),
+      doc('TCPRoute', 'two', `{parentRefs: [{name: site, port: 3307}], ${back}}`, api),
+      doc('TLSRoute', 'mine', `{parentRefs: [{name: site}], hostnames: [a.test, b.test, c.example], ${back}}`, api),
+      doc('TLSRoute', 'far', `{parentRefs: [{name: site, namespace: shop}], hostnames: [f.test], ${back}}`, api, 'far'),
+      doc(
+        'ReferenceGrant',
+        'g',
+        '{from: [{group: gateway.networking.k8s.io, kind: TLSRoute, namespace: far}], to: [{group: "", kind: Service}]}',
+        'gateway.networking.k8s.io/v1beta1',
+      ),
+    ].join('---\n'),
+  );
+  const { listeners: got } = planOf(model, 'own');
+  const routes = got.map((l) => [
+    l.port,
+    l.servers.map((s) => [...s.tcp.map((r) => r.ref), ...s.tlsRoutes.map((r) => `${r.ref} ${r.sniHosts}`)]),
+  ]);
+  assert.deepEqual(routes, [
+    [
+      443,
+      [
+        ['TLSRoute/far/far#spec.rules[0] f.test', 'TLSRoute/shop/mine#spec.rules[0] a.test,b.test'],
+        ['TLSRoute/shop/mine#spec.rules[0] a.test'],
+      ],
+    ],
+    [3306, [['TCPRoute/shop/one#spec.rules[0]']]],
+    [3307, [['TCPRoute/shop/two#spec.rules[0]']]],
+  ]);
 });

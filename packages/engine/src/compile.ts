@@ -170,7 +170,7 @@ function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
   };
 }
 
-function compileTlsRoutes(routes: readonly TlsRoute[]): CompiledTlsRoute[] {
+export function compileTlsRoutes(routes: readonly TlsRoute[]): CompiledTlsRoute[] {
   const compiled = routes.flatMap((route) => {
     const split = compileSplit(route.clusters, route.ref);
     const subnets = compileSubnets(route.destinationSubnets);
@@ -181,7 +181,7 @@ function compileTlsRoutes(routes: readonly TlsRoute[]): CompiledTlsRoute[] {
   return compiled.sort((x, y) => rank(y.sni) - rank(x.sni));
 }
 
-function compileTcpRoute(route: TcpRoute): CompiledTcpRoute {
+export function compileTcpRoute(route: TcpRoute): CompiledTcpRoute {
   const subnets = compileSubnets(route.destinationSubnets);
   return { ref: route.ref, subnets, split: compileSplit(route.clusters, route.ref) };
 }

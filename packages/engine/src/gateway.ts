@@ -1,8 +1,15 @@
 /** Which server of a gateway port, and which of its virtual hosts, serves a connection and a request. */
-import type { GatewayListener, GatewayServer, VirtualHost } from '@weft/plan';
+import { type GatewayListener, type GatewayServer, Protocol, type VirtualHost } from '@weft/plan';
 import { canonicalAuthority } from './canonical.ts';
-import { type CompiledHttpRoutes, compileHttpRoutes } from './compile.ts';
-import type { ClusterView, RouteView } from './views.ts';
+import {
+  type CompiledHttpRoutes,
+  type CompiledTcpRoute,
+  type CompiledTlsRoute,
+  compileHttpRoutes,
+  compileTcpRoute,
+  compileTlsRoutes,
+} from './compile.ts';
+import type { ClusterView, RouteView, TcpRouteView } from './views.ts';
 
 /** A table of hosts: exact ones first, then `*.suffix` with the longest suffix, then `*`. The first of a host has it. */
 export class HostTable<T> {
@@ -34,26 +41,43 @@ export class HostTable<T> {
 export interface GatewayServerView {
   readonly server: GatewayServer;
   readonly hosts: HostTable<RouteView>;
+  /** Of opaque connections; undefined where it carries requests. */
+  readonly opaque: TcpRouteView | undefined;
 }
 
 export interface GatewayPortView {
   readonly listener: GatewayListener;
   /** By the server's ref. */
   readonly servers: ReadonlyMap<string, GatewayServerView>;
+  /** The one that holds all that comes without TLS; undefined: the ClientHello chooses. */
+  readonly plain: GatewayServerView | undefined;
   /** Of servers with TLS, by server name. */
   readonly names: HostTable<GatewayServerView>;
 }
 
 const NO_ROUTES: CompiledHttpRoutes = { http: [], index: undefined };
 
-/** What of a listener does not depend on other parts. */
-export type CompiledGateway = ReadonlyMap<VirtualHost, CompiledHttpRoutes>;
+interface CompiledServer {
+  readonly hosts: ReadonlyMap<VirtualHost, CompiledHttpRoutes>;
+  readonly tcp: readonly CompiledTcpRoute[];
+  readonly tls: readonly CompiledTlsRoute[];
+}
+
+/** What of a listener does not depend on other parts, by server. */
+export type CompiledGateway = ReadonlyMap<GatewayServer, CompiledServer>;
 
 export function compileGatewayListener(listener: GatewayListener): CompiledGateway {
-  const out = new Map<VirtualHost, CompiledHttpRoutes>();
-  for (const server of listener.servers)
-    for (const host of server.virtualHosts) out.set(host, compileHttpRoutes(host.http));
+  const out = new Map<GatewayServer, CompiledServer>();
+  for (const server of listener.servers) {
+    const hosts = new Map(server.virtualHosts.map((host) => [host, compileHttpRoutes(host.http)]));
+    out.set(server, { hosts, tcp: server.tcp.map(compileTcpRoute), tls: compileTlsRoutes(server.tlsRoutes) });
+  }
   return out;
+}
+
+/** TLS is what a server's connections begin with, ended by it or not. */
+function choosesByName(server: GatewayServer): boolean {
+  return server.tls !== undefined || server.protocol === Protocol.TLS;
 }
 
 export function gatewayPortView(
@@ -63,15 +87,22 @@ export function gatewayPortView(
 ): GatewayPortView {
   const servers = new Map<string, GatewayServerView>();
   const names = new HostTable<GatewayServerView>();
+  let plain: GatewayServerView | undefined;
   for (const server of listener.servers) {
+    const parts = compiled.get(server);
     const hosts = new HostTable<RouteView>();
     for (const host of server.virtualHosts)
-      hosts.add(host.host, { ...(compiled.get(host) ?? NO_ROUTES), clusters, pinned: undefined, host: host.host });
-    const view = { server, hosts };
+      hosts.add(host.host, { ...(parts?.hosts.get(host) ?? NO_ROUTES), clusters, pinned: undefined, host: host.host });
+    const carriesBytes = server.protocol === Protocol.TCP || server.protocol === Protocol.TLS;
+    const opaque = carriesBytes
+      ? { host: '', tcp: parts?.tcp ?? [], tls: parts?.tls ?? [], clusters, pinned: undefined }
+      : undefined;
+    const view = { server, hosts, opaque };
     servers.set(server.ref, view);
-    if (server.tls) for (const host of server.hosts) names.add(host, view);
+    if (choosesByName(server)) for (const host of server.hosts) names.add(host, view);
+    else plain ??= view;
   }
-  return { listener, servers, names };
+  return { listener, servers, plain, names };
 }
 
 /** The server for a ClientHello; '' where it names none. Undefined: nobody's, the connection is not answered. */

@@ -18,7 +18,7 @@ import { headValue, queryValue, testKey } from './match.ts';
 import type { CompiledRetry } from './retry.ts';
 import { beginLookup, nextCandidate, type RouteIndex } from './route-index.ts';
 import { namedEndpoint, readToken, type SessionDecision } from './session.ts';
-import type { ClusterView, RouteView, ServicePortView } from './views.ts';
+import type { ClusterView, RouteView, TcpRouteView } from './views.ts';
 
 /** What to inject into one request. The delay, if any, comes before the abort, if any. */
 export interface FaultDecision {
@@ -180,7 +180,7 @@ export function requestParts(head: readonly string[]): RequestParts {
  * The destination of a connection: the first TCP route for the address that was dialled (where a name was, the service's
  * first). Undefined: the port has none.
  */
-export function routeTcp(view: ServicePortView, random: Random, dialled = ''): TcpDecision | undefined {
+export function routeTcp(view: TcpRouteView, random: Random, dialled = ''): TcpDecision | undefined {
   const route = view.tcp.find((r) => isFor(r, view, dialled));
   const destination = route && draw(route.split, random);
   if (!destination) return undefined;
@@ -197,7 +197,7 @@ export function routeTcp(view: ServicePortView, random: Random, dialled = ''): T
  * the port has routes for names. Undefined: no route covers the name.
  */
 export function routeTls(
-  view: ServicePortView,
+  view: TcpRouteView,
   serverName: string,
   random: Random,
   dialled = '',
@@ -212,9 +212,9 @@ export function routeTls(
   return { clusterName, cluster: clusterOf(view, clusterName), ref: route.ref, destinationRef: ref };
 }
 
-function isFor({ subnets }: CompiledTcpRoute, { service }: ServicePortView, dialled: string): boolean {
+function isFor({ subnets }: CompiledTcpRoute, { service }: TcpRouteView, dialled: string): boolean {
   if (subnets.length === 0) return true;
-  const ip = parseIp(dialled) ?? parseIp(service.addresses[0] ?? '');
+  const ip = parseIp(dialled) ?? parseIp(service?.addresses[0] ?? '');
   return ip !== undefined && subnets.some((block) => inBlock(ip, block));
 }
 
@@ -351,7 +351,7 @@ function both(first: HeaderOps | undefined, second: HeaderOps | undefined): read
   return second ? [first, second] : [first];
 }
 
-function clusterOf(view: RouteView, name: string): ClusterView | undefined {
+function clusterOf(view: Pick<RouteView, 'clusters' | 'pinned' | 'host'>, name: string): ClusterView | undefined {
   const cluster = view.clusters.get(name);
   // An address that the client chose itself stays chosen, unless the route sends the request to another service.
   return view.pinned && (!cluster || cluster.cluster.host === view.host) ? view.pinned : cluster;

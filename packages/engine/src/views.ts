@@ -114,14 +114,23 @@ export interface RouteView {
   readonly pinned: ClusterView | undefined;
 }
 
-/** One port of one service as a client sees it. */
-export interface ServicePortView extends RouteView {
-  readonly service: Service;
-  readonly port: ServicePort;
-  readonly protocol: Protocol;
+/** Routes of connections to one service port, or to one server of a gateway. */
+export interface TcpRouteView {
+  readonly host: string;
+  /** Absent at a gateway. */
+  readonly service?: Service;
   readonly tcp: readonly CompiledTcpRoute[];
   /** Not empty: TLS goes by these alone. */
   readonly tls: readonly CompiledTlsRoute[];
+  readonly clusters: ReadonlyMap<string, ClusterView>;
+  readonly pinned: ClusterView | undefined;
+}
+
+/** One port of one service as a client sees it. */
+export interface ServicePortView extends RouteView, TcpRouteView {
+  readonly service: Service;
+  readonly port: ServicePort;
+  readonly protocol: Protocol;
 }
 
 export interface ServiceView {

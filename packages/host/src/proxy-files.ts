@@ -98,9 +98,9 @@ export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFact
         : {
             outbound: { host: own, port: 15001 },
             inbound: transparent ? { host: all, port: 15006 } : undefined,
-            mesh: { host: all, port: 15008 },
             dns: { host: own, port: 15053 },
           }),
+      mesh: { host: all, port: 15008 },
       admin: { host: own, port: 15000 },
       probes: { host: all, port: 15020 },
       health: { host: all, port: 15021 },

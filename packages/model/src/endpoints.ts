@@ -10,6 +10,7 @@ import {
 } from '@weft/plan';
 import { localityOf } from './balancing.ts';
 import { entryEndpoints } from './entries.ts';
+import { meshReaches } from './gateway.ts';
 import { serviceHost, spiffeId } from './hosts.ts';
 import { mtlsFor, targetPortOn } from './inbound.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
@@ -61,8 +62,7 @@ export function compileServiceEndpoints(
             address,
             secondAddress,
             port: i.injected ? target : dialPort,
-            // A gateway takes what comes from outside: it has no mesh port.
-            meshPort: i.injected && !i.gateway ? MESH_PORT : 0,
+            meshPort: i.injected && (!i.gateway || meshReaches(model, i, target)) ? MESH_PORT : 0,
             identity: spiffeId(runtime.trustDomain, i.namespace, i.serviceAccount),
             labels: { ...i.labels },
             workload: i.workload,
@@ -74,7 +74,8 @@ export function compileServiceEndpoints(
             weight: 1,
             locality: localityOf(i.labels),
             draining: i.draining,
-            mtlsDisabled: mtlsFor(model, i, target).mode === 'DISABLE',
+            // What a PeerAuthentication says is for workloads; a gateway's servers say themselves what they take.
+            mtlsDisabled: !i.gateway && mtlsFor(model, i, target).mode === 'DISABLE',
           }),
         ];
       });

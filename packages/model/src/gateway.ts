@@ -1,6 +1,7 @@
 /** What a gateway workload serves: its ports, their certificates, and the routes of each host (features: B-5, B-19). */
 import { create } from '@bufbuild/protobuf';
 import {
+  ClientCertificate,
   type GatewayListener,
   GatewayListenerSchema,
   type GatewayServer,
@@ -14,6 +15,8 @@ import {
   type Secret,
   SecretSchema,
   secretName,
+  type TcpRoute,
+  type TlsRoute,
   TlsVersion,
   type VirtualHost,
   VirtualHostSchema,
@@ -22,11 +25,19 @@ import { attaches, listenerNames, rankedRoutes } from './api-routes.ts';
 import { commonHost, isSeenFrom, labelsMatch, resolveHost, serviceSelects } from './hosts.ts';
 import { targetPortOn } from './inbound.ts';
 import type { RefTable } from './refs.ts';
-import { httpRoute, virtualServiceRoutes } from './routes.ts';
+import {
+  httpRoute,
+  tcpRoute,
+  tlsRoutes as tlsRoutesOf,
+  virtualServiceRoutes,
+  virtualServiceTcpRoutes,
+  virtualServiceTlsRoutes,
+} from './routes.ts';
 import type {
   ApiRouteModel,
   GatewayModel,
   GatewayServerModel,
+  GatewayTlsMode,
   Instance,
   Model,
   TlsVersionName,
@@ -83,6 +94,33 @@ export function boundHosts(model: Model, server: GatewayServerModel, vs: Virtual
   return [...out];
 }
 
+/** Whether a server ends the TLS of strangers, with a certificate of its own. */
+export function endsTls(server: GatewayServerModel): boolean {
+  return server.tls !== undefined && server.tls.mode !== 'PASSTHROUGH' && server.tls.mode !== 'ISTIO_MUTUAL';
+}
+
+/** What a server takes; servers of one port take the same, since nothing else tells their connections apart. */
+export function serverKind(server: GatewayServerModel): 'TLS' | 'ISTIO_MUTUAL' | 'TCP' | 'HTTP' {
+  if (server.tls?.mode === 'ISTIO_MUTUAL') return 'ISTIO_MUTUAL';
+  if (server.tls) return 'TLS';
+  return server.opaque ? 'TCP' : 'HTTP';
+}
+
+/**
+ * Whether workloads of the mesh reach a port of a gateway workload by their own mTLS, which proves who they are. Not
+ * where the gateway ends its visitors' TLS: that is between the application and the gateway.
+ */
+export function meshReaches(
+  model: Model,
+  workload: Pick<Instance, 'namespace' | 'labels' | 'ports'>,
+  port: number,
+): boolean {
+  const servers = gatewaysOf(model, workload)
+    .flatMap((g) => g.servers)
+    .filter((s) => listeningPort(model, workload, s.port) === port);
+  return servers.length > 0 && !servers.some(endsTls);
+}
+
 /** The Secret that a server's certificate is in, for a workload of `namespace`. */
 function secretOf(gateway: GatewayModel, server: GatewayServerModel, namespace: string): string {
   const { credentialName, credentialNamespace } = server.tls!;
@@ -105,20 +143,26 @@ export function compileGateway(
       const port = listeningPort(model, instance, server.port);
       let listener = listeners.get(port);
       if (!listener) listeners.set(port, (listener = create(GatewayListenerSchema, { port })));
-      const hosts = virtualHosts(model, domain, instance, gateway, server, refs);
-      if (server.tls) {
+      const made = create(GatewayServerSchema, {
+        ref: refs.use(gateway, server.field),
+        protocol: server.opaque ? Protocol.TCP : server.http2 ? Protocol.HTTP2 : Protocol.HTTP,
+        meshOnly: server.tls?.mode === 'ISTIO_MUTUAL',
+      });
+      if (!server.opaque) made.virtualHosts = virtualHosts(model, domain, instance, gateway, server, refs);
+      else Object.assign(made, opaqueRoutes(model, domain, instance, gateway, server, refs));
+      if (serverKind(server) !== 'TLS') {
+        mergePlain(listener, made);
+        continue;
+      }
+      made.hosts = [...new Set(server.hosts.map((h) => h.host))];
+      if (endsTls(server)) {
+        if (!server.opaque) made.protocol = Protocol.UNSPECIFIED;
         const name = secretOf(gateway, server, instance.namespace);
         const secret = secretPart(model, name, instance.namespace, gateway, server, refs);
         if (secret) secrets.set(name, secret);
-        listener.servers.push(
-          create(GatewayServerSchema, {
-            ref: refs.use(gateway, server.field),
-            hosts: [...new Set(server.hosts.map((h) => h.host))],
-            tls: tlsOf(server, name),
-            virtualHosts: hosts,
-          }),
-        );
-      } else mergePlain(listener, refs.use(gateway, server.field), hosts, server.http2);
+        made.tls = tlsOf(server, name);
+      } else made.protocol = Protocol.TLS;
+      listener.servers.push(made);
     }
   }
   for (const listener of listeners.values())
@@ -127,15 +171,63 @@ export function compileGateway(
 }
 
 /** Plaintext servers of one port are one: nothing but the host tells them apart. */
-function mergePlain(listener: GatewayListener, ref: string, hosts: VirtualHost[], http2: boolean): void {
-  let plain: GatewayServer | undefined = listener.servers.find((s) => !s.tls);
-  if (!plain) listener.servers.push((plain = create(GatewayServerSchema, { ref, protocol: Protocol.HTTP2 })));
-  if (!http2) plain.protocol = Protocol.HTTP;
-  for (const host of hosts) {
+function mergePlain(listener: GatewayListener, server: GatewayServer): void {
+  const plain = listener.servers.find((s) => !s.tls && s.protocol !== Protocol.TLS);
+  if (!plain) {
+    listener.servers.push(server);
+    return;
+  }
+  if (server.protocol === Protocol.HTTP && plain.protocol === Protocol.HTTP2) plain.protocol = Protocol.HTTP;
+  // The first route takes every connection.
+  if (plain.tcp.length === 0) plain.tcp.push(...server.tcp);
+  for (const host of server.virtualHosts) {
     const same = plain.virtualHosts.find((h) => h.host === host.host);
     if (same) same.http.push(...host.http);
     else plain.virtualHosts.push(host);
   }
+}
+
+/** Routes of a server that carries connections: one for all, or by the names that TLS clients ask for. */
+function opaqueRoutes(
+  model: Model,
+  domain: string,
+  client: Instance,
+  gateway: GatewayModel,
+  server: GatewayServerModel,
+  refs: RefTable,
+): { tcp: TcpRoute[]; tlsRoutes: TlsRoute[] } {
+  const tcp: TcpRoute[] = [];
+  const tlsRoutes: TlsRoute[] = [];
+  const { port } = server;
+  if (gateway.gatewayApi) {
+    for (const from of model.apiRoutes) {
+      if (!from.parents.some((p) => attaches(model, from, p, gateway, server))) continue;
+      if (from.tcp.length > 0 && tcp.length === 0) tcp.push(tcpRoute(model, domain, from, from.tcp[0], port, refs));
+      const names = listenerNames(server, from);
+      if (names.length === 0) continue;
+      for (const route of from.tls) {
+        const match = route.match.map((m) => ({ ...m, sniHosts: names }));
+        tlsRoutes.push(...tlsRoutesOf(model, domain, from, route, match, port, refs));
+      }
+    }
+    return { tcp, tlsRoutes };
+  }
+  const name = gatewayName(gateway);
+  for (const vs of model.virtualServices) {
+    if (!vs.gateways.includes(name) || !isSeenFrom(vs, client.namespace)) continue;
+    const bound = boundHosts(model, server, vs);
+    if (bound.length === 0) continue;
+    if (server.tls?.mode !== 'PASSTHROUGH') {
+      if (tcp.length === 0) tcp.push(...virtualServiceTcpRoutes(model, domain, client, vs, name, port, refs));
+      continue;
+    }
+    for (const route of virtualServiceTlsRoutes(model, domain, client, vs, name, port, refs)) {
+      // Names that another server or nobody has are not this one's to route.
+      route.sniHosts = route.sniHosts.flatMap((sni) => bound.flatMap((host) => commonHost(host, sni) ?? []));
+      if (route.sniHosts.length > 0) tlsRoutes.push(route);
+    }
+  }
+  return { tcp, tlsRoutes };
 }
 
 /** Routes of several VirtualServices for one host stand together; one without a match would hide those behind it. */
@@ -213,6 +305,11 @@ const VERSIONS: Record<TlsVersionName, TlsVersion> = {
   TLSV1_3: TlsVersion.TLSV1_3,
 };
 
+const CLIENTS: Partial<Record<GatewayTlsMode, ClientCertificate>> = {
+  MUTUAL: ClientCertificate.REQUIRED,
+  OPTIONAL_MUTUAL: ClientCertificate.OPTIONAL,
+};
+
 function tlsOf(server: GatewayServerModel, secret: string): GatewayTls {
   const tls = server.tls!;
   return create(GatewayTlsSchema, {
@@ -220,6 +317,8 @@ function tlsOf(server: GatewayServerModel, secret: string): GatewayTls {
     minVersion: VERSIONS[tls.minVersion],
     maxVersion: VERSIONS[tls.maxVersion],
     cipherSuites: [...tls.cipherSuites],
+    clientCertificate: CLIENTS[tls.mode] ?? ClientCertificate.UNSPECIFIED,
+    subjectAltNames: [...tls.subjectAltNames],
   });
 }
 
@@ -233,9 +332,20 @@ function secretPart(
 ): Secret | undefined {
   const { credentialName, credentialNamespace, files } = server.tls!;
   const place = credentialNamespace || namespace;
-  const secret = files ? undefined : model.secrets.find((s) => s.name === credentialName && s.namespace === place);
+  const find = (name: string) => model.secrets.find((s) => s.name === name && s.namespace === place);
+  const secret = files ? undefined : find(credentialName);
   const pair = files ?? secret;
   if (!pair) return undefined;
   const ref = secret ? refs.use(secret) : refs.use(gateway, `${server.field}.tls.serverCertificate`);
-  return create(SecretSchema, { ref, name, certificatePem: pair.certificatePem, keyPem: pair.keyPem });
+  const caPem = clientCa(model, server, place);
+  return create(SecretSchema, { ref, name, certificatePem: pair.certificatePem, keyPem: pair.keyPem, caPem });
+}
+
+/** Who signs clients' certificates: a file, the Secret's own ca.crt, or that of the Secret `<name>-cacert`; '': nobody. */
+export function clientCa(model: Model, server: GatewayServerModel, namespace: string): string {
+  const { credentialName, caPem, mode } = server.tls!;
+  if (mode !== 'MUTUAL' && mode !== 'OPTIONAL_MUTUAL') return '';
+  if (caPem !== '' || credentialName === '') return caPem;
+  const of = (name: string) => model.secrets.find((s) => s.name === name && s.namespace === namespace)?.caPem ?? '';
+  return of(`${credentialName}-cacert`) || of(credentialName);
 }

@@ -59,6 +59,7 @@ import {
   type ServicePortModel,
   type SessionModel,
   type StringMatchModel,
+  type TcpRouteModel,
   type TlsRouteModel,
   type VirtualServiceModel,
 } from './types.ts';
@@ -167,24 +168,50 @@ export function compileTcpRoutes(
   refs: RefTable,
 ): TcpRoute[] {
   for (const from of routesOfService(model, client, service, port, 'tcp')) {
-    const route = from.tcp[0];
-    const clusters = route.route.map((d) => weighted(model, domain, from, d, port.port, refs));
-    return [create(TcpRouteSchema, { ref: refs.use(from, route.field), clusters })];
+    return [tcpRoute(model, domain, from, from.tcp[0], port.port, refs)];
   }
   const vs = virtualServiceFor(model, service, client);
-  const routes: TcpRoute[] = [];
-  for (const route of vs?.tcp ?? []) {
-    const match = route.match.filter((m) => appliesTo(m, client, MESH_GATEWAY, port.port));
-    if (route.match.length > 0 && match.length === 0) continue;
-    const clusters = route.route.map((d) => weighted(model, domain, vs!, d, port.port, refs));
-    const everywhere = match.length === 0 || match.some((m) => m.destinationSubnets.length === 0);
-    const destinationSubnets = everywhere ? [] : match.flatMap((m) => m.destinationSubnets);
-    routes.push(create(TcpRouteSchema, { ref: refs.use(vs!, route.field), clusters, destinationSubnets }));
-    if (everywhere) return routes;
-  }
+  const routes = vs ? virtualServiceTcpRoutes(model, domain, client, vs, MESH_GATEWAY, port.port, refs) : [];
+  if (routes.at(-1)?.destinationSubnets.length === 0) return routes;
   const clusters = [ownCluster(domain, service, port, refs)];
   routes.push(create(TcpRouteSchema, { ref: refs.use(service, port.field), clusters }));
   return routes;
+}
+
+/** The TCP routes of a VirtualService for this client on one of its gateways and port, up to one that takes all. */
+export function virtualServiceTcpRoutes(
+  model: Model,
+  domain: string,
+  client: Client,
+  vs: VirtualServiceModel,
+  gateway: string,
+  port: number,
+  refs: RefTable,
+): TcpRoute[] {
+  const routes: TcpRoute[] = [];
+  for (const route of vs.tcp) {
+    const match = route.match.filter((m) => appliesTo(m, client, gateway, port));
+    if (route.match.length > 0 && match.length === 0) continue;
+    const made = tcpRoute(model, domain, vs, route, port, refs);
+    routes.push(made);
+    // What was dialled is known where it was captured; at a gateway it is the gateway.
+    if (match.length === 0 || gateway !== MESH_GATEWAY) return routes;
+    if (match.some((m) => m.destinationSubnets.length === 0)) return routes;
+    made.destinationSubnets = match.flatMap((m) => m.destinationSubnets);
+  }
+  return routes;
+}
+
+export function tcpRoute(
+  model: Model,
+  domain: string,
+  from: Resource,
+  route: TcpRouteModel,
+  port: number,
+  refs: RefTable,
+): TcpRoute {
+  const clusters = route.route.map((d) => weighted(model, domain, from, d, port, refs));
+  return create(TcpRouteSchema, { ref: refs.use(from, route.field), clusters });
 }
 
 /** Of the ports that may carry the application's own TLS. */
@@ -198,26 +225,52 @@ export function compileTlsRoutes(
 ): TlsRoute[] {
   if (port.protocol !== 'tls' && port.protocol !== 'tcp' && port.protocol !== 'detect') return [];
   const routes: TlsRoute[] = [];
-  const tlsRoute = (from: Resource, route: TlsRouteModel, match: TlsRouteModel['match']): void => {
-    const clusters = route.route.map((d) => weighted(model, domain, from, d, port.port, refs));
-    const ref = refs.use(from, route.field);
-    const add = (names: readonly string[], destinationSubnets: string[]): void => {
-      const sniHosts = names.map((h) => h.toLowerCase());
-      routes.push(create(TlsRouteSchema, { ref, sniHosts, clusters, destinationSubnets }));
-    };
-    // Names of matches that ask for no address are one entry; each other match has its own addresses.
-    const anywhere = match.filter((m) => m.destinationSubnets.length === 0).flatMap((m) => m.sniHosts);
-    for (const m of match) if (m.destinationSubnets.length > 0) add(m.sniHosts, [...m.destinationSubnets]);
-    if (anywhere.length > 0) add(anywhere, []);
-  };
   for (const from of routesOfService(model, client, service, port, 'tls'))
-    for (const route of from.tls) tlsRoute(from, route, route.match);
+    for (const route of from.tls) routes.push(...tlsRoutes(model, domain, from, route, route.match, port.port, refs));
   if (routes.length > 0) return routes;
   const vs = virtualServiceFor(model, service, client);
-  for (const route of vs?.tls ?? []) {
-    const match = route.match.filter((m) => appliesTo(m, client, MESH_GATEWAY, port.port));
-    if (match.length > 0) tlsRoute(vs!, route, match);
-  }
+  return vs ? virtualServiceTlsRoutes(model, domain, client, vs, MESH_GATEWAY, port.port, refs) : [];
+}
+
+/** The TLS routes of a VirtualService that hold for this client on one of its gateways and port. */
+export function virtualServiceTlsRoutes(
+  model: Model,
+  domain: string,
+  client: Client,
+  vs: VirtualServiceModel,
+  gateway: string,
+  port: number,
+  refs: RefTable,
+): TlsRoute[] {
+  return vs.tls.flatMap((route) => {
+    const match = route.match.filter((m) => appliesTo(m, client, gateway, port));
+    // What was dialled is known where it was captured; at a gateway it is the gateway.
+    const here = gateway === MESH_GATEWAY ? match : match.map((m) => ({ ...m, destinationSubnets: [] }));
+    return tlsRoutes(model, domain, vs, route, here, port, refs);
+  });
+}
+
+/** One entry for all names of matches that ask for no address, and one for each match that does. */
+export function tlsRoutes(
+  model: Model,
+  domain: string,
+  from: Resource,
+  route: TlsRouteModel,
+  match: TlsRouteModel['match'],
+  port: number,
+  refs: RefTable,
+): TlsRoute[] {
+  if (match.length === 0) return [];
+  const clusters = route.route.map((d) => weighted(model, domain, from, d, port, refs));
+  const ref = refs.use(from, route.field);
+  const routes: TlsRoute[] = [];
+  const add = (names: readonly string[], destinationSubnets: string[]): void => {
+    const sniHosts = names.map((h) => h.toLowerCase());
+    routes.push(create(TlsRouteSchema, { ref, sniHosts, clusters, destinationSubnets }));
+  };
+  const anywhere = match.filter((m) => m.destinationSubnets.length === 0).flatMap((m) => m.sniHosts);
+  for (const m of match) if (m.destinationSubnets.length > 0) add(m.sniHosts, [...m.destinationSubnets]);
+  if (anywhere.length > 0) add(anywhere, []);
   return routes;
 }
 

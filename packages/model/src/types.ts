@@ -364,13 +364,21 @@ export interface KeyPairModel {
   readonly names: readonly string[];
 }
 
+/** What a gateway does with TLS. ISTIO_MUTUAL: only the mesh comes in, by its own mTLS. */
+export type GatewayTlsMode = 'SIMPLE' | 'MUTUAL' | 'OPTIONAL_MUTUAL' | 'PASSTHROUGH' | 'ISTIO_MUTUAL';
+
 export interface GatewayTlsModel {
-  /** Name of a Secret; empty where files are given. */
+  readonly mode: GatewayTlsMode;
+  /** Name of a Secret; empty where files are given, or TLS is not ended here. */
   readonly credentialName: string;
   /** Namespace of that Secret; empty: the gateway workload's. */
   readonly credentialNamespace: string;
   /** What `serverCertificate` and `privateKey` hold; undefined with `credentialName`. */
   readonly files: KeyPairModel | undefined;
+  /** Who signs clients' certificates, where that is a file; else the Secret says it. */
+  readonly caPem: string;
+  /** One of them is to be in a client's certificate; empty: any. */
+  readonly subjectAltNames: readonly string[];
   readonly minVersion: TlsVersionName;
   readonly maxVersion: TlsVersionName;
   readonly cipherSuites: readonly string[];
@@ -384,6 +392,8 @@ export interface GatewayServerModel {
   readonly hosts: readonly { readonly namespace: string; readonly host: string }[];
   /** Declared as HTTP2 or GRPC. HTTP/1 is served as well; what is neither is answered in HTTP/2. */
   readonly http2: boolean;
+  /** It carries connections (TCP, TLS), not requests. */
+  readonly opaque: boolean;
   /** Undefined: plaintext. */
   readonly tls: GatewayTlsModel | undefined;
   readonly httpsRedirect: boolean;
@@ -470,8 +480,11 @@ export interface GatewayClassModel extends Resource {
   readonly controllerName: string;
 }
 
-/** A Secret with a certificate. */
-export interface SecretModel extends Resource, KeyPairModel {}
+/** A Secret with a certificate, or with the CA for those of clients. */
+export interface SecretModel extends Resource, KeyPairModel {
+  /** Empty: it has none. */
+  readonly caPem: string;
+}
 
 export interface OutlierDetectionModel {
   readonly consecutive5xxErrors: number | undefined;

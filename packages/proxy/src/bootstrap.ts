@@ -33,7 +33,7 @@ export interface Bootstrap {
   address: string;
   /** Its IPv6 address, where it has one beside that of IPv4. */
   address6?: string;
-  /** Where the listeners are. Explicit capture has no `inbound`; a gateway none of the first three: its plan says its ports. */
+  /** Where the listeners are. Explicit capture has no `inbound`; a gateway neither of the first two: its plan says its ports. */
   bind: {
     outbound?: Bind;
     inbound?: Bind;

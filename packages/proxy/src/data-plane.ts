@@ -36,7 +36,7 @@ export interface DataPlaneOptions {
   /** The workload's IPv6 address, where it has one beside `address`. */
   address6?: string | undefined;
   capture: 'transparent' | 'explicit';
-  /** Of a sidecar. */
+  /** Of a sidecar; a gateway has `mesh` alone, where workloads of the mesh come to it. */
   bind: { outbound?: Bind; inbound?: Bind; mesh?: Bind };
   /** Makes it a gateway, which listens at this address, on the ports of its plan alone. */
   gateway?: { host: string };
@@ -121,7 +121,7 @@ export class DataPlane {
       originalDestination: options.originalDestination ?? (() => undefined),
     });
     this.inbound = new InboundListener(this.core, this.outbound.sessions);
-    this.#gateway = options.gateway && new Gateway(this.core, options.gateway.host);
+    this.#gateway = options.gateway && new Gateway(this.core, options.gateway.host, this.outbound.sessions);
     ticker.add({ tick: (now) => this.core.snapshot && sweep(this.core.snapshot, now) });
   }
 
@@ -149,11 +149,12 @@ export class DataPlane {
   /** First and every later identity. Links made with the old one are replaced. */
   setIdentity(identity: Identity): void {
     this.#identity = identity;
-    if (this.#gateway) {
+    const gateway = this.#gateway;
+    if (!gateway) this.inbound.rotate(identity);
+    if (gateway && !this.#options.bind.mesh) {
       this.core.links.rotate();
       return;
     }
-    this.inbound.rotate(identity);
     if (this.#mesh) this.#mesh.rotate(identity);
     else {
       const { core } = this;
@@ -167,7 +168,9 @@ export class DataPlane {
         wireLimits: core.wireLimits,
         admit: (socket) => core.admit(socket),
         onStream: (peer, stream, head, end) =>
-          linkStream(core, this.inbound, this.outbound.sessions, peer, stream, head, end),
+          gateway
+            ? gateway.linkStream(peer, stream, head, end)
+            : linkStream(core, this.inbound, this.outbound.sessions, peer, stream, head, end),
       });
     }
     this.core.links.rotate();
@@ -188,6 +191,7 @@ export class DataPlane {
     const options = this.#options;
     const { bind, capture, originalDestination } = options;
     if (this.#gateway) {
+      if (this.#mesh && bind.mesh) await listen(this.#mesh.server, bind.mesh);
       await this.#gateway.listen();
       return;
     }

@@ -29,7 +29,14 @@ export const GATEWAY_NAME_LABEL = `${GROUP}/gateway-name`;
 export const CONTROLLERS = ['weft.dev/gateway-controller', 'istio.io/gateway-controller'];
 export const BUILT_IN_CLASSES = ['weft', 'istio'];
 
-const ROUTES = ['HTTPRoute', 'GRPCRoute'];
+/** Routes that a listener of a protocol takes where it does not say itself. */
+const ROUTES: Readonly<Record<string, readonly string[]>> = {
+  HTTP: ['HTTPRoute', 'GRPCRoute'],
+  HTTPS: ['HTTPRoute', 'GRPCRoute'],
+  TCP: ['TCPRoute'],
+  TLS: ['TLSRoute', 'TCPRoute'],
+};
+const KINDS = ['HTTPRoute', 'GRPCRoute', 'TCPRoute', 'TLSRoute'];
 
 const listener: ObjectSchema = {
   t: 'object',
@@ -40,22 +47,15 @@ const listener: ObjectSchema = {
     protocol: {
       t: 'string',
       check: (v) => {
-        if (v === 'HTTP' || v === 'HTTPS') return undefined;
+        if (Object.hasOwn(ROUTES, v)) return undefined;
         if (v === 'UDP') return 'the mesh does not carry UDP';
-        if (v === 'TCP' || v === 'TLS') return 'gateways serve HTTP and HTTPS alone yet';
-        return 'it may be HTTP or HTTPS';
+        return 'it may be HTTP, HTTPS, TCP or TLS';
       },
     },
     tls: {
       t: 'object',
       fields: {
-        mode: {
-          t: 'string',
-          check: (v) => {
-            if (v === 'Terminate') return undefined;
-            return v === 'Passthrough' ? 'only Terminate is supported yet' : 'it may be Terminate';
-          },
-        },
+        mode: { t: 'string', enum: ['Terminate', 'Passthrough'] },
         certificateRefs: {
           t: 'list',
           max: 64,
@@ -78,7 +78,7 @@ const listener: ObjectSchema = {
         kinds: {
           t: 'list',
           max: 8,
-          of: { t: 'object', fields: { group: str, kind: { t: 'string', enum: ROUTES } }, required: ['kind'] },
+          of: { t: 'object', fields: { group: str, kind: { t: 'string', enum: KINDS } }, required: ['kind'] },
         },
       },
     },
@@ -110,17 +110,22 @@ export const apiGatewayKind: Kind<GatewayModel> = {
       const host: string = l.hostname ?? '*';
       const same = servers.find((s) => s.port === l.port && s.hosts[0].host === host);
       if (same) report(VALUE, `the listener ${same.portName} has this port and hostname already`, field);
-      const secure = l.protocol === 'HTTPS';
-      if (!secure && l.tls) report(VALUE, 'a listener of protocol HTTP has no tls', `${field}.tls`);
+      const secure = l.protocol === 'HTTPS' || l.protocol === 'TLS';
+      if (!secure && l.tls) report(VALUE, `a listener of protocol ${l.protocol} has no tls`, `${field}.tls`);
+      if (l.protocol === 'TCP' && l.hostname !== undefined) {
+        report(VALUE, 'a listener of protocol TCP sees no host names: remove it', `${field}.hostname`);
+      }
+      const tls = secure ? tlsOf(l.tls, l.protocol, `${field}.tls`, report) : undefined;
       servers.push({
         field,
         port: l.port,
         portName: l.name,
         hosts: [{ namespace: '*', host }],
         http2: false,
-        tls: secure ? tlsOf(l.tls, `${field}.tls`, report) : undefined,
+        opaque: l.protocol === 'TCP' || l.protocol === 'TLS',
+        tls,
         httpsRedirect: false,
-        allowedRoutes: allowedOf(l.allowedRoutes, `${field}.allowedRoutes`, report),
+        allowedRoutes: allowedOf(l.allowedRoutes, l.protocol, `${field}.allowedRoutes`, report),
       });
     }
     const selector = { [GATEWAY_NAME_LABEL]: resource.name };
@@ -128,10 +133,15 @@ export const apiGatewayKind: Kind<GatewayModel> = {
   },
 };
 
-function tlsOf(tls: Plain | undefined, field: string, report: FieldReport): GatewayTlsModel {
+function tlsOf(tls: Plain | undefined, protocol: string, field: string, report: FieldReport): GatewayTlsModel {
+  const passes = tls?.mode === 'Passthrough';
+  if (passes && protocol === 'HTTPS') report(VALUE, 'Passthrough is for listeners of protocol TLS', `${field}.mode`);
   const refs = (tls?.certificateRefs ?? []) as (Plain | undefined)[];
-  if (refs.length === 0 && !report.broken(field) && !report.broken(`${field}.certificateRefs`)) {
-    report('WEFT-FIELD', 'a listener of protocol HTTPS needs tls.certificateRefs, which names a Secret', field);
+  if (passes && refs.length > 0) {
+    report(VALUE, 'a listener that passes TLS on has no certificate: remove it', `${field}.certificateRefs`);
+  }
+  if (!passes && refs.length === 0 && !report.broken(field) && !report.broken(`${field}.certificateRefs`)) {
+    report('WEFT-FIELD', `a listener of protocol ${protocol} needs tls.certificateRefs, which names a Secret`, field);
   }
   if (refs.length > 1) report(VALUE, 'one certificate a listener is supported yet', `${field}.certificateRefs[1]`);
   const ref = refs[0];
@@ -139,16 +149,25 @@ function tlsOf(tls: Plain | undefined, field: string, report: FieldReport): Gate
     report(VALUE, 'a certificate is in a Secret (group "")', `${field}.certificateRefs[0].kind`);
   }
   return {
-    credentialName: ref?.name ?? '',
-    credentialNamespace: ref?.namespace ?? '',
+    mode: passes ? 'PASSTHROUGH' : 'SIMPLE',
+    credentialName: passes ? '' : (ref?.name ?? ''),
+    credentialNamespace: passes ? '' : (ref?.namespace ?? ''),
     files: undefined,
+    caPem: '',
+    subjectAltNames: [],
     minVersion: 'TLS_AUTO',
     maxVersion: 'TLS_AUTO',
     cipherSuites: [],
   };
 }
 
-function allowedOf(allowed: Plain | undefined, field: string, report: FieldReport): AllowedRoutesModel {
+function allowedOf(
+  allowed: Plain | undefined,
+  protocol: string,
+  field: string,
+  report: FieldReport,
+): AllowedRoutesModel {
+  const fit = ROUTES[protocol] ?? [];
   const from: string = allowed?.namespaces?.from ?? 'Same';
   const select = allowed?.namespaces?.selector as Plain | undefined;
   if ((from === 'Selector') !== (select !== undefined)) {
@@ -157,11 +176,14 @@ function allowedOf(allowed: Plain | undefined, field: string, report: FieldRepor
   }
   const kinds = ((allowed?.kinds ?? []) as (Plain | undefined)[]).flatMap((k, i) => {
     if (k && (k.group ?? GROUP) !== GROUP) report(VALUE, `routes are of ${GROUP}`, `${field}.kinds[${i}].group`);
+    if (k?.kind && !fit.includes(k.kind)) {
+      report(VALUE, `a listener of protocol ${protocol} takes ${fit.join(' and ')}`, `${field}.kinds[${i}].kind`);
+    }
     return k?.kind ? [k.kind as string] : [];
   });
   return {
     from: from === 'Selector' ? labelsOf(select?.matchLabels) : (from as 'All' | 'Same'),
-    kinds: kinds.length > 0 ? kinds : ROUTES,
+    kinds: kinds.length > 0 ? kinds : fit,
   };
 }
 

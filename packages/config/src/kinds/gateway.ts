@@ -1,5 +1,5 @@
-/** Istio's Gateway with HTTP and HTTPS servers (features: B-19). */
-import type { GatewayModel, GatewayServerModel, GatewayTlsModel, TlsVersionName } from '@weft/model';
+/** Istio's Gateway (features: B-19). */
+import type { GatewayModel, GatewayServerModel, GatewayTlsMode, GatewayTlsModel, TlsVersionName } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import {
   bool,
@@ -7,6 +7,7 @@ import {
   checkLabelName,
   checkName,
   type FieldReport,
+  hasPem,
   type Kind,
   type KindContext,
   labels,
@@ -22,8 +23,9 @@ const VALUE = 'WEFT-VALUE';
 
 /** Protocols whose requests both HTTP codecs serve. */
 const PLAIN = new Set(['HTTP', 'HTTP2', 'GRPC', 'GRPC-WEB']);
-const NOT_YET = new Set(['TCP', 'TLS', 'MONGO', 'MYSQL', 'REDIS']);
-const MODES_NOT_YET = ['PASSTHROUGH', 'MUTUAL', 'AUTO_PASSTHROUGH', 'ISTIO_MUTUAL', 'OPTIONAL_MUTUAL'];
+/** Protocols whose connections are carried as they are. */
+const OPAQUE = new Set(['TCP', 'TLS', 'MONGO', 'MYSQL', 'REDIS']);
+const MODES: readonly GatewayTlsMode[] = ['SIMPLE', 'MUTUAL', 'OPTIONAL_MUTUAL', 'PASSTHROUGH', 'ISTIO_MUTUAL'];
 
 /** Suites of TLS 1.2 with forward secrecy and an AEAD; those of TLS 1.3 are not chosen, as in Istio. */
 const SUITES = new Set(
@@ -67,12 +69,11 @@ const server: ObjectSchema = {
           t: 'string',
           check: (v) => {
             const upper = v.toUpperCase();
-            if (PLAIN.has(upper) || upper === 'HTTPS') return undefined;
+            if (PLAIN.has(upper) || OPAQUE.has(upper) || upper === 'HTTPS') return undefined;
             if (upper === 'HTTP3' || upper === 'QUIC' || upper === 'UDP') {
               return 'it runs on UDP, which the mesh does not carry: use HTTPS';
             }
-            if (NOT_YET.has(upper)) return 'it is not supported yet; HTTP, HTTPS, HTTP2 and GRPC are';
-            return 'it may be HTTP, HTTPS, HTTP2, GRPC or GRPC-WEB';
+            return 'it may be HTTP, HTTPS, HTTP2, GRPC, GRPC-WEB, TCP, TLS, MONGO, MYSQL or REDIS';
           },
         },
       },
@@ -87,8 +88,11 @@ const server: ObjectSchema = {
         mode: {
           t: 'string',
           check: (v) => {
-            if (v === 'SIMPLE') return undefined;
-            return MODES_NOT_YET.includes(v) ? 'only SIMPLE is supported yet' : 'it may be SIMPLE';
+            if ((MODES as readonly string[]).includes(v)) return undefined;
+            if (v === 'AUTO_PASSTHROUGH') {
+              return 'it routes by names that sidecars of other clusters put into SNI; links of this mesh carry none: use PASSTHROUGH with tls routes';
+            }
+            return `it may be ${MODES.join(', ')}`;
           },
         },
         credentialName: {
@@ -102,6 +106,8 @@ const server: ObjectSchema = {
         },
         serverCertificate: nonEmpty,
         privateKey: nonEmpty,
+        caCertificates: nonEmpty,
+        subjectAltNames: { t: 'list', of: nonEmpty, max: 100 },
         minProtocolVersion: tlsVersion,
         maxProtocolVersion: tlsVersion,
         cipherSuites: {
@@ -115,10 +121,8 @@ const server: ObjectSchema = {
       },
       unsupported: [
         'credentialNames',
-        'caCertificates',
         'caCrl',
         'caCertCredentialName',
-        'subjectAltNames',
         'tlsCertificates',
         'verifyCertificateSpki',
         'verifyCertificateHash',
@@ -148,15 +152,18 @@ export const gatewayKind: Kind<GatewayModel> = {
         report(VALUE, `the port ${number} is the proxy's (15000 to 15099): take another`, `${field}.port.number`);
       }
       const protocol = s.port.protocol.toUpperCase();
-      const secure = protocol === 'HTTPS';
+      const secure = protocol === 'HTTPS' || protocol === 'TLS';
       if (!secure) checkPlain(s, field, report);
+      const tls = secure ? tlsOf(s.tls, protocol, field, report, context) : undefined;
       servers.push({
         field,
         port: number,
         portName: s.port.name ?? '',
         hosts: ((s.hosts ?? []) as (string | undefined)[]).flatMap((h) => (h ? [hostOf(h, resource.namespace)] : [])),
         http2: protocol === 'HTTP2' || protocol === 'GRPC',
-        tls: secure ? tlsOf(s.tls, field, report, context) : undefined,
+        // What is passed on is not looked into.
+        opaque: OPAQUE.has(protocol) || tls?.mode === 'PASSTHROUGH',
+        tls,
         httpsRedirect: s.tls?.httpsRedirect ?? false,
         allowedRoutes: undefined,
       });
@@ -172,48 +179,109 @@ function hostOf(written: string, own: string): { namespace: string; host: string
 }
 
 function checkPlain(s: Plain, field: string, report: FieldReport): void {
+  const http = PLAIN.has(s.port.protocol.toUpperCase());
   for (const name of Object.keys(s.tls ?? {})) {
-    if (name === 'httpsRedirect' || s.tls[name] === undefined) continue;
-    const message = `a server of protocol ${s.port.protocol} has no TLS but httpsRedirect: remove it, or make the protocol HTTPS`;
+    if ((http && name === 'httpsRedirect') || s.tls[name] === undefined) continue;
+    const message = http
+      ? `a server of protocol ${s.port.protocol} has no TLS but httpsRedirect: remove it, or make the protocol HTTPS`
+      : `a server of protocol ${s.port.protocol} has no TLS: remove it, or make the protocol TLS`;
     report(VALUE, message, `${field}.tls.${name}`);
   }
 }
 
-function tlsOf(tls: Plain | undefined, field: string, report: FieldReport, context: KindContext): GatewayTlsModel {
+/** Fields for a certificate of its own, which a server has that ends the TLS of strangers. */
+const OWN = [
+  'credentialName',
+  'serverCertificate',
+  'privateKey',
+  'minProtocolVersion',
+  'maxProtocolVersion',
+  'cipherSuites',
+];
+
+function tlsOf(
+  tls: Plain | undefined,
+  protocol: string,
+  field: string,
+  report: FieldReport,
+  context: KindContext,
+): GatewayTlsModel {
   const at = `${field}.tls`;
-  const files = [tls?.serverCertificate, tls?.privateKey].filter((f) => f !== undefined).length;
-  if (!tls) report('WEFT-FIELD', 'a server of protocol HTTPS needs tls', at);
-  else if (tls.mode === undefined && !report.broken(`${at}.mode`)) report('WEFT-FIELD', 'needs mode: SIMPLE', at);
+  if (!tls) report('WEFT-FIELD', `a server of protocol ${protocol} needs tls`, at);
+  else if (tls.mode === undefined && !report.broken(`${at}.mode`)) {
+    report('WEFT-FIELD', `needs mode: ${MODES.join(', ')}`, at);
+  }
   if (tls?.httpsRedirect) {
     report(VALUE, 'a server with TLS has nothing to redirect: httpsRedirect is for HTTP', `${at}.httpsRedirect`);
   }
-  if (tls && (tls.credentialName !== undefined) === files > 0 && !report.broken(`${at}.credentialName`)) {
-    report(VALUE, 'needs exactly one of credentialName (a Secret), and serverCertificate with privateKey (files)', at);
-  } else if (files === 1) {
-    const missing = tls?.privateKey === undefined ? 'privateKey' : 'serverCertificate';
-    report('WEFT-FIELD', `the field "${missing}" is missing: a certificate and its key go together`, at);
+  const mode: GatewayTlsMode = tls?.mode ?? 'SIMPLE';
+  const clients = mode === 'MUTUAL' || mode === 'OPTIONAL_MUTUAL';
+  for (const name of ['caCertificates', 'subjectAltNames', ...(mode === 'SIMPLE' || clients ? [] : OWN)]) {
+    if (clients || tls?.[name] === undefined) continue;
+    const why =
+      name === 'caCertificates' || name === 'subjectAltNames'
+        ? 'asks clients for no certificate'
+        : 'has none of its own';
+    report(VALUE, `a server of mode ${mode} ${why}: remove ${name}`, `${at}.${name}`);
   }
+  const files = [tls?.serverCertificate, tls?.privateKey].filter((f) => f !== undefined).length;
+  if (tls && (mode === 'SIMPLE' || clients)) checkPair(tls, files, at, report);
   const minVersion: TlsVersionName = tls?.minProtocolVersion ?? 'TLS_AUTO';
   const maxVersion: TlsVersionName = tls?.maxProtocolVersion ?? 'TLS_AUTO';
   if (minVersion === 'TLSV1_3' && maxVersion === 'TLSV1_2') {
     report(VALUE, 'is below minProtocolVersion: no version is left', `${at}.maxProtocolVersion`);
   }
+  const texts = (list: unknown): string[] => ((list ?? []) as (string | undefined)[]).filter((c) => c !== undefined);
   return {
+    mode,
     credentialName: tls?.credentialName ?? '',
     credentialNamespace: '',
     files: files === 2 && tls ? readPair(tls, at, report, context) : undefined,
+    caPem: tls && clients ? readCa(tls, files, at, report, context) : '',
+    subjectAltNames: texts(tls?.subjectAltNames),
     minVersion,
     maxVersion,
-    cipherSuites: ((tls?.cipherSuites ?? []) as (string | undefined)[]).filter((c) => c !== undefined),
+    cipherSuites: texts(tls?.cipherSuites),
   };
+}
+
+/** A certificate and its key: a Secret, or two files. */
+function checkPair(tls: Plain, files: number, at: string, report: FieldReport): void {
+  if ((tls.credentialName !== undefined) === files > 0 && !report.broken(`${at}.credentialName`)) {
+    report(VALUE, 'needs exactly one of credentialName (a Secret), and serverCertificate with privateKey (files)', at);
+  } else if (files === 1) {
+    const missing = tls.privateKey === undefined ? 'privateKey' : 'serverCertificate';
+    report('WEFT-FIELD', `the field "${missing}" is missing: a certificate and its key go together`, at);
+  }
+}
+
+/** The CA of clients, where the certificate comes from files; with credentialName the Secret says it. */
+function readCa(tls: Plain, files: number, at: string, report: FieldReport, context: KindContext): string {
+  const path: string | undefined = tls.caCertificates;
+  if (path === undefined) {
+    if (files > 0) report('WEFT-FIELD', `mode ${tls.mode} needs caCertificates: who signs clients' certificates`, at);
+    return '';
+  }
+  if (tls.credentialName !== undefined) {
+    report(VALUE, 'with credentialName the CA is ca.crt of that Secret, or of <name>-cacert', `${at}.caCertificates`);
+    return '';
+  }
+  const found = context.attachment(path);
+  if (found === undefined) report('WEFT-NO-FILE', noFile(path), `${at}.caCertificates`);
+  else if (!hasPem(found, 'CERTIFICATE'))
+    report('WEFT-CERTIFICATE', 'is no PEM of a CERTIFICATE', `${at}.caCertificates`);
+  return found ?? '';
+}
+
+function noFile(path: string): string {
+  return `the file ${path} is not among those of the mesh: lay it beside this file, or give it with -f (paths are relative to this file; .pem, .crt and .key are read)`;
 }
 
 function readPair(tls: Plain, at: string, report: FieldReport, context: KindContext): GatewayTlsModel['files'] {
   const read = (name: 'serverCertificate' | 'privateKey'): string | undefined => {
     const found = context.attachment(tls[name]);
     if (found === undefined) {
-      const message = `the file ${tls[name]} is not among those of the mesh: lay it beside this file, or give it with -f (paths are relative to this file; .pem, .crt and .key are read)`;
-      report('WEFT-NO-FILE', message, `${at}.${name}`);
+      report('WEFT-NO-FILE', noFile(tls[name]), `${at}.${name}`);
     }
     return found;
   };

@@ -1,12 +1,14 @@
 /** Kubernetes' Secret, as far as it holds a certificate: type kubernetes.io/tls, or Opaque with the same keys. */
 import type { SecretModel } from '@weft/model';
 import type { Schema } from '../schema.ts';
-import { bool, type FieldReport, type Kind, type Plain } from './common.ts';
+import { bool, type FieldReport, hasPem, type Kind, type Plain } from './common.ts';
 
 /** Not checked by the schema, whose messages show values. */
 const values: Schema = { t: 'map', of: { t: 'string' } };
 const CERTIFICATES = ['tls.crt', 'cert'];
 const KEYS = ['tls.key', 'key'];
+/** Who signs the certificates of a gateway's clients. */
+const AUTHORITIES = ['ca.crt', 'cacert'];
 
 export const secretKind: Kind<SecretModel> = {
   kind: 'Secret',
@@ -28,14 +30,24 @@ export const secretKind: Kind<SecretModel> = {
     },
   },
   build(resource, read, report, context) {
+    const caPem = entry(read, AUTHORITIES, report) ?? '';
+    const field = read.data ? 'data' : 'stringData';
+    if (caPem !== '' && !hasPem(caPem, 'CERTIFICATE')) {
+      report('WEFT-CERTIFICATE', `${AUTHORITIES[0]} is no PEM of a CERTIFICATE`, field);
+    }
     const certificatePem = entry(read, CERTIFICATES, report);
     const keyPem = entry(read, KEYS, report);
+    const none = { ...resource, certificatePem: '', keyPem: '', names: [], caPem };
+    // As the Secret `<name>-cacert` has it.
+    if (caPem !== '' && certificatePem === undefined && keyPem === undefined) return none;
+    if (certificatePem === undefined) missing(CERTIFICATES, read, report);
+    if (keyPem === undefined) missing(KEYS, read, report);
     if (certificatePem !== undefined && keyPem !== undefined) {
       const judged = context.judgePair(certificatePem, keyPem);
-      if (!('error' in judged)) return { ...resource, certificatePem, keyPem, names: judged.names };
-      report('WEFT-CERTIFICATE', judged.error, read.data ? 'data' : 'stringData');
+      if (!('error' in judged)) return { ...resource, certificatePem, keyPem, names: judged.names, caPem };
+      report('WEFT-CERTIFICATE', judged.error, field);
     }
-    return { ...resource, certificatePem: '', keyPem: '', names: [] };
+    return none;
   },
 };
 
@@ -53,6 +65,10 @@ function entry(read: Plain, names: readonly string[], report: FieldReport): stri
       return undefined;
     }
   }
-  report('WEFT-FIELD', `needs "${names[0]}" in data or stringData`, 'data');
   return undefined;
+}
+
+function missing(names: readonly string[], read: Plain, report: FieldReport): void {
+  if (names.some((n) => typeof read.data?.[n] === 'string')) return; // told already
+  report('WEFT-FIELD', `needs "${names[0]}" in data or stringData`, 'data');
 }

@@ -321,9 +321,6 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
     if (bound.includes(MESH_GATEWAY)) {
       const star = ((spec.hosts ?? []) as string[]).indexOf('*');
       if (star >= 0) report('WEFT-VALUE', '"*" is for gateways only: name the services', `spec.hosts[${star}]`);
-    } else if (tcp.length + tls.length > 0) {
-      const at = tcp.length > 0 ? 'tcp' : 'tls';
-      report('WEFT-UNSUPPORTED', `gateways serve HTTP alone yet: ${at} routes would have no effect`, `spec.${at}`);
     }
     // A delegate is bound to the gateways of those that hand over to it.
     for (const route of spec.hosts ? [...http, ...tcp, ...tls] : []) {

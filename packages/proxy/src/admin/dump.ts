@@ -1,6 +1,14 @@
 import { X509Certificate } from 'node:crypto';
 import { toJson } from '@bufbuild/protobuf';
-import { EndpointsSchema, type Part, PartSchema, ReferenceSchema, WORKLOADS_HOST, withoutKeys } from '@weft/plan';
+import {
+  EndpointsSchema,
+  type Part,
+  PartSchema,
+  Protocol,
+  ReferenceSchema,
+  WORKLOADS_HOST,
+  withoutKeys,
+} from '@weft/plan';
 import type { AdminState } from './state.ts';
 
 /** What the admin port shows of a plan, as plain values. A gateway's keys are left out. */
@@ -51,9 +59,11 @@ function gatewayListeners(state: AdminState): unknown[] {
   for (const { kind } of state.parts.values()) {
     if (kind.case !== 'gateway') continue;
     const { port, servers } = kind.value;
-    for (const { ref, hosts, tls, virtualHosts } of servers) {
-      const served = tls ? hosts : virtualHosts.map((h) => h.host);
-      out.push({ port, protocol: tls ? 'HTTPS' : 'HTTP', hosts: served, secret: tls?.secret ?? '', ref });
+    for (const { ref, hosts, tls, virtualHosts, protocol: carries } of servers) {
+      const served = hosts.length > 0 ? hosts : virtualHosts.map((h) => h.host);
+      const opaque = carries === Protocol.TCP || carries === Protocol.TLS;
+      const protocol = opaque ? (tls ? 'TLS' : Protocol[carries]) : tls ? 'HTTPS' : 'HTTP';
+      out.push({ port, protocol, hosts: served.length > 0 ? served : ['*'], secret: tls?.secret ?? '', ref });
     }
   }
   return out;

@@ -10,7 +10,8 @@ import {
 } from '@weft/engine';
 import type { Head, Stream } from '@weft/wire';
 import type { Core } from '../core.ts';
-import { setPseudo } from '../http/headers.ts';
+import { setPseudo, stripMeshHeaders } from '../http/headers.ts';
+import type { LinkPeer } from '../link/server.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
 import { OutboundExchange, type OutboundVia } from '../outbound/exchange.ts';
 
@@ -22,6 +23,8 @@ export interface GatewayVia extends OutboundVia {
   readonly port: number;
   /** Server name of the ClientHello. */
   readonly sni: string | undefined;
+  /** It came by a mesh link: who calls is known, and its proxy has put the head in order. */
+  readonly peer: LinkPeer | undefined;
 }
 
 export class GatewayExchange extends OutboundExchange {
@@ -38,6 +41,7 @@ export class GatewayExchange extends OutboundExchange {
 
   /** `server` undefined: the plan has none at this port any more. */
   serve(server: GatewayServerView | undefined): this {
+    if (this.#visitor.peer) return this.#serveMesh(server);
     const { core, head, snapshot } = this;
     const via = this.#visitor;
     const trusted = snapshot.self?.numTrustedProxies ?? 0;
@@ -52,7 +56,19 @@ export class GatewayExchange extends OutboundExchange {
     }
     this.#dropUsualPort(via.secure ? ':443' : ':80');
     this.#originalIp = originalIp;
-    if (snapshot.authorization.tokens.length === 0) this.#authorized(server);
+    return this.#authenticate(server);
+  }
+
+  /** From a workload of the mesh, e.g. on its way out: nothing here is a stranger's. */
+  #serveMesh(server: GatewayServerView | undefined): this {
+    stripMeshHeaders(this.head);
+    this.#originalIp = this.#visitor.remoteIp;
+    if (!this.take(this.snapshot.pathPolicies ? 'reject' : 'keep')) return this;
+    return this.#authenticate(server);
+  }
+
+  #authenticate(server: GatewayServerView | undefined): this {
+    if (this.snapshot.authorization.tokens.length === 0) this.#authorized(server);
     else this.authenticateToken(() => this.#authorized(server));
     return this;
   }
@@ -69,9 +85,10 @@ export class GatewayExchange extends OutboundExchange {
     this.authzPolicy = verdict.policy;
     this.verdict = verdict;
     if (!verdict.allow || verdict.audit || verdict.shadow) {
+      const { peer, port } = this.#visitor;
+      const { method, path } = this.facts;
       const remote = this.#originalIp;
-      const asked = { method: this.facts.method, path: this.facts.path };
-      noteAuthorization(this.core, verdict, { principal: undefined, remote, port: this.#visitor.port, ...asked });
+      noteAuthorization(this.core, verdict, { principal: peer?.principal, remote, port, method, path });
     }
     if (!verdict.allow) {
       this.details = verdict.details;
@@ -95,7 +112,7 @@ export class GatewayExchange extends OutboundExchange {
   protected override judge(snapshot: Snapshot): AuthorizationResult {
     const via = this.#visitor;
     return authorize(snapshot, {
-      principal: undefined,
+      principal: via.peer?.principal,
       remoteIp: via.remoteIp,
       originalIp: this.#originalIp,
       destPort: via.port,
@@ -113,7 +130,8 @@ export class GatewayExchange extends OutboundExchange {
     return {
       http: true,
       ...{ head, method: facts.method, path: facts.path, authority: facts.authority, requestId: facts.requestId },
-      ...{ httpVersion: this.httpVersion, remoteIp: this.#originalIp, remotePort: 0, principal: '' },
+      ...{ httpVersion: this.httpVersion, remoteIp: this.#originalIp, remotePort: 0 },
+      principal: via.peer?.principal ?? '',
       ...{ localIp: core.options.address, localPort: via.port, ownPrincipal: core.spiffeId },
       ...{ sni: via.sni ?? '', wallMs: core.wallMs() },
     };

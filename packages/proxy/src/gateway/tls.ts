@@ -1,10 +1,12 @@
 /** TLS of one server of a gateway: a certificate, versions and suites, exchangeable while connections are open. */
-import { constants } from 'node:crypto';
+import { constants, X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { createServer, type SecureVersion, type TLSSocket, type Server as TlsServer } from 'node:tls';
-import { type GatewayTls, type Secret, TlsVersion } from '@weft/plan';
+import { WeftError } from '@weft/base';
+import { ClientCertificate, type GatewayTls, type Secret, TlsVersion } from '@weft/plan';
 import type { Core } from '../core.ts';
 import { countTlsError } from '../link/server.ts';
+import { hasName } from '../net/originate.ts';
 
 const SUITES_1_3 = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
 /** Forward secrecy and an AEAD, for clients that know no TLS 1.3. */
@@ -17,15 +19,25 @@ function version(said: TlsVersion, unsaid: SecureVersion): SecureVersion {
   return said === TlsVersion.TLSV1_3 ? 'TLSv1.3' : unsaid;
 }
 
+function asksClients(tls: GatewayTls): boolean {
+  return tls.clientCertificate !== ClientCertificate.UNSPECIFIED;
+}
+
 function optionsOf(tls: GatewayTls, secret: Secret) {
+  const asks = asksClients(tls);
+  // Without one the runtime's public roots would be believed.
+  if (asks && secret.caPem === '')
+    throw new WeftError('gateway.ca', 'clients are asked for certificates, and no CA is known');
   return {
     key: secret.keyPem,
     cert: secret.certificatePem,
+    ca: asks ? secret.caPem : undefined,
     minVersion: version(tls.minVersion, 'TLSv1.2'),
     maxVersion: version(tls.maxVersion, 'TLSv1.3'),
     ciphers: `${SUITES_1_3}:${tls.cipherSuites.length > 0 ? tls.cipherSuites.join(':') : SUITES_1_2}`,
     honorCipherOrder: true,
-    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
+    // Who shows a certificate shows it each time: it may not be believed any more.
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (asks ? constants.SSL_OP_NO_TICKET : 0),
   };
 }
 
@@ -36,25 +48,36 @@ export class TlsEnd {
   #tls: GatewayTls;
   #secret: Secret;
 
-  /** Throws where the certificate or its key is unusable. */
-  constructor(core: Core, tls: GatewayTls, secret: Secret, onSecure: (socket: TLSSocket) => void) {
+  /** `http`: requests follow. Throws where the certificate or its key is unusable. */
+  constructor(core: Core, tls: GatewayTls, secret: Secret, http: boolean, onSecure: (socket: TLSSocket) => void) {
     this.#core = core;
     this.#tls = tls;
     this.#secret = secret;
     this.#server = createServer(
       {
         ...optionsOf(tls, secret),
-        ALPNProtocols: ['h2', 'http/1.1'],
+        ALPNProtocols: http ? ['h2', 'http/1.1'] : undefined,
         allowHalfOpen: true,
         handshakeTimeout: core.limits.tlsHandshakeTimeoutMs,
+        requestCert: asksClients(tls),
+        rejectUnauthorized: tls.clientCertificate === ClientCertificate.REQUIRED,
       },
-      onSecure,
+      (socket) => {
+        if (this.#believed(socket)) onSecure(socket);
+      },
     );
     this.#server.on('tlsClientError', (error: Error & { code?: string }, socket: TLSSocket) => {
       countTlsError(core.counters, error);
       socket.on('error', () => {});
       socket.destroy();
     });
+  }
+
+  /** Whether it still asks clients for what they were asked for: else it is to be replaced, and its connections go. */
+  asksTheSame(tls: GatewayTls, secret: Secret): boolean {
+    const names = (t: GatewayTls): string => t.subjectAltNames.join();
+    if (tls.clientCertificate !== this.#tls.clientCertificate || names(tls) !== names(this.#tls)) return false;
+    return !asksClients(tls) || secret.caPem === this.#secret.caPem;
   }
 
   /** For handshakes from now on. A certificate that cannot be used changes nothing. */
@@ -75,5 +98,23 @@ export class TlsEnd {
 
   handshake(socket: Socket): void {
     this.#server.emit('connection', socket);
+  }
+
+  /** False: its certificate is not one that is asked for; the connection is closed. */
+  #believed(socket: TLSSocket): boolean {
+    const { clientCertificate, subjectAltNames } = this.#tls;
+    if (clientCertificate === ClientCertificate.UNSPECIFIED) return true;
+    const raw = socket.getPeerCertificate().raw as Buffer | undefined;
+    if (!raw && clientCertificate === ClientCertificate.OPTIONAL) return true;
+    const named = (): boolean => {
+      if (!raw) return false;
+      const certificate = new X509Certificate(raw);
+      return subjectAltNames.length === 0 || subjectAltNames.some((name) => hasName(certificate, name));
+    };
+    if (socket.authorized && named()) return true;
+    this.#core.observer.count('gateway_client_certificate_refused');
+    socket.on('error', () => {});
+    socket.destroy();
+    return false;
   }
 }

@@ -31,6 +31,8 @@ export interface ServeOptions {
   scheme?: 'http' | 'https';
   /** Default true; else HTTP/1.0 gets 426. */
   acceptHttp10?: boolean;
+  /** Its connection is closed. */
+  onGone?(): void;
 }
 
 export function serveHttp(
@@ -40,8 +42,8 @@ export function serveHttp(
   pipe: Pipe,
   hold: HoldSink | undefined,
   onStream: OnStream,
-  { scheme = 'http', acceptHttp10 }: ServeOptions = {},
-): void {
+  { scheme = 'http', acceptHttp10, onGone }: ServeOptions = {},
+): Connection {
   const common = { output: pipe, onStream, counters: core.counters, nowMs: core.nowMs, limits: core.wireLimits };
   const connection: Connection =
     kind === 'http1'
@@ -55,9 +57,11 @@ export function serveHttp(
   const sink = new CodecSink(connection, pipe, core.ticker, () => {
     served.delete(connection);
     asked?.stop();
+    onGone?.();
   });
   if (hold) hold.release(pipe, sink);
   else pipe.sink = sink;
   pipe.settle?.();
   if (core.draining) connection.drain();
+  return connection;
 }

@@ -28,7 +28,7 @@ export function linkStream(
   const { snapshot } = core;
   if (!snapshot) return answer(stream, 503, 'no plan yet');
   const tunnel = field(head, ':method') === 'CONNECT' && field(head, ':protocol') === undefined;
-  const port = tunnel ? tunnelPort(core, snapshot, field(head, ':authority') ?? '') : headerPort(peer, head);
+  const port = linkPort(core, snapshot, peer, head, tunnel);
   const inbound = port > 0 && !isProxyPort(port) ? declared(snapshot, port) : undefined;
   if (!inbound) {
     core.observer.count('inbound_port_refused');
@@ -90,6 +90,11 @@ function mayHoldRequests(peer: LinkPeer, inbound: Inbound): boolean {
     default:
       return true;
   }
+}
+
+/** The port that a stream of a link asks for; 0: none of this workload's. */
+export function linkPort(core: Core, snapshot: Snapshot, peer: LinkPeer, head: Head, tunnel: boolean): number {
+  return tunnel ? tunnelPort(core, snapshot, field(head, ':authority') ?? '') : headerPort(peer, head);
 }
 
 /** A port that the plan names, not the entry for all others. */

@@ -137,7 +137,7 @@ function systemRoots(): string[] {
 }
 
 /** A DNS name (a certificate's wildcard covers one label), an IP address or a URI. */
-function hasName(certificate: X509Certificate, name: string): boolean {
+export function hasName(certificate: X509Certificate, name: string): boolean {
   if (name.includes('://')) return uriNames(certificate).includes(name);
   if (isIP(name)) return certificate.checkIP(name) !== undefined;
   return certificate.checkHost(name, { subject: 'never' }) !== undefined;

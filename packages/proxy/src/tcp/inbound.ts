@@ -2,7 +2,6 @@
 import { hostPort } from '@weft/base';
 import { type AuthorizationResult, authenticatePort, authorize, type Snapshot, takeRate } from '@weft/engine';
 import type { Inbound } from '@weft/plan';
-import { checkWith } from '../authorize/check.ts';
 import type { Core } from '../core.ts';
 import { inboundService } from '../inbound/exchange.ts';
 import type { LinkPeer } from '../link/server.ts';
@@ -10,6 +9,7 @@ import { dialTcp } from '../net/dial.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
 import type { PeerInfo, TcpRecord } from '../observe/types.ts';
+import { judgeConnection } from './admission.ts';
 import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
 import { IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
 
@@ -42,7 +42,13 @@ function judge(t: InboundTcp, snapshot: Snapshot, approved: readonly string[]): 
 }
 
 /** A plan came: what it does not let in ends, though an earlier plan did. */
-function rejudge(t: InboundTcp, snapshot: Snapshot, r: TcpRecord, session: TcpSession, approved: string[]): void {
+function rejudge(
+  t: InboundTcp,
+  snapshot: Snapshot,
+  r: TcpRecord,
+  session: TcpSession,
+  approved: readonly string[],
+): void {
   const verdict = judge(t, snapshot, approved);
   const detail = verdict.allow ? 'mtls_required' : verdict.details;
   if (verdict.allow && authenticatePort(snapshot, t.port, { mtls: t.peer !== undefined })) return;
@@ -56,41 +62,17 @@ function rejudge(t: InboundTcp, snapshot: Snapshot, r: TcpRecord, session: TcpSe
 
 /** Authorizes, dials the application, and joins. */
 export function inboundTcp(t: InboundTcp): void {
-  ask(t, []);
+  const { remoteAddress, remotePort, port, sni } = t;
+  judgeConnection(
+    t.core,
+    t.snapshot,
+    { remoteAddress, remotePort, principal: t.peer?.principal, port, sni },
+    (snapshot, approved) => judge(t, snapshot, approved),
+    (verdict, approved, flags) => decided(t, verdict, approved, flags),
+  );
 }
 
-/** Has every external authorizer that a policy names say its word. The time for it is the authorizer's. */
-function ask(t: InboundTcp, approved: string[]): void {
-  const { core } = t;
-  const verdict = judge(t, t.snapshot, approved);
-  const authorizer = verdict.ask;
-  if (!authorizer) {
-    decided(t, verdict, approved, '');
-    return;
-  }
-  const checked = {
-    ...{ http: false, head: NOTHING, method: '', path: '', authority: '', requestId: '', httpVersion: '' },
-    ...{ body: NO_BODY, bodyAsked: false, partial: false, remoteIp: t.remoteAddress, remotePort: t.remotePort },
-    ...{ principal: t.peer?.principal ?? '', localIp: core.options.address, localPort: t.port },
-    ...{ ownPrincipal: core.spiffeId, sni: t.sni, wallMs: core.wallMs() },
-  };
-  checkWith(core, t.snapshot, authorizer, checked, (outcome) => {
-    // HTTP has no words for a connection: nothing is open there, whatever the provider says of failures.
-    if (outcome.kind === 'error' && authorizer.failOpen && authorizer.grpc)
-      core.observer.count('ext_authz_failure_mode_allowed');
-    else if (outcome.kind !== 'allow') {
-      const details = outcome.kind === 'deny' ? 'ext_authz_denied' : `ext_authz_error{${outcome.why}}`;
-      decided(t, { ...verdict, details }, approved, 'UAEX');
-      return;
-    }
-    ask(t, [...approved, authorizer.name]);
-  });
-}
-
-const NOTHING: readonly string[] = [];
-const NO_BODY = new Uint8Array(0);
-
-function decided(t: InboundTcp, verdict: AuthorizationResult, approved: string[], flags: string): void {
+function decided(t: InboundTcp, verdict: AuthorizationResult, approved: readonly string[], flags: string): void {
   const { core, inbound } = t;
   const r = tcpRecord('destination');
   const startMs = core.nowMs();

@@ -3,6 +3,7 @@
 import { isIP } from 'node:net';
 import { hostPort } from '@weft/base';
 import {
+  type AuthorizationResult,
   acquireConnection,
   affinityHash,
   type ClusterView,
@@ -21,6 +22,7 @@ import {
   type Snapshot,
   type TcpDecision,
   type TcpFaultDecision,
+  type TcpRouteView,
   withheld,
 } from '@weft/engine';
 import { PASSTHROUGH_CLUSTER } from '@weft/plan';
@@ -30,8 +32,10 @@ import { openTunnel } from '../link/tunnel.ts';
 import { type Connector, type DialResult, dialTcp } from '../net/dial.ts';
 import { PacedPipe } from '../net/paced.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
+import { noteAuthorization } from '../observe/authorization-notes.ts';
 import type { Decisions } from '../observe/types.ts';
 import { connectorFor, WITHHELD_DETAIL } from '../outbound/upstream.ts';
+import { type Judge, judgeConnection } from './admission.ts';
 import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
 import { DURATION_DETAIL, IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
 
@@ -51,12 +55,25 @@ function decidedBy(d: Decisions, decision: TcpDecision): void {
 const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface TcpTarget {
+  /** Of a service. */
   view?: ServicePortView;
-  /** What was dialled; where there is no view it is passed on as it is. */
+  /** Of a server of a gateway, in the place of a service's: the service is the one that the route leads to. */
+  routes?: TcpRouteView;
+  /** What was dialled; where there are no routes it is passed on as it is. */
   host: string;
   port: number;
   /** The connection begins with TLS; the name its client asks for, '' for none. */
   sni?: string;
+  /** At a gateway: who calls, and whether policies let it in; asked again with each new plan. */
+  gate?: TcpGate;
+  /** It is over, whoever ended it. */
+  onOver?(): void;
+}
+
+export interface TcpGate {
+  /** Of the caller; undefined: it has shown no certificate of the mesh. */
+  readonly principal: string | undefined;
+  readonly judge: Judge;
 }
 
 /** Carries `down` to where the plan says. `early` are bytes that came before; `session` counts it for a drain. */
@@ -67,11 +84,15 @@ export class OutboundTcp {
   #down: Pipe;
   #hold: HoldSink;
   #target: TcpTarget;
+  #view: TcpRouteView | undefined;
   #cluster: ClusterView | undefined;
   #endpoint: EndpointView | undefined;
   #tried: EndpointView[] = [];
   #record = tcpRecord('source');
   #sessions: Set<TcpSession>;
+  #session: TcpSession | undefined;
+  /** External authorizers that have let it in. */
+  #approved: readonly string[] = [];
   #counted = false;
   #opened = false;
   /** A fault's; 0: none. */
@@ -95,25 +116,31 @@ export class OutboundTcp {
     this.#startMs = core.nowMs();
     const r = this.#record;
     r.source = core.self;
+    this.#view = target.routes ?? target.view;
     r.downstreamRemote = hostPort(down.remoteAddress, down.remotePort);
+    r.sni = target.sni ?? '';
     r.startWallMs = core.wallMs();
     r.epoch = core.epoch;
   }
 
   start(): void {
-    const r = this.#record;
-    const { view } = this.#target;
     // Bytes wait here while the other side is being reached, but not without a bound.
     this.#down.pauseReading();
+    if (this.#target.gate) this.#admit(this.#target.gate);
+    else this.#route();
+  }
+
+  #route(): void {
+    const r = this.#record;
+    const view = this.#view;
     if (!view) {
       r.cluster = PASSTHROUGH_CLUSTER;
       r.upstreamHost = hostPort(this.#target.host, this.#target.port);
       this.#dial(this.#core.options.connector, this.#target.host, this.#target.port, CONNECT_TIMEOUT_MS);
       return;
     }
-    r.service = this.#core.serviceOf(view);
+    if (this.#target.view) r.service = this.#core.serviceOf(this.#target.view);
     const { sni, host } = this.#target;
-    r.sni = sni ?? '';
     const { random } = this.#core;
     const decision =
       sni !== undefined && view.tls.length > 0 ? routeTls(view, sni, random, host) : routeTcp(view, random, host);
@@ -122,6 +149,7 @@ export class OutboundTcp {
       r.cluster = decision.clusterName;
       decidedBy(r.decisions, decision);
     }
+    if (decision?.cluster) r.service ??= this.#core.serviceOfCluster(decision.cluster.cluster);
     if (!decision?.cluster) {
       this.#fail(decision ? 'NC' : 'NR', decision ? 'cluster_not_found' : 'route_not_found');
       return;
@@ -139,7 +167,48 @@ export class OutboundTcp {
     else this.#core.timers.add(fault.delayMs, { onTimer: () => this.#faulty(fault) });
   }
 
+  /** Asks the policies of a gateway. */
+  #admit(gate: TcpGate): void {
+    const core = this.#core;
+    const { remoteAddress, remotePort } = this.#down;
+    const { port, sni = '' } = this.#target;
+    const { principal } = gate;
+    const facts = { remoteAddress, remotePort, principal, port, sni };
+    judgeConnection(core, this.#snapshot, facts, gate.judge, (verdict, approved, flags) => {
+      if (this.#closed) return;
+      this.#note(verdict);
+      this.#approved = approved;
+      if (!verdict.allow || verdict.audit || verdict.shadow) {
+        noteAuthorization(core, verdict, { principal, remote: remoteAddress, port, method: '', path: '' });
+      }
+      if (verdict.allow) {
+        this.#route();
+        return;
+      }
+      core.observer.count('gateway_tcp_denied');
+      this.#fail(flags, verdict.details);
+    });
+  }
+
+  #note(verdict: AuthorizationResult): void {
+    const r = this.#record;
+    r.authzRef = verdict.ref;
+    r.authzPolicy = verdict.policy;
+    r.verdict = verdict;
+    r.decisions.authorization = verdict.ref;
+  }
+
+  /** A plan came: what it does not let in ends, though an earlier plan did. */
+  #rejudge(gate: TcpGate, snapshot: Snapshot, session: TcpSession): void {
+    const verdict = gate.judge(snapshot, this.#approved);
+    if (verdict.allow) return;
+    this.#note(verdict);
+    this.#core.observer.count('authorization_ended');
+    session.destroy(verdict.details);
+  }
+
   #faulty(fault: TcpFaultDecision): void {
+    if (this.#closed) return;
     this.#record.routeRef = fault.ref;
     this.#core.observer.count('tcp_fault');
     if (fault.end === 'reset') this.#fail('FI', 'tcp_fault_reset');
@@ -214,6 +283,7 @@ export class OutboundTcp {
 
   /** Nothing was sent yet, so another endpoint may be tried. */
   #again(detail: string): void {
+    if (this.#closed) return;
     const e = this.#endpoint;
     if (e && this.#cluster) {
       onEnd(e);
@@ -230,6 +300,10 @@ export class OutboundTcp {
   }
 
   #join(up: Pipe): void {
+    if (this.#closed) {
+      up.abort();
+      return;
+    }
     if (this.#hold.lost !== undefined) {
       up.abort();
       this.#fail('DC', 'downstream_remote_disconnect');
@@ -240,6 +314,9 @@ export class OutboundTcp {
     this.#open();
     let splice: Splice;
     const session: TcpSession = sessionOf(() => splice);
+    this.#session = session;
+    const { gate } = this.#target;
+    if (gate) session.rejudge = (snapshot) => this.#rejudge(gate, snapshot, session);
     this.#sessions.add(session);
     const core = this.#core;
     const over = (end: SpliceEnd): void => {
@@ -288,7 +365,15 @@ export class OutboundTcp {
     return { source: remoteAddress, sourcePort: remotePort, destination, destinationPort: port };
   }
 
+  /** Ends it from outside. */
+  destroy(detail: string): void {
+    if (this.#closed) return;
+    if (this.#session) this.#session.destroy(detail);
+    else this.#fail('', detail);
+  }
+
   #fail(flag: string, details: string): void {
+    if (this.#closed) return;
     const r = this.#record;
     r.flags = flag;
     r.details = details;
@@ -312,5 +397,6 @@ export class OutboundTcp {
     if (this.#counted && this.#cluster) releaseConnection(this.#cluster);
     this.#record.durationMs = this.#core.nowMs() - this.#startMs;
     this.#core.observer.tcpClose(this.#record);
+    this.#target.onOver?.();
   }
 }

@@ -2300,6 +2300,13 @@ export declare type Cluster = Message<"weft.plan.v1.Cluster"> & {
   origination?: TlsOrigination | undefined;
 
   /**
+   * its endpoints are forward proxies: opaque connections go through them
+   *
+   * @generated from field: weft.plan.v1.Tunnel tunnel = 17;
+   */
+  tunnel?: Tunnel | undefined;
+
+  /**
    * @generated from field: weft.plan.v1.ConsistentHash hash = 20;
    */
   hash?: ConsistentHash | undefined;
@@ -2400,6 +2407,38 @@ export declare type TlsOrigination = Message<"weft.plan.v1.TlsOrigination"> & {
  * Use `create(TlsOriginationSchema)` to create a new message.
  */
 export declare const TlsOriginationSchema: GenMessage<TlsOrigination>;
+
+/**
+ * What a forward proxy is asked to connect to.
+ *
+ * @generated from message weft.plan.v1.Tunnel
+ */
+export declare type Tunnel = Message<"weft.plan.v1.Tunnel"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * host:port
+   *
+   * @generated from field: string authority = 2;
+   */
+  authority: string;
+
+  /**
+   * by POST, whose bodies are the connection; else by CONNECT
+   *
+   * @generated from field: bool post = 3;
+   */
+  post: boolean;
+};
+
+/**
+ * Describes the message weft.plan.v1.Tunnel.
+ * Use `create(TunnelSchema)` to create a new message.
+ */
+export declare const TunnelSchema: GenMessage<Tunnel>;
 
 /**
  * Drawn once a connection, each independently.
@@ -2861,7 +2900,7 @@ export declare const EndpointSchema: GenMessage<Endpoint>;
 
 /**
  * One port of a gateway workload: either one server without TLS, which holds all that share the port, or servers with
- * TLS, among which the ClientHello's server name chooses.
+ * TLS (ended here or passed on), among which the ClientHello's server name chooses.
  *
  * @generated from message weft.plan.v1.GatewayListener
  */
@@ -2916,11 +2955,33 @@ export declare type GatewayServer = Message<"weft.plan.v1.GatewayServer"> & {
   virtualHosts: VirtualHost[];
 
   /**
-   * plaintext: HTTP2 where every server of the port says HTTP2 or GRPC, else HTTP
+   * HTTP where it carries requests (plaintext: HTTP2 where every server of the port says HTTP2 or GRPC). TCP: opaque
+   * connections, what is left of them where TLS is ended here. TLS: passed on as it is, by server name.
    *
    * @generated from field: weft.plan.v1.Protocol protocol = 5;
    */
   protocol: Protocol;
+
+  /**
+   * with protocol TCP
+   *
+   * @generated from field: repeated weft.plan.v1.TcpRoute tcp = 6;
+   */
+  tcp: TcpRoute[];
+
+  /**
+   * with protocol TLS
+   *
+   * @generated from field: repeated weft.plan.v1.TlsRoute tls_routes = 7;
+   */
+  tlsRoutes: TlsRoute[];
+
+  /**
+   * taken by mesh links alone, whose TLS proves who calls (Istio: ISTIO_MUTUAL)
+   *
+   * @generated from field: bool mesh_only = 8;
+   */
+  meshOnly: boolean;
 };
 
 /**
@@ -2956,6 +3017,18 @@ export declare type GatewayTls = Message<"weft.plan.v1.GatewayTls"> & {
    * @generated from field: repeated string cipher_suites = 4;
    */
   cipherSuites: string[];
+
+  /**
+   * @generated from field: weft.plan.v1.ClientCertificate client_certificate = 5;
+   */
+  clientCertificate: ClientCertificate;
+
+  /**
+   * one of them is to be in a client's certificate; empty: any
+   *
+   * @generated from field: repeated string subject_alt_names = 6;
+   */
+  subjectAltNames: string[];
 };
 
 /**
@@ -3018,6 +3091,13 @@ export declare type Secret = Message<"weft.plan.v1.Secret"> & {
    * @generated from field: string key_pem = 4;
    */
   keyPem: string;
+
+  /**
+   * who signs clients' certificates; empty: none are asked for
+   *
+   * @generated from field: string ca_pem = 5;
+   */
+  caPem: string;
 };
 
 /**
@@ -3318,4 +3398,35 @@ export enum TlsVersion {
  * Describes the enum weft.plan.v1.TlsVersion.
  */
 export declare const TlsVersionSchema: GenEnum<TlsVersion>;
+
+/**
+ * Client certificates are judged by the ca_pem of the server's Secret.
+ *
+ * @generated from enum weft.plan.v1.ClientCertificate
+ */
+export enum ClientCertificate {
+  /**
+   * none is asked for
+   *
+   * @generated from enum value: CLIENT_CERTIFICATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * what is shown must be good
+   *
+   * @generated from enum value: CLIENT_CERTIFICATE_OPTIONAL = 1;
+   */
+  OPTIONAL = 1,
+
+  /**
+   * @generated from enum value: CLIENT_CERTIFICATE_REQUIRED = 2;
+   */
+  REQUIRED = 2,
+}
+
+/**
+ * Describes the enum weft.plan.v1.ClientCertificate.
+ */
+export declare const ClientCertificateSchema: GenEnum<ClientCertificate>;
 

@@ -70,18 +70,125 @@ spec:
   command: [sleep, "1000"]
 `;
 
+/** Who calls front is told which rules decided. */
+const ROUTES = `
+apiVersion: weft.dev/v1alpha1
+kind: DecisionHeader
+metadata:
+  name: debug
+  namespace: shop
+spec:
+  callers: [cluster.local/ns/shop/sa/front]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: front
+  namespace: shop
+spec:
+  hosts: [front]
+  http:
+    - timeout: 19s
+      route:
+        - destination:
+            host: front
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: all
+  namespace: shop
+spec:
+  rules: [{}]
+`;
+
 test('the command line', { timeout: 240_000 }, async (t) => {
   const mesh = await meshOf(
     t,
     isRoot ? 'transparent' : 'explicit',
     { front: { v1: 1 } },
-    { 'batch.yaml': BATCH, 'plain.yaml': plain('false') },
+    { 'batch.yaml': BATCH, 'plain.yaml': plain('false'), 'routes.yaml': ROUTES },
   );
 
   await t.test('a job completes and is not started again', async () => {
     await mesh.until('completed', 10_000, () => mesh.row('batch').state === 'completed');
     assert.equal(mesh.row('batch').restarts, 0);
     assert.equal(weft(mesh, 'logs', 'batch').out, 'batch done\n');
+  });
+
+  await t.test('a request that was made: what decided in each of its calls, and all that was said of it', async () => {
+    const url = 'http://front:8080/run';
+    const id = 'a-request-of-this-test';
+    const body = JSON.stringify({ url: 'http://front:8080/end', inherit: true });
+    const { json } = await mesh.ask('front', '/run', { method: 'POST', url, headers: { 'x-request-id': id }, body });
+    assert.equal(json.statuses['200'], 1);
+    // The caller is named by a policy: both proxies of the way told it.
+    const told = JSON.parse(`[${json.sample.headers['x-weft-decision']}]`) as {
+      reporter: string;
+      epoch: number;
+      decisions: Record<string, [string, string]>;
+    }[];
+    assert.deepEqual(
+      told.map((d) => [d.reporter, Object.keys(d.decisions)]),
+      [
+        ['destination', ['authorization']],
+        ['source', ['route', 'destination', 'timeout', 'cluster']],
+      ],
+    );
+    const lineOf = (text: string): number => ROUTES.split('\n').findIndex((l) => l.includes(text)) + 1;
+    const timeout = told[1]?.decisions.timeout ?? [];
+    assert.equal(timeout[0], 'VirtualService/shop/front#spec.http[0].timeout');
+    assert.ok(timeout[1]?.endsWith(`routes.yaml:${lineOf('timeout: 19s')}`), timeout[1]);
+    assert.ok((told[0]?.epoch ?? 0) >= 1);
+
+    interface Told {
+      instance: string;
+      reporter: string;
+      epoch: number;
+      decisions: { kind: string; rule: string; place: string }[];
+      children: Told[];
+    }
+    const chain = (h: Told): string[] => [
+      `${h.instance} ${h.reporter} ${h.decisions.map((d) => d.kind).join(',')}`,
+      ...h.children.flatMap(chain),
+    ];
+    const both = ['front-0 source route,destination,timeout,cluster', 'front-0 destination authorization'];
+    await mesh.until('the proxies have told', 20_000, () => {
+      const asked = weft(mesh, 'explain', '--request-id', id, '-o', 'json');
+      if (asked.code !== 0) return false;
+      const { hops } = JSON.parse(asked.out) as { hops: Told[] };
+      const calls = hops.flatMap(chain);
+      if (calls.length < 4) return false;
+      assert.deepEqual(calls, [...both, ...both]);
+      return true;
+    });
+    const text = weft(mesh, 'explain', '--request-id', id).out;
+    assert.match(
+      text,
+      /\n└─ front-0 \(called\) {2}POST front:8080\/run[^\n]*\n.*authorization .*AuthorizationPolicy\/shop\/all#spec\.rules\[0\] {2}routes\.yaml:\d+\n/,
+    );
+    await mesh.until('the application has told', 20_000, () => {
+      const { out, code } = weft(mesh, 'logs', '--request-id', id);
+      assert.equal(code, 0);
+      const who = out
+        .trim()
+        .split('\n')
+        .map((l) => l.replace(/^( *\[[^\]]*\]).*?(caller|called|calls on).*$/, '$1 $2'));
+      if (who.length < 5) return false;
+      assert.deepEqual(who, [
+        '[front-0 proxy] caller',
+        '  [front-0 proxy] called',
+        '    [front-0] calls on',
+        '    [front-0 proxy] caller',
+        '      [front-0 proxy] called',
+      ]);
+      return true;
+    });
+    refuses(mesh, ['explain', '--request-id', 'never-made'], /no proxy of the mesh has told of request "never-made"/);
+    refuses(mesh, ['explain', '--request-id', id, '--from', 'front'], /leave --from/);
+    refuses(mesh, ['explain'], /--from and --to/);
+    refuses(mesh, ['logs', 'front', '--request-id', id], /leave NAME/);
+    refuses(mesh, ['logs'], /weft logs NAME/);
   });
 
   await t.test('labels that turn injection off, and one that changed', async () => {
@@ -246,7 +353,7 @@ test('the command line', { timeout: 240_000 }, async (t) => {
   });
 
   await t.test('validate', () => {
-    assert.match(weft(mesh, 'validate', '-f', '.').out, /3 files: valid\n$/);
+    assert.match(weft(mesh, 'validate', '-f', '.').out, /4 files: valid\n$/);
     mkdirSync(join(mesh.folder, 'wrong'));
     mesh.write('wrong/a.yaml', peers({ a: { v1: 1 } }).replace('replicas: 1', 'replicaz: 1'));
     const wrong = weft(mesh, 'validate', '-f', 'wrong');

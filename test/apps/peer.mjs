@@ -108,7 +108,16 @@ const server = http.createServer((request, response) => {
       return send(200, state);
     }
     if (url.pathname === '/state') return send(200, state);
-    if (url.pathname === '/run') return send(200, await run(JSON.parse(body)));
+    if (url.pathname === '/run') {
+      const call = JSON.parse(body);
+      // As an application that takes part in traces: what came in goes on, and it says so.
+      if (call.inherit) {
+        const { traceparent, 'x-request-id': id } = request.headers;
+        call.headers = { ...call.headers, traceparent, 'x-request-id': id };
+        console.log(`${new Date().toISOString()} ${name} calls on, request=${id}`);
+      }
+      return send(200, await run(call));
+    }
     // A POST counts as processed also where its answer is never sent: that is what may not happen twice.
     if (request.method === 'POST') state.posts += 1;
     if (state.reset) return request.socket.resetAndDestroy();

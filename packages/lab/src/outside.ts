@@ -26,14 +26,18 @@ export const OUTSIDE = 'outside';
 /** RFC 5737: nobody's. */
 const ADDRESS = '192.0.2.1';
 
-export function explainOutside(mesh: LabMesh, question: Question): Explanation {
-  const at = /^(.*):(\d{1,5})$/.exec(question.to);
+/** The workload and its port that `to` names, for who is outside. Throws WeftError `lab.to`. */
+export function entrance(to: string): { workload: string; port: number } {
+  const at = /^(.*):(\d{1,5})$/.exec(to);
   const port = Number(at?.[2]);
-  if (!at || port < 1 || port > 65535) {
-    const how = 'say the workload and the port where it listens, as shop/ingressgateway:8080';
-    throw new WeftError('lab.to', `"${question.to}" is nothing that can be reached from outside: ${how}`);
-  }
-  const instance = instanceNamed(mesh, at[1], 'to');
+  if (at && port > 0 && port <= 65535) return { workload: at[1], port };
+  const how = 'say the workload and the port where it listens, as shop/ingressgateway:8080';
+  throw new WeftError('lab.to', `"${to}" is nothing that can be reached from outside: ${how}`);
+}
+
+export function explainOutside(mesh: LabMesh, question: Question): Explanation {
+  const { workload, port } = entrance(question.to);
+  const instance = instanceNamed(mesh, workload, 'to');
   const side = mesh.side(instance);
   if (!side) throw new WeftError('lab.plan', `the plan of ${instance} is not known`);
   const notes = new Notes(mesh);
@@ -41,7 +45,7 @@ export function explainOutside(mesh: LabMesh, question: Question): Explanation {
   const gateway = side.snapshot.gateways.get(port);
   if (!gateway && side.snapshot.gateways.size > 0) {
     const ports = [...side.snapshot.gateways.keys()].sort((a, b) => a - b).join(', ');
-    throw new WeftError('lab.to', `the gateway ${at[1]} does not listen on port ${port}; it does on ${ports}`);
+    throw new WeftError('lab.to', `the gateway ${workload} does not listen on port ${port}; it does on ${ports}`);
   }
   const leaves: Leaf<Fate>[] = gateway
     ? explore((random) => visit(mesh, notes, side, gateway, port, question, random))

@@ -2,8 +2,10 @@ import path from 'node:path';
 import { WeftError } from '@weft/base';
 import type { InstanceStatus } from '@weft/host';
 import {
+  callsJson,
   type EndpointHealth,
   type Explanation,
+  entrance,
   explain,
   explanationJson,
   instanceNamed,
@@ -11,12 +13,15 @@ import {
   type LiveInstance,
   meshFromModel,
   meshFromPlans,
+  OUTSIDE,
   type PlanJson,
   type Question,
+  renderCalls,
   renderExplanation,
 } from '@weft/lab';
 import { type Command, InvalidArgumentError } from 'commander';
 import { adminGet } from '../admin.ts';
+import { callsOf } from '../call-logs.ts';
 import {
   ask,
   askControl,
@@ -32,8 +37,9 @@ import { example } from '../example.ts';
 import { findFiles, loadModel } from '../mesh.ts';
 
 interface ExplainOptions extends MeshOption, OutputOption {
-  from: string;
-  to: string;
+  from?: string;
+  to?: string;
+  requestId?: string;
   header: [string, string][];
   files?: string[];
   live?: boolean;
@@ -41,7 +47,7 @@ interface ExplainOptions extends MeshOption, OutputOption {
   sni?: string;
 }
 
-/** `weft explain`: the whole life of a request before it is made, on files or on a running mesh. */
+/** `weft explain`: the whole life of a request, before it is made (on files or on a running mesh) or after it was. */
 export function addExplain(program: Command): void {
   example(
     program
@@ -49,18 +55,20 @@ export function addExplain(program: Command): void {
       .description('what would happen to a request and why; exit code 3 where it could never reach the application')
       .argument('[method]', 'of the request', 'GET')
       .argument('[path]', 'with query', '/')
-      .requiredOption('--from <namespace/workload>', 'who calls')
-      .requiredOption('--to <service:port>', 'who is called')
+      .option('--from <namespace/workload>', 'who calls; "outside": somebody without a proxy')
+      .option('--to <service:port>', 'who is called; from outside: workload:port')
       .option('-H, --header <header>', "of the request, 'name: value'; may be repeated", collectHeader, [])
       .option('-f, --files <path...>', 'folders or files; every replica is taken to be ready')
       .option('--live', 'the running mesh, with what the caller’s proxy knows of endpoints (the default without -f)')
       .option('--tcp', 'the caller speaks no HTTP')
       .option('--sni <name>', 'the caller begins with TLS and asks for this server name')
+      .option('--request-id <id>', 'a request that was made (its x-request-id): what was decided in all calls of it')
       .addOption(meshOption())
       .addOption(outputOption())
       .action(run),
     "weft explain -f examples/shop/mesh --from shop/cart --to payment:8080 -H 'x-canary-test: true' POST /charge",
     'weft explain --live --from shop/frontend --to cart:8080',
+    'weft explain --request-id 2f0c3a52-7d0e-4a39-9d6f-1f6f3c5f9f10',
   );
 }
 
@@ -72,12 +80,26 @@ function collectHeader(text: string, list: [string, string][]): [string, string]
 }
 
 async function run(method: string, target: string, options: ExplainOptions): Promise<void> {
+  const { from, to } = options;
+  if (options.requestId !== undefined) {
+    if (from !== undefined || to !== undefined || options.files || options.live)
+      throw new WeftError(
+        'usage',
+        '--request-id asks for a request that was made: leave --from, --to, -f and --live out',
+      );
+    const calls = callsOf(options.mesh, options.requestId);
+    if (options.output === 'json') printJson(callsJson(calls));
+    else print(renderCalls(calls, shorter));
+    return;
+  }
+  if (from === undefined || to === undefined)
+    throw new WeftError('usage', 'say who calls whom by --from and --to, or --request-id of a request that was made');
   if (options.files && options.live) throw new WeftError('usage', 'say either -f or --live');
   // A single argument that is a path leaves the method out.
   const swapped = method.startsWith('/') && target === '/';
   const question: Question = {
-    from: options.from,
-    to: options.to,
+    from,
+    to,
     method: swapped ? 'GET' : method,
     path: swapped ? method : target,
     headers: options.header,
@@ -103,7 +125,10 @@ async function explainLive(name: string, question: Question): Promise<Explanatio
   const { instances } = await askControl<{ instances: LiveInstance[] }>(name, 'GET', '/v1/instances');
   const plans = new Map<string, PlanJson>();
   const empty: LabMesh = meshFromPlans(plans, instances);
-  const from = instanceNamed(empty, question.from);
+  const outside = question.from === OUTSIDE;
+  const from = outside
+    ? instanceNamed(empty, entrance(question.to).workload, 'to')
+    : instanceNamed(empty, question.from);
   const health = await healthAt(name, from);
   for (let wanted: readonly string[] = [from]; ; ) {
     for (const instance of wanted)
@@ -111,7 +136,7 @@ async function explainLive(name: string, question: Question): Promise<Explanatio
         instance,
         await askControl<PlanJson & { epoch: number }>(name, 'GET', `/v1/plan/${encodeURIComponent(instance)}`),
       );
-    const answer = explain(meshFromPlans(plans, instances, health), { ...question, from });
+    const answer = explain(meshFromPlans(plans, instances, health), { ...question, from: outside ? OUTSIDE : from });
     wanted = answer.missing.filter((i) => !plans.has(i));
     if (wanted.length === 0) return { ...answer, question };
   }

@@ -6,11 +6,12 @@
 import {
   type AuthorizationPolicyModel,
   type AuthorizationRuleModel,
-  authorizationFor,
   type Model,
   meshConfigOf,
   type ProcessModel,
+  policyReach,
   portProtocol,
+  type RequestAuthenticationModel,
   refOf,
   servicesSelecting,
   targetPortOn,
@@ -31,9 +32,57 @@ export function analyzeAuthorization(model: Model, broken: ReadonlySet<string>, 
   const ports = new Map(model.processes.map((p) => [p, opaquePorts(model, p)]));
   for (const policy of model.authorizationPolicies) {
     if (broken.has(refOf(policy))) continue;
-    const selected = model.processes.filter((p) => authorizationFor(model, p).includes(policy));
-    for (const field of policy.rules.flatMap(httpFields)) judge(policy, field, selected, ports, report);
+    for (const { field, what, namespaced } of missingTargets(model, policy)) {
+      report(policy, namespaced ? 'WEFT-NO-TARGET' : 'WEFT-VALUE', what, field);
+    }
+    const fields = policy.rules.flatMap(httpFields);
+    const selected: ProcessModel[] = [];
+    for (const p of model.processes) {
+      const known = p.ports.map((x) => ({ number: x.port, name: x.name }));
+      const reach = policyReach(model, policy, { ...p, ports: known });
+      if (reach === 'all') selected.push(p);
+      else if (reach !== undefined) {
+        // By a Service: the ports of that Service alone.
+        for (const { field, ports: named } of fields) {
+          const meant = named.length === 0 ? [...reach] : named.filter((n) => reach.has(n));
+          if (meant.length > 0) judge(policy, { field, ports: meant }, [p], ports, report);
+        }
+      }
+    }
+    for (const field of fields) judge(policy, field, selected, ports, report);
   }
+  for (const policy of model.requestAuthentications) {
+    if (broken.has(refOf(policy))) continue;
+    for (const { field, what, namespaced } of missingTargets(model, policy)) {
+      report(policy, namespaced ? 'WEFT-NO-TARGET' : 'WEFT-VALUE', what, field);
+    }
+  }
+}
+
+/** Targets that are not there: the policy would hold for nothing, and nobody would notice. */
+function missingTargets(
+  model: Model,
+  { namespace, targets = [] }: AuthorizationPolicyModel | RequestAuthenticationModel,
+): { field: string; what: string; namespaced: boolean }[] {
+  return targets.flatMap(({ kind, name, field }): { field: string; what: string; namespaced: boolean }[] => {
+    const gateways = model.gateways.filter((g) => g.gatewayApi);
+    if (kind === 'GatewayClass') {
+      if (namespace !== model.rootNamespace) {
+        const what = `a GatewayClass is named by policies of ${model.rootNamespace} alone, this one is of ${namespace}`;
+        return [{ field: `${field}.kind`, what, namespaced: false }];
+      }
+      const classes = [...model.gatewayClasses.map((c) => c.name), ...gateways.map((g) => g.className)];
+      if (classes.includes(name)) return [];
+      const what = `there is no GatewayClass ${name}, and no Gateway of it. There are: ${list([...new Set(classes)], 'none')}`;
+      return [{ field: `${field}.name`, what, namespaced: true }];
+    }
+    const near: readonly { name: string; namespace: string }[] =
+      kind === 'Gateway' ? gateways : model.services.filter((s) => !s.external);
+    const names = near.filter((r) => r.namespace === namespace).map((r) => r.name);
+    if (names.includes(name)) return [];
+    const what = `there is no ${kind} ${name} in namespace ${namespace}. ${kind}s there: ${list(names, 'none')}`;
+    return [{ field: `${field}.name`, what, namespaced: true }];
+  });
 }
 
 /** Who decides in the place of a CUSTOM policy must be among the mesh settings' authorizers. */

@@ -11,13 +11,15 @@ import {
   AuthorizationSourceSchema,
   ExternalAuthorizerSchema,
   outboundClusterName,
+  type TokenRule,
   TokenRuleSchema,
 } from '@weft/plan';
-import { labelsMatch, resolveHost } from './hosts.ts';
+import { resolveHost } from './hosts.ts';
 import { keySourceOf } from './key-sources.ts';
 import { type ExtensionProviderModel, meshConfigOf } from './mesh-config.ts';
+import { type PolicyWorkload, policiesWithin, policyReach, type Reach } from './policy-targets.ts';
 import type { RefTable } from './refs.ts';
-import type { AuthorizationPolicyModel, Labels, Model } from './types.ts';
+import type { AuthorizationPolicyModel, Model, RequestAuthenticationModel, TokenRuleModel } from './types.ts';
 
 const NO_KEYS: ReadonlyMap<string, string> = new Map();
 
@@ -28,54 +30,24 @@ const ACTIONS = {
   CUSTOM: AuthorizationAction.CUSTOM,
 };
 
-/** A policy of the root namespace reaches the whole mesh, any other its own namespace; a selector narrows both. */
-export function authorizationFor(
-  model: Model,
-  workload: { namespace: string; labels: Labels },
-): readonly AuthorizationPolicyModel[] {
-  return model.authorizationPolicies.filter((p) => reaches(model, p, workload));
-}
-
-function reaches(
-  model: Model,
-  p: { namespace: string; selector: Labels | undefined },
-  workload: { namespace: string; labels: Labels },
-): boolean {
-  return (
-    (p.namespace === model.rootNamespace || p.namespace === workload.namespace) &&
-    labelsMatch(p.selector ?? {}, workload.labels)
-  );
+/** The policies for a workload, as they are written. */
+export function authorizationFor(model: Model, workload: PolicyWorkload): readonly AuthorizationPolicyModel[] {
+  return model.authorizationPolicies.filter((p) => policyReach(model, p, workload) !== undefined);
 }
 
 export function compileAuthorization(
   model: Model,
-  workload: { namespace: string; labels: Labels },
+  workload: PolicyWorkload,
   refs: RefTable,
   keySets: ReadonlyMap<string, string> = NO_KEYS,
 ): Authorization {
-  const policies = authorizationFor(model, workload);
+  const policies = policiesWithin(model, model.authorizationPolicies, workload);
   return create(AuthorizationSchema, {
     authorizers: authorizersOf(model, policies, refs),
-    tokens: model.requestAuthentications
-      .filter((r) => reaches(model, r, workload))
-      .flatMap((r) =>
-        r.rules
-          .map((t) => ({ t, source: keySourceOf(t)?.name ?? '' }))
-          .map(({ t, source }) =>
-            create(TokenRuleSchema, {
-              ref: refs.use(r, t.field),
-              // Without keys, no token of the issuer is good.
-              jwks: source === '' ? t.jwks : (keySets.get(source) ?? ''),
-              keySource: source,
-              ...{ issuer: t.issuer, forward: t.forward, payloadHeader: t.payloadHeader },
-              audiences: [...t.audiences],
-              headers: t.headers.map((h) => ({ ...h })),
-              params: [...t.params],
-              cookies: [...t.cookies],
-              claimHeaders: t.claimHeaders.map((c) => ({ header: c.header, claim: [...c.claim] })),
-            }),
-          ),
-      ),
+    tokens: model.requestAuthentications.flatMap((r) => {
+      const reach = policyReach(model, r, workload);
+      return reach === undefined ? [] : r.rules.map((t) => tokenRule(r, t, reach, keySets, refs));
+    }),
     policies: policies.map((p) =>
       create(AuthorizationPolicySchema, {
         ref: refs.use(p),
@@ -128,6 +100,29 @@ export function compileAuthorization(
         ),
       }),
     ),
+  });
+}
+
+function tokenRule(
+  r: RequestAuthenticationModel,
+  t: TokenRuleModel,
+  reach: Reach,
+  keySets: ReadonlyMap<string, string>,
+  refs: RefTable,
+): TokenRule {
+  const source = keySourceOf(t)?.name ?? '';
+  return create(TokenRuleSchema, {
+    ref: refs.use(r, t.field),
+    ports: reach === 'all' ? [] : [...reach],
+    // Without keys, no token of the issuer is good.
+    jwks: source === '' ? t.jwks : (keySets.get(source) ?? ''),
+    keySource: source,
+    ...{ issuer: t.issuer, forward: t.forward, payloadHeader: t.payloadHeader },
+    audiences: [...t.audiences],
+    headers: t.headers.map((h) => ({ ...h })),
+    params: [...t.params],
+    cookies: [...t.cookies],
+    claimHeaders: t.claimHeaders.map((c) => ({ header: c.header, claim: [...c.claim] })),
   });
 }
 

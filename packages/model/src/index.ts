@@ -16,6 +16,7 @@ export * from './key-sources.ts';
 export * from './labels.ts';
 export * from './lookup.ts';
 export * from './mesh-config.ts';
+export * from './policy-targets.ts';
 export * from './protocols.ts';
 export * from './refs.ts';
 export * from './routes.ts';

@@ -6,6 +6,7 @@
 import type { Position } from '@weft/base';
 import type { CaptureScope } from './capture-scope.ts';
 import type { MeshConfigModel, ProxyConfigModel, TcpKeepaliveModel } from './mesh-config.ts';
+import type { PolicyTargetModel } from './policy-targets.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -663,6 +664,7 @@ export interface AuthorizationRuleModel {
 
 export interface AuthorizationPolicyModel extends Resource {
   readonly selector: Labels | undefined;
+  readonly targets?: readonly PolicyTargetModel[];
   readonly action: 'ALLOW' | 'DENY' | 'AUDIT' | 'CUSTOM';
   /** Of CUSTOM: which of the mesh settings' extension providers decides; else ''. */
   readonly provider: string;
@@ -727,6 +729,7 @@ export interface TokenRuleModel {
 
 export interface RequestAuthenticationModel extends Resource {
   readonly selector: Labels | undefined;
+  readonly targets?: readonly PolicyTargetModel[];
   readonly rules: readonly TokenRuleModel[];
 }
 

@@ -4,11 +4,11 @@ import {
   type AuthorizationRuleModel,
   findService,
   injected,
-  type Labels,
-  labelsMatch,
   mtlsFor,
   type ProcessModel,
+  policyReach,
   type Resource,
+  type Targeting,
 } from '@weft/model';
 import { list } from '../words.ts';
 import type { Lint } from './lint.ts';
@@ -50,11 +50,12 @@ export function lintAuthorization(l: Lint): void {
   }
 }
 
-function selects({ model }: Lint, policy: Resource & { readonly selector: Labels | undefined }): ProcessModel[] {
-  const everywhere = policy.namespace === model.rootNamespace;
-  return model.processes.filter(
-    (p) => (everywhere || p.namespace === policy.namespace) && labelsMatch(policy.selector ?? {}, p.labels),
-  );
+function selects({ model }: Lint, policy: Resource & Targeting): ProcessModel[] {
+  return model.processes.filter((p) => policyReach(model, policy, { ...p, ports: portsOf(p) }) !== undefined);
+}
+
+function portsOf(process: ProcessModel): { number: number; name: string }[] {
+  return process.ports.map((p) => ({ number: p.port, name: p.name }));
 }
 
 function names(l: Lint, policy: AuthorizationPolicyModel, rule: AuthorizationRuleModel): void {

@@ -3,6 +3,7 @@ import type { RequestAuthenticationModel, TokenRuleModel } from '@weft/model';
 import { keyProblem } from '@weft/plan';
 import type { ObjectSchema } from '../schema.ts';
 import { checkHeaderName, type FieldReport, type Kind, labelsOf, nonEmpty, type Plain, selector } from './common.ts';
+import { targetFields, targetsOf } from './policy-targets.ts';
 
 const names = { t: 'list', max: 100, of: nonEmpty } as const;
 const headerName = { t: 'string', check: checkOwnHeader } as const;
@@ -54,8 +55,7 @@ export const requestAuthenticationKind: Kind<RequestAuthenticationModel> = {
   apiVersions: ['security.istio.io/v1', 'security.istio.io/v1beta1'],
   spec: {
     t: 'object',
-    fields: { selector, jwtRules: { t: 'list', max: 100, of: rule } },
-    unsupported: ['targetRef', 'targetRefs'],
+    fields: { selector, ...targetFields, jwtRules: { t: 'list', max: 100, of: rule } },
   },
   specRequired: false,
   build(resource, spec, report) {
@@ -63,6 +63,7 @@ export const requestAuthenticationKind: Kind<RequestAuthenticationModel> = {
     return {
       ...resource,
       selector: spec.selector?.matchLabels ? labelsOf(spec.selector.matchLabels) : undefined,
+      targets: targetsOf(spec, resource.namespace, report),
       rules: rules.map((r, i) => tokenRule(r ?? {}, `spec.jwtRules[${i}]`, report)),
     };
   },

@@ -2,6 +2,7 @@
 import type { AuthorizationPolicyModel, MtlsModeName, PeerAuthenticationModel } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { checkIpBlock, type Kind, labelsOf, nonEmpty, type Plain, selector } from './common.ts';
+import { targetFields, targetsOf } from './policy-targets.ts';
 
 const VERSIONS = ['security.istio.io/v1', 'security.istio.io/v1beta1'];
 const mtls: ObjectSchema = {
@@ -220,11 +221,11 @@ export const authorizationPolicyKind: Kind<AuthorizationPolicyModel> = {
     t: 'object',
     fields: {
       selector,
+      ...targetFields,
       action: { t: 'string', enum: ['ALLOW', 'DENY', 'AUDIT', 'CUSTOM'] },
       provider: { t: 'object', fields: { name: nonEmpty }, required: ['name'] },
       rules: { t: 'list', of: rule, max: 512 },
     },
-    unsupported: ['targetRef', 'targetRefs'],
   },
   specRequired: false,
   build(resource, spec, report) {
@@ -248,6 +249,7 @@ export const authorizationPolicyKind: Kind<AuthorizationPolicyModel> = {
     return {
       ...resource,
       selector: spec.selector?.matchLabels ? labelsOf(spec.selector.matchLabels) : undefined,
+      targets: targetsOf(spec, resource.namespace, report),
       action,
       provider: spec.provider?.name ?? '',
       dryRun,

@@ -69,7 +69,7 @@ export class GatewayExchange extends OutboundExchange {
 
   #authenticate(server: GatewayServerView | undefined): this {
     if (this.snapshot.authorization.tokens.length === 0) this.#authorized(server);
-    else this.authenticateToken(() => this.#authorized(server));
+    else this.authenticateToken(this.#visitor.port, () => this.#authorized(server));
     return this;
   }
 

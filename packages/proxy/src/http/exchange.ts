@@ -162,8 +162,13 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
    * Has the request's token verified and goes on, at once or later; else answers 401. To be asked where the plan believes
    * some issuer. The body that comes meanwhile is kept as for a retry.
    */
-  protected authenticateToken(next: () => void): void {
-    this.core.tokens.check(this.snapshot.authorization.tokens, this.head, (outcome) => {
+  protected authenticateToken(port: number, next: () => void): void {
+    const rules = this.core.tokens.rulesAt(this.snapshot.authorization.tokens, port);
+    if (rules.length === 0) {
+      next();
+      return;
+    }
+    this.core.tokens.check(rules, this.head, (outcome) => {
       if (this.done) return;
       // Without the token, where it stood there.
       this.facts.path = field(this.head, ':path') ?? this.facts.path;

@@ -151,6 +151,16 @@ test('tokens that must not be let in', async () => {
   assert.deepEqual(two, { ok: false, why: 'several_tokens' });
 });
 
+test('rules for some ports are rules of those alone', () => {
+  const tokens = new Tokens(() => NOW, failed);
+  const [all, some] = [rule(), rule({ ports: [8080] })];
+  const rules = [all, some];
+  assert.deepEqual(tokens.rulesAt(rules, 8080), rules);
+  assert.equal(tokens.rulesAt(rules, 8080), tokens.rulesAt(rules, 8080));
+  assert.deepEqual(tokens.rulesAt(rules, 9090), [all]);
+  assert.deepEqual(tokens.rulesAt([some], 9090), []);
+});
+
 test('where a token may stand, what is passed on, and headers that only a token may set', async () => {
   const token = await sign(rsa, { alg: 'RS256' }, { role: 'admin', n: { level: 3 }, bad: 'a\r\nb: c' });
   const claimHeaders = [

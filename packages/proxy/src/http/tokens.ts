@@ -52,6 +52,7 @@ export class Tokens {
   /** By the rules of one plan: when they change, nothing of before counts. */
   readonly #known = new WeakMap<readonly TokenRule[], Map<string, Known>>();
   readonly #keys = new WeakMap<TokenRule, KeySet>();
+  readonly #byPort = new WeakMap<readonly TokenRule[], Map<number, readonly TokenRule[]>>();
   #missing = new Set<string>();
 
   /** `failed`: what `tell` threw. */
@@ -59,6 +60,20 @@ export class Tokens {
     this.#wallMs = wallMs;
     this.#limits = limits;
     this.#failed = failed;
+  }
+
+  /** The rules that are for a port; of the same plan always the same list. */
+  rulesAt(rules: readonly TokenRule[], port: number): readonly TokenRule[] {
+    if (rules.every((r) => r.ports.length === 0)) return rules;
+    let byPort = this.#byPort.get(rules);
+    if (!byPort) this.#byPort.set(rules, (byPort = new Map()));
+    let found = byPort.get(port);
+    if (!found) {
+      found = rules.filter((r) => r.ports.length === 0 || r.ports.includes(port));
+      // Of ports that the plan does not name there may be many, and all have the same.
+      if (rules.some((r) => r.ports.includes(port))) byPort.set(port, found);
+    }
+    return found;
   }
 
   /** Tells of the outcome, now or later, once. Changes the head: headers for claims are ours, and a token is not passed on. */

@@ -171,7 +171,7 @@ class InboundExchange extends Exchange {
       return this;
     }
     if (snapshot.authorization.tokens.length === 0) this.#authorized();
-    else this.authenticateToken(() => this.#authorized());
+    else this.authenticateToken(this.#port, () => this.#authorized());
     return this;
   }
 

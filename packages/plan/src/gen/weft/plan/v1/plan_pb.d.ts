@@ -827,6 +827,13 @@ export declare type TokenRule = Message<"weft.plan.v1.TokenRule"> & {
   claimHeaders: ClaimHeader[];
 
   /**
+   * of the workload, to which it is for; empty: all
+   *
+   * @generated from field: repeated uint32 ports = 12;
+   */
+  ports: number[];
+
+  /**
    * where the key set was fetched from; empty: it is written there
    *
    * @generated from field: string key_source = 11;

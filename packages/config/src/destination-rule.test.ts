@@ -276,3 +276,20 @@ test('faults of connections: for clients of their namespace, on the ports that t
   assert.deepEqual(said('{host: cart}'), ['WEFT-VALUE']);
   assert.equal(said('{host: gone, reset: {percentage: 1}}').length, 1);
 });
+
+test('zone-aware balancing: from six endpoints on where it does not say', () => {
+  const here = { labels: { 'topology.kubernetes.io/region': 'eu', 'topology.kubernetes.io/zone': 'a' } };
+  assert.equal(clusters(lb('{zoneAwareLbSetting: {}}'), here)().locality?.zoneAwareMin, 6);
+  const own = clusters(lb('{simple: ROUND_ROBIN, zoneAwareLbSetting: {minClusterSize: 2}}'), here)();
+  assert.deepEqual([own.locality?.zoneAwareMin, own.lb], [2, LbPolicy.ROUND_ROBIN]);
+  const { problems } = loadFiles([
+    {
+      path: 'a.yaml',
+      text: service + lb('{zoneAwareLbSetting: {}, localityLbSetting: {failover: [{from: eu, to: us}]}}'),
+    },
+  ]);
+  assert.deepEqual(
+    problems.map((p) => [p.severity, p.field]),
+    [['error', 'spec.trafficPolicy.loadBalancer.zoneAwareLbSetting']],
+  );
+});

@@ -158,3 +158,53 @@ test('a retry leaves the localities that were tried, the nearest of the others f
     fourth.state.ejected = false;
   }
 });
+
+test('zone-aware: at home as far as home can carry it, the rest where there is room', () => {
+  const build = (zones: string[], peers: string[], min = 6, own = 'eu/a/1') => {
+    const part = (kind: MessageInitShape<typeof PartSchema>['kind']) => create(PartSchema, { kind });
+    const of = (list: string[]) =>
+      list.map((zone, i) => {
+        const address = `10.1.${list === peers ? 1 : 0}.${i}`;
+        return { instance: address, address, port: 80, locality: `eu/${zone}/${i}` };
+      });
+    const value = { name: 'c', host: 'h', port: 80, locality: { zoneAwareMin: min } };
+    const parts = [
+      part({ case: 'self', value: { locality: own, services: ['me'] } as never }),
+      part({ case: 'cluster', value: value as never }),
+    ];
+    const sets = [
+      create(EndpointsSchema, { host: 'h', port: 80, endpoints: of(zones) }),
+      create(EndpointsSchema, { host: 'me', port: 9, endpoints: of(peers) }),
+    ];
+    const snapshot = buildSnapshot(parts, sets);
+    return { snapshot, cluster: snapshot.clusters.get('c') as ClusterView, parts, sets };
+  };
+  const perZone = (m: ReturnType<typeof build>): number[] => {
+    const each = shares(m);
+    return ['eu/a', 'eu/b', 'eu/c'].map((zone) =>
+      each.reduce((sum, s, i) => sum + (m.cluster.endpoints[i].endpoint.locality.startsWith(zone) ? s : 0), 0),
+    );
+  };
+  const even = [...'aabbcc'];
+  near(perZone(build(even, [...'abc'])), [1, 0, 0]);
+  // Two thirds of the clients are here, a third of the endpoints: half stays; b has room for a sixth, c for as much.
+  near(perZone(build(even, [...'aaaabc'])), [1 / 2, 1 / 4, 1 / 4]);
+  // Nobody of the clients is in c, all of b's room is taken.
+  near(perZone(build(even, [...'aabb'])), [2 / 3, 0, 1 / 3]);
+  for (const off of [
+    build(even, [...'abc'], 7),
+    build(even, []),
+    build([...'aaaaaa'], [...'ab']),
+    build(even, [...'abc'], 6, 'eu'),
+  ]) {
+    assert.equal(off.cluster.groups.length, 1);
+  }
+  const m = build(even, [...'abc']);
+  for (const e of m.cluster.endpoints.slice(0, 2)) e.state.ejected = true;
+  near(perZone(m), [0, 1 / 2, 1 / 2]);
+  // Clients elsewhere change the shares of the same cluster.
+  const more = create(EndpointsSchema, { ...m.sets[1], endpoints: [...m.sets[1].endpoints, ...m.sets[1].endpoints] });
+  const next = buildSnapshot(m.parts, [m.sets[0], more], m.snapshot);
+  assert.notEqual(next.clusters.get('c'), m.cluster);
+  assert.equal(buildSnapshot(m.parts, [m.sets[0], more], next).clusters.get('c'), next.clusters.get('c'));
+});

@@ -1,19 +1,24 @@
 /** Which part of a cluster's endpoints a request goes to: by locality and by how well the nearer ones are (B-6). */
 import type { Random } from '@weft/base';
-import { type Cluster, localityCovers, type Self } from '@weft/plan';
+import { type Cluster, type Endpoint, localityCovers, type Self } from '@weft/plan';
 import type { EndpointGroup, EndpointView } from './views.ts';
 
 /** A group counts as whole while at least 1/1.4 of it is well: Envoy's overprovisioning factor. */
 const OVERPROVISIONING = 1.4;
 
-/** Endpoints in groups, nearest first: one group where locality plays no part. */
+/**
+ * Endpoints in groups, nearest first: one group where locality plays no part. `peers` are the client's own kind, itself
+ * among them: they too stay in their zones.
+ */
 export function groupEndpoints(
   cluster: Cluster,
   candidates: readonly EndpointView[],
   self: Self | undefined,
+  peers: readonly Endpoint[] = [],
 ): readonly EndpointGroup[] {
   const rule = cluster.locality;
   if (candidates.length === 0) return [];
+  if (rule && rule.zoneAwareMin > 0) return byZone(rule.zoneAwareMin, candidates, self?.locality ?? '', peers);
   if (rule && rule.distribute.length > 0) return byShare(rule.distribute, candidates);
   // Without outlier detection nobody would know that the nearer ones are not well (Istio).
   if (!rule?.failover || !cluster.outlier) return [group(0, 0, candidates)];
@@ -62,6 +67,47 @@ function byShare(
     }
   }
   return groups;
+}
+
+/**
+ * Zone-aware routing as Envoy defines it: where the client's zone has at least as large a part of the endpoints as of the
+ * clients, its requests stay there; else as many as the zone can carry, and the rest goes to zones with room to spare.
+ */
+function byZone(
+  minimum: number,
+  candidates: readonly EndpointView[],
+  own: string,
+  peers: readonly Endpoint[],
+): readonly EndpointGroup[] {
+  const zones = Map.groupBy(candidates, (e) => zoneOf(e.endpoint.locality));
+  const zone = zoneOf(own);
+  const local = zones.get(zone);
+  if (zone === '' || !local || zones.size < 2 || candidates.length < minimum || peers.length === 0) {
+    return [group(0, 0, candidates)];
+  }
+  const callers = (name: string): number => peers.filter((p) => zoneOf(p.locality) === name).length / peers.length;
+  const capacity = (name: string): number => (zones.get(name)?.length ?? 0) / candidates.length;
+  const others = candidates.filter((e) => zoneOf(e.endpoint.locality) !== zone);
+  if (capacity(zone) >= callers(zone)) return [group(0, 0, local), group(1, 0, others)];
+  const stays = capacity(zone) / callers(zone);
+  const spare = new Map([...zones.keys()].map((name) => [name, Math.max(0, capacity(name) - callers(name))]));
+  const all = [...spare.values()].reduce((a, b) => a + b, 0);
+  const groups = [group(0, stays, local)];
+  const full: EndpointView[] = [];
+  for (const [name, members] of zones) {
+    if (name === zone) continue;
+    const room = spare.get(name) as number;
+    if (room > 0) groups.push(group(0, ((1 - stays) * room) / all, members));
+    else full.push(...members);
+  }
+  if (full.length > 0) groups.push(group(1, 0, full));
+  return groups;
+}
+
+/** `region/zone` of a locality; '' where it has no zone. */
+function zoneOf(locality: string): string {
+  const [region = '', zone = ''] = locality.split('/');
+  return zone === '' ? '' : `${region}/${zone}`;
 }
 
 function weightOf(endpoints: readonly EndpointView[]): number {

@@ -42,6 +42,8 @@ interface ClusterMemo {
   /** Groups depend on where the client is. */
   readonly self: Self | undefined;
   readonly endpoints: Endpoints | undefined;
+  /** And, where they are zone-aware, on where its like are. */
+  readonly peers: Endpoints | undefined;
 }
 
 interface Draft {
@@ -49,6 +51,8 @@ interface Draft {
   readonly reuse: Map<object, unknown>;
   readonly clusters: Map<string, ClusterView>;
   readonly self: Self | undefined;
+  /** Endpoints of the client's own service. */
+  readonly peers: Endpoints | undefined;
 }
 
 /**
@@ -96,7 +100,8 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
     } else child(endpointSets, set.host).set(set.port, set);
   }
 
-  const draft: Draft = { previous, reuse: new Map(), clusters: new Map(), self };
+  const peers = ownEndpoints(self, endpointSets);
+  const draft: Draft = { previous, reuse: new Map(), clusters: new Map(), self, peers };
   for (const cluster of clusters.values()) {
     const set = endpointSets.get(cluster.host)?.get(cluster.port);
     draft.clusters.set(cluster.name, clusterView(draft, cluster, set));
@@ -186,7 +191,9 @@ function serviceView(draft: Draft, service: Service): ServiceView {
 
 function clusterView(draft: Draft, cluster: Cluster, set: Endpoints | undefined): ClusterView {
   const memo = draft.previous?.reuse.get(cluster) as ClusterMemo | undefined;
-  if (memo && memo.endpoints === set && (memo.self === draft.self || !cluster.locality)) {
+  const zoneAware = (cluster.locality?.zoneAwareMin ?? 0) > 0;
+  const sameClient = memo?.self === draft.self && (!zoneAware || memo?.peers === draft.peers);
+  if (memo && memo.endpoints === set && (sameClient || !cluster.locality)) {
     draft.reuse.set(cluster, memo);
     return memo.view;
   }
@@ -217,13 +224,24 @@ function clusterView(draft: Draft, cluster: Cluster, set: Endpoints | undefined)
     cluster,
     endpoints: members,
     candidates,
-    groups: groupEndpoints(cluster, candidates, draft.self),
+    groups: groupEndpoints(cluster, candidates, draft.self, zoneAware ? draft.peers?.endpoints : undefined),
     state: old?.state ?? newClusterState(),
     pool: cluster.pool,
     pinned: undefined,
   };
-  draft.reuse.set(cluster, { view, endpoints: set, self: draft.self } satisfies ClusterMemo);
+  draft.reuse.set(cluster, { view, endpoints: set, self: draft.self, peers: draft.peers } satisfies ClusterMemo);
   return view;
+}
+
+/** Those of the first service that the workload is behind: itself and its like. */
+function ownEndpoints(
+  self: Self | undefined,
+  sets: ReadonlyMap<string, Map<number, Endpoints>>,
+): Endpoints | undefined {
+  for (const host of self?.services ?? []) {
+    for (const set of sets.get(host)?.values() ?? []) if (set.endpoints.length > 0) return set;
+  }
+  return undefined;
 }
 
 /** Both of a workload that has two. */

@@ -46,7 +46,9 @@ export function noteCluster(notes: Notes, cluster: ClusterView): void {
     } else {
       const group = cluster.groups.find((g) => g.endpoints.includes(e));
       const far =
-        cluster.groups.length > 1 ? `, ${endpoint.locality || 'no locality'}, priority ${group?.priority ?? '-'}` : '';
+        cluster.groups.length > 1
+          ? `, ${endpoint.locality || 'no locality'}, priority ${group?.priority ?? '-'}${shareOf(cluster, group)}`
+          : '';
       const load = state.active > 0 ? `, ${state.active} active` : '';
       if (group) notes.add('client', 'endpoint', `${name} is in`, `weight ${e.weight}${far}${load}`);
       else notes.add('client', 'endpoint', `${name} is out`, 'its locality gets no share', c.locality?.ref);
@@ -62,6 +64,13 @@ export function noteCluster(notes: Notes, cluster: ClusterView): void {
     ];
     notes.add('client', 'limit', `at most ${limits.filter(Boolean).join(', ')} at once`, now, c.ref);
   }
+}
+
+/** Of a group that shares its priority with others. */
+function shareOf({ groups }: ClusterView, group: ClusterView['groups'][number] | undefined): string {
+  if (!group || group.weight === 0) return '';
+  const all = groups.filter((g) => g.priority === group.priority).reduce((sum, g) => sum + g.weight, 0);
+  return `, its locality's share ${Math.round((1000 * group.weight) / all) / 10} %`;
 }
 
 /** Of an endpoint that may not be reached without mTLS, and cannot be with it. */
@@ -83,7 +92,9 @@ export function noteTransport(notes: Notes, cluster: ClusterView, endpoint: Endp
   } else {
     const why =
       tls === ClientTls.DISABLE
-        ? 'the DestinationRule disables TLS'
+        ? tlsRef.startsWith('DestinationRule/')
+          ? 'the DestinationRule disables TLS'
+          : 'the mesh settings turn automatic mTLS off'
         : e.meshPort === 0
           ? 'it has no proxy'
           : 'its PeerAuthentication is DISABLE';

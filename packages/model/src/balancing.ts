@@ -52,7 +52,9 @@ export function compileBalancing(
   return {
     lb: byAddress ? LbPolicy.RING_HASH : policyOf(lb, service.balancing),
     hash: byAddress ? hashOf(CLIENT_ADDRESS) : lb?.hash ? hashOf(lb.hash) : undefined,
-    locality: localityRule(lb?.locality ?? ofMesh ?? DEFAULT_LOCALITY, client, outlier || (near && !lb?.locality)),
+    locality: lb?.zoneAwareMin
+      ? create(LocalityLbSchema, { zoneAwareMin: lb.zoneAwareMin })
+      : localityRule(lb?.locality ?? ofMesh ?? DEFAULT_LOCALITY, client, outlier || (near && !lb?.locality)),
     warmup: lb?.warmup,
   };
 }

@@ -563,6 +563,8 @@ export interface LoadBalancerModel {
   readonly simple: 'LEAST_REQUEST' | 'ROUND_ROBIN' | 'RANDOM' | 'PASSTHROUGH' | undefined;
   readonly hash: ConsistentHashModel | undefined;
   readonly locality: LocalityModel | undefined;
+  /** Zone-aware from so many endpoints on; undefined: not. */
+  readonly zoneAwareMin?: number | undefined;
   readonly warmup: WarmupModel | undefined;
 }
 

@@ -78,6 +78,7 @@ export const loadBalancer: ObjectSchema = {
       ],
     },
     localityLbSetting,
+    zoneAwareLbSetting: { t: 'object', fields: { minClusterSize: { t: 'int', min: 1, max: 1_000_000 } } },
     warmup: {
       t: 'object',
       fields: {
@@ -89,7 +90,6 @@ export const loadBalancer: ObjectSchema = {
     },
     warmupDurationSecs: { t: 'duration', minMs: 1 },
   },
-  unsupported: ['zoneAwareLbSetting'],
   oneOf: [
     ['simple', 'consistentHash'],
     ['warmup', 'warmupDurationSecs'],
@@ -107,6 +107,7 @@ export function loadBalancerOf(p: Plain, field: string, report: FieldReport): Lo
     simple: simpleOf(p.simple),
     hash: p.consistentHash ? hashOf(p.consistentHash, `${field}.consistentHash`, report) : undefined,
     locality: p.localityLbSetting ? localityOf(p.localityLbSetting, `${field}.localityLbSetting`, report) : undefined,
+    zoneAwareMin: zoneAwareOf(p, field, report),
     warmup: warmupOf(p),
   };
 }
@@ -176,6 +177,17 @@ export function localityOf(p: Plain, field: string, report: FieldReport): Locali
     failover: failover.map((f) => ({ from: f.from as string, to: f.to as string })),
     failoverPriority: p.failoverPriority ?? [],
   };
+}
+
+/** Endpoints that there must be for it; undefined: off. */
+function zoneAwareOf(p: Plain, field: string, report: FieldReport): number | undefined {
+  if (!p.zoneAwareLbSetting) return undefined;
+  const { distribute, failover, failoverPriority } = p.localityLbSetting ?? {};
+  if (distribute || failover || failoverPriority) {
+    const message = 'may not stand with a localityLbSetting that says where requests go: zones decide, or localities';
+    report('WEFT-VALUE', message, `${field}.zoneAwareLbSetting`);
+  }
+  return p.zoneAwareLbSetting.minClusterSize ?? 6;
 }
 
 function warmupOf(p: Plain): WarmupModel | undefined {

@@ -28,9 +28,11 @@ export interface SidePort {
 
 /** The first message to a side. */
 export interface SideStart {
-  side: 'front' | 'back';
+  side: 'front' | 'back' | 'edge';
   front: string;
   back: string;
+  /** Of a gateway, where there is one. */
+  edge?: string;
   /** Where the front reaches 15008 of the back; default `back`. */
   meshAddress?: string;
   ports: SidePort[];
@@ -89,7 +91,7 @@ function selfPart(start: SideStart): Part {
         namespace: 'pair',
         serviceAccount: side,
         trustDomain: 'cluster.local',
-        address: start[side],
+        address: start[side] as string,
         version: 'v1',
         app: side,
         services: side === 'back' ? [PAIR_HOST] : [],
@@ -120,6 +122,20 @@ function frontParts(start: SideStart): Part[] {
     },
   });
   return [selfPart(start), ...clusters, service];
+}
+
+/** A gateway that lets everybody in, by every host, to the first port. */
+function edgeParts(start: SideStart, policies: PolicyInit[]): Part[] {
+  const { port } = start.ports[0];
+  const name = outboundClusterName(port, '', PAIR_HOST);
+  const http = [{ ref: 'edge', clusters: [{ ref: 'to', cluster: name, weight: 1 }] }];
+  const servers = [{ ref: 'edge', virtualHosts: [{ host: '*', http }] }];
+  return [
+    selfPart(start),
+    create(PartSchema, { kind: { case: 'cluster', value: { name, host: PAIR_HOST, port } } }),
+    create(PartSchema, { kind: { case: 'gateway', value: { port, servers } } }),
+    create(PartSchema, { kind: { case: 'authorization', value: { policies } } }),
+  ];
 }
 
 function endpoints(start: SideStart): Endpoints[] {
@@ -206,11 +222,13 @@ const observer: Observer = {
 
 async function serve(start: SideStart): Promise<void> {
   keepRecords = start.records !== false;
-  const address = start[start.side];
+  const address = start[start.side] as string;
   const plane = new DataPlane({
     address,
     capture: 'transparent',
-    bind: { outbound: { host: address, port: 15001 }, mesh: { host: address, port: MESH_PORT } },
+    ...(start.side === 'edge'
+      ? { bind: {}, gateway: { host: address } }
+      : { bind: { outbound: { host: address, port: 15001 }, mesh: { host: address, port: MESH_PORT } } }),
     observer,
     logger: silentLogger,
     limits: start.limits,
@@ -220,8 +238,8 @@ async function serve(start: SideStart): Promise<void> {
   plane.setIdentity(assembleIdentity(start));
   let epoch = 0n;
   const apply = (policies: PolicyInit[]): void => {
-    const parts = start.side === 'front' ? frontParts(start) : backParts(start, policies);
-    plane.apply(buildSnapshot(parts, start.side === 'front' ? endpoints(start) : []), ++epoch);
+    const parts = { front: frontParts, back: backParts, edge: edgeParts }[start.side](start, policies);
+    plane.apply(buildSnapshot(parts, start.side === 'back' ? [] : endpoints(start)), ++epoch);
   };
   apply(start.policies);
   await plane.listen();
@@ -233,7 +251,8 @@ async function serve(start: SideStart): Promise<void> {
     socket.on('error', () => {});
     if (plane.core.admit(socket)) plane.inbound.accept(socket, port);
   };
-  for (const { port } of start.ports) {
+  // A gateway listens by itself where its plan says.
+  for (const { port } of start.side === 'edge' ? [] : start.ports) {
     const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => accept(socket, port));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);

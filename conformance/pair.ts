@@ -49,6 +49,8 @@ export interface PairOptions {
   meshAddress?: string;
   /** Default true; false for floods, whose records would fill the memory of the proxies' processes. */
   records?: boolean;
+  /** A gateway too, `pair.edge`, whose policies are its own. */
+  edge?: boolean;
   /** Service accounts that get a certificate of the mesh without a proxy: `pair.certificates`. */
   strangers?: readonly string[];
   /** The first three numbers of both addresses; default one of this process's own. */
@@ -77,7 +79,7 @@ export class PairSide {
   #exited: string | undefined;
 
   constructor(start: SideStart) {
-    this.address = start[start.side];
+    this.address = start[start.side] as string;
     this.child = fork(join(import.meta.dirname, 'pair-side.ts'), {
       execArgv: [...proxyFlags],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
@@ -155,12 +157,14 @@ export interface PairCertificate {
 export class Pair {
   readonly front: PairSide;
   readonly back: PairSide;
+  readonly edge: PairSide | undefined;
   /** By the names of `strangers`. */
   readonly certificates: ReadonlyMap<string, PairCertificate>;
 
-  constructor(front: PairSide, back: PairSide, certificates: ReadonlyMap<string, PairCertificate>) {
-    this.front = front;
-    this.back = back;
+  constructor(sides: readonly PairSide[], certificates: ReadonlyMap<string, PairCertificate>) {
+    this.front = sides[0];
+    this.back = sides[1];
+    this.edge = sides[2];
     this.certificates = certificates;
   }
 
@@ -174,7 +178,9 @@ export class Pair {
     for (const [name, side] of [
       ['front', this.front],
       ['back', this.back],
+      ['edge', this.edge],
     ] as const) {
+      if (!side) continue;
       for (const end = Date.now() + SETTLE_MS; ; ) {
         const { inFlight, counters } = await side.peek();
         if (counters.has('internal_error')) throw new Error(`the ${name} proxy counted internal errors`);
@@ -186,7 +192,7 @@ export class Pair {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([this.front.stop(), this.back.stop()]);
+    await Promise.all([this.front.stop(), this.back.stop(), this.edge?.stop()]);
   }
 }
 
@@ -205,12 +211,13 @@ export async function startPair(options: PairOptions): Promise<Pair> {
     const certificates = new Map<string, PairCertificate>();
     for (const name of options.strangers ?? []) certificates.set(name, await certify(name));
     const sides = await Promise.all(
-      (['front', 'back'] as const).map(async (side) => {
+      (options.edge ? (['front', 'back', 'edge'] as const) : (['front', 'back'] as const)).map(async (side) => {
         const { keyPem, chainPem, rootPem } = await certify(side);
         return new PairSide({
           side,
           front: `${network}.1`,
           back: `${network}.2`,
+          edge: `${network}.3`,
           meshAddress: options.meshAddress,
           ports: options.ports.map((p) => ({
             port: p.port,
@@ -229,7 +236,7 @@ export async function startPair(options: PairOptions): Promise<Pair> {
         });
       }),
     );
-    const pair = new Pair(sides[0], sides[1], certificates);
+    const pair = new Pair(sides, certificates);
     try {
       await Promise.all(sides.map((side) => side.ready()));
     } catch (error) {

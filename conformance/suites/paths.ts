@@ -1,19 +1,35 @@
 /**
  * What the proxy authorizes is what the application gets: a table of request targets, each over HTTP/1.1 and HTTP/2, each
- * under an ALLOW rule, a DENY rule and no rule for paths, through both proxies and to the second one alone.
+ * under an ALLOW rule, a DENY rule and no rule for paths, by every kind of caller: a peer of the mesh, plaintext to the
+ * second proxy alone, a gateway that has the rules itself, a CONNECT tunnel, and upgrades by the first two.
  */
+import http2 from 'node:http2';
 import { createServer } from 'node:net';
 import { AuthorizationAction } from '@weft/plan';
-import { type PolicyInit, startPair } from '../pair.ts';
+import { type Pair, type PairCertificate, type PolicyInit, startPair } from '../pair.ts';
 import { type PathCase, pathCases } from '../path-cases.ts';
 import { flag, frame, frameType, headerBlock, sendH2, sendRaw, statuses } from '../raw.ts';
 import { type Suite, type SuiteContext, Tally } from '../suite.ts';
 
 const PORT = 8080;
 const AT_ONCE = 24;
-/** A and the link and B, or B alone. */
-const entrances = ['front', 'back'] as const;
-const protocols = ['h1', 'h2'] as const;
+/** A and the link and B; B alone; a gateway, the link and B; a tunnel to B of a peer that is no Weft proxy. */
+type Entrance = 'front' | 'back' | 'edge' | 'tunnel';
+type Way = readonly [entrance: Entrance, protocol: 'h1' | 'h2' | 'upgrade'];
+const WAYS: readonly Way[] = [
+  ['front', 'h1'],
+  ['front', 'h2'],
+  ['back', 'h1'],
+  ['back', 'h2'],
+  ['edge', 'h1'],
+  ['edge', 'h2'],
+  ['tunnel', 'h1'],
+  ['tunnel', 'h2'],
+  ['front', 'upgrade'],
+  ['back', 'upgrade'],
+];
+/** The short form has this part of the cases by the ways that are not the first four. */
+const SHORT_EVERY = 5;
 const rules = ['allow', 'deny', 'none'] as const;
 type Rule = (typeof rules)[number];
 
@@ -72,11 +88,13 @@ async function application(ctx: SuiteContext): Promise<{ port: number; seen: Map
 }
 
 /** Sends one target and gives the status; 0 where the proxy reset it. */
-async function ask(host: string, protocol: 'h1' | 'h2', one: PathCase, id: string): Promise<number> {
-  const at = { host, port: PORT, quietMs: 5000, giveUpMs: 10_000 };
+async function ask(to: { host: string; port: number }, way: Way, one: PathCase, id: string): Promise<number> {
+  const at = { ...to, quietMs: 5000, giveUpMs: 10_000 };
   const method = one.method ?? 'GET';
-  if (protocol === 'h1') {
-    const text = `${method} ${one.target} HTTP/1.1\r\nhost: app\r\nuser-agent: ${id}\r\nconnection: close\r\n\r\n`;
+  if (way[1] !== 'h2') {
+    // The application ignores an upgrade, as it may.
+    const more = way[1] === 'upgrade' ? 'connection: upgrade, close\r\nupgrade: chat' : 'connection: close';
+    const text = `${method} ${one.target} HTTP/1.1\r\nhost: app\r\nuser-agent: ${id}\r\n${more}\r\n\r\n`;
     const got = await sendRaw([Buffer.from(text, 'latin1')], at);
     return statuses(got.bytes)[0] ?? 0;
   }
@@ -91,42 +109,81 @@ async function ask(host: string, protocol: 'h1' | 'h2', one: PathCase, id: strin
   return (await sendH2([request], [1], at)).status.get(1) ?? 0;
 }
 
-function expected(
-  one: PathCase,
-  rule: Rule,
-  entrance: 'front' | 'back',
-): { status: number; forwarded: string | undefined } {
-  const path = rule === 'none' && one.kept !== undefined ? one.kept : one.want;
-  const byB = one.refusedByB && rule !== 'none' && entrance === 'back';
+function expected(one: PathCase, rule: Rule, entrance: Entrance): { status: number; forwarded: string | undefined } {
+  // An edge takes no escaped slash, whatever its rules.
+  const strict = rule !== 'none' || entrance === 'edge';
+  const path = !strict && one.kept !== undefined ? one.kept : one.want;
+  const byB = one.refusedByB && strict && entrance !== 'front';
   if (path === undefined || byB) return { status: 400, forwarded: undefined };
   return allowed(rule, path.split('?')[0]) ? { status: 200, forwarded: path } : { status: 403, forwarded: undefined };
+}
+
+/** Every connection to it is one CONNECT tunnel to B, of a peer with a certificate of the mesh. */
+async function tunnels(ctx: SuiteContext, pair: Pair): Promise<{ host: string; port: number }> {
+  const { keyPem: key, chainPem: cert, rootPem: ca } = pair.certificates.get('caller') as PairCertificate;
+  const tls = {
+    key,
+    cert,
+    ca,
+    ALPNProtocols: ['h2'],
+    minVersion: 'TLSv1.3',
+    checkServerIdentity: () => undefined,
+  } as const;
+  const session = http2.connect(`https://${pair.back.address}:15008`, tls);
+  session.on('error', () => {});
+  ctx.cleanup(() => session.destroy());
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    const stream = session.request({ ':method': 'CONNECT', ':authority': `${pair.back.address}:${PORT}` });
+    stream.on('error', () => socket.destroy());
+    socket.on('error', () => stream.close(http2.constants.NGHTTP2_CANCEL));
+    socket.on('close', () => stream.close(http2.constants.NGHTTP2_CANCEL));
+    socket.pipe(stream);
+    stream.pipe(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  ctx.cleanup(() => void server.close());
+  return { host: '127.0.0.1', port: (server.address() as { port: number }).port };
 }
 
 async function run(ctx: SuiteContext): Promise<Tally> {
   const tally = new Tally();
   const { port, seen } = await application(ctx);
-  const pair = await startPair({ ports: [{ port: PORT, appHost: '127.0.0.1', appPort: port }], mtls: 'permissive' });
+  const pair = await startPair({
+    ports: [{ port: PORT, appHost: '127.0.0.1', appPort: port }],
+    ...{ mtls: 'permissive', edge: true, strangers: ['caller'] },
+  });
   ctx.cleanup(() => pair.stop());
+  const doors = {
+    front: { host: pair.front.address, port: PORT },
+    back: { host: pair.back.address, port: PORT },
+    edge: { host: pair.edge!.address, port: PORT },
+    tunnel: await tunnels(ctx, pair),
+  };
   const cases = pathCases(ctx.short);
-  const ways = entrances.flatMap((entrance) => protocols.map((protocol) => [entrance, protocol] as const));
   for (const rule of rules) {
-    await pair.authorize(policies(rule));
-    for (const [entrance, protocol] of ways) {
-      const host = pair[entrance].address;
-      const mine = cases.filter((c) => (c.only ?? protocol) === protocol);
+    for (const [w, way] of WAYS.entries()) {
+      const [entrance, protocol] = way;
+      // A gateway's rules are its own, and B behind it has none.
+      const judge = entrance === 'edge' ? pair.edge! : pair.back;
+      await pair.back.authorize(judge === pair.back ? policies(rule) : []);
+      await pair.edge!.authorize(judge === pair.back ? [] : policies(rule));
+      const spoken = protocol === 'h2' ? 'h2' : 'h1';
+      const mine = cases
+        .filter((c) => (c.only ?? spoken) === spoken && (protocol !== 'upgrade' || c.method === undefined))
+        .filter((_, i) => !ctx.short || w < 4 || i % SHORT_EVERY === w % SHORT_EVERY);
       const status: number[] = [];
       let next = 0;
       const work = async (): Promise<void> => {
         while (next < mine.length) {
           const i = next++;
-          status[i] = await ask(host, protocol, mine[i], `${rule}-${entrance}-${protocol}-${i}`);
+          status[i] = await ask(doors[entrance], way, mine[i], `${rule}-${entrance}-${protocol}-${i}`);
         }
       };
       await Promise.all(Array.from({ length: AT_ONCE }, work));
       // A request is in the records when it has ended.
       await tally.check(`${rule} ${entrance} ${protocol}: nothing is left in the proxies`, () => pair.settled());
       const authorized = new Map<string, string[]>();
-      for (const r of (await pair.back.take()).records) {
+      for (const r of (await judge.take()).records) {
         if (r.attempts > 0) authorized.set(r.userAgent, [...(authorized.get(r.userAgent) ?? []), r.path]);
       }
       for (const [i, one] of mine.entries()) {
@@ -156,7 +213,8 @@ async function run(ctx: SuiteContext): Promise<Tally> {
 
 export const suite: Suite = {
   name: 'paths',
-  about: 'authorized path = forwarded path: request targets over HTTP/1.1 and HTTP/2, under ALLOW, DENY and no rule',
+  about:
+    'authorized path = forwarded path: request targets over HTTP/1.1 and HTTP/2, under ALLOW, DENY and no rule, by every kind of caller',
   inShortForm: true,
   install: async () => {},
   run,

@@ -330,7 +330,12 @@ class Analysis {
       }
     } else if (!this.#serviceOf(rule, rule.host, 'spec.host')) return;
     const blocks = [rule.trafficPolicy, ...rule.subsets.map((s) => s.trafficPolicy)];
-    for (const policy of blocks) if (policy?.proxyProtocol) this.#proxyProtocol(rule, policy.field, pattern);
+    for (const policy of blocks) {
+      const header = 'opaque connections begin with the header; it is not sent';
+      if (policy?.proxyProtocol) this.#opaqueOnly(rule, `${policy.field}.proxyProtocol`, pattern, header);
+      const way = 'opaque connections go through a forward proxy; requests are sent as ever';
+      if (policy?.tunnel) this.#opaqueOnly(rule, `${policy.field}.tunnel`, pattern, way);
+    }
     if (this.#model.peerAuthentications.some((p) => !this.#ok(p))) return;
     for (const [i, policy] of blocks.entries()) {
       if (policy?.tlsMode && policy.tlsMode !== 'ISTIO_MUTUAL')
@@ -344,8 +349,8 @@ class Analysis {
     }
   }
 
-  /** Requests of many clients share a connection: a header before it would name one of them. */
-  #proxyProtocol(rule: DestinationRuleModel, field: string, pattern: string): void {
+  /** Requests of many clients share a connection: what is said before it would hold for one of them. */
+  #opaqueOnly(rule: DestinationRuleModel, field: string, pattern: string, what: string): void {
     for (const service of this.#model.services) {
       if (!hostCovers(pattern, serviceHost(service, this.#model.domain))) continue;
       const http = service.ports.filter((p) => ['http', 'http2', 'grpc', 'grpc-web'].includes(p.protocol));
@@ -354,8 +359,8 @@ class Analysis {
         http.map((p) => `${p.port} (${p.protocol})`),
         'none',
       );
-      const message = `opaque connections begin with the header; it is not sent on these ports of ${service.name}: ${ports}`;
-      this.#report(rule, 'WEFT-NO-EFFECT', message, `${field}.proxyProtocol`, 'warning');
+      const message = `${what} on these ports of ${service.name}: ${ports}`;
+      this.#report(rule, 'WEFT-NO-EFFECT', message, field, 'warning');
     }
   }
 

@@ -293,3 +293,27 @@ test('zone-aware balancing: from six endpoints on where it does not say', () => 
     [['error', 'spec.trafficPolicy.loadBalancer.zoneAwareLbSetting']],
   );
 });
+
+test('tunnel: the host is a forward proxy for opaque connections; a port’s own settings leave it, a subset’s go before', () => {
+  const text = rule(
+    '{host: cart, trafficPolicy: {tunnel: {protocol: POST, targetHost: a.test, targetPort: 443}, portLevelSettings: [{port: {number: 81}, connectionPool: {tcp: {maxConnections: 5}}}]}, subsets: [{name: s, trafficPolicy: {tunnel: {targetHost: "2001:db8::1", targetPort: 1}}}]}',
+  );
+  const of = clusters(text);
+  const shown = (port: number, subset = '') => {
+    const { ref, authority, post } = of(port, subset).tunnel!;
+    return [ref, authority, post];
+  };
+  assert.deepEqual(shown(81), ['DestinationRule/shop/cart#spec.trafficPolicy.tunnel', 'a.test:443', true]);
+  assert.deepEqual(shown(81, 's')[2], false);
+  const said = (spec: string) =>
+    loadFiles([{ path: 'a.yaml', text: service + rule(spec) }]).problems.map((p) => `${p.severity} ${p.field}`);
+  const tunnel = (t: string) => `{host: cart, trafficPolicy: {tunnel: ${t}}}`;
+  const at = 'spec.trafficPolicy.tunnel';
+  // The port 80 carries requests.
+  assert.deepEqual(said(tunnel('{targetHost: a.test, targetPort: 1}')), [`warning ${at}`]);
+  assert.deepEqual(said(tunnel('{targetHost: "*.test", targetPort: 1}')), [`error ${at}.targetHost`]);
+  assert.deepEqual(said(tunnel('{targetHost: a.test}')), [`error ${at}.targetPort`]);
+  assert.deepEqual(said(tunnel('{protocol: SOCKS, targetHost: a.test, targetPort: 1}')), [`error ${at}.protocol`]);
+  const own = '{host: cart, trafficPolicy: {tls: {mode: ISTIO_MUTUAL, sni: cart.test}}}';
+  assert.deepEqual(said(own), ['warning spec.trafficPolicy.tls.sni']);
+});

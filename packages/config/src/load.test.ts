@@ -174,7 +174,7 @@ test('every mistake is refused with its code and field', () => {
     [
       doc(
         'DestinationRule',
-        '{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL, sni: x.example.com}}}',
+        '{host: a, trafficPolicy: {tls: {mode: DISABLE, sni: x.example.com}}}',
         'networking.istio.io/v1',
       ),
       'WEFT-VALUE',

@@ -118,6 +118,13 @@ export function compileClusters(
     const pool = layers.find((l) => l.policy.connectionPool)?.policy.connectionPool;
     const outlier = layers.find((l) => l.policy.outlierDetection);
     const tls = layers.find((l) => l.policy.tlsMode);
+    // Ports have none of their own, and do not take this one away.
+    const tunnel = entry?.subset.trafficPolicy?.tunnel
+      ? { rule: entry.rule, policy: entry.subset.trafficPolicy }
+      : effective.policyRule?.trafficPolicy && {
+          rule: effective.policyRule,
+          policy: effective.policyRule.trafficPolicy,
+        };
     return create(ClusterSchema, {
       name: outboundClusterName(port.port, subset?.name ?? '', host),
       ref: entry ? refs.use(entry.rule, entry.subset.field) : refs.use(service, port.field),
@@ -167,6 +174,9 @@ export function compileClusters(
           ? originationOf(tls.policy.origination)
           : undefined,
       protocol: planProtocol(port.protocol),
+      tunnel: tunnel?.policy.tunnel
+        ? { ref: refs.use(tunnel.rule, `${tunnel.policy.field}.tunnel`), ...tunnel.policy.tunnel }
+        : undefined,
       proxyProtocol: layers.find((l) => l.policy.proxyProtocol)?.policy.proxyProtocol ?? 0,
     });
   };

@@ -587,6 +587,8 @@ export interface TrafficPolicyModel {
   readonly tlsMode: 'DISABLE' | 'ISTIO_MUTUAL' | 'SIMPLE' | 'MUTUAL' | undefined;
   /** With SIMPLE and MUTUAL. */
   readonly origination: TlsOriginationModel | undefined;
+  /** The host is a forward proxy: opaque connections go through it to `authority`, by POST or by CONNECT. */
+  readonly tunnel: { readonly authority: string; readonly post: boolean } | undefined;
   /** Version of the PROXY header that opaque connections begin with. */
   readonly proxyProtocol: 1 | 2 | undefined;
   readonly retryBudget: { readonly percent: number; readonly minRetryConcurrency: number } | undefined;

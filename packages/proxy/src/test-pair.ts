@@ -50,6 +50,8 @@ export interface TestPort {
   tls?: ClientTls;
   /** Of the cluster: the PROXY header that connections begin with. */
   proxyProtocol?: number;
+  /** Of the cluster: the service is a forward proxy. */
+  tunnel?: { authority: string; post?: boolean };
 }
 
 export class Watched {
@@ -138,13 +140,13 @@ export async function testPair(
   const frontSeen = new Watched();
   const backSeen = new Watched();
   const front = await plane('front', frontAddress, frontSeen);
-  const clusters = options.ports.map(({ port, proxyProtocol, pool, tcpFault, tls }) =>
+  const clusters = options.ports.map(({ port, proxyProtocol, pool, tcpFault, tls, tunnel }) =>
     create(PartSchema, {
       kind: {
         case: 'cluster',
         value: {
           ...{ name: outboundClusterName(port, '', TEST_HOST), host: TEST_HOST, port },
-          ...{ proxyProtocol, pool, tcpFault, tls },
+          ...{ proxyProtocol, pool, tcpFault, tls, tunnel },
         },
       },
     }),

@@ -1,4 +1,5 @@
 /** Istio's DestinationRule (features: B-6, B-8). */
+import { hostPort, parseIp } from '@weft/base';
 import type {
   DestinationRuleModel,
   OutlierDetectionModel,
@@ -71,7 +72,6 @@ const settings: ObjectSchema = {
       unsupported: ['credentialName', 'caCrl'],
     },
   },
-  unsupported: ['tunnel'],
 };
 
 const trafficPolicy: ObjectSchema = {
@@ -79,6 +79,18 @@ const trafficPolicy: ObjectSchema = {
   fields: {
     ...settings.fields,
     proxyProtocol: { t: 'object', fields: { version: { t: 'string', enum: ['V1', 'V2'] } } },
+    tunnel: {
+      t: 'object',
+      fields: {
+        protocol: { t: 'string', enum: ['CONNECT', 'POST'] },
+        targetHost: {
+          t: 'string',
+          check: (v) => (parseIp(v) ? undefined : v.includes('*') ? 'it is one host name' : checkHost(v)),
+        },
+        targetPort: port,
+      },
+      required: ['targetHost', 'targetPort'],
+    },
     portLevelSettings: {
       t: 'list',
       max: 1000,
@@ -163,12 +175,17 @@ function policyOf(p: Plain | undefined, field: string, report: FieldReport): Tra
     outlierDetection: p.outlierDetection ? outlierOf(p.outlierDetection) : undefined,
     tlsMode: p.tls?.mode,
     origination: p.tls ? originationOf(p.tls, `${field}.tls`, report) : undefined,
+    tunnel: p.tunnel?.targetHost && p.tunnel.targetPort ? tunnelOf(p.tunnel) : undefined,
     proxyProtocol: p.proxyProtocol ? (p.proxyProtocol.version === 'V2' ? 2 : 1) : undefined,
     retryBudget: p.retryBudget
       ? { percent: p.retryBudget.percent ?? 20, minRetryConcurrency: p.retryBudget.minRetryConcurrency ?? 3 }
       : undefined,
     portLevel,
   };
+}
+
+function tunnelOf(t: Plain): NonNullable<TrafficPolicyModel['tunnel']> {
+  return { authority: hostPort(t.targetHost, t.targetPort), post: t.protocol === 'POST' };
 }
 
 const ORIGINATION = [
@@ -184,6 +201,11 @@ function originationOf(t: Plain, field: string, report: FieldReport): TlsOrigina
   if (t.mode !== 'SIMPLE' && t.mode !== 'MUTUAL') {
     for (const name of ORIGINATION) {
       if (t[name] === undefined) continue;
+      if (name === 'sni' && t.mode === 'ISTIO_MUTUAL') {
+        const message = 'links between proxies carry no name: gateways tell hosts apart by the request';
+        report('WEFT-NO-EFFECT', message, `${field}.sni`, 'warning');
+        continue;
+      }
       report('WEFT-VALUE', `it is for the modes SIMPLE and MUTUAL; the mode is ${t.mode}`, `${field}.${name}`);
     }
     return undefined;

@@ -36,6 +36,7 @@ import { noteAuthorization } from '../observe/authorization-notes.ts';
 import type { Decisions } from '../observe/types.ts';
 import { connectorFor, WITHHELD_DETAIL } from '../outbound/upstream.ts';
 import { type Judge, judgeConnection } from './admission.ts';
+import { throughForwardProxy } from './forward-proxy.ts';
 import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
 import { DURATION_DETAIL, IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
 
@@ -277,9 +278,27 @@ export class OutboundTcp {
   }
 
   readonly #result: DialResult = {
+    connected: (pipe) => this.#reached(pipe),
+    failed: (_reason, detail) => this.#again(detail),
+  };
+
+  /** At the other end of a tunnel through a forward proxy. */
+  readonly #tunnelled: DialResult = {
     connected: (pipe) => this.#join(pipe),
     failed: (_reason, detail) => this.#again(detail),
   };
+
+  #reached(up: Pipe): void {
+    const cluster = this.#cluster?.cluster;
+    const version = cluster?.proxyProtocol ?? 0;
+    if (version > 0 && !this.#closed) up.write(proxyHeader(version === 1 ? 1 : 2, this.#addresses(up)));
+    if (!cluster?.tunnel || this.#closed) {
+      this.#join(up);
+      return;
+    }
+    const timeoutMs = this.#cluster?.pool?.connectTimeoutMs || CONNECT_TIMEOUT_MS;
+    throughForwardProxy(this.#core, up, cluster.tunnel, timeoutMs, this.#tunnelled);
+  }
 
   /** Nothing was sent yet, so another endpoint may be tried. */
   #again(detail: string): void {
@@ -334,8 +353,6 @@ export class OutboundTcp {
       r.details = end.detail;
       this.#close();
     };
-    const version = this.#cluster?.cluster.proxyProtocol ?? 0;
-    if (version > 0) up.write(proxyHeader(version === 1 ? 1 : 2, this.#addresses(up)));
     const pool = this.#cluster?.pool;
     const idleMs = pool?.tcpIdleTimeoutMs || core.limits.tcpIdleTimeoutMs;
     const down = this.#down;

@@ -240,6 +240,13 @@ const cases = {
       socket.destroy();
     }
   },
+  /** `host:port/path`: the whole answer to a plain GET. */
+  async get(text) {
+    const [, host, port, path] = /^([^:]+):(\d+)(.*)$/.exec(text);
+    const socket = await dial(Number(port), host);
+    socket.write(`GET ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n\r\n`);
+    return { text: await readAll(socket) };
+  },
   async sse() {
     const request = ask('/sse', { socket: await dial(8080) });
     request.end();

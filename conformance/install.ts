@@ -1,8 +1,9 @@
 /** Installs the tools of suites from their registries, once: kept below node_modules/.cache/weft. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 const cache = join(import.meta.dirname, '../node_modules/.cache/weft');
 process.env.PATH = `${process.env.PATH}:/usr/sbin:/sbin`;
@@ -72,6 +73,20 @@ export function goModule(module: string, version: string): string {
   const argv = ['mod', 'download', '-json', `${module}@${version}`];
   const text = execFileSync('go', argv, { cwd: tmpdir(), encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
   return (JSON.parse(text) as { Dir: string }).Dir;
+}
+
+/** Builds a program of ours (a folder with go.mod, go.sum and its sources); gives its path. */
+export function goBuild(folder: string, program: string): string {
+  const hash = createHash('sha256');
+  for (const name of readdirSync(folder).sort()) hash.update(name).update(readFileSync(join(folder, name)));
+  const file = join(cache, 'go', 'built', `${program}-${hash.digest('hex').slice(0, 16)}`);
+  if (existsSync(file)) return file;
+  if (!have('go')) throw new Error('Go is missing: apt-get install golang-go, or from https://go.dev');
+  mkdirSync(dirname(file), { recursive: true });
+  const fresh = `${file}.${process.pid}`;
+  run('go', ['build', '-C', folder, '-trimpath', '-o', fresh, '.']);
+  renameSync(fresh, file);
+  return file;
 }
 
 /** A virtual environment with these pinned packages (`h2==4.3.0`); gives the path of its bin folder. */

@@ -110,7 +110,8 @@ test('a mesh replaces its root under load, revokes, and shows no key anywhere', 
       assert.equal(statSync(path).mode & 0o077, 0, path);
     }
     // Without root there is no /run/weft: the proxies' own folders are below the state folder.
-    assert.deepEqual([...holders].sort(), isRoot ? ['root-key.pem'] : ['identity.json', 'root-key.pem']);
+    const kept = ['jwt-keys.json', 'root-key.pem'];
+    assert.deepEqual([...holders].sort(), isRoot ? kept : ['identity.json', ...kept]);
     for (const { proxyPid } of mesh.ps()) {
       const environment = readFileSync(`/proc/${proxyPid}/environ`, 'utf8').split('\0');
       const path = environment.find((e) => e.startsWith('WEFT_BOOTSTRAP='))?.slice('WEFT_BOOTSTRAP='.length) ?? '';

@@ -6,6 +6,8 @@ const START_CAPABILITIES = ['chown', 'dac_read_search', 'setgid', 'setuid'];
 export interface Confinement {
   /** The one folder that it may write to; it does not see those beside it, which are other proxies'. */
   own: string;
+  /** One more, beside it, that it shares with its application. */
+  shared?: string | undefined;
   /** Where root, before it gives its rights up, keeps compiled code. */
   codeCache: string;
   /** It stays root to listen below 1024, with that right alone. */
@@ -18,20 +20,21 @@ export interface Confinement {
  * user that keeps it from other people's files, this is the second wall.
  */
 const VIEW = `
-own=$1; cache=$2; shift 2
+own=$1; cache=$2; api=$3; shift 3
 view() {
   shared=\${own%/*}
-  exec 9<"$own" &&
+  exec 9<"$own" 8<"\${api:-$own}" &&
   mount -t tmpfs -o mode=0711,size=64k,nosuid,nodev,noexec weft "$shared" &&
   mkdir -m 0700 "$own" &&
   mount --no-canonicalize --bind /proc/self/fd/9 "$own" &&
+  { [ -z "$api" ] || { mkdir -m 0700 "$api" && mount --no-canonicalize --bind /proc/self/fd/8 "$api"; }; } &&
   mount --bind "$cache" "$cache" || return 1
-  exec 9<&-
+  exec 9<&- 8<&-
   done=
   while read -r _ place kind _; do
     case $kind in proc|sysfs|cgroup|cgroup2|devpts|mqueue|securityfs|debugfs|tracefs|bpf|pstore|configfs|fusectl|autofs|binfmt_misc|nsfs) continue;; esac
     case $place in *\\*) place=$(printf %b. "$place"); place=\${place%.};; esac
-    case $place in "$own"|"$cache") continue;; esac
+    case $place in "$own"|"$cache"|"$api") continue;; esac
     case $done in *"|$place|"*) continue;; esac
     done="$done|$place|"
     mount -o remount,bind,ro,nosuid "$place" || return 1
@@ -46,7 +49,7 @@ export function confinedArgv(c: Confinement): string[] {
   const kept = c.lowPorts ? ['dac_read_search', 'net_bind_service'] : START_CAPABILITIES;
   return [
     ...['unshare', '--mount', '--propagation', 'slave', '--'],
-    ...['sh', '-c', VIEW, 'weft-proxy', c.own, c.codeCache],
+    ...['sh', '-c', VIEW, 'weft-proxy', c.own, c.codeCache, c.shared ?? ''],
     ...unprivilegedArgv(),
     ...['--inh-caps=-all', `--bounding-set=-all,${kept.map((name) => `+${name}`).join(',')}`, '--'],
   ];

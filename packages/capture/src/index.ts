@@ -3,5 +3,16 @@ export * from './confine.ts';
 export * from './drop.ts';
 export * from './entrances.ts';
 export * from './namespaces.ts';
+export * from './peer.ts';
 export * from './rules.ts';
-export * from './sockets.ts';
+export {
+  type Destination,
+  dialMarked,
+  dieWithParent,
+  inNamespace,
+  loadSystemCalls,
+  originalDestination,
+  setKeepalive,
+  socketFd,
+  trimMemory,
+} from './sockets.ts';

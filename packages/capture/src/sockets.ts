@@ -10,6 +10,8 @@ interface Libc {
   socket(domain: number, type: number, protocol: number): number;
   connect(fd: number, address: Buffer, length: number): number;
   close(fd: number): number;
+  send(fd: number, bytes: Buffer, length: number, flags: number): number;
+  recv(fd: number, bytes: Buffer, length: number, flags: number): number;
   prctl(option: number, argument: bigint, a: bigint, b: bigint, c: bigint): number;
   setns(fd: number, kind: number): number;
   getppid(): number;
@@ -39,7 +41,8 @@ const CLONE_NEWNET = 0x40000000;
 
 let loaded: Libc | undefined;
 
-function libc(): Libc {
+/** The C library's functions; for this package alone. */
+export function libc(): Libc {
   if (loaded) return loaded;
   if (process.platform !== 'linux')
     throw new WeftError('platform', `this system call exists on Linux only, this is ${process.platform}`);
@@ -54,6 +57,8 @@ function libc(): Libc {
     socket: c.func('int socket(int, int, int)'),
     connect: c.func('int connect(int, uint8_t *, uint32_t)'),
     close: c.func('int close(int)'),
+    send: c.func('int64_t send(int, uint8_t *, size_t, int)'),
+    recv: c.func('int64_t recv(int, _Inout_ uint8_t *, size_t, int)'),
     prctl: c.func('int prctl(int, uint64_t, uint64_t, uint64_t, uint64_t)') as Libc['prctl'],
     setns: c.func('int setns(int, int)'),
     getppid: c.func('int getppid()'),

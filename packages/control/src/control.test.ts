@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
+import { connect as connectHttp2 } from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -372,4 +374,19 @@ test('what was revoked gets no certificate, by token or by certificate, and its 
 test('a second control plane on the same socket is refused', async () => {
   const second = { ...config, stateDir: join(dir, 'state2') };
   await assert.rejects(startControlPlane(second, silentLogger), { code: 'control/already-running' });
+});
+
+test('an authority that is no host name ends nothing', async () => {
+  const { body } = await api<{ rootPem: string }>('GET', '/v1/root');
+  const tls = controlTlsOptions({ rootPem: body.rootPem, trustDomain: 'cluster.local' });
+  const session = connectHttp2(`https://127.0.0.1:${control.ports.xds}`, { ...tls, ALPNProtocols: ['h2'] });
+  const ask = async (path: string): Promise<number> => {
+    const stream = session.request({ ':method': 'POST', ':path': path, ':authority': 'a%2Fb', 'content-type': 'x' });
+    const [head] = (await once(stream.end(), 'response')) as [{ ':status': number }];
+    return head[':status'];
+  };
+  assert.equal(await ask('/weft.control.v1.CertificateService/Sign'), 415);
+  assert.equal(await ask('//:x'), 404);
+  session.destroy();
+  assert.equal((await api('GET', '/v1/epoch')).status, 200);
 });

@@ -56,6 +56,7 @@ export function renderMetrics({ mesh, pusher, issuer, authority, trust }: Metric
     'Callers without a right to a certificate.',
     one(issuer.counters.authenticationFailures),
   );
+  add('weft_ca_jwt_issued', 'counter', 'JSON Web Tokens issued to workloads.', one(issuer.counters.tokens));
   add(
     'citadel_server_root_cert_expiry_timestamp',
     'gauge',

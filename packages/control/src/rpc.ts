@@ -1,10 +1,10 @@
 /** Port 15012: xDS, certificates and telemetry over one TLS server. */
-import { createSecureServer, type Http2ServerRequest, type ServerHttp2Session } from 'node:http2';
+import { createSecureServer, type ServerHttp2Session } from 'node:http2';
 import { type ConnectRouter, createContextValues, type Interceptor } from '@connectrpc/connect';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { type Clock, type Logger, type Timer, WeftError } from '@weft/base';
 import { type Identity, type IdentityClient, serverTlsOptions } from '@weft/identity';
 import { CertificateService, IstioCertificateService } from '@weft/plan';
+import { grpcHandler } from '@weft/xds';
 import type { Listen } from './config.ts';
 import { judgePeer, type Peer, peerKey, peerOf } from './peer.ts';
 
@@ -37,14 +37,12 @@ export async function startRpc(options: RpcOptions): Promise<{ port: number; clo
   // Without a certificate a proxy may still ask for its first: refused per method, not per connection.
   const tlsOptions = (own: Identity) => ({ ...serverTlsOptions(own), rejectUnauthorized: false });
   const own = () => identity.current() as Identity;
-  const handler = connectNodeAdapter({
+  const handler = grpcHandler({
     routes: options.routes,
     interceptors: [requirePeer],
-    connect: false,
-    grpcWeb: false,
     readMaxBytes: MAX_MESSAGE_BYTES,
     contextValues: (request) => {
-      const session = (request as Http2ServerRequest).stream.session as ServerHttp2Session | undefined;
+      const session = request.stream.session as ServerHttp2Session | undefined;
       const peer = session && peers.get(session);
       return peer ? createContextValues().set(peerKey, peer) : createContextValues();
     },

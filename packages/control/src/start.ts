@@ -1,9 +1,16 @@
 /** The control plane as a whole: sources → model → plans → proxies, and back certificates and telemetry. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Clock, type Logger, systemClock } from '@weft/base';
+import { type Clock, type Logger, systemClock, type Timer } from '@weft/base';
 import { loadFiles, TreeCache } from '@weft/config';
-import { controlPlaneId, createAuthority, DEFAULT_CERT_TTL_MS, IdentityClient, judgeKeyPair } from '@weft/identity';
+import {
+  controlPlaneId,
+  createAuthority,
+  DEFAULT_CERT_TTL_MS,
+  IdentityClient,
+  JwtKeys,
+  judgeKeyPair,
+} from '@weft/identity';
 import { createAdsRoutes } from '@weft/xds';
 import { startApi } from './api/server.ts';
 import { ChangeLog } from './audit/changes.ts';
@@ -21,6 +28,8 @@ import { TYPES } from './push/render.ts';
 import { startRpc } from './rpc.ts';
 import { FileSource } from './sources/files.ts';
 import { State } from './state.ts';
+
+const RENEW_JWT_KEYS_MS = 600_000;
 
 export interface ControlPlane {
   /** The ports in use, where 0 was asked for. */
@@ -64,7 +73,13 @@ export async function startControlPlane(
   };
   try {
     await identity.start();
-    const trust = new MeshTrust(authority, state, clock);
+    const jwtKeys = await JwtKeys.open(join(config.stateDir, 'ca'), clock);
+    await jwtKeys.follow(authority.phase);
+    const keysFailed = (error: unknown) => logger.error({ error: String(error) }, 'keys of tokens were not renewed');
+    authority.onChange(() => void jwtKeys.follow(authority.phase).catch(keysFailed));
+    const renewal = every(clock, RENEW_JWT_KEYS_MS, () => void jwtKeys.renew().catch(keysFailed));
+    closers.push(() => renewal.cancel());
+    const trust = new MeshTrust(authority, jwtKeys, state, clock);
     identity.setTrust(trust.current);
     trust.onChange(() => identity.setTrust(trust.current));
     const auditDir = join(config.stateDir, 'audit');
@@ -81,7 +96,7 @@ export async function startControlPlane(
     const traffic = new Traffic(auditDir, clock, logger);
     closers.push(() => traffic.stop());
     const collector = new Collector(mesh, clock, traffic);
-    const issuer = new CertificateIssuer({ authority, tokens, mesh, trust, ttlMs, logger });
+    const issuer = new CertificateIssuer({ authority, jwtKeys, tokens, mesh, trust, ttlMs, logger });
     const ads = createAdsRoutes({
       types: TYPES,
       accept: (stream, node, context) => pusher.accept(stream, node, context),
@@ -125,4 +140,17 @@ export async function startControlPlane(
     await close();
     throw error;
   }
+}
+
+/** Until it is cancelled. */
+function every(clock: Clock, periodMs: number, fn: () => void): { cancel(): void } {
+  let timer: Timer;
+  const next = () => {
+    timer = clock.after(periodMs, () => {
+      fn();
+      next();
+    });
+  };
+  next();
+  return { cancel: () => timer.cancel() };
 }

@@ -41,6 +41,7 @@ interface Stored {
   revoked?: StoredRevocation[];
   federated?: [trustDomain: string, rootPem: string][];
   keySets?: [source: string, keys: StoredKeys][];
+  federatedKeys?: [trustDomain: string, jwks: string][];
 }
 
 export class State {
@@ -54,6 +55,8 @@ export class State {
   readonly federated = new Map<string, string>();
   /** Key sets of token issuers, so that a restart while those cannot be asked locks nobody out. */
   readonly keySets = new Map<string, StoredKeys>();
+  /** What signs their tokens, where that is known. */
+  readonly federatedKeys = new Map<string, string>();
   readonly #path: string;
 
   constructor(dir: string, logger: Logger) {
@@ -71,6 +74,7 @@ export class State {
       this.revoked = stored.revoked ?? [];
       for (const [domain, pem] of stored.federated ?? []) this.federated.set(domain, pem);
       for (const [source, keys] of stored.keySets ?? []) this.keySets.set(source, keys);
+      for (const [domain, keys] of stored.federatedKeys ?? []) this.federatedKeys.set(domain, keys);
     } catch (error) {
       // Instances come back by themselves; addresses and the epoch begin anew. Starting is better than not.
       const aside = `${this.#path}.broken`;
@@ -91,6 +95,7 @@ export class State {
       revoked: this.revoked,
       federated: [...this.federated],
       keySets: [...this.keySets],
+      federatedKeys: [...this.federatedKeys],
     };
     try {
       writeFileAtomic(this.#path, JSON.stringify(stored), 0o600);

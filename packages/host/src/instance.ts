@@ -16,7 +16,7 @@ import { LogFile } from './output.ts';
 import { checkPorts } from './ports.ts';
 import { Prober, probeExec, probeHttp, probeTcp } from './probes.ts';
 import { Child, type ChildExit } from './process.ts';
-import { certified, makeProxyFolders, proxyPrefix, writeBootstrap } from './proxy-files.ts';
+import { certified, makeProxyFolders, makeWorkloadApi, proxyPrefix, writeBootstrap } from './proxy-files.ts';
 import type { CaptureMode, InstanceState, InstanceStatus, ProbeSpec, ProcessSpec, ServiceSpec } from './specs.ts';
 import type { MeshPaths } from './state.ts';
 
@@ -77,6 +77,8 @@ export class Instance {
   readonly #host: HostContext;
   readonly #secret = randomBytes(18).toString('base64url');
   #workspace: Workspace | undefined;
+  /** Path of the Workload API's socket. */
+  #api: string | undefined;
   address = '';
   address6: string | undefined;
   #proxy: Child | undefined;
@@ -218,7 +220,8 @@ export class Instance {
       await h.control('DELETE', `/v1/instances/${encodeURIComponent(this.name)}`).catch(() => {});
     try {
       h.network?.remove(this.name);
-      rmSync(h.paths.workload(this.name), { recursive: true, force: true });
+      for (const dir of [h.paths.workload(this.name), h.paths.workloadApi(this.name)])
+        rmSync(dir, { recursive: true, force: true });
     } catch (error) {
       h.say(this.name, `clean-up: ${(error as Error).message}`);
     }
@@ -295,19 +298,14 @@ export class Instance {
     const probe = this.#readiness();
     // The roots of now: those of the supervisor's start may have been replaced.
     const { token, rootPem = h.rootPem } = given ?? {};
-    const path = writeBootstrap(h, files, {
-      name,
-      address,
-      address6,
-      spec,
-      token,
-      rootPem,
-      probe,
-      secret: this.#secret,
-    });
+    const secret = this.#secret;
+    const application = this.#runAs();
+    const api = spec.gateway ? undefined : (this.#api = makeWorkloadApi(h, name, application));
+    const facts = { name, address, address6, spec, token, rootPem, probe, secret, api, application };
+    const path = writeBootstrap(h, files, facts);
     if (this.#stopping) return;
     const prefix = this.#workspace ? inNetworkOnlyArgv(this.#workspace.namespace) : [];
-    prefix.push(...proxyPrefix(h, files, spec));
+    prefix.push(...proxyPrefix(h, files, spec, api));
     this.#lastProxyErrors = [];
     const child = new Child(
       {
@@ -394,6 +392,8 @@ export class Instance {
     delete env.HOST;
     const port = this.spec.ports[0]?.number;
     if (port !== undefined) env.PORT = String(port);
+    delete env.SPIFFE_ENDPOINT_SOCKET;
+    if (this.#api) env.SPIFFE_ENDPOINT_SOCKET = `unix://${this.#api}`;
     if (h.capture === 'explicit') {
       env.HOST = this.address;
       if (this.spec.injected) {
@@ -415,14 +415,15 @@ export class Instance {
 
   /** A command with the place and the person of the application before it. */
   #inPlace(command: readonly string[]): string[] {
-    const runAs =
-      this.spec.runAsUser === undefined ? this.#host.runAs : { uid: this.spec.runAsUser, gid: this.spec.runAsUser };
     const prefix = this.#workspace ? inNamespaceArgv(this.#workspace.namespace) : [];
-    return [
-      ...prefix,
-      ...runAsArgv(process.getuid?.() === 0 ? runAs : undefined, { setpriv: this.#host.setpriv }),
-      ...command,
-    ];
+    return [...prefix, ...runAsArgv(this.#runAs(), { setpriv: this.#host.setpriv }), ...command];
+  }
+
+  /** Who the application runs as; undefined: as this process does. */
+  #runAs(): RunAs | undefined {
+    const { runAsUser: uid } = this.spec;
+    if (process.getuid?.() !== 0) return undefined;
+    return uid === undefined ? this.#host.runAs : { uid, gid: uid };
   }
 
   #startApplication(): void {

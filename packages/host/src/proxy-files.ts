@@ -1,7 +1,7 @@
 /** The folder that a proxy has on this machine: its identity, its last plan, and what it is told at its start. */
 import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { confinedArgv, PROXY_UID, unprivilegedArgv } from '@weft/capture';
+import { confinedArgv, PROXY_UID, type RunAs, unprivilegedArgv } from '@weft/capture';
 import { readIdentity } from '@weft/identity';
 import type { HostContext } from './instance.ts';
 import type { ProbeSpec, ProcessSpec } from './specs.ts';
@@ -21,6 +21,27 @@ export function makeProxyFolders(h: HostContext, name: string): ProxyFolders {
     chmodSync(d, 0o700);
   }
   return folders;
+}
+
+/** The kernel's bound for the path of a Unix socket, with its end. */
+const MAX_SOCKET_PATH = 107;
+
+/**
+ * Where the application asks for its own identity: in a folder that the proxy may write and the application's group may
+ * enter. Undefined where nobody could open it: the path is too long, or this is no Linux.
+ */
+export function makeWorkloadApi(h: HostContext, name: string, application: RunAs | undefined): string | undefined {
+  const dir = h.paths.workloadApi(name);
+  const socket = join(dir, 'spiffe.sock');
+  if (process.platform !== 'linux' || Buffer.byteLength(socket) > MAX_SOCKET_PATH) return undefined;
+  if (dir !== h.paths.workload(name)) {
+    makeReachable(dir);
+    if (application) {
+      chownSync(dir, h.capture === 'transparent' ? PROXY_UID : 0, application.gid);
+      chmodSync(dir, 0o710);
+    }
+  }
+  return socket;
 }
 
 /**
@@ -63,6 +84,10 @@ export interface ProxyFacts {
   readonly probe: ProbeSpec;
   /** What explicit-mode clients prove themselves with. */
   readonly secret: string;
+  /** Path of the Workload API's socket. */
+  readonly api: string | undefined;
+  /** Who the application runs as; undefined: as this process does. */
+  readonly application: RunAs | undefined;
 }
 
 /** Writes what a proxy reads at its start (`WEFT_BOOTSTRAP`), for its own user alone. Returns the path. */
@@ -107,6 +132,11 @@ export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFact
       metrics: { host: all, port: 15090 },
     },
     proxySecret: transparent || p.spec.gateway ? undefined : p.secret,
+    workloadApi: p.api && {
+      socket: p.api,
+      uids: [p.application?.uid ?? process.getuid?.() ?? 0],
+      ownNetwork: transparent,
+    },
     probes,
     uid,
     gid: uid,
@@ -128,8 +158,9 @@ function staysRoot(h: HostContext, spec: ProcessSpec): boolean {
 }
 
 /** What to put before a proxy's command: all that it does not need is taken from it. */
-export function proxyPrefix(h: HostContext, files: ProxyFolders, spec: ProcessSpec): string[] {
+export function proxyPrefix(h: HostContext, files: ProxyFolders, spec: ProcessSpec, api: string | undefined): string[] {
   if (!h.setpriv) return [];
   if (process.getuid?.() !== 0) return [...unprivilegedArgv(), '--'];
-  return confinedArgv({ own: files.dir, codeCache: h.paths.codeCache, lowPorts: staysRoot(h, spec) });
+  const shared = api && dirname(api);
+  return confinedArgv({ own: files.dir, shared, codeCache: h.paths.codeCache, lowPorts: staysRoot(h, spec) });
 }

@@ -31,11 +31,16 @@ export interface MeshPaths {
   readonly joined: string;
   /** The folder of a workload's key and snapshot: readable by its proxy's uid alone. */
   workload(instance: string): string;
+  /** The folder where the application finds its Workload API; the same as the former where both are one user's. */
+  workloadApi(instance: string): string;
 }
 
 export function meshPaths(mesh: string, root = stateRoot()): MeshPaths {
   assertMeshName(mesh);
   const dir = join(root, mesh);
+  const ownUsers = process.getuid?.() === 0 && process.platform === 'linux';
+  const workload = (instance: string): string =>
+    ownUsers ? `${RUN_ROOT}/${mesh}.${instance}` : join(dir, 'run', instance);
   return {
     root: dir,
     lock: join(dir, 'lock.json'),
@@ -46,10 +51,9 @@ export function meshPaths(mesh: string, root = stateRoot()): MeshPaths {
     logs: join(dir, 'logs'),
     codeCache: join(root, '.code-cache'),
     joined: join(dir, 'joined'),
-    workload: (instance) =>
-      process.getuid?.() === 0 && process.platform === 'linux'
-        ? `${RUN_ROOT}/${mesh}.${instance}`
-        : join(dir, 'run', instance),
+    workload,
+    // No instance has a "+" in its name.
+    workloadApi: (instance) => (ownUsers ? `${workload(instance)}+api` : workload(instance)),
   };
 }
 

@@ -20,10 +20,19 @@ export class TrustBundle {
   /** Every root, for the TLS library's one pool. Which of them signed a peer is checked after it. */
   readonly pool: readonly string[];
   readonly revocations: Revocations;
+  readonly #jwtKeys: ReadonlyMap<string, string>;
 
-  /** `roots`: trust domain → PEM text of one or more roots (several while a root is being replaced). */
-  constructor(roots: ReadonlyMap<string, string>, revocations: Revocations = Revocations.none) {
+  /**
+   * `roots`: trust domain → PEM text of one or more roots (several while a root is being replaced). `jwtKeys`: trust
+   * domain → JSON Web Key Set of what signs its tokens.
+   */
+  constructor(
+    roots: ReadonlyMap<string, string>,
+    revocations: Revocations = Revocations.none,
+    jwtKeys: ReadonlyMap<string, string> = new Map(),
+  ) {
     this.revocations = revocations;
+    this.#jwtKeys = jwtKeys;
     const parsed = new Map<string, readonly X509Certificate[]>();
     for (const [domain, pem] of roots) {
       const certificates = parseCertificates(pem);
@@ -42,6 +51,11 @@ export class TrustBundle {
   /** The trust domains that are believed. */
   get domains(): string[] {
     return [...this.#roots.keys()];
+  }
+
+  /** Empty where its tokens are not believed. */
+  jwtKeysOf(trustDomain: string): string {
+    return this.#roots.has(trustDomain) ? (this.#jwtKeys.get(trustDomain) ?? '') : '';
   }
 
   rootsOf(trustDomain: string): readonly X509Certificate[] {

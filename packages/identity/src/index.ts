@@ -5,6 +5,8 @@ export * from './client.ts';
 export * from './csr.ts';
 export { writeFileAtomic } from './files.ts';
 export { keyIdOf, type SignedCertificate } from './issuer.ts';
+export * from './jwt.ts';
+export * from './jwt-keys.ts';
 export * from './key-pair.ts';
 export * from './revocations.ts';
 export * from './spiffe.ts';

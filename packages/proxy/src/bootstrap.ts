@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { WeftError } from '@weft/base';
 import { type ProxyLimits, type ProxyMode, readLimits } from './limits.ts';
+import type { WorkloadApiBind } from './workload-api/server.ts';
 
 export interface Bind {
   host: string;
@@ -46,6 +47,8 @@ export interface Bootstrap {
   };
   /** Password that explicit-mode clients send in Proxy-Authorization (user name is free). */
   proxySecret?: string;
+  /** Where the application gets its own identity (SPIFFE Workload API); absent: nowhere. */
+  workloadApi?: WorkloadApiBind;
   probes?: Record<string, ProbeSpec>;
   /** Where DNS questions that are not about the mesh go; empty: SERVFAIL at once. */
   dnsUpstreams?: { host: string; port: number }[];
@@ -98,6 +101,7 @@ export function readBootstrap(path: string, mode: ProxyMode = 'sidecar'): Bootst
     if (b[name] !== undefined && !(Number.isInteger(b[name]) && (b[name] as number) > 0))
       throw invalid(path, name, 'must be a positive number');
   }
+  checkWorkloadApi(path, b.workloadApi);
   readLimits(b.limits, path, mode);
   const given = process.env.WEFT_PROXY_LIMITS;
   if (given) {
@@ -112,6 +116,16 @@ export function readBootstrap(path: string, mode: ProxyMode = 'sidecar'): Bootst
     readLimits(b.limits, 'WEFT_PROXY_LIMITS', mode);
   }
   return value as Bootstrap;
+}
+
+function checkWorkloadApi(path: string, value: unknown): void {
+  if (value === undefined || value === null) return;
+  const { socket, uids, ownNetwork } = value as Record<string, unknown>;
+  if (typeof socket !== 'string' || !socket.startsWith('/'))
+    throw invalid(path, 'workloadApi.socket', 'must be an absolute path');
+  if (!Array.isArray(uids) || !uids.every((u) => Number.isInteger(u) && (u as number) >= 0))
+    throw invalid(path, 'workloadApi.uids', 'must be a list of user numbers');
+  if (typeof ownNetwork !== 'boolean') throw invalid(path, 'workloadApi.ownNetwork', 'must be true or false');
 }
 
 function checkBind(path: string, field: string, value: unknown, required: boolean): void {

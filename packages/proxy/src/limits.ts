@@ -37,6 +37,8 @@ export interface ProxyLimits extends WireLimits, TokenLimits {
   clientPingTimeoutMs: number;
   /** JSON lines of decisions (denials, AUDIT, dry run) in a second; what is past it is only counted. */
   decisionLinesPerSecond: number;
+  /** Connections of the application to the SPIFFE Workload API. */
+  workloadApiConnections: number;
   /** What this process may use; 0: what its cgroups allow. */
   memoryBytes: number;
   /** Of the memory or of V8's heap: new requests are refused; connections too, and what holds most is reset. */
@@ -67,6 +69,7 @@ export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   clientPingEveryMs: 0,
   clientPingTimeoutMs: 10_000,
   decisionLinesPerSecond: 100,
+  workloadApiConnections: 100,
   memoryBytes: 0,
   overloadPercent: 90,
   overloadCriticalPercent: 95,

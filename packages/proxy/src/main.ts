@@ -1,6 +1,7 @@
 /** The proxy's process: bootstrap → certificate → plan → listeners → ready; SIGTERM drains and exits 0. */
 import { chownSync, mkdirSync } from 'node:fs';
-import { createClient } from '@connectrpc/connect';
+import { join } from 'node:path';
+import { type Client, createClient } from '@connectrpc/connect';
 import type { Logger } from '@weft/base';
 import { WeftError } from '@weft/base';
 import {
@@ -31,6 +32,9 @@ import { ReferenceIndex } from './observe/references.ts';
 import { PLAN_TYPES, PlanStore } from './plan-store.ts';
 import { TelemetryPush } from './report.ts';
 import { readTrust } from './trust.ts';
+import { ApplicationIdentity } from './workload-api/application.ts';
+import { startWorkloadApi } from './workload-api/server.ts';
+import { workloadRoutes } from './workload-api/service.ts';
 
 const DEFAULT_DRAIN_MS = 5000;
 
@@ -52,7 +56,7 @@ export async function main(mode: ProxyMode = 'sidecar'): Promise<void> {
   process.on('uncaughtException', (error) => logger.error({ error: error.stack ?? String(error) }, 'uncaught error'));
   process.on('unhandledRejection', (error) => logger.error({ error: String(error) }, 'unhandled rejection'));
   if (b.capture === 'transparent') loadSystemCalls();
-  for (const dir of [b.identityDir, b.snapshotDir]) {
+  for (const dir of [b.identityDir, b.snapshotDir, applicationDir(b)]) {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     if (b.uid && process.getuid?.() === 0) chownSync(dir, b.uid, b.gid ?? b.uid);
   }
@@ -106,7 +110,11 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
       if (store.complete) firstPlan();
     },
     onReferences: (r) => references.update(r),
-    onTrust: (trust) => identity.setTrust(readTrust(trust, b.trustDomain)),
+    onTrust: (part) => {
+      const trust = readTrust(part, b.trustDomain);
+      identity.setTrust(trust);
+      application.setTrust(trust);
+    },
   });
 
   const { host, port } = splitAddress(b.controlAddress);
@@ -132,12 +140,30 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     onRotate: (next, previous) => {
       plane.setIdentity(next);
       if (previous?.serial !== next.serial) registry.add(refreshes, 1);
-      // A new certificate; whom to believe is nothing to connect anew for.
-      if (previous && previous.serial !== next.serial) {
-        ads?.reconnect();
-        push?.reconnect();
-      }
+      // A new certificate; whom to believe is nothing to connect anew for. By this connection the control plane knows that
+      // the workload lives by the key that signs now: its application must do so too.
+      if (previous && previous.serial !== next.serial)
+        application.whenReissued(() => {
+          ads?.reconnect();
+          push?.reconnect();
+        });
     },
+  });
+  /** One call of the CA with the own certificate. */
+  const asMyself = async <T>(call: (ca: Client<typeof CertificateService>) => Promise<T>): Promise<T> => {
+    if (!identity.valid) throw new WeftError('identity/none', 'the proxy has no valid certificate');
+    const channel = openChannel(b, host, port, identity);
+    try {
+      return await call(createClient(CertificateService, channel.transport));
+    } finally {
+      channel.close();
+    }
+  };
+  const application = new ApplicationIdentity({
+    dir: applicationDir(b),
+    spiffeId: () => identity.current()?.spiffeId,
+    signCsr: (csrPem) => asMyself((ca) => ca.sign({ csrPem }, { timeoutMs: 10_000 })),
+    logger,
   });
   // By the names that the alerts of Istio's and Linkerd's users ask for.
   const endMs = (): number => identity.current()?.notAfterMs ?? Number.NaN;
@@ -192,8 +218,9 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     await Promise.race([push?.stop(), new Promise((resolve) => setTimeout(resolve, 1000))]);
     ads?.stop();
     identity.stop();
+    application.stop();
     await Promise.race([
-      Promise.all([lines.drained(), admin.close()]),
+      Promise.all([lines.drained(), admin.close(), workloadApi?.close()]),
       new Promise((resolve) => setTimeout(resolve, 1000)),
     ]);
   }, logger);
@@ -201,6 +228,27 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
   process.on('SIGINT', stop);
 
   await identity.start();
+  // Without it the workload still serves: what fails is told of, and who asks for an identity gets none.
+  const workloadApi =
+    b.workloadApi &&
+    (await startWorkloadApi({
+      bind: b.workloadApi,
+      maxConnections: plane.core.limits.workloadApiConnections,
+      count,
+      logger,
+      routes: workloadRoutes({
+        identity: application,
+        spiffeId: () => identity.current()?.spiffeId,
+        signJwt: async (audience) =>
+          (
+            await asMyself((ca) => ca.signJwt({ audience: [...audience] }, { timeoutMs: 5000 }))
+          ).token,
+        count,
+      }),
+    }).catch((error: unknown) => {
+      logger.error({ error: String(error) }, 'there is no Workload API');
+      return undefined;
+    }));
   const initial = store.load(b.instance);
   ads = new AdsClient({
     connect: () => openChannel(b, host, port, identity),
@@ -234,6 +282,11 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
   await plane.listen();
   ready = true;
   logger.info({ epoch: String(store.epoch) }, 'ready');
+}
+
+/** What the application got by the Workload API; not what the proxy proves itself with. */
+function applicationDir(b: Bootstrap): string {
+  return join(b.identityDir, 'application');
 }
 
 /** Capture leaves out the proxy's own user; a proxy that runs as another one has to mark its connections instead. */

@@ -5,7 +5,12 @@ import type { Trust as TrustPart } from '@weft/plan';
 /** Throws `identity/…` where it cannot be used: the proxy refuses the plan then and keeps what it has. */
 export function readTrust(part: TrustPart, trustDomain: string): Trust {
   const roots = new Map([[trustDomain, part.rootPem]]);
-  for (const { trustDomain: domain, rootPem } of part.federated) if (domain !== trustDomain) roots.set(domain, rootPem);
-  const bundle = new TrustBundle(roots, new Revocations(part.revoked, part.revokedIds));
+  const keys = new Map([[trustDomain, part.jwtKeys]]);
+  for (const { trustDomain: domain, rootPem, jwtKeys } of part.federated) {
+    if (domain === trustDomain) continue;
+    roots.set(domain, rootPem);
+    keys.set(domain, jwtKeys);
+  }
+  const bundle = new TrustBundle(roots, new Revocations(part.revoked, part.revokedIds), keys);
   return { rootPem: part.rootPem, issuer: part.issuer, bundle };
 }

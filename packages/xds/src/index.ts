@@ -5,6 +5,7 @@ export type { Resources } from './diff.ts';
 export type { Node } from './gen/envoy/config/core/v3/base_pb.js';
 export { AggregatedDiscoveryService } from './gen/envoy/service/discovery/v3/ads_pb.js';
 export * from './gen/envoy/service/discovery/v3/discovery_pb.js';
+export * from './handler.ts';
 export { AsyncQueue } from './queue.ts';
 export * from './server.ts';
 export { DeltaSession, type Layers, type TypeStatus } from './session.ts';

@@ -2,15 +2,23 @@
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from '@connectrpc/connect';
 import { type Logger, WeftError } from '@weft/base';
-import { type Authority, MAX_CERT_TTL_MS, parseCertificates, type SignedCertificate } from '@weft/identity';
+import {
+  type Authority,
+  isAudience,
+  type JwtKeys,
+  MAX_CERT_TTL_MS,
+  parseCertificates,
+  type SignedCertificate,
+} from '@weft/identity';
 import {
   CertificateService,
   IstioCertificateResponseSchema,
   IstioCertificateService,
+  SignJwtResponseSchema,
   SignResponseSchema,
 } from '@weft/plan';
 import type { Mesh } from '../mesh.ts';
-import { peerKey } from '../peer.ts';
+import { peerKey, peerOf } from '../peer.ts';
 import type { Tokens } from './tokens.ts';
 import type { MeshTrust } from './trust.ts';
 
@@ -20,10 +28,13 @@ export interface CaCounters {
   issued: number;
   parseErrors: number;
   authenticationFailures: number;
+  /** JSON Web Tokens that name a workload. */
+  tokens: number;
 }
 
 export interface CaOptions {
   authority: Authority;
+  jwtKeys: JwtKeys;
   tokens: Tokens;
   mesh: Mesh;
   trust: MeshTrust;
@@ -33,7 +44,7 @@ export interface CaOptions {
 
 export class CertificateIssuer {
   readonly #options: CaOptions;
-  readonly counters: CaCounters = { csrs: 0, issued: 0, parseErrors: 0, authenticationFailures: 0 };
+  readonly counters: CaCounters = { csrs: 0, issued: 0, parseErrors: 0, authenticationFailures: 0, tokens: 0 };
 
   constructor(options: CaOptions) {
     this.#options = options;
@@ -44,6 +55,15 @@ export class CertificateIssuer {
       sign: async ({ csrPem, token }, context) => {
         const { chainPem, rootPem } = await this.#issue(csrPem, token, this.#options.ttlMs, context);
         return create(SignResponseSchema, { chainPem, rootPem });
+      },
+      signJwt: async ({ audience }, context) => {
+        const spiffeId = peerOf(context);
+        if (!this.#options.mesh.hasIdentity(spiffeId))
+          throw new ConnectError(`no token: ${spiffeId} has no instance in this mesh`, Code.PermissionDenied);
+        if (!isAudience(audience))
+          throw new ConnectError('no token: 1 to 16 audiences of at most 512 bytes each', Code.InvalidArgument);
+        this.counters.tokens++;
+        return create(SignJwtResponseSchema, { token: await this.#options.jwtKeys.sign(spiffeId, audience) });
       },
     });
     router.service(IstioCertificateService, {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fromBinary } from '@bufbuild/protobuf';
 import { silentLogger, VirtualClock } from '@weft/base';
-import { controlPlaneId, createAuthority } from '@weft/identity';
+import { controlPlaneId, createAuthority, JwtKeys } from '@weft/identity';
 import { PartSchema } from '@weft/plan';
 import { State } from '../state.ts';
 import { MeshTrust } from './trust.ts';
@@ -24,7 +24,8 @@ function partOf(trust: MeshTrust) {
 test('revocations are in what proxies get, outlive a restart, and end as certificates do', async () => {
   const clock = new VirtualClock(Date.now());
   const authority = await createAuthority({ dir: join(dir, 'ca'), trustDomain: 'cluster.local', clock });
-  const open = () => new MeshTrust(authority, new State(join(dir, 'state'), silentLogger), clock);
+  const jwtKeys = await JwtKeys.open(join(dir, 'jwt'), clock);
+  const open = () => new MeshTrust(authority, jwtKeys, new State(join(dir, 'state'), silentLogger), clock);
   let trust = open();
   let changes = 0;
   trust.onChange(() => changes++);
@@ -63,7 +64,8 @@ test('a root is believed for its own trust domain alone, and the own root for no
   const clock = new VirtualClock(Date.now());
   const authority = await createAuthority({ dir: join(dir, 'own'), trustDomain: 'cluster.local', clock });
   const partner = await createAuthority({ dir: join(dir, 'partner'), trustDomain: 'partner.example', clock });
-  const open = () => new MeshTrust(authority, new State(join(dir, 'state2'), silentLogger), clock);
+  const jwtKeys = await JwtKeys.open(join(dir, 'jwt'), clock);
+  const open = () => new MeshTrust(authority, jwtKeys, new State(join(dir, 'state2'), silentLogger), clock);
   let trust = open();
   trust.federate('partner.example', partner.rootPem);
   trust = open();

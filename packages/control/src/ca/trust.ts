@@ -6,11 +6,13 @@ import {
   canonicalSerial,
   controlPlaneId,
   isTrustDomain,
+  type JwtKeys,
   keyIdOf,
   MAX_CERT_TTL_MS,
   parseCertificates,
   parseSpiffeId,
   Revocations,
+  readSpiffeBundle,
   type Trust,
   TrustBundle,
 } from '@weft/identity';
@@ -28,13 +30,16 @@ export class MeshTrust {
   readonly #listeners = new Set<() => void>();
   #current!: Trust;
   #part!: Uint8Array;
+  readonly #jwtKeys: JwtKeys;
 
-  constructor(authority: Authority, state: State, clock: Clock) {
+  constructor(authority: Authority, jwtKeys: JwtKeys, state: State, clock: Clock) {
     this.#authority = authority;
+    this.#jwtKeys = jwtKeys;
     this.#state = state;
     this.#clock = clock;
     this.#build();
     authority.onChange(() => this.#changed());
+    jwtKeys.onChange(() => this.#changed());
   }
 
   get current(): Trust {
@@ -94,15 +99,22 @@ export class MeshTrust {
     this.#save(revoked);
   }
 
-  /** Believes another trust domain's roots; without any, no longer. Throws `control/bad-federation` or `identity/…`. */
-  federate(trustDomain: string, rootPem: string): void {
-    const { federated } = this.#state;
+  /**
+   * Believes another trust domain; without any root, no longer. `text`: its roots in PEM form, or its bundle as a SPIFFE
+   * bundle endpoint publishes it, which brings the keys of its tokens too. Throws `control/bad-federation` or `identity/…`.
+   */
+  federate(trustDomain: string, text: string): void {
+    const { federated, federatedKeys } = this.#state;
+    const { rootPem, jwtKeys } = text.trimStart().startsWith('{')
+      ? readSpiffeBundle(text)
+      : { rootPem: text, jwtKeys: '' };
     if (!isTrustDomain(trustDomain) || trustDomain === this.#authority.trustDomain)
       throw new WeftError(
         'control/bad-federation',
         `${JSON.stringify(trustDomain)} is not another trust domain: its name is of lower case letters, digits, "-", "_" and "."`,
       );
     const roots = parseCertificates(rootPem);
+    federatedKeys.delete(trustDomain);
     if (roots.length === 0) federated.delete(trustDomain);
     else {
       if (federated.size >= MAX_FOREIGN_DOMAINS && !federated.has(trustDomain))
@@ -119,6 +131,7 @@ export class MeshTrust {
           );
       }
       federated.set(trustDomain, roots.map((c) => c.toString()).join(''));
+      if (jwtKeys !== '') federatedKeys.set(trustDomain, jwtKeys);
     }
     this.#state.save();
     this.#changed();
@@ -153,13 +166,14 @@ export class MeshTrust {
     const bundle = new TrustBundle(
       new Map([[trustDomain, rootPem], ...state.federated]),
       new Revocations(revoked, ids),
+      new Map([[trustDomain, this.#jwtKeys.jwks], ...state.federatedKeys]),
     );
     this.#current = { rootPem, issuer, bundle };
-    const federated = [...state.federated].map(([domain, pem]) => ({ trustDomain: domain, rootPem: pem }));
-    this.#part = toBinary(
-      PartSchema,
-      create(PartSchema, { kind: { case: 'trust', value: { rootPem, issuer, revoked, revokedIds: ids, federated } } }),
-    );
+    const federated = [...state.federated].map(([domain, pem]) => {
+      return { trustDomain: domain, rootPem: pem, jwtKeys: state.federatedKeys.get(domain) ?? '' };
+    });
+    const value = { rootPem, issuer, revoked, revokedIds: ids, federated, jwtKeys: this.#jwtKeys.jwks };
+    this.#part = toBinary(PartSchema, create(PartSchema, { kind: { case: 'trust', value } }));
   }
 }
 

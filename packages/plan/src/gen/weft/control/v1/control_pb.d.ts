@@ -61,6 +61,38 @@ export declare type SignResponse = Message<"weft.control.v1.SignResponse"> & {
 export declare const SignResponseSchema: GenMessage<SignResponse>;
 
 /**
+ * @generated from message weft.control.v1.SignJwtRequest
+ */
+export declare type SignJwtRequest = Message<"weft.control.v1.SignJwtRequest"> & {
+  /**
+   * @generated from field: repeated string audience = 1;
+   */
+  audience: string[];
+};
+
+/**
+ * Describes the message weft.control.v1.SignJwtRequest.
+ * Use `create(SignJwtRequestSchema)` to create a new message.
+ */
+export declare const SignJwtRequestSchema: GenMessage<SignJwtRequest>;
+
+/**
+ * @generated from message weft.control.v1.SignJwtResponse
+ */
+export declare type SignJwtResponse = Message<"weft.control.v1.SignJwtResponse"> & {
+  /**
+   * @generated from field: string token = 1;
+   */
+  token: string;
+};
+
+/**
+ * Describes the message weft.control.v1.SignJwtResponse.
+ * Use `create(SignJwtResponseSchema)` to create a new message.
+ */
+export declare const SignJwtResponseSchema: GenMessage<SignJwtResponse>;
+
+/**
  * @generated from message weft.control.v1.TelemetryReport
  */
 export declare type TelemetryReport = Message<"weft.control.v1.TelemetryReport"> & {
@@ -479,6 +511,16 @@ export declare const CertificateService: GenService<{
     methodKind: "unary";
     input: typeof SignRequestSchema;
     output: typeof SignResponseSchema;
+  },
+  /**
+   * A JSON Web Token that names the caller (JWT-SVID).
+   *
+   * @generated from rpc weft.control.v1.CertificateService.SignJwt
+   */
+  signJwt: {
+    methodKind: "unary";
+    input: typeof SignJwtRequestSchema;
+    output: typeof SignJwtResponseSchema;
   },
 }>;
 

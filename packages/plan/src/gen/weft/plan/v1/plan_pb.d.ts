@@ -117,6 +117,13 @@ export declare type Trust = Message<"weft.plan.v1.Trust"> & {
    * @generated from field: repeated weft.plan.v1.ForeignRoots federated = 5;
    */
   federated: ForeignRoots[];
+
+  /**
+   * JSON Web Key Set: what signs the own trust domain's tokens (JWT-SVID)
+   *
+   * @generated from field: string jwt_keys = 6;
+   */
+  jwtKeys: string;
 };
 
 /**
@@ -163,6 +170,13 @@ export declare type ForeignRoots = Message<"weft.plan.v1.ForeignRoots"> & {
    * @generated from field: string root_pem = 2;
    */
   rootPem: string;
+
+  /**
+   * JSON Web Key Set; empty: its tokens are not believed
+   *
+   * @generated from field: string jwt_keys = 3;
+   */
+  jwtKeys: string;
 };
 
 /**

@@ -300,7 +300,7 @@ export class Instance {
     const { token, rootPem = h.rootPem } = given ?? {};
     const secret = this.#secret;
     const application = this.#runAs();
-    const api = spec.gateway ? undefined : (this.#api = makeWorkloadApi(h, name, application));
+    const api = (this.#api = makeWorkloadApi(h, name, spec, application));
     const facts = { name, address, address6, spec, token, rootPem, probe, secret, api, application };
     const path = writeBootstrap(h, files, facts);
     if (this.#stopping) return;

@@ -10,11 +10,14 @@ export interface ProxyFolders {
   readonly dir: string;
   readonly identity: string;
   readonly snapshot: string;
+  /** What the application got as its own, by the Workload API. */
+  readonly application: string;
 }
 
 export function makeProxyFolders(h: HostContext, name: string): ProxyFolders {
   const dir = h.paths.workload(name);
-  const folders = { dir, identity: join(dir, 'identity'), snapshot: join(dir, 'snapshot') };
+  const identity = join(dir, 'identity');
+  const folders = { dir, identity, snapshot: join(dir, 'snapshot'), application: join(identity, 'application') };
   makeReachable(dir);
   for (const d of Object.values(folders)) {
     mkdirSync(d, { recursive: true, mode: 0o700 });
@@ -30,14 +33,20 @@ const MAX_SOCKET_PATH = 107;
  * Where the application asks for its own identity: in a folder that the proxy may write and the application's group may
  * enter. Undefined where nobody could open it: the path is too long, or this is no Linux.
  */
-export function makeWorkloadApi(h: HostContext, name: string, application: RunAs | undefined): string | undefined {
+export function makeWorkloadApi(
+  h: HostContext,
+  name: string,
+  spec: ProcessSpec,
+  application: RunAs | undefined,
+): string | undefined {
+  if (spec.gateway) return undefined;
   const dir = h.paths.workloadApi(name);
   const socket = join(dir, 'spiffe.sock');
   if (process.platform !== 'linux' || Buffer.byteLength(socket) > MAX_SOCKET_PATH) return undefined;
   if (dir !== h.paths.workload(name)) {
     makeReachable(dir);
     if (application) {
-      chownSync(dir, h.capture === 'transparent' ? PROXY_UID : 0, application.gid);
+      chownSync(dir, proxyUser(h, spec) ?? 0, application.gid);
       chmodSync(dir, 0o710);
     }
   }
@@ -143,7 +152,7 @@ export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFact
   };
   const path = join(files.dir, 'bootstrap.json');
   writeFileSync(path, JSON.stringify(bootstrap), { mode: 0o600 });
-  if (uid !== undefined) for (const p of [files.dir, files.identity, files.snapshot, path]) chownSync(p, uid, uid);
+  if (uid !== undefined) for (const p of [...Object.values(files), path]) chownSync(p, uid, uid);
   return path;
 }
 

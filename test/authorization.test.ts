@@ -1,101 +1,164 @@
 /** From traffic to policies: what is suggested, what a dry run would deny, what is denied at last, and what audit says. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { localRequest } from '@weft/host';
 import { meshOf, type TestMesh } from './harness.ts';
 
 const id = (account: string): string => `cluster.local/ns/shop/sa/${account}`;
 
+/** Statuses, by how many calls got them. */
 async function call(mesh: TestMesh, from: string, url: string, count = 1): Promise<Record<string, number>> {
   return (await mesh.ask(from, '/run', { url, count, concurrency: 2 })).json.statuses;
 }
 
-/** What a command prints, whatever its exit code says. */
-function weft(mesh: TestMesh, ...args: string[]): { code: number; text: string } {
-  try {
-    return { code: 0, text: mesh.weft(...args) };
-  } catch (error) {
-    const { status, stdout } = error as { status: number; stdout: string };
-    return { code: status, text: stdout };
-  }
+/** Asks the control plane, which is cheaper than a command: for what is waited for. */
+function control<T>(mesh: TestMesh, path: string): Promise<T> {
+  return localRequest<T>(join(mesh.state, mesh.name, 'control.sock'), 'GET', path);
 }
 
-test('policies from observed traffic, in dry run first', async (t) => {
+function inForce(mesh: TestMesh, epoch: number): Promise<void> {
+  return mesh.until(`epoch ${epoch} is in force`, 30_000, async () => {
+    const { proxies } = await control<{ proxies: { status: string; epoch: number }[] }>(mesh, '/v1/status');
+    return proxies.every((p) => p.status === 'SYNCED' && p.epoch >= epoch);
+  });
+}
+
+interface Seen {
+  workload: string;
+  denied: boolean;
+  shadowRef: string;
+  requests: number;
+}
+
+/** Waits until the control plane was told of so many requests of one kind. */
+function told(mesh: TestMesh, what: string, requests: number, kind: (c: Seen) => boolean): Promise<void> {
+  return mesh.until(what, 30_000, async () => {
+    const { calls } = await control<{ calls: Seen[] }>(mesh, '/v1/calls');
+    return calls.filter(kind).reduce((n, c) => n + c.requests, 0) === requests;
+  });
+}
+
+const OTHERS = `
+apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {name: front, namespace: shop}
+spec: {podSelector: {matchLabels: {app: front}}, port: http}
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: front, namespace: shop}
+spec:
+  targetRef: {group: policy.linkerd.io, kind: Server, name: front}
+  requiredAuthenticationRefs: [{kind: ServiceAccount, name: cart}]
+---
+apiVersion: policy.linkerd.io/v1beta3
+kind: HTTPRoute
+metadata: {name: rest, namespace: shop}
+spec:
+  parentRefs: [{group: policy.linkerd.io, kind: Server, name: front}]
+---
+apiVersion: policy.linkerd.io/v1beta3
+kind: HTTPRoute
+metadata: {name: pay, namespace: shop}
+spec:
+  parentRefs: [{group: policy.linkerd.io, kind: Server, name: front}]
+  rules: [{matches: [{path: {value: /pay}}]}]
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: pay, namespace: shop}
+spec:
+  targetRef: {group: policy.linkerd.io, kind: HTTPRoute, name: pay}
+  requiredAuthenticationRefs: [{group: policy.linkerd.io, kind: MeshTLSAuthentication, name: pay}]
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: MeshTLSAuthentication
+metadata: {name: pay, namespace: shop}
+spec: {identities: [pay.shop.serviceaccount.identity.linkerd.cluster.local]}
+---
+apiVersion: consul.hashicorp.com/v1alpha1
+kind: ServiceIntentions
+metadata: {name: cart, namespace: shop}
+spec:
+  destination: {name: cart}
+  sources:
+    - name: front
+      permissions:
+        - {action: deny, http: {pathPrefix: /private}}
+        - {action: allow, http: {pathPrefix: /}}
+    - {name: "*", action: deny}
+`;
+
+test('policies from observed traffic, in dry run first; those of Linkerd and Consul; the audit of it all', async (t) => {
   const mesh = await meshOf(t, 'explicit', { cart: { v1: 1 }, front: { v1: 1 }, pay: { v1: 1 } });
-  assert.deepEqual(await call(mesh, 'cart', 'http://pay:8080/charge/17', 3), { '200': 3 });
-  assert.deepEqual(await call(mesh, 'cart', 'http://pay:8080/charge/18', 2), { '200': 2 });
-  assert.deepEqual(await call(mesh, 'front', 'http://pay:8080/admin', 1), { '200': 1 });
-
-  const suggested = (): { policies: { name: string; rules: Record<string, unknown>[] }[] } =>
-    JSON.parse(mesh.weft('authz', 'suggest', '-n', 'shop', '-o', 'json'));
-  await mesh.until('the calls are known', 15_000, () =>
-    suggested().policies.some((p) => p.name === 'pay-observed' && p.rules.length === 2),
-  );
-  const rules = suggested().policies.find((p) => p.name === 'pay-observed')!.rules;
-  assert.deepEqual(rules, [
-    {
-      principals: [id('cart')],
-      callers: ['cart'],
-      requests: 5,
-      operations: [{ ports: ['8080'], methods: ['GET'], paths: ['/charge/{*}'], requests: 5, counts: [5] }],
-    },
-    {
-      principals: [id('front')],
-      callers: ['front'],
-      requests: 1,
-      operations: [{ ports: ['8080'], methods: ['GET'], paths: ['/admin'], requests: 1, counts: [1] }],
-    },
-  ]);
-
+  const pay = 'http://pay:8080';
+  assert.deepEqual(await call(mesh, 'cart', `${pay}/charge/17`, 3), { '200': 3 });
+  assert.deepEqual(await call(mesh, 'cart', `${pay}/charge/18`, 2), { '200': 2 });
+  assert.deepEqual(await call(mesh, 'front', `${pay}/admin`), { '200': 1 });
+  await told(mesh, 'the calls are known', 6, (c) => c.workload === 'pay');
   const yaml = mesh.weft('authz', 'suggest', '-n', 'shop');
+  const lines = yaml.split('\n').map((l) => l.trim());
+  const [cart, front] = [lines.indexOf('# 5 requests of cart'), lines.indexOf('# 1 request of front')];
+  assert.ok(cart > 0 && front > cart, yaml);
+  assert.ok(lines.indexOf(`- "${id('cart')}"`) < front && lines.indexOf(`- "${id('front')}"`) > front, yaml);
+  assert.ok(lines.includes('- "/charge/{*}" # 5') && lines.includes('- "/admin" # 1'), yaml);
+
   mesh.write('policies.yaml', yaml);
-  const synced = (epoch: number): boolean => {
-    const { proxies } = JSON.parse(mesh.weft('proxy-status', '-o', 'json'));
-    return proxies.every((p: { status: string; epoch: number }) => p.status === 'SYNCED' && p.epoch >= epoch);
-  };
-  await mesh.until('the dry run is in force', 15_000, () => synced(2));
-  assert.equal(weft(mesh, 'authz', 'dry-run').code, 0, 'nothing yet');
-  assert.deepEqual(await call(mesh, 'cart', 'http://pay:8080/charge/19'), { '200': 1 });
-  assert.deepEqual(await call(mesh, 'cart', 'http://pay:8080/admin', 4), { '200': 4 }, 'a dry run refuses nobody');
-  await mesh.until('the dry run tells of it', 15_000, () => weft(mesh, 'authz', 'dry-run', '-n', 'shop').code === 1);
-  const { denied } = JSON.parse(weft(mesh, 'authz', 'dry-run', '-n', 'shop', '-o', 'json').text);
-  assert.deepEqual(
-    denied.map((d: Record<string, unknown>) => [d.principal, d.workload, d.method, d.path, d.requests, d.allowed]),
-    [[id('cart'), 'pay', 'GET', '/admin', 4, true]],
+  await inForce(mesh, 2);
+  assert.deepEqual(await call(mesh, 'cart', `${pay}/charge/19`), { '200': 1 });
+  assert.deepEqual(await call(mesh, 'cart', `${pay}/admin`, 4), { '200': 4 }, 'a dry run refuses nobody');
+  await told(mesh, 'the dry run tells of it', 4, (c) => c.shadowRef !== '');
+  assert.throws(
+    () => mesh.weft('authz', 'dry-run', '-n', 'shop', '-o', 'json'),
+    ({ status, stdout }: { status: number; stdout: string }) => {
+      const [{ principal, workload, method, path, requests, allowed }, ...more] = JSON.parse(stdout).denied;
+      assert.deepEqual([status, more], [1, []]);
+      assert.deepEqual([principal, workload, method, path], [id('cart'), 'pay', 'GET', '/admin']);
+      return requests === 4 && allowed === true;
+    },
   );
 
   mesh.write('policies.yaml', yaml.replaceAll('istio.io/dry-run: "true"', 'weft.dev/note: "in force"'));
-  await mesh.until('they are in force', 15_000, () => synced(3));
-  assert.deepEqual(await call(mesh, 'cart', 'http://pay:8080/charge/20'), { '200': 1 });
-  assert.deepEqual(await call(mesh, 'cart', 'http://pay:8080/admin', 2), { '403': 2 });
-  assert.deepEqual(await call(mesh, 'front', 'http://pay:8080/admin'), { '200': 1 });
-  assert.match(
-    mesh.logs('pay', true),
-    /"event":"authorization-denied","policy":"none","ref":"AuthorizationPolicy\/shop\//,
-  );
+  await inForce(mesh, 3);
+  assert.deepEqual(await call(mesh, 'cart', `${pay}/charge/20`), { '200': 1 });
+  assert.deepEqual(await call(mesh, 'cart', `${pay}/admin`, 2), { '403': 2 });
+  assert.deepEqual(await call(mesh, 'front', `${pay}/admin`), { '200': 1 });
 
-  const audit = () => JSON.parse(mesh.weft('audit', 'report', '--since', '30d', '-o', 'json'));
-  await mesh.until('the denials are known', 15_000, () => audit().denials.length === 1);
-  const report = audit();
-  const [{ workload, principal, method, path, policy, requests }] = report.denials;
-  assert.deepEqual(
-    [workload, principal, method, path, policy, requests],
-    [...['shop/pay', id('cart'), 'GET', '/admin', 'none', 2]],
-  );
-  assert.deepEqual([report.mtls.edges, report.mtls.edgesUnderMtls, report.mtls.exceptions], [2, 2, []]);
+  mesh.write('others.yaml', OTHERS);
+  await inForce(mesh, 4);
+  assert.deepEqual(await call(mesh, 'cart', 'http://front:8080/x'), { '200': 1 }, 'Linkerd lets cart');
+  assert.deepEqual(await call(mesh, 'pay', 'http://front:8080/x'), { '403': 1 }, 'and nobody else');
+  assert.deepEqual(await call(mesh, 'pay', 'http://front:8080/pay'), { '200': 1 }, 'but on its own route');
+  assert.deepEqual(await call(mesh, 'front', 'http://cart:8080/x'), { '200': 1 }, 'Consul lets front');
+  assert.deepEqual(await call(mesh, 'front', 'http://cart:8080/private'), { '403': 1 }, 'but not there');
+  assert.deepEqual(await call(mesh, 'pay', 'http://cart:8080/x'), { '403': 1 }, 'whom no intention allows');
+
+  await told(mesh, 'the denials are known', 5, (c) => c.denied);
+  assert.match(mesh.logs('pay', true), /"event":"authorization-denied","policy":"none","ref":"AuthorizationPolicy\//);
+  const report = JSON.parse(mesh.weft('audit', 'report', '--since', '30d', '-o', 'json'));
+  assert.deepEqual(report.denials.map((d: { rule: string }) => d.rule.split('#')[0]).sort(), [
+    ...['AuthorizationPolicy/shop/pay-observed', 'HTTPRoute.policy.linkerd.io/shop/rest'],
+    ...['ServiceIntentions/shop/cart', 'ServiceIntentions/shop/cart'],
+  ]);
+  const { workload, principal, method, path, policy, requests } = report.denials[0];
+  const most = ['shop/pay', id('cart'), 'GET', '/admin', 'none', 2];
+  assert.deepEqual([workload, principal, method, path, policy, requests], most);
+  assert.deepEqual([report.mtls.edges, report.mtls.edgesUnderMtls, report.mtls.exceptions], [6, 6, []]);
   assert.ok(report.mtls.bytes > 0 && report.mtls.byteShare === 1);
   assert.equal(report.certificates.workloads.length, 3);
   for (const c of report.certificates.workloads) assert.ok(c.serial !== '' && c.ageMs < 3_600_000 && c.endsInMs > 0);
   assert.deepEqual(
     report.coverage.map((c: { workload: string; covered: boolean }) => [c.workload, c.covered]),
-    ['cart', 'front', 'pay'].map((w) => [`shop/${w}`, w === 'pay']),
+    ['cart', 'front', 'pay'].map((w) => [`shop/${w}`, true]),
   );
   assert.deepEqual(
     report.changes.map((c: { epoch: number; actor: { uid: number } }) => [c.epoch, c.actor.uid]),
-    [1, 2, 3].map((epoch) => [epoch, process.getuid!()]),
+    [1, 2, 3, 4].map((epoch) => [epoch, process.getuid!()]),
   );
   const of = (epoch: number) => report.changes[epoch - 1].resources;
-  const pay = of(2).find((r: { resource: string }) => r.resource.endsWith('/pay-observed'));
-  assert.deepEqual([pay.change, pay.file.endsWith('policies.yaml')], ['added', true]);
-  assert.equal(yaml.split('\n')[pay.line - 1], 'apiVersion: security.istio.io/v1');
+  const added = of(2).find((r: { resource: string }) => r.resource.endsWith('/pay-observed'));
+  assert.deepEqual([added.change, added.file.endsWith('policies.yaml')], ['added', true]);
+  assert.equal(yaml.split('\n')[added.line - 1], 'apiVersion: security.istio.io/v1');
   assert.ok(of(3).length > 0 && of(3).every((r: { change: string }) => r.change === 'changed'));
 });

@@ -27,6 +27,7 @@ import {
 } from '@weft/model';
 import { analyzeAuthorization } from './analysis-authorization.ts';
 import { GatewayAnalysis } from './analysis-gateway.ts';
+import { analyzeOtherPolicies } from './analysis-other-policies.ts';
 import { RouteAnalysis } from './analysis-routes.ts';
 import { list, pairs } from './words.ts';
 
@@ -52,6 +53,7 @@ export function analyze(model: Model, broken: ReadonlySet<string>, report: Repor
   for (const rule of model.destinationRules) a.destinationRule(rule);
   a.policies();
   analyzeAuthorization(model, broken, report);
+  analyzeOtherPolicies(model, broken, report);
   a.singletons();
   a.rateLimits();
   a.tcpFaults();

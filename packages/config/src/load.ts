@@ -40,7 +40,14 @@ import {
 import { meshDefaultsKind, namespaceKind, processKind, serviceAccountKind, serviceKind } from './kinds/core.ts';
 import { decisionHeaderKind } from './kinds/decision-header.ts';
 import { gatewayKind } from './kinds/gateway.ts';
+import { serviceIntentionsKind } from './kinds/intentions.ts';
 import { httpRateLimitKind, serverKind, tcpRateLimitKind } from './kinds/linkerd.ts';
+import {
+  inboundRouteKind,
+  linkerdAuthorizationKind,
+  meshTlsAuthenticationKind,
+  networkAuthenticationKind,
+} from './kinds/linkerd-policy.ts';
 import { istioOperatorKind, meshConfigMapKind } from './kinds/mesh-config.ts';
 import { destinationRuleKind } from './kinds/networking.ts';
 import { requestAuthenticationKind } from './kinds/request-authentication.ts';
@@ -116,6 +123,11 @@ const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     authorizationPolicyKind,
     requestAuthenticationKind,
     serverKind,
+    linkerdAuthorizationKind,
+    meshTlsAuthenticationKind,
+    networkAuthenticationKind,
+    inboundRouteKind,
+    serviceIntentionsKind,
     httpRateLimitKind,
     tcpRateLimitKind,
     tcpFaultKind,
@@ -290,6 +302,11 @@ class Loader {
       meshDefaults: of('MeshDefaults'),
       meshConfigs,
       servers: of('Server'),
+      linkerdAuthorizations: of('AuthorizationPolicy.policy.linkerd.io'),
+      meshTlsAuthentications: of('MeshTLSAuthentication'),
+      networkAuthentications: of('NetworkAuthentication'),
+      inboundRoutes: of('HTTPRoute.policy.linkerd.io'),
+      serviceIntentions: of('ServiceIntentions'),
       tcpFaults: of('TCPFault'),
       decisionHeaders: of('DecisionHeader'),
       httpRateLimits: of('HTTPLocalRateLimitPolicy'),
@@ -399,7 +416,7 @@ class Loader {
     const clusterWide = CLUSTER_WIDE.has(kind.kind);
     const namespace = clusterWide ? '' : (metaTree?.kind === 'map' && scalar(metaTree, 'namespace')) || 'default';
     const source: Position = Object.freeze({ file, line: written.line });
-    let resource: Resource = { kind: kind.kind, name, namespace, labels: {}, annotations: {}, source };
+    let resource: Resource = { kind: kind.as ?? kind.kind, name, namespace, labels: {}, annotations: {}, source };
     const wrong = new Set<string>();
     const report: Report = (code, message, field, line) => {
       wrong.add(field);

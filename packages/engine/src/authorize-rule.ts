@@ -55,8 +55,13 @@ export function compileRule(rule: AuthorizationRule, widen: boolean): CompiledRu
   };
 }
 
-function combine(from: FieldTest[][], to: FieldTest[][], when: FieldTest[]): RuleTest {
-  const anyOf = (lists: FieldTest[][]): RuleTest => {
+/** All of one of `from`, all of one of `to`, and all of `when`; a list without alternatives holds. */
+export function combine(
+  from: readonly (readonly FieldTest[])[],
+  to: readonly (readonly FieldTest[])[],
+  when: readonly FieldTest[],
+): RuleTest {
+  const anyOf = (lists: readonly (readonly FieldTest[])[]): RuleTest => {
     if (lists.length === 0) return () => true;
     return (s) => {
       for (const list of lists) if (holdAll(list, s)) return true;

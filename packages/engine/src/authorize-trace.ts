@@ -1,9 +1,10 @@
 /** The policies of a workload one after the other, with what each rule said of a request and why: for people, not for requests. */
 import { type AuthorizationRequest, type CompiledAuthorization, type CompiledPolicy, Subject } from './authorize.ts';
 import type { FieldTest } from './authorize-rule.ts';
+import type { CompiledTable } from './authorize-table.ts';
 
 export interface AuthorizationTrial {
-  readonly list: 'custom' | 'deny' | 'allow' | 'audit' | 'shadowDeny' | 'shadowAllow';
+  readonly list: 'custom' | 'deny' | 'allow' | 'audit' | 'shadowDeny' | 'shadowAllow' | 'table';
   /** `namespace/name`. */
   readonly policy: string;
   readonly ref: string;
@@ -19,12 +20,15 @@ export function traceAuthorization(a: CompiledAuthorization, request: Authorizat
   const tcp = request.head === undefined;
   const trials: AuthorizationTrial[] = [];
   let decided = false;
+  let denied = false;
   for (const list of LISTS) {
     if (decided && (list === 'deny' || list === 'allow')) continue;
     const hit = traceList(list, a[list], subject, tcp, trials);
     // Whom a CUSTOM rule asks may say yes: what comes after it counts as well.
     if (hit && (list === 'deny' || list === 'allow')) decided = true;
+    if ((list === 'deny' && hit) || (list === 'allow' && !hit && a.allow.length > 0)) denied = true;
   }
+  if (!denied) for (const table of a.tables) if (!traceTable(table, subject, tcp, trials)) break;
   return trials;
 }
 
@@ -52,6 +56,27 @@ function traceList(
     }
   }
   return false;
+}
+
+/** Returns whether it allows. */
+function traceTable(table: CompiledTable, subject: Subject, tcp: boolean, out: AuthorizationTrial[]): boolean {
+  if (!table.holds(subject.request.destPort)) return true;
+  for (const row of table.rows) {
+    const test = tcp ? row.tcp : row.http;
+    const matched = test?.(subject) === true;
+    const said = row.result.allow ? 'allows' : 'denies';
+    const because = !test
+      ? 'it asks for what only HTTP has: for a connection it does not exist'
+      : matched
+        ? `${said}: ${held(row.from, row.to, row.when, subject, tcp)}`
+        : failed(row.from, row.to, row.when, subject, tcp);
+    out.push({ list: 'table', policy: row.label, ref: row.result.ref, matched, because });
+    if (matched) return row.result.allow;
+  }
+  const { allow } = table.otherwise;
+  const because = `${allow ? 'allows' : 'denies'}: nothing before it matches`;
+  out.push({ list: 'table', policy: table.label, ref: table.ref, matched: true, because });
+  return allow;
 }
 
 type Lists = readonly (readonly FieldTest[])[];

@@ -10,6 +10,7 @@ import {
 } from '@weft/plan';
 import { RuleIndex } from './authorize-index.ts';
 import { type CompiledRuleTests, compileRule } from './authorize-rule.ts';
+import { type CompiledTable, compileTable } from './authorize-table.ts';
 import { hostOf } from './canonical.ts';
 import type { Snapshot } from './views.ts';
 
@@ -86,6 +87,8 @@ export interface CompiledAuthorization {
   readonly audit: readonly CompiledPolicy[];
   readonly shadowDeny: readonly CompiledPolicy[];
   readonly shadowAllow: readonly CompiledPolicy[];
+  /** What other APIs say. */
+  readonly tables: readonly CompiledTable[];
   readonly usesPaths: boolean;
   /** Whose tokens are believed. */
   readonly tokens: readonly TokenRule[];
@@ -143,7 +146,9 @@ export function compileAuthorization(parts: readonly Authorization[]): CompiledA
     shadowAllow: indexOf(of.shadowAllow),
     audit: of.audit.map((p) => indexOf([p])),
   };
-  return { ...of, usesPaths, index, tokens: parts.flatMap((p) => p.tokens) };
+  const tables = parts.flatMap((p) => p.tables).map(compileTable);
+  usesPaths ||= tables.some((t) => t.usesPaths);
+  return { ...of, tables, usesPaths, index, tokens: parts.flatMap((p) => p.tokens) };
 }
 
 function indexOf(policies: readonly CompiledPolicy[]): Found {
@@ -279,6 +284,25 @@ function notAllowed(policies: readonly CompiledPolicy[]): AuthorizationResult {
   };
 }
 
+/** The first table that denies decides; where all allow, what was said first and by name stands. */
+function askTables(
+  tables: readonly CompiledTable[],
+  subject: Subject,
+  tcp: boolean,
+  before: AuthorizationResult,
+): AuthorizationResult {
+  let result = before;
+  let audit: readonly string[] = [];
+  for (const table of tables) {
+    if (!table.holds(subject.request.destPort)) continue;
+    const said = (tcp ? table.tcp : table.http).find(subject) ?? table.otherwise;
+    if (!said.allow) return said;
+    if (said.audit) audit = [...audit, ...said.audit];
+    if (result.ref === '') result = said;
+  }
+  return audit.length === 0 ? result : { ...result, audit };
+}
+
 /** The first CUSTOM rule whose authorizer has not let this pass. */
 function findCustom(a: CompiledAuthorization, subject: Subject, tcp: boolean): AuthorizationResult | undefined {
   for (const { provider, found } of a.index.custom) {
@@ -292,7 +316,8 @@ function findCustom(a: CompiledAuthorization, subject: Subject, tcp: boolean): A
 /**
  * Decides on a request, or on a connection where it has no head: what a CUSTOM rule matches waits for its authorizer
  * (`ask`) and is denied unless that lets it pass, DENY match denies, no ALLOW policy
- * allows, ALLOW match allows, else denied. AUDIT and dry-run policies never change that.
+ * allows, ALLOW match allows, else denied. What is allowed so must be by every table of another API too. AUDIT and dry-run
+ * policies never change that.
  */
 export function authorize(snapshot: Snapshot, request: AuthorizationRequest): AuthorizationResult {
   return decideAuthorization(snapshot.authorization, request);
@@ -301,13 +326,15 @@ export function authorize(snapshot: Snapshot, request: AuthorizationRequest): Au
 export function decideAuthorization(a: CompiledAuthorization, request: AuthorizationRequest): AuthorizationResult {
   const subject = new Subject(request);
   const tcp = request.head === undefined;
-  const result =
+  let result =
     findCustom(a, subject, tcp) ??
     find(a.index.deny, subject, tcp) ??
     (a.allow.length === 0 ? ALLOWED : (find(a.index.allow, subject, tcp) ?? notAllowed(a.allow)));
+  if (result.allow && a.tables.length > 0) result = askTables(a.tables, subject, tcp, result);
   if (a.audit.length + a.shadowDeny.length + a.shadowAllow.length === 0) return result;
 
   const audit = a.audit.filter((_, i) => find(a.index.audit[i], subject, tcp)).map((p) => p.label);
+  if (result.audit) audit.push(...result.audit);
   let shadow: AuthorizationResult['shadow'];
   if (a.shadowDeny.length + a.shadowAllow.length > 0) {
     const denied = find(a.index.shadowDeny, subject, tcp);

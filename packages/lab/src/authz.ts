@@ -36,9 +36,10 @@ const LABELS = {
   audit: 'AUDIT',
   shadowDeny: 'DENY (dry run)',
   shadowAllow: 'ALLOW (dry run)',
+  table: 'TABLE',
 } as const;
-type ListName = keyof typeof LABELS;
-const LISTS = Object.keys(LABELS) as ListName[];
+type ListName = Exclude<keyof typeof LABELS, 'table'>;
+const LISTS = Object.keys(LABELS).filter((name) => name !== 'table') as ListName[];
 
 export interface PolicyLine {
   /** `namespace/name`. */
@@ -77,7 +78,13 @@ function sideOf(mesh: LabMesh, workload: string): Side {
 /** The policies that select a workload (`namespace/name`), in the order in which they are asked. */
 export function policiesOf(mesh: LabMesh, workload: string): PolicyLine[] {
   const a: CompiledAuthorization = sideOf(mesh, workload).snapshot.authorization;
-  return LISTS.flatMap((list) =>
+  const tables = a.tables.map((t) => ({
+    policy: t.label,
+    action: LABELS.table,
+    rules: t.rows.length,
+    reference: mesh.reference(t.ref),
+  }));
+  const policies = LISTS.flatMap((list) =>
     a[list].map((p) => ({
       policy: p.label,
       action: LABELS[list],
@@ -85,6 +92,7 @@ export function policiesOf(mesh: LabMesh, workload: string): PolicyLine[] {
       reference: mesh.reference(p.ref),
     })),
   );
+  return [...policies, ...tables];
 }
 
 /** Decides as the workload's proxy would. Throws WeftError where the workload or the port is not known. */

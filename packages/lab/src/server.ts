@@ -38,6 +38,7 @@ const LISTS = {
   audit: 'AUDIT',
   shadowDeny: 'DENY (dry run)',
   shadowAllow: 'ALLOW (dry run)',
+  table: 'TABLE',
 };
 
 /** Who calls: where it has no proxy, `mtls` is false and its identity is not looked at. */

@@ -26,6 +26,7 @@ import { planProtocol } from './protocols.ts';
 import { RefTable } from './refs.ts';
 import { compileHttpRoutes, compileTcpRoutes, compileTlsRoutes } from './routes.ts';
 import { servicesFor, sidecarFor } from './scope.ts';
+import { tablesFor } from './tables.ts';
 import type { Instance, MeshRuntime, Model, ServiceModel } from './types.ts';
 
 export interface Compiled {
@@ -57,10 +58,9 @@ export function compileOwn(model: Model, runtime: MeshRuntime, instance: Instanc
       parts.set(`inbound/${inbound.port}`, part({ case: 'inbound', value: inbound }));
     }
   }
-  parts.set(
-    'authz',
-    part({ case: 'authorization', value: compileAuthorization(model, instance, refs, runtime.keySets) }),
-  );
+  const authorization = compileAuthorization(model, instance, refs, runtime.keySets);
+  authorization.tables = tablesFor(model, instance, runtime.trustDomain, refs);
+  parts.set('authz', part({ case: 'authorization', value: authorization }));
   return { parts, references: refs.list() };
 }
 

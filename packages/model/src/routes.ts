@@ -410,7 +410,8 @@ function corsOf(c: CorsModel, ref: string): CorsPolicy {
   });
 }
 
-function httpMatch(m: HttpMatchModel, from: Resource, refs: RefTable): HttpMatch {
+/** One match as the plan says it. */
+export function httpMatch(m: HttpMatchModel, from: Resource, refs: RefTable): HttpMatch {
   return create(HttpMatchSchema, {
     ref: refs.use(from, m.field),
     uri: stringMatch(m.uri),

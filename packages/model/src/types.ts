@@ -5,6 +5,14 @@
  */
 import type { Position } from '@weft/base';
 import type { CaptureScope } from './capture-scope.ts';
+import type { ServiceIntentionsModel } from './intentions.ts';
+import type {
+  AccessPolicyName,
+  InboundRouteModel,
+  LinkerdAuthorizationModel,
+  MeshTlsAuthenticationModel,
+  NetworkAuthenticationModel,
+} from './linkerd-policy.ts';
 import type { MeshConfigModel, ProxyConfigModel, TcpKeepaliveModel } from './mesh-config.ts';
 import type { PolicyTargetModel } from './policy-targets.ts';
 
@@ -695,11 +703,15 @@ export interface DecisionHeaderModel extends Resource {
   readonly callers: readonly string[];
 }
 
-/** Linkerd's Server: ports of workloads of its namespace, for rate limits to refer to. */
+/** Linkerd's Server: ports of workloads of its namespace, which it closes, and for rate limits to refer to. */
 export interface ServerModel extends Resource {
   readonly selector: Labels;
   /** By number or by name. */
   readonly port: number | string;
+  /** What holds where no policy lets a caller in. */
+  readonly accessPolicy: AccessPolicyName;
+  /** Its port carries no HTTP. */
+  readonly opaque: boolean;
 }
 
 /** HTTPLocalRateLimitPolicy, or TCPLocalRateLimitPolicy for connections. A second's worth; 0: no limit. */
@@ -770,6 +782,11 @@ export interface Model {
   /** The first of them counts (see meshConfigOf). */
   readonly meshConfigs: readonly MeshConfigModel[];
   readonly servers: readonly ServerModel[];
+  readonly linkerdAuthorizations: readonly LinkerdAuthorizationModel[];
+  readonly meshTlsAuthentications: readonly MeshTlsAuthenticationModel[];
+  readonly networkAuthentications: readonly NetworkAuthenticationModel[];
+  readonly inboundRoutes: readonly InboundRouteModel[];
+  readonly serviceIntentions: readonly ServiceIntentionsModel[];
   readonly tcpFaults: readonly TcpFaultModel[];
   readonly decisionHeaders: readonly DecisionHeaderModel[];
   readonly httpRateLimits: readonly RateLimitModel[];

@@ -391,6 +391,26 @@ const CASES: readonly (readonly [code: string, bad: string, good: string, resour
     'AuthorizationPolicy/p',
   ],
   [
+    'WEFT-CLOSED',
+    a + doc('policy.linkerd.io/v1beta3', 'Server', at('s'), 'spec: {podSelector: {}, port: 8080}'),
+    a +
+      doc(
+        'policy.linkerd.io/v1beta3',
+        'Server',
+        at('s'),
+        'spec: {podSelector: {}, port: 8080, accessPolicy: all-authenticated}',
+      ),
+    'Server/s',
+  ],
+  [
+    'WEFT-TWO-APIS',
+    a +
+      authz('{}', 'p', 'selector: {matchLabels: {app: a}}, ') +
+      doc('policy.linkerd.io/v1beta3', 'Server', at('s'), 'spec: {podSelector: {matchLabels: {app: a}}, port: 8080}'),
+    a + authz('{}', 'p', 'selector: {matchLabels: {app: a}}, '),
+    'AuthorizationPolicy/p',
+  ],
+  [
     'WEFT-IGNORED',
     a + route('HTTPRoute', onA) + vs(`{hosts: [a], http: [{${to}}]}`, 'v'),
     a + route('HTTPRoute', onA),

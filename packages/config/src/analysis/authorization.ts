@@ -4,11 +4,14 @@ import {
   type AuthorizationRuleModel,
   findService,
   injected,
+  intentionsFor,
   mtlsFor,
   type ProcessModel,
   policyReach,
   type Resource,
+  serversOf,
   type Targeting,
+  workloadOfProcess,
 } from '@weft/model';
 import { list } from '../words.ts';
 import type { Lint } from './lint.ts';
@@ -42,12 +45,50 @@ export function lintAuthorization(l: Lint): void {
   }
   const policies = model.authorizationPolicies.filter((p) => l.intact(p));
   for (const policy of policies) for (const rule of policy.rules) names(l, policy, rule);
-  if (policies.length === 0) return;
+  closedServers(l);
   const covered = new Set(policies.flatMap((p) => selects(l, p)));
+  for (const process of twoApis(l, policies)) covered.add(process);
+  if (policies.length + covered.size === 0) return;
   for (const p of model.processes) {
     if (covered.has(p) || p.gateway || p.ports.length === 0 || !hasProxy.get(p)) continue;
     report(p, 'KIA1301', `no AuthorizationPolicy selects it: everybody may call ${p.name}`, 'metadata');
   }
+}
+
+function closedServers({ model, intact, report }: Lint): void {
+  for (const server of model.servers) {
+    if (!intact(server) || server.accessPolicy !== 'deny') continue;
+    const routes = model.inboundRoutes.filter(
+      (r) => r.namespace === server.namespace && r.servers.some((s) => s.name === server.name),
+    );
+    const opened = model.linkerdAuthorizations.some(({ namespace, target: { kind, name } }) => {
+      if (namespace !== server.namespace || kind === 'Namespace') return namespace === server.namespace;
+      return kind === 'Server' ? name === server.name : routes.some((r) => r.name === name);
+    });
+    if (opened) continue;
+    const message = `refuses everybody: no AuthorizationPolicy names it. Write one, or an accessPolicy that lets callers in`;
+    report(server, 'WEFT-CLOSED', message, 'spec.accessPolicy');
+  }
+}
+
+/** Processes of which another API than Istio's says something; tells of those of which several do, once a resource. */
+function twoApis(l: Lint, policies: readonly AuthorizationPolicyModel[]): ProcessModel[] {
+  const { model } = l;
+  const told = new Set<Resource>();
+  return model.processes.filter((process) => {
+    const workload = workloadOfProcess(process);
+    const server = [...serversOf(model, workload).values()][0];
+    const intentions = intentionsFor(model, workload)[0];
+    const istio = policies.find((p) => selects(l, p).includes(process));
+    const [first, ...others] = [istio, server, intentions].filter((r) => r !== undefined);
+    if (others.length > 0 && first && !told.has(first)) {
+      told.add(first);
+      const names = others.map((r) => `${r.kind} ${r.name} (${r.source.file}:${r.source.line})`);
+      const message = `${process.name} is under ${list(names, '')} as well: a call passes only where all of them let it`;
+      l.report(first, 'WEFT-TWO-APIS', message, 'metadata.name');
+    }
+    return server !== undefined || intentions !== undefined;
+  });
 }
 
 function selects({ model }: Lint, policy: Resource & Targeting): ProcessModel[] {

@@ -264,5 +264,17 @@ add(
   'TcpPolicy',
   'A policy asks about requests on a port that carries TCP, where none is seen; a warning where that is one port of several.',
 );
+add(
+  'warning',
+  'WEFT-TWO-APIS',
+  'TwoPolicyApis',
+  'Policies of Istio, Linkerd or Consul hold for one Process at the same time: a call passes only where all of them let it.',
+);
+add(
+  'warning',
+  'WEFT-CLOSED',
+  'ServerClosed',
+  'A Server of Linkerd’s has accessPolicy deny (the default), and no AuthorizationPolicy opens it: everybody is refused.',
+);
 
 export const CODES: ReadonlyMap<string, Code> = new Map(table.map((c) => [c.code, c]));

@@ -89,27 +89,29 @@ const cors: ObjectSchema = {
   },
 };
 
+export const routeMatches: Schema = {
+  t: 'list',
+  max: 64,
+  of: {
+    t: 'object',
+    fields: {
+      path: {
+        t: 'object',
+        fields: { type: { t: 'string', enum: ['Exact', 'PathPrefix', 'RegularExpression'] }, value: path },
+      },
+      headers: headerMatches,
+      queryParams: queryMatches,
+      method: { t: 'string', enum: METHODS },
+    },
+  },
+};
+
 const rule: ObjectSchema = {
   t: 'object',
   fields: {
     sessionPersistence,
     name: str,
-    matches: {
-      t: 'list',
-      max: 64,
-      of: {
-        t: 'object',
-        fields: {
-          path: {
-            t: 'object',
-            fields: { type: { t: 'string', enum: ['Exact', 'PathPrefix', 'RegularExpression'] }, value: path },
-          },
-          headers: headerMatches,
-          queryParams: queryMatches,
-          method: { t: 'string', enum: METHODS },
-        },
-      },
-    },
+    matches: routeMatches,
     filters: filters({
       requestRedirect: {
         t: 'object',
@@ -184,6 +186,16 @@ export const httpRouteKind: Kind<ApiRouteModel> = {
     return { ...routeOf(resource, spec, report, context), http, tcp: [], tls: [] };
   },
 };
+
+/** What a match of a rule asks for, with its rank: for who routes nowhere by it. */
+export function matchesOf(
+  m: Plain,
+  field: string,
+  report: FieldReport,
+): { rank: readonly number[]; match: readonly HttpMatchModel[] }[] {
+  const ranked = rankedOf(ruleOf(field, ''), m, field, undefined, undefined, '', '', report);
+  return ranked.map(({ rank, route }) => ({ rank, match: route.match }));
+}
 
 /** One match; two routes where the replacement of a prefix differs between the prefix itself and what is below it. */
 function rankedOf(

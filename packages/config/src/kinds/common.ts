@@ -36,6 +36,8 @@ type TreeMap = Extract<Tree, { kind: 'map' }>;
 
 export interface Kind<T extends Resource> {
   readonly kind: string;
+  /** What its resources are called, where several APIs have the name: `AuthorizationPolicy.policy.linkerd.io`. */
+  readonly as?: string;
   readonly apiVersions: readonly string[];
   readonly spec: ObjectSchema | undefined;
   readonly specRequired: boolean;

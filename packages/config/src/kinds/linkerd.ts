@@ -1,5 +1,5 @@
-/** Linkerd's Server and HTTPLocalRateLimitPolicy, and Weft's rate limit of connections in the same shape (B-8, X15, X18). */
-import type { RateLimitModel, ServerModel } from '@weft/model';
+/** Linkerd's Server (its policy: linkerd-policy.ts) and HTTPLocalRateLimitPolicy, and Weft's rate limit of connections in the same shape (B-8, X15, X18). */
+import { ACCESS_POLICIES, type RateLimitModel, type ServerModel } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { type Kind, labelsOf, nonEmpty, type Plain, selector } from './common.ts';
 
@@ -15,7 +15,7 @@ export const serverKind: Kind<ServerModel> = {
       port: { t: 'intOrString' },
       accessPolicy: {
         t: 'string',
-        enum: ['all-unauthenticated', 'all-authenticated', 'cluster-authenticated', 'cluster-unauthenticated', 'deny'],
+        enum: ACCESS_POLICIES,
       },
       proxyProtocol: { t: 'string', enum: ['unknown', 'HTTP/1', 'HTTP/2', 'gRPC', 'opaque', 'TLS'] },
     },
@@ -24,19 +24,21 @@ export const serverKind: Kind<ServerModel> = {
   },
   specRequired: true,
   build(resource, spec, report) {
-    if (spec.accessPolicy !== 'all-unauthenticated') {
-      const message =
-        'a Server refuses nobody here: it is what rate limits refer to. Write an AuthorizationPolicy to refuse callers, and accessPolicy: all-unauthenticated here';
-      const at = spec.accessPolicy === undefined ? 'spec' : 'spec.accessPolicy';
-      report('WEFT-NO-EFFECT', message, at, 'warning');
-    }
-    if (spec.proxyProtocol !== undefined && spec.proxyProtocol !== 'unknown') {
-      const message = 'the protocol is the one that the Service declares (appProtocol, or the name of its port)';
+    const protocol = spec.proxyProtocol ?? 'unknown';
+    const opaque = protocol === 'opaque' || protocol === 'TLS';
+    if (protocol !== 'unknown') {
+      const message = 'how a port is read is what the Service declares (appProtocol, or the name of its port)';
       report('WEFT-NO-EFFECT', message, 'spec.proxyProtocol', 'warning');
     }
     if (typeof spec.port === 'number' && (spec.port < 1 || spec.port > 65535))
       report('WEFT-VALUE', `is ${spec.port}, which is no port`, 'spec.port');
-    return { ...resource, selector: labelsOf(spec.podSelector?.matchLabels), port: spec.port ?? 0 };
+    return {
+      ...resource,
+      selector: labelsOf(spec.podSelector?.matchLabels),
+      port: spec.port ?? 0,
+      accessPolicy: spec.accessPolicy ?? 'deny',
+      opaque,
+    };
   },
 };
 

@@ -1,5 +1,5 @@
 /** What `weft audit report` tells: encryption, certificates, policies, denials and changes of a time. */
-import { authorizationFor, type Instance, type Model, mtlsFor } from '@weft/model';
+import { authorizationFor, type Instance, type Model, mtlsFor, RefTable, tablesFor } from '@weft/model';
 import type { Change } from './changes.ts';
 import type { CallSum, EdgeSum } from './traffic.ts';
 
@@ -83,7 +83,7 @@ function sameEdge(a: EdgeSum, b: EdgeSum): boolean {
 function coverageOf(model: Model | undefined, instances: readonly Instance[]) {
   const workloads = Map.groupBy(instances, (i) => `${i.namespace}/${i.workload}`);
   return [...workloads].sort(byKey).map(([workload, [instance]]) => {
-    const policies =
+    const policies: { policy: string; kind: string; action: string; dryRun: boolean }[] =
       model && instance.injected
         ? authorizationFor(model, instance).map((p) => ({
             policy: `${p.namespace}/${p.name}`,
@@ -92,6 +92,12 @@ function coverageOf(model: Model | undefined, instances: readonly Instance[]) {
             dryRun: p.dryRun,
           }))
         : [];
+    // What Linkerd's policy or Consul's intentions say; the trust domain does not change for whom.
+    const tables = model && instance.injected ? tablesFor(model, instance, model.domain, new RefTable(model)) : [];
+    for (const t of tables) {
+      const [kind] = t.ref.split('/');
+      policies.push({ policy: `${t.namespace}/${t.name}`, kind, action: 'TABLE', dryRun: false });
+    }
     return {
       workload,
       proxy: instance.injected,

@@ -648,6 +648,13 @@ export declare type Authorization = Message<"weft.plan.v1.Authorization"> & {
    * @generated from field: repeated weft.plan.v1.ExternalAuthorizer authorizers = 3;
    */
   authorizers: ExternalAuthorizer[];
+
+  /**
+   * each must allow what the policies allow
+   *
+   * @generated from field: repeated weft.plan.v1.AuthorizationTable tables = 4;
+   */
+  tables: AuthorizationTable[];
 };
 
 /**
@@ -655,6 +662,121 @@ export declare type Authorization = Message<"weft.plan.v1.Authorization"> & {
  * Use `create(AuthorizationSchema)` to create a new message.
  */
 export declare const AuthorizationSchema: GenMessage<Authorization>;
+
+/**
+ * What another API than Istio's says of some ports: the first row that matches decides.
+ *
+ * @generated from message weft.plan.v1.AuthorizationTable
+ */
+export declare type AuthorizationTable = Message<"weft.plan.v1.AuthorizationTable"> & {
+  /**
+   * of what says so where no row matches
+   *
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string namespace = 3;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: repeated weft.plan.v1.AuthorizationRow rows = 4;
+   */
+  rows: AuthorizationRow[];
+
+  /**
+   * where no row matches
+   *
+   * @generated from field: bool allow = 5;
+   */
+  allow: boolean;
+
+  /**
+   * empty: all
+   *
+   * @generated from field: repeated uint32 ports = 6;
+   */
+  ports: number[];
+
+  /**
+   * @generated from field: repeated uint32 not_ports = 7;
+   */
+  notPorts: number[];
+};
+
+/**
+ * Describes the message weft.plan.v1.AuthorizationTable.
+ * Use `create(AuthorizationTableSchema)` to create a new message.
+ */
+export declare const AuthorizationTableSchema: GenMessage<AuthorizationTable>;
+
+/**
+ * @generated from message weft.plan.v1.AuthorizationRow
+ */
+export declare type AuthorizationRow = Message<"weft.plan.v1.AuthorizationRow"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * namespace/name of what says so
+   *
+   * @generated from field: string label = 2;
+   */
+  label: string;
+
+  /**
+   * OR; empty: anybody
+   *
+   * @generated from field: repeated weft.plan.v1.AuthorizationSource from = 3;
+   */
+  from: AuthorizationSource[];
+
+  /**
+   * of requests; empty: any
+   *
+   * @generated from field: repeated string hosts = 4;
+   */
+  hosts: string[];
+
+  /**
+   * OR; empty: any. A row with hosts or http does not exist for connections
+   *
+   * @generated from field: repeated weft.plan.v1.HttpMatch http = 5;
+   */
+  http: HttpMatch[];
+
+  /**
+   * @generated from field: bool tcp_only = 6;
+   */
+  tcpOnly: boolean;
+
+  /**
+   * @generated from field: bool allow = 7;
+   */
+  allow: boolean;
+
+  /**
+   * what matches is told of, as by AUDIT
+   *
+   * @generated from field: bool audit = 8;
+   */
+  audit: boolean;
+};
+
+/**
+ * Describes the message weft.plan.v1.AuthorizationRow.
+ * Use `create(AuthorizationRowSchema)` to create a new message.
+ */
+export declare const AuthorizationRowSchema: GenMessage<AuthorizationRow>;
 
 /**
  * A service that is asked whether a request may pass: of the mesh settings' extensionProviders.

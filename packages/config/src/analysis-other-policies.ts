@@ -1,0 +1,87 @@
+/** Linkerd's policy and Consul's intentions: what they name must be there, and nothing may be said twice. */
+import {
+  accountsOf,
+  type Model,
+  type Resource,
+  refOf,
+  type ServerModel,
+  serverPort,
+  workloadOfProcess,
+} from '@weft/model';
+import type { Report } from './analysis.ts';
+import { list } from './words.ts';
+
+export function analyzeOtherPolicies(model: Model, broken: ReadonlySet<string>, report: Report): void {
+  const ok = (r: Resource): boolean => !broken.has(refOf(r));
+  const missing = (
+    r: Resource,
+    what: string,
+    name: string,
+    there: readonly Resource[],
+    namespace: string,
+    at: string,
+  ) => {
+    const names = there.filter((x) => x.namespace === namespace).map((x) => x.name);
+    if (names.includes(name)) return;
+    const message = `there is no ${what} ${name} in namespace ${namespace}. There: ${list(names, 'none')}`;
+    report(r, 'WEFT-NO-TARGET', message, at);
+  };
+  for (const p of model.linkerdAuthorizations) {
+    if (!ok(p)) continue;
+    const { kind, name } = p.target;
+    const at = 'spec.targetRef.name';
+    if (kind === 'Server') missing(p, kind, name, model.servers, p.namespace, at);
+    if (kind === 'HTTPRoute') missing(p, kind, name, model.inboundRoutes, p.namespace, at);
+    for (const a of p.authentications) {
+      const field = `${a.field}.name`;
+      if (a.kind === 'MeshTLSAuthentication')
+        missing(p, a.kind, a.name, model.meshTlsAuthentications, a.namespace, field);
+      if (a.kind === 'NetworkAuthentication')
+        missing(p, a.kind, a.name, model.networkAuthentications, a.namespace, field);
+    }
+  }
+  for (const r of model.inboundRoutes) {
+    if (!ok(r)) continue;
+    for (const { name, field } of r.servers) {
+      missing(r, 'Server', name, model.servers, r.namespace, field);
+      if (model.servers.some((s) => s.opaque && s.name === name && s.namespace === r.namespace)) {
+        const message = `the Server ${name} carries TCP (proxyProtocol), where no request is seen: the route has no effect`;
+        report(r, 'WEFT-TCP-POLICY', message, field);
+      }
+    }
+  }
+  oneServerAPort(model, ok, report);
+  for (const i of model.serviceIntentions) {
+    if (!ok(i)) continue;
+    const { name, namespace } = i.destination;
+    const own = model.services.filter((s) => !s.external);
+    if (name !== '*') missing(i, 'Service', name, own, namespace, 'spec.destination.name');
+    for (const s of i.sources) {
+      if (s.name === '*' || s.namespace === '*') continue;
+      const [account] = accountsOf(model, s);
+      const known = own.some((x) => x.name === s.name && x.namespace === s.namespace);
+      const accounts = [...model.serviceAccounts.map((a) => `${a.namespace}/${a.name}`)];
+      for (const p of model.processes) accounts.push(`${p.namespace}/${p.serviceAccountName}`);
+      if (known || accounts.includes(account)) continue;
+      missing(i, 'Service or ServiceAccount', s.name, own, s.namespace, `${s.field}.name`);
+    }
+  }
+}
+
+function oneServerAPort(model: Model, ok: (r: Resource) => boolean, report: Report): void {
+  const told = new Set<ServerModel>();
+  for (const process of model.processes) {
+    const first = new Map<number, ServerModel>();
+    for (const server of model.servers) {
+      const port = ok(server) ? serverPort(server, workloadOfProcess(process)) : undefined;
+      if (port === undefined) continue;
+      const other = first.get(port);
+      if (!other) first.set(port, server);
+      else if (!told.has(server)) {
+        told.add(server);
+        const message = `port ${port} of ${process.name} has the Server ${other.name} (${other.source.file}:${other.source.line}); the first counts, this one is ignored there`;
+        report(server, 'WEFT-IGNORED', message, 'spec.port', 'warning');
+      }
+    }
+  }
+}

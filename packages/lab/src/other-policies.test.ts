@@ -1,0 +1,318 @@
+/** Linkerd's policy and Consul's intentions, from files to the engine's decision. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { loadFiles } from '@weft/config';
+import { decide } from './authz.ts';
+import { type LabMesh, meshFromFiles } from './mesh.ts';
+
+const id = (account: string, namespace = 'shop', domain = 'cluster.local') => `${domain}/ns/${namespace}/sa/${account}`;
+const doc = (api: string, kind: string, name: string, spec: string, annotations = '') =>
+  `---\napiVersion: ${api}\nkind: ${kind}\nmetadata: {name: ${name}, namespace: shop${annotations && `, annotations: {${annotations}}`}}\nspec: ${spec}\n`;
+const proc = (name: string, annotations = '') =>
+  doc(
+    'weft.dev/v1alpha1',
+    'Process',
+    name,
+    `{command: [x], serviceAccountName: ${name}, ports: [{name: http, containerPort: 8080}, {name: tcp, containerPort: 9000}]}`,
+    annotations,
+  ).replace('namespace: shop', `namespace: shop, labels: {app: ${name}}`);
+const service = (name: string) =>
+  doc('v1', 'Service', name, `{selector: {app: ${name}}, ports: [{name: http, port: 80, targetPort: 8080}]}`);
+const processes =
+  ['pay', 'cart', 'front'].map((n) => proc(n)).join('') + ['pay', 'cart', 'front'].map(service).join('');
+const linkerd = (kind: string, name: string, spec: string, version = 'v1alpha1') =>
+  doc(`policy.linkerd.io/${version}`, kind, name, spec);
+const server = (more = '', port = 'http') =>
+  linkerd('Server', 'pay-http', `{podSelector: {matchLabels: {app: pay}}, port: ${port}${more}}`, 'v1beta3');
+const policy = (name: string, target: string, refs: string) =>
+  linkerd(
+    'AuthorizationPolicy',
+    name,
+    `{targetRef: {group: policy.linkerd.io, ${target}}, requiredAuthenticationRefs: [${refs}]}`,
+  );
+const account = (name: string, namespace = 'shop') => `{kind: ServiceAccount, name: ${name}, namespace: ${namespace}}`;
+const authn = (kind: string, name: string) => `{group: policy.linkerd.io, kind: ${kind}, name: ${name}}`;
+const onServer = 'kind: Server, name: pay-http';
+
+function meshOf(text: string): LabMesh {
+  const files = [{ path: 'a.yaml', text: processes + text }];
+  const errors = loadFiles(files).problems.filter((p) => p.severity === 'error');
+  assert.deepEqual(errors, []);
+  return meshFromFiles(files);
+}
+
+interface Ask {
+  from?: string;
+  ip?: string;
+  port?: number;
+  headers?: [string, string][];
+}
+
+/** Decision and who says so, of a request, or with path '' of a connection. */
+function ask(mesh: LabMesh, request: string, { from, ip, port = 8080, headers }: Ask = {}): string {
+  const [method, path] = request.split(' ');
+  const answer = decide(mesh, 'shop/pay', {
+    ...(from !== undefined && { from }),
+    ...(ip !== undefined && { ip }),
+    port,
+    ...(path && { http: { method, path, ...(headers && { headers }) } }),
+  });
+  return answer.decision;
+}
+
+test('Linkerd: a Server closes its port, policies open it for identities and networks, all of which must hold', () => {
+  const text =
+    server() +
+    policy('cart', onServer, account('cart')) +
+    policy('ops', onServer, `${authn('MeshTLSAuthentication', 'ops')}, ${authn('NetworkAuthentication', 'lan')}`) +
+    policy('probe', onServer, authn('NetworkAuthentication', 'one')) +
+    linkerd(
+      'MeshTLSAuthentication',
+      'ops',
+      '{identities: ["*.ops.serviceaccount.identity.linkerd.cluster.local", "web.shop.serviceaccount.identity.linkerd.cluster.local"]}',
+    ) +
+    linkerd('NetworkAuthentication', 'lan', '{networks: [{cidr: 10.0.0.0/8, except: [10.9.0.0/16]}]}') +
+    linkerd('NetworkAuthentication', 'one', '{networks: [{cidr: 192.0.2.7}]}');
+  const mesh = meshOf(text);
+  const get = (o: Ask) => ask(mesh, 'GET /x', o);
+  const ip = '10.1.2.3';
+  assert.deepEqual(
+    [
+      get({ from: id('cart') }),
+      get({ from: id('a', 'ops'), ip }),
+      get({ from: id('web'), ip }),
+      get({ ip: '192.0.2.7' }),
+      ask(mesh, '', { from: id('cart') }),
+      ask(mesh, '', { port: 9000 }),
+    ],
+    Array(6).fill('allow'),
+  );
+  assert.deepEqual(
+    [
+      get({ from: id('front') }),
+      get({}),
+      get({ from: id('cart', 'other') }),
+      get({ from: id('cart', 'shop', 'elsewhere') }),
+      get({ from: id('a', 'ops'), ip: '192.0.2.9' }),
+      get({ from: id('a', 'ops'), ip: '10.9.0.1' }),
+      get({ from: id('other'), ip }),
+      ask(mesh, '', { from: id('front') }),
+    ],
+    Array(8).fill('deny'),
+  );
+  const answer = decide(mesh, 'shop/pay', { from: id('front'), port: 8080, http: { method: 'GET', path: '/' } });
+  assert.equal(answer.details, 'rbac_access_denied_matched_policy[shop/pay-http]');
+  assert.equal(answer.reference?.resource, 'Server/shop/pay-http');
+  assert.equal(answer.considered.length, 4);
+  const named = decide(mesh, 'shop/pay', { from: id('cart'), port: 8080, http: { method: 'GET', path: '/' } });
+  assert.equal(named.reference?.resource, 'AuthorizationPolicy.policy.linkerd.io/shop/cart');
+});
+
+test('Linkerd: of routes the most specific counts, policies of the Server hold for each, and the rest is refused', () => {
+  const route = (name: string, matches: string) =>
+    linkerd(
+      'HTTPRoute',
+      name,
+      `{parentRefs: [{group: policy.linkerd.io, kind: Server, name: pay-http}], rules: [{matches: [${matches}]}]}`,
+      'v1beta3',
+    );
+  const mesh = meshOf(
+    server() +
+      route('all', '{path: {value: /}, method: GET}, {path: {type: Exact, value: /post}, method: POST}') +
+      route('admin', '{path: {value: /admin}}') +
+      policy('all', 'kind: HTTPRoute, name: all', account('cart')) +
+      policy('admin', 'kind: HTTPRoute, name: admin', account('front')) +
+      policy('root', onServer, account('root')),
+  );
+  const by = (from: string, request: string) => ask(mesh, request, { from: id(from) });
+  assert.deepEqual(
+    [
+      by('cart', 'GET /x'),
+      by('cart', 'POST /post'),
+      by('front', 'GET /admin'),
+      by('front', 'DELETE /admin/x'),
+      by('root', 'GET /admin'),
+      by('root', 'GET /x'),
+      by('root', ''),
+    ],
+    Array(7).fill('allow'),
+  );
+  assert.deepEqual(
+    [
+      by('cart', 'GET /admin'),
+      by('cart', 'GET /x/../admin'),
+      by('cart', 'POST /other'),
+      by('front', 'GET /x'),
+      by('root', 'POST /other'),
+      by('cart', ''),
+    ],
+    Array(6).fill('deny'),
+  );
+});
+
+test('Linkerd: what holds where nothing else does, of a Server, a Process and a Namespace', () => {
+  const callers: Ask[] = [
+    { from: id('x') },
+    { from: id('x', 'shop', 'elsewhere') },
+    { ip: '10.0.0.1' },
+    { ip: '192.0.2.1' },
+  ];
+  const expected: [string, string][] = [
+    ['all-unauthenticated', '++++'],
+    ['all-authenticated', '++--'],
+    ['cluster-authenticated', '+---'],
+    ['deny', '----'],
+    ['audit', '++++'],
+  ];
+  const signs = (mesh: LabMesh) => callers.map((c) => (ask(mesh, 'GET /', c) === 'allow' ? '+' : '-')).join('');
+  for (const [name, want] of expected) {
+    assert.equal(signs(meshOf(server(`, accessPolicy: ${name}`))), want, name);
+    const annotation = `config.linkerd.io/default-inbound-policy: ${name}`;
+    const process = processes.replace(proc('pay'), proc('pay', annotation));
+    const files = [{ path: 'a.yaml', text: process }];
+    assert.equal(signs(meshFromFiles(files)), want, `${name} of a Process`);
+    const space = `---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, annotations: {${annotation}}}\n`;
+    assert.equal(signs(meshOf(space)), want, `${name} of a Namespace`);
+    // A Server goes before it, on its port alone.
+    const open = meshOf(space + server(', accessPolicy: all-unauthenticated'));
+    assert.equal(signs(open), '++++');
+    assert.equal(ask(open, '', { port: 9000 }), want[3] === '+' ? 'allow' : 'deny');
+  }
+  const mesh = meshOf(server(', accessPolicy: cluster-unauthenticated'));
+  assert.deepEqual([ask(mesh, 'GET /', { ip: '10.0.0.1' }), ask(mesh, 'GET /', { ip: '8.8.8.8' })], ['allow', 'deny']);
+});
+
+test('Istio and Linkerd on one workload: both must let it pass', () => {
+  const istio = (rule: string, action = 'ALLOW') =>
+    doc(
+      'security.istio.io/v1',
+      'AuthorizationPolicy',
+      'cart',
+      `{selector: {matchLabels: {app: pay}}, action: ${action}, rules: [${rule}]}`,
+    );
+  const paths = (p: string) => `{to: [{operation: {ports: ["8080"], paths: ["${p}"]}}]}`;
+  // The same kind and name as Linkerd's: another API, another resource.
+  const text = server() + policy('cart', onServer, account('cart'));
+  const both = meshOf(text + istio(paths('/ok')));
+  const by = (mesh: LabMesh, from: string, path: string) => ask(mesh, `GET ${path}`, { from: id(from) });
+  assert.deepEqual(
+    [by(both, 'cart', '/ok'), by(both, 'cart', '/no'), by(both, 'front', '/ok')],
+    ['allow', 'deny', 'deny'],
+  );
+  const denied = meshOf(text + istio(paths('/no'), 'DENY'));
+  assert.deepEqual([by(denied, 'cart', '/no'), by(denied, 'cart', '/ok')], ['deny', 'allow']);
+});
+
+const intentions = (name: string, destination: string, sources: string) =>
+  doc(
+    'consul.hashicorp.com/v1alpha1',
+    'ServiceIntentions',
+    name,
+    `{destination: {name: ${destination}}, sources: [${sources}]}`,
+  );
+
+test('Consul: one intention counts between two services, that of the highest precedence', () => {
+  const any = intentions('any', '"*"', '{name: "*", action: deny}, {name: front, action: allow}');
+  const pay = intentions('pay', 'pay', '{name: cart, action: allow}, {name: front, action: deny}');
+  const mesh = meshOf(any + pay);
+  const by = (m: LabMesh, from: string) => ask(m, 'GET /', { from: id(from) });
+  assert.deepEqual([by(mesh, 'cart'), by(mesh, 'front'), by(mesh, 'other')], ['allow', 'deny', 'deny']);
+  assert.equal(ask(mesh, 'GET /'), 'deny', 'nobody in particular');
+  assert.equal(ask(mesh, '', { from: id('cart'), port: 9000 }), 'allow');
+  // A destination by its name goes before any, whatever its source.
+  const wide = meshOf(
+    intentions('any', '"*"', '{name: cart, action: deny}') + intentions('pay', 'pay', '{name: "*", action: allow}'),
+  );
+  assert.deepEqual([by(wide, 'cart'), by(wide, 'other')], ['allow', 'allow']);
+  assert.equal(ask(wide, 'GET /', { from: id('cart', 'shop', 'elsewhere') }), 'deny', 'of another trust domain');
+  const other = meshOf(intentions('cart', 'cart', '{name: front, action: allow}'));
+  assert.equal(by(other, 'anybody'), 'allow', 'nothing is said of pay');
+});
+
+test('Consul: permissions from the top down, whatever the spelling of a request; what none allows is refused', () => {
+  const permissions = `[
+    {action: deny, http: {pathPrefix: /admin}},
+    {action: deny, http: {pathPrefix: /, header: [{name: x-debug, exact: "on"}]}},
+    {action: allow, http: {pathExact: /post, methods: [POST, PUT]}},
+    {action: allow, http: {pathRegex: "/v[0-9]+/.*", methods: [GET], header: [{name: x-team, prefix: a, ignoreCase: true}, {name: x-old, present: true, invert: true}]}},
+    {action: allow, http: {pathPrefix: /ok}}]`;
+  const all = intentions('all', '"*"', '{name: "*", action: allow}');
+  const mesh = meshOf(intentions('pay', 'pay', `{name: cart, permissions: ${permissions}}`) + all);
+  const by = (request: string, ...headers: [string, string][]) => ask(mesh, request, { from: id('cart'), headers });
+  assert.deepEqual(
+    [
+      by('POST /post'),
+      by('PUT /post'),
+      by('GET /ok/x'),
+      by('GET /v2/a', ['x-team', 'Alpha']),
+      ask(mesh, 'GET /admin', { from: id('front') }),
+    ],
+    Array(5).fill('allow'),
+  );
+  assert.deepEqual(
+    [
+      by('GET /admin'),
+      by('GET /ok/../admin'),
+      by('GET /%61dmin'),
+      by('GET /post'),
+      by('GET /v2/a'),
+      by('GET /v2/a', ['x-team', 'beta']),
+      by('GET /v2/a', ['x-team', 'alpha'], ['x-team', 'beta']),
+      by('GET /v2/a', ['x-team', 'alpha'], ['x-old', '']),
+      by('GET /ok', ['x-debug', 'on']),
+      by('GET /ok', ['x-debug', 'off'], ['x-debug', 'on']),
+      by('GET /else'),
+      ask(mesh, '', { from: id('cart'), port: 9000 }),
+    ],
+    Array(12).fill('deny'),
+  );
+  const answer = decide(mesh, 'shop/pay', { from: id('cart'), port: 8080, http: { method: 'GET', path: '/admin/x' } });
+  assert.equal(answer.reference?.resource, 'ServiceIntentions/shop/pay');
+  assert.equal(answer.reference?.field, 'spec.sources[0].permissions[0]');
+});
+
+test('mistakes have a place: what does not exist, what cannot be, what would say nothing', () => {
+  const problem = (text: string) => {
+    const { problems } = loadFiles([{ path: 'a.yaml', text: processes + text }]);
+    const first = problems.find((p) => p.severity === 'error');
+    const line = (processes + text).split('\n')[(first?.line ?? 0) - 1];
+    assert.ok(line?.startsWith('spec:'), `${first?.message}: ${line}`);
+    return `${first?.code} ${first?.field}`;
+  };
+  assert.deepEqual(
+    [
+      problem(policy('p', onServer, '')),
+      problem(server() + policy('p', onServer, authn('MeshTLSAuthentication', 'no'))),
+      problem(server() + policy('p', 'kind: GRPCRoute, name: x', '')),
+      problem(server() + policy('p', onServer, `${account('a')}, ${account('b')}`)),
+      problem(linkerd('MeshTLSAuthentication', 'm', '{identities: [cart.shop]}')),
+      problem(linkerd('MeshTLSAuthentication', 'm', '{}')),
+      problem(linkerd('NetworkAuthentication', 'n', '{networks: [{cidr: 10.0.0.0/99}]}')),
+      problem(linkerd('HTTPRoute', 'r', '{parentRefs: [{kind: Service, name: pay}]}', 'v1beta3')),
+      problem(server(', accessPolicy: nobody')),
+      problem(intentions('i', 'nobody', '{name: cart, action: allow}')),
+      problem(intentions('i', 'pay', '{name: nobody, action: allow}')),
+      problem(intentions('i', 'pay', '{name: cart}')),
+      problem(intentions('i', 'pay', '{name: cart, action: allow}, {name: cart, action: deny}')),
+      problem(intentions('i', 'pay', '{name: cart, action: allow, peer: x}')),
+      problem(intentions('i', 'pay', '{name: cart, permissions: [{action: allow, http: {header: [{name: x}]}}]}')),
+    ],
+    [
+      'WEFT-NO-TARGET spec.targetRef.name',
+      'WEFT-NO-TARGET spec.requiredAuthenticationRefs[0].name',
+      'WEFT-UNSUPPORTED spec.targetRef.kind',
+      'WEFT-VALUE spec.requiredAuthenticationRefs[1]',
+      'WEFT-VALUE spec.identities[0]',
+      'WEFT-FIELD spec',
+      'WEFT-VALUE spec.networks[0].cidr',
+      'WEFT-VALUE spec.parentRefs[0].kind',
+      'WEFT-VALUE spec.accessPolicy',
+      'WEFT-NO-TARGET spec.destination.name',
+      'WEFT-NO-TARGET spec.sources[0].name',
+      'WEFT-FIELD spec.sources[0]',
+      'WEFT-VALUE spec.sources[1]',
+      'WEFT-UNSUPPORTED spec.sources[0].peer',
+      'WEFT-FIELD spec.sources[0].permissions[0].http.header[0]',
+    ],
+  );
+});

@@ -58,6 +58,7 @@ export function analyze(model: Model, broken: ReadonlySet<string>, report: Repor
   a.rateLimits();
   a.tcpFaults();
   a.meshConfigs();
+  a.endpointSlices();
 }
 
 class Analysis {
@@ -103,8 +104,10 @@ class Analysis {
   }
 
   /** Whether something else than processes of the mesh may be behind it. */
-  #outOfProcesses({ external, selector, namespace }: ServiceModel): boolean {
+  #outOfProcesses({ external, selector, namespace, name }: ServiceModel): boolean {
     if (external) return true;
+    if (!selector && this.#model.endpointSlices.some((s) => s.namespace === namespace && s.service === name))
+      return true;
     return this.#model.workloadEntries.some(
       (e) => e.namespace === namespace && labelsMatch(selector ?? {}, e.endpoint.labels),
     );
@@ -424,6 +427,32 @@ class Analysis {
       const other = first.get(d.namespace);
       if (!other) first.set(d.namespace, d);
       else this.#ignored(d, other, `namespace ${d.namespace}`);
+    }
+  }
+
+  /** Of Services without a selector; those of others come from their workloads. */
+  endpointSlices(): void {
+    for (const slice of this.#model.endpointSlices) {
+      if (!this.#ok(slice)) continue;
+      const field = 'metadata.labels.kubernetes.io/service-name';
+      const service = this.#model.services.find(
+        (s) => !s.external && s.namespace === slice.namespace && s.name === slice.service,
+      );
+      if (!service) this.#serviceOf(slice, slice.service, field);
+      else if (service.selector) {
+        const message = `the Service ${service.name} has a selector: its endpoints are the workloads that it selects`;
+        this.#report(slice, 'WEFT-NO-EFFECT', message, field, 'warning');
+      } else {
+        for (const name of slice.ports.keys()) {
+          if (service.ports.some((p) => p.name === name)) continue;
+          const have = list(
+            service.ports.map((p) => p.name || `${p.port}, without a name`),
+            'none',
+          );
+          const message = `the Service ${service.name} has no port named "${name}". Its ports: ${have}`;
+          this.#report(slice, 'WEFT-NO-PORT', message, 'ports', 'warning');
+        }
+      }
     }
   }
 

@@ -39,6 +39,7 @@ import {
 } from './kinds/common.ts';
 import { meshDefaultsKind, namespaceKind, processKind, serviceAccountKind, serviceKind } from './kinds/core.ts';
 import { decisionHeaderKind } from './kinds/decision-header.ts';
+import { endpointSliceKind } from './kinds/endpoint-slice.ts';
 import { gatewayKind } from './kinds/gateway.ts';
 import { serviceIntentionsKind } from './kinds/intentions.ts';
 import { httpRateLimitKind, serverKind, tcpRateLimitKind } from './kinds/linkerd.ts';
@@ -119,6 +120,7 @@ const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     serviceEntryKind,
     workloadEntryKind,
     sidecarKind,
+    endpointSliceKind,
     peerAuthenticationKind,
     authorizationPolicyKind,
     requestAuthenticationKind,
@@ -282,6 +284,7 @@ class Loader {
       serviceAliases: of<ServiceModel>('Service').filter((s) => s.externalName !== undefined),
       workloadEntries: of('WorkloadEntry'),
       sidecars: of('Sidecar'),
+      endpointSlices: of('EndpointSlice'),
       processes: of('Process'),
       virtualServices: of<VirtualServiceModel>('VirtualService').map((r) =>
         forAll(r, settings?.virtualServiceExportTo),
@@ -492,7 +495,7 @@ class Loader {
 }
 
 /** Top-level fields of documents whose contents are referred to by position. */
-const PLACED = new Set(['metadata', 'spec', 'data']);
+const PLACED = new Set(['metadata', 'spec', 'data', 'endpoints', 'ports']);
 
 const API_ROUTES = ['HTTPRoute', 'GRPCRoute', 'TCPRoute', 'TLSRoute'];
 

@@ -284,6 +284,15 @@ function outlierOf(o: OutlierDetectionModel, rates: OutlierRatesModel | undefine
 /** Answers to PINGs are waited for so long where a rule does not say (Envoy's own default is none). */
 const PING_TIMEOUT_MS = 20_000;
 
+/** Of connections to the workload's own application: what is not said is the proxy's own default. */
+export function inboundPool(p: ConnectionPoolModel) {
+  return create(ConnectionPoolSchema, {
+    ...poolOf(p, undefined, undefined),
+    connectTimeoutMs: p.connectTimeoutMs ?? 0,
+    idleTimeoutMs: p.idleTimeoutMs ?? 0,
+  });
+}
+
 function poolOf(
   p: ConnectionPoolModel | undefined,
   settings: MeshConfigModel | undefined,

@@ -25,7 +25,7 @@ import { meshConfigOf } from './mesh-config.ts';
 import { planProtocol } from './protocols.ts';
 import { RefTable } from './refs.ts';
 import { compileHttpRoutes, compileTcpRoutes, compileTlsRoutes } from './routes.ts';
-import { servicesFor, sidecarFor } from './scope.ts';
+import { egressPorts, servicesFor, sidecarFor } from './scope.ts';
 import { tablesFor } from './tables.ts';
 import type { Instance, MeshRuntime, Model, ServiceModel } from './types.ts';
 
@@ -179,7 +179,8 @@ function compileService(
   const vips = service.headless ? [] : (runtime.vips.get(host) ?? (service.clusterIP ? [service.clusterIP] : []));
   // A virtual address is nothing without capture: who is to reach a port past its proxy gets the workloads' own.
   const scope = runtime.capture === 'transparent' ? captureOf(model, client) : captureAll;
-  const ports = service.ports.filter((p) => p.transport === 'TCP');
+  const asked = client.gateway ? undefined : egressPorts(model, client, service);
+  const ports = service.ports.filter((p) => p.transport === 'TCP' && (!asked || asked.has(p.port)));
   const uncaptured = vips.some((vip) => ports.some((p) => !capturesOutbound(scope, vip, p.port)));
   return create(ServiceSchema, {
     host,

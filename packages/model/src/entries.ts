@@ -3,6 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import { type Endpoint, EndpointSchema } from '@weft/plan';
 import { labelsMatch, spiffeId } from './hosts.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
+import { perModel } from './lookup.ts';
 import type { EntryEndpointModel, ExternalModel, MeshRuntime, Model, ServiceModel, ServicePortModel } from './types.ts';
 
 export function entryEndpoints(
@@ -36,6 +37,19 @@ export function entryEndpoints(
   }
   const own = external && ownName(service);
   if (own) for (const address of addressesOf(runtime, external, own)) add(service.name, undefined, address);
+  const asked = `${service.namespace}/${service.name}`;
+  for (const slice of (!external && !selector && slicesOf(model).get(asked)) || []) {
+    const target = slice.ports.get(port.name);
+    if (target === undefined) continue;
+    for (const e of slice.endpoints) {
+      if (!e.ready && !e.draining && !service.publishNotReadyAddresses) continue;
+      for (const address of e.addresses) {
+        const fields = { instance: `${slice.name}/${e.name || address}`, address, port: target, namespace, weight: 1 };
+        const locality = e.zone === '' ? '' : `/${e.zone}`;
+        made.push(create(EndpointSchema, { ...fields, workload: service.name, locality, draining: e.draining }));
+      }
+    }
+  }
   if (selector && Object.keys(selector).length > 0) {
     for (const { namespace: where, name, endpoint: e } of model.workloadEntries) {
       if (where !== namespace || !labelsMatch(selector, e.labels)) continue;
@@ -44,6 +58,8 @@ export function entryEndpoints(
   }
   return made;
 }
+
+const slicesOf = perModel((model) => Map.groupBy(model.endpointSlices, (s) => `${s.namespace}/${s.service}`));
 
 /** Without endpoints the host itself is asked for. A wildcard's calls go where the client says. */
 function ownName({ external, selector }: ServiceModel): string | undefined {

@@ -1,10 +1,12 @@
 /** What a workload accepts: its ports, and the mTLS mode of each. */
 import { create } from '@bufbuild/protobuf';
 import { type Inbound, InboundSchema, MtlsMode, type RateLimit, RateLimitSchema } from '@weft/plan';
+import { inboundPool } from './clusters.ts';
 import { labelsMatch, serviceHost } from './hosts.ts';
 import { servicesSelecting } from './lookup.ts';
 import { planProtocol, portProtocol } from './protocols.ts';
 import type { RefTable } from './refs.ts';
+import { sidecarFor } from './scope.ts';
 import type {
   Instance,
   Labels,
@@ -87,14 +89,21 @@ export function compileInbound(model: Model, domain: string, instance: Instance,
       if (target !== undefined && !backing.has(target)) backing.set(target, { service, port });
     }
   }
-  const numbers = new Set([...instance.ports.map((p) => p.number), ...backing.keys()]);
-  return [...numbers]
+  const sidecar = sidecarFor(model, instance);
+  const numbers = sidecar?.ingress
+    ? sidecar.ingress.map((i) => i.port)
+    : [...instance.ports.map((p) => p.number), ...backing.keys()];
+  return [...new Set(numbers)]
     .sort((a, b) => a - b)
     .map((number) => {
       const declared = instance.ports.find((p) => p.number === number);
       const back = backing.get(number);
-      const protocol =
-        back && back.port.protocol !== 'detect'
+      const ingress = sidecar?.ingress?.find((i) => i.port === number);
+      const pool = ingress?.pool ?? sidecar?.inboundPool;
+      const at = ingress?.endpoint?.port ?? number;
+      const protocol = ingress
+        ? ingress.protocol
+        : back && back.port.protocol !== 'detect'
           ? back.port.protocol
           : (declared?.protocol ?? portProtocol(undefined, declared?.name, number));
       const mtls = mtlsFor(model, instance, number);
@@ -107,8 +116,9 @@ export function compileInbound(model: Model, domain: string, instance: Instance,
         serviceName: back?.service.name ?? '',
         serviceNamespace: back?.service.namespace ?? '',
         servicePort: back?.port.port ?? 0,
-        dialAddress: instance.dialAddress,
-        dialPort: declared?.dialPort ?? number,
+        dialAddress: ingress?.endpoint?.loopback ? '127.0.0.1' : instance.dialAddress,
+        dialPort: instance.ports.find((p) => p.number === at)?.dialPort ?? at,
+        pool: pool && inboundPool(pool),
         rateLimit: rateLimitOf(model, model.httpRateLimits, instance, number, refs),
         connectionLimit: rateLimitOf(model, model.tcpRateLimits, instance, number, refs),
       });

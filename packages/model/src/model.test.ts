@@ -28,6 +28,7 @@ const empty: Model = {
   serviceAliases: [],
   workloadEntries: [],
   sidecars: [],
+  endpointSlices: [],
   processes: [],
   virtualServices: [],
   destinationRules: [],

@@ -14,6 +14,24 @@ export function sidecarFor(model: Model, client: Client): SidecarModel | undefin
   );
 }
 
+/** The ports of a service that a client is told of; undefined: all of them. */
+export function egressPorts(model: Model, client: Client, service: ServiceModel): ReadonlySet<number> | undefined {
+  const egress = sidecarFor(model, client)?.egress;
+  if (!egress?.some((e) => e.port > 0)) return undefined;
+  const asked = egress.filter((e) => asksFor(e, client, service, serviceHost(service, model.domain)));
+  return asked.some((e) => e.port === 0) ? undefined : new Set(asked.map((e) => e.port));
+}
+
+function asksFor(
+  e: { readonly namespace: string; readonly host: string },
+  client: Client,
+  service: ServiceModel,
+  host: string,
+): boolean {
+  const scope = e.namespace === '.' ? client.namespace : e.namespace;
+  return (scope === '*' || scope === service.namespace) && hostCovers(e.host, host);
+}
+
 /** Services that a client may call by their names, in the model's order. */
 export function servicesFor(model: Model, client: Client): readonly ServiceModel[] {
   const egress = sidecarFor(model, client)?.egress;
@@ -22,9 +40,6 @@ export function servicesFor(model: Model, client: Client): readonly ServiceModel
     if (external && namespace !== client.namespace && !isExportedTo(external.exportTo, client.namespace)) return false;
     if (!egress) return true;
     const host = serviceHost(service, model.domain);
-    return egress.some((e) => {
-      const scope = e.namespace === '.' ? client.namespace : e.namespace;
-      return (scope === '*' || scope === namespace) && hostCovers(e.host, host);
-    });
+    return egress.some((e) => asksFor(e, client, service, host));
   });
 }

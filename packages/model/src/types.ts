@@ -107,12 +107,43 @@ export interface WorkloadEntryModel extends Resource {
   readonly endpoint: EntryEndpointModel;
 }
 
+/** A port that a workload takes connections on. */
+export interface SidecarIngressModel {
+  readonly field: string;
+  readonly port: number;
+  readonly protocol: PortProtocol;
+  /** Where the application listens for it; undefined: on the same port of the workload's address. */
+  readonly endpoint: { readonly loopback: boolean; readonly port: number } | undefined;
+  /** In the place of the Sidecar's. */
+  readonly pool: ConnectionPoolModel | undefined;
+}
+
+/** `discovery.k8s.io EndpointSlice`: addresses of a Service without a selector. */
+export interface EndpointSliceModel extends Resource {
+  readonly service: string;
+  /** By the name of the service's port; one without a name has ''. */
+  readonly ports: ReadonlyMap<string, number>;
+  readonly endpoints: readonly {
+    readonly name: string;
+    readonly addresses: readonly string[];
+    readonly ready: boolean;
+    readonly draining: boolean;
+    readonly zone: string;
+  }[];
+}
+
 /** Which services a workload is told of. */
 export interface SidecarModel extends Resource {
   /** Undefined: all of the namespace; of the root namespace, all of the mesh. */
   readonly workloadSelector: Labels | undefined;
   /** Undefined: all services. `namespace` may be `*`, or `.` for the client's own. */
-  readonly egress: readonly { readonly namespace: string; readonly host: string }[] | undefined;
+  readonly egress:
+    | readonly { readonly namespace: string; readonly host: string /** 0: any. */; readonly port: number }[]
+    | undefined;
+  /** The only ports that take anything; undefined: all that the workload and its services declare. */
+  readonly ingress?: readonly SidecarIngressModel[] | undefined;
+  /** Of connections to the workload's own application. */
+  readonly inboundPool?: ConnectionPoolModel | undefined;
   /** Undefined: the mesh's. */
   readonly registryOnly: boolean | undefined;
 }
@@ -763,6 +794,7 @@ export interface Model {
   readonly serviceAliases: readonly ServiceModel[];
   readonly workloadEntries: readonly WorkloadEntryModel[];
   readonly sidecars: readonly SidecarModel[];
+  readonly endpointSlices: readonly EndpointSliceModel[];
   readonly processes: readonly ProcessModel[];
   readonly virtualServices: readonly VirtualServiceModel[];
   readonly destinationRules: readonly DestinationRuleModel[];

@@ -6,6 +6,7 @@ import type { Cluster, Endpoint, Self } from '@weft/plan';
 import type { IdSource } from '@weft/telemetry';
 import type { WireCounters, WireLimits } from '@weft/wire';
 import { Tokens } from './http/tokens.ts';
+import { PortUse } from './inbound/port-use.ts';
 import { type ProxyLimits, wireLimits } from './limits.ts';
 import type { Links } from './link/client.ts';
 import { encodeSource, selfPeer } from './link/source.ts';
@@ -64,6 +65,7 @@ export class Core {
   links!: Links;
   upstreams!: Upstreams;
   readonly originators: Originators;
+  readonly portUse = new PortUse();
   readonly tokens: Tokens;
   overload!: Overload;
   snapshot: Snapshot | undefined;

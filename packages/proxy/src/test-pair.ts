@@ -46,6 +46,8 @@ export interface TestPort {
   /** Of the called side's port. */
   rateLimit?: MessageInitShape<typeof RateLimitSchema>;
   connectionLimit?: MessageInitShape<typeof RateLimitSchema>;
+  /** Of the called side's port, towards its application. */
+  inboundPool?: MessageInitShape<typeof ConnectionPoolSchema>;
   /** Of the cluster. */
   tls?: ClientTls;
   /** Of the cluster: the PROXY header that connections begin with. */
@@ -196,7 +198,7 @@ export async function testPair(
   if (options.back !== false) {
     back = await plane('back', backAddress, backSeen);
     const parts = [self('back', backAddress)];
-    for (const { port, protocol, appHost, appPort, rateLimit, connectionLimit } of options.ports) {
+    for (const { port, protocol, appHost, appPort, rateLimit, connectionLimit, inboundPool } of options.ports) {
       const value = {
         ...{
           port,
@@ -206,7 +208,7 @@ export async function testPair(
           serviceName: 'app',
         },
         ...{ serviceNamespace: 'test', servicePort: port, dialAddress: appHost, dialPort: appPort },
-        ...{ rateLimit, connectionLimit },
+        ...{ rateLimit, connectionLimit, pool: inboundPool },
       };
       parts.push(create(PartSchema, { kind: { case: 'inbound', value } }));
     }

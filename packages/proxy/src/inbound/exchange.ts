@@ -114,6 +114,7 @@ class InboundExchange extends Exchange {
   #inbound: Inbound;
   #port: number;
   #retries = 0;
+  #acquired = false;
   /** Length of the head that policies saw; what is added to it afterwards is ours. */
   #judgedLength = 0;
   #names: InboundNames;
@@ -201,10 +202,29 @@ class InboundExchange extends Exchange {
     }
     const limit = snapshot.rateLimits.get(this.#inbound.port);
     if (limit && !this.#withinRate(limit)) return;
+    if (!this.#acquire()) return;
     if (peer) {
       head.push('x-forwarded-client-cert', peer.forwarded(core.spiffeId));
     }
     this.startAttempt();
+  }
+
+  /** A Sidecar says how many requests a port takes at once. */
+  #acquire(): boolean {
+    this.#acquired = this.core.portUse.acquire(this.#inbound, 'requests');
+    if (this.#acquired) return true;
+    this.core.observer.count('inbound_overflow');
+    this.addFlag('UO');
+    this.details = 'overflow';
+    this.reply(503, 'upstream connect error or disconnect/reset before headers. reset reason: overflow', [
+      'x-envoy-overloaded',
+      'true',
+    ]);
+    return false;
+  }
+
+  protected override release(): void {
+    if (this.#acquired) this.core.portUse.release(this.#inbound, 'requests');
   }
 
   #withinRate(limit: RateLimitView): boolean {

@@ -6,12 +6,13 @@ import type { Core } from '../core.ts';
 import { inboundService } from '../inbound/exchange.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { dialTcp } from '../net/dial.ts';
+import { withKeepalive } from '../net/keepalive.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
 import type { PeerInfo, TcpRecord } from '../observe/types.ts';
 import { judgeConnection } from './admission.ts';
 import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
-import { IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
+import { DURATION_DETAIL, IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
 
 export interface InboundTcp {
   core: Core;
@@ -120,10 +121,24 @@ function decided(t: InboundTcp, verdict: AuthorizationResult, approved: readonly
     close();
     return;
   }
+  if (!core.portUse.acquire(inbound, 'connections')) {
+    r.flags = 'UO';
+    r.details = 'overflow';
+    core.observer.count('inbound_overflow');
+    t.refuse(true);
+    close();
+    return;
+  }
+  const left = (): void => {
+    core.portUse.release(inbound, 'connections');
+    close();
+  };
+  const { pool } = inbound;
   const host = inbound.dialAddress || core.options.address;
   const port = inbound.dialPort || t.port;
   r.upstreamHost = hostPort(host, port);
-  dialTcp(core.options.connector, host, port, inbound.pool?.connectTimeoutMs || 10_000, core.timers, {
+  const connector = withKeepalive(core.options.connector, () => pool?.keepalive);
+  dialTcp(connector, host, port, pool?.connectTimeoutMs || 10_000, core.timers, {
     connected: (up) => {
       const { pipe, hold } = t.accept();
       const session: TcpSession = sessionOf(() => splice);
@@ -136,10 +151,15 @@ function decided(t: InboundTcp, verdict: AuthorizationResult, approved: readonly
         r.bytesOut = end.fromB;
         if (end.broken === 'a') r.flags = 'DC';
         else if (end.broken === 'b') r.flags = 'UC';
+        if (end.detail === DURATION_DETAIL) {
+          r.flags = 'DT';
+          core.observer.count('tcp_max_duration');
+        }
         r.details = end.detail;
-        close();
+        left();
       };
-      const splice = new Splice(pipe, up, core.ticker, over, core.limits.tcpIdleTimeoutMs);
+      const idleMs = pool?.tcpIdleTimeoutMs || core.limits.tcpIdleTimeoutMs;
+      const splice = new Splice(pipe, up, core.ticker, over, idleMs, pool?.maxConnectionDurationMs);
       up.sink = splice.b;
       if (hold) hold.release(pipe, splice.a);
       else pipe.sink = splice.a;
@@ -151,7 +171,7 @@ function decided(t: InboundTcp, verdict: AuthorizationResult, approved: readonly
       r.flags = 'UF';
       r.details = detail;
       t.refuse(false);
-      close();
+      left();
     },
   });
 }

@@ -16,13 +16,14 @@ function byFile(run: TestRun): Map<string, TestResult[]> {
 }
 
 function explainCommand({ test }: TestResult, files: readonly string[]): string {
-  const { from, to, method, path, headers, tcp, sni } = test.question;
+  const { from, to, method, path, headers, tcp, sni, token } = test.question;
   const quoted = (text: string): string => (/^[\w./:-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
   const parts = ['weft explain -f', ...files.map(quoted), '--from', quoted(from), '--to', quoted(to)];
   for (const [name, value] of headers ?? []) parts.push('-H', quoted(`${name}: ${value}`));
+  if (token) parts.push('--token', quoted(JSON.stringify(token)));
   if (tcp) parts.push('--tcp');
   if (sni !== undefined) parts.push('--sni', quoted(sni));
-  else if (!tcp) parts.push(method ?? 'GET', quoted(path ?? '/'));
+  if (!tcp) parts.push(method ?? 'GET', quoted(path ?? '/'));
   return parts.join(' ');
 }
 

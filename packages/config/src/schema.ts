@@ -14,6 +14,8 @@ export type Schema =
   | ObjectSchema
   /** Accepted and not looked at. */
   | { readonly t: 'any' }
+  /** Any value, as plain data; maps come back without a prototype. */
+  | { readonly t: 'json' }
   /** The first whose outer shape (map, list, scalar) fits. */
   | { readonly t: 'either'; readonly list: Schema; readonly map?: Schema; readonly scalar?: Schema };
 
@@ -41,6 +43,8 @@ export function readSchema(schema: Schema, tree: Tree, path: string, report: Rep
   switch (schema.t) {
     case 'any':
       return null;
+    case 'json':
+      return plainOf(tree);
     case 'object':
       return readObject(schema, tree, path, report, line);
     case 'either':
@@ -150,6 +154,14 @@ function readObject(schema: ObjectSchema, tree: Tree, path: string, report: Repo
     const there = group.filter((key) => Object.hasOwn(out, key));
     if (there.length > 1) report(VALUE, `only one of ${there.join(', ')} may be there`, path, line);
   }
+  return out;
+}
+
+function plainOf(tree: Tree): unknown {
+  if (tree.kind === 'scalar') return tree.value;
+  if (tree.kind === 'list') return tree.items.map(plainOf);
+  const out: Record<string, unknown> = Object.create(null);
+  for (const [name, { value }] of tree.entries) out[name] = plainOf(value);
   return out;
 }
 

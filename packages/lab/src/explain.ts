@@ -28,7 +28,7 @@ export function explain(mesh: LabMesh, question: Question): Explanation {
   const from = instanceNamed(mesh, question.from);
   const client = mesh.side(from);
   if (!client) throw new WeftError('lab.plan', `the plan of ${from} is not known`);
-  const notes = new Notes(mesh);
+  const notes = new Notes(mesh, question.token);
   const identity = spiffeId(mesh.trustDomain, client.namespace, client.serviceAccount);
   notes.add('client', 'caller', `${client.namespace}/${client.workload}`, `${client.instance}, ${identity}`);
   if (client.snapshot.gateways.size > 0)
@@ -80,6 +80,7 @@ function waysOf(
   // The name of a headless service stands for its instances: which one is asked is the client's draw.
   const addresses = service.headless ? (resolveName(client.snapshot, to.host)?.addresses ?? []) : [];
   return explore((random) => {
+    notes.token = question.token;
     let chosen = view;
     if (addresses.length > 0) {
       const address = addresses[random.choose!(addresses.map(() => 1))];

@@ -1,16 +1,19 @@
 /** The steps of an explanation as they are found; the same step is said once. */
 import type { Backing, LabMesh } from './mesh.ts';
-import type { RuleReference, Step, StepKind } from './types.ts';
+import type { RuleReference, Step, StepKind, TokenQuestion } from './types.ts';
 
 export class Notes {
   readonly steps: Step[] = [];
   readonly missing = new Set<string>();
   readonly touched = new Set<string>();
+  /** What the request carries on the way that is looked at. */
+  token: TokenQuestion | undefined;
   readonly #mesh: LabMesh;
   readonly #said = new Set<string>();
 
-  constructor(mesh: LabMesh) {
+  constructor(mesh: LabMesh, token: TokenQuestion | undefined) {
     this.#mesh = mesh;
+    this.token = token;
   }
 
   add(side: Step['side'], kind: StepKind, decision: string, because: string, ref = ''): void {

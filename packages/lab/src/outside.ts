@@ -17,7 +17,9 @@ import { headOf, routedWay, setPseudo } from './http.ts';
 import { instanceNamed, type LabMesh, type Side } from './mesh.ts';
 import { Notes } from './notes.ts';
 import { explanation } from './outcomes.ts';
-import { judge, noteAuthorization } from './server.ts';
+import { judge, noteAuthorization, UNBELIEVED } from './server.ts';
+import { tcpWay } from './tcp.ts';
+import { noteToken } from './token.ts';
 import type { Explanation, Question } from './types.ts';
 
 /** Who is no workload of the mesh, as `from` of a question. */
@@ -40,7 +42,7 @@ export function explainOutside(mesh: LabMesh, question: Question): Explanation {
   const instance = instanceNamed(mesh, workload, 'to');
   const side = mesh.side(instance);
   if (!side) throw new WeftError('lab.plan', `the plan of ${instance} is not known`);
-  const notes = new Notes(mesh);
+  const notes = new Notes(mesh, question.token);
   notes.add('client', 'caller', OUTSIDE, `${ADDRESS}, without an identity`);
   const gateway = side.snapshot.gateways.get(port);
   if (!gateway && side.snapshot.gateways.size > 0) {
@@ -53,7 +55,7 @@ export function explainOutside(mesh: LabMesh, question: Question): Explanation {
   return explanation(notes, question, leaves);
 }
 
-/** As `GatewayExchange` of the proxy. */
+/** As `GatewayPort` and `GatewayExchange` of the proxy. */
 function visit(
   mesh: LabMesh,
   notes: Notes,
@@ -63,11 +65,26 @@ function visit(
   question: Question,
   random: Random,
 ): Fate {
+  notes.token = question.token;
+  const where = `${gateway.namespace}/${gateway.workload}`;
   const head = headOf(question, { host: gateway.address, port });
-  const server = serverOf(notes, view, head, question);
-  if (!server) return { ...blankWay, details: 'server_name_refused' };
-  const secure = server.server.tls !== undefined;
+  const chosen = serverOf(notes, view, head, question);
+  if (typeof chosen === 'string') return { ...blankWay, end: 'denied', details: chosen };
+  const { server, name } = chosen;
   notes.touch(server.server.ref);
+  const from = { principal: undefined, remoteIp: ADDRESS, destPort: port, localIp: gateway.address, sni: name };
+  if (server.opaque) {
+    const verdict = noteAuthorization(notes, where, 'client', gateway.snapshot, from);
+    if (!verdict.allow)
+      return { ...blankWay, end: 'denied', details: verdict.details, from: notes.references(verdict.ref) };
+    const asked = { ...question, tcp: true, ...(name !== undefined && { sni: name }) };
+    return tcpWay(mesh, notes, gateway, server.opaque, asked, random, gateway.address);
+  }
+  if (question.tcp) {
+    notes.add('client', 'protocol', 'answered with 400', 'the server carries requests, and this is no HTTP');
+    return { ...blankWay, end: 'answered', status: 400 };
+  }
+  const secure = name !== undefined;
   const trusted = gateway.snapshot.self?.numTrustedProxies ?? 0;
   const originalIp = visitorAddress(head, ADDRESS, trusted);
   const clean = edgeHead(head, ADDRESS, secure, trusted);
@@ -78,15 +95,14 @@ function visit(
     return { ...blankWay, end: 'answered', status: problem.status, details: problem.details };
   }
   dropUsualPort(head, secure ? ':443' : ':80');
-  const verdict = noteAuthorization(notes, `${gateway.namespace}/${gateway.workload}`, 'client', gateway.snapshot, {
-    principal: undefined,
-    remoteIp: ADDRESS,
-    originalIp,
-    destPort: port,
-    localIp: gateway.address,
-    sni: secure ? nameAsked(head, question) : undefined,
-    head,
-  });
+  const answer = noteToken(notes, where, 'client', gateway.snapshot, port);
+  if ('refused' in answer) {
+    const { end, status } = UNBELIEVED;
+    return { ...blankWay, end, status, details: `jwt_authn_access_denied{${answer.refused}}` };
+  }
+  const { token } = answer;
+  const request = { ...from, originalIp, head, ...(token && { token }) };
+  const verdict = noteAuthorization(notes, where, 'client', gateway.snapshot, request);
   if (!verdict.allow) {
     const { details, ref } = verdict;
     return { ...blankWay, end: 'denied', status: 403, details, from: notes.references(ref) };
@@ -100,28 +116,33 @@ function visit(
   return routedWay(mesh, notes, gateway, routes, head, random);
 }
 
-/** By TLS where a server name is asked for, or nothing else is served. */
+/** The server that takes the visitor, and the name asked for where it comes by TLS; or why none does. */
 function serverOf(
   notes: Notes,
   view: GatewayPortView,
   head: readonly string[],
   question: Question,
-): GatewayServerView | undefined {
-  const plain = [...view.servers.values()].find((s) => !s.server.tls);
-  if (plain) {
-    notes.add('client', 'service', `port ${view.listener.port} of the gateway`, 'plaintext', plain.server.ref);
-    return plain;
-  }
-  const name = nameAsked(head, question);
-  const server = findGatewayServer(view, name);
+): { server: GatewayServerView; name: string | undefined } | 'server_name_refused' | 'plaintext_refused' {
   const what = `port ${view.listener.port} of the gateway`;
-  if (server) notes.add('client', 'service', what, `TLS, server name "${name}"`, server.server.ref);
-  else notes.add('client', 'service', `${what}: closed`, `no server has the name "${name}"`);
-  return server;
-}
-
-function nameAsked(head: readonly string[], question: Question): string {
-  return question.sni ?? hostOf(headValue(head, ':authority') ?? '');
+  const { plain } = view;
+  if (plain && !plain.server.meshOnly) {
+    notes.add('client', 'service', what, 'plaintext', plain.server.ref);
+    return { server: plain, name: undefined };
+  }
+  if (plain || (question.tcp && question.sni === undefined)) {
+    const why = plain ? 'its server takes links of the mesh alone' : 'its servers take TLS alone';
+    notes.add('client', 'service', `${what}: closed`, why, plain?.server.ref);
+    return 'plaintext_refused';
+  }
+  const name = question.sni ?? hostOf(headValue(head, ':authority') ?? '');
+  const server = findGatewayServer(view, name);
+  if (!server) {
+    notes.add('client', 'service', `${what}: closed`, `no server has the name "${name}"`);
+    return 'server_name_refused';
+  }
+  const shown = server.server.tls?.clientCertificate ? ', with the certificate that is asked for' : '';
+  notes.add('client', 'service', what, `TLS, server name "${name}"${shown}`, server.server.ref);
+  return { server, name };
 }
 
 /** `shop.example.com:443` by https is `shop.example.com` (RFC 9110 4.2.3). */

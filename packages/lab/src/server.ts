@@ -13,6 +13,7 @@ import { spiffeId } from '@weft/model';
 import { type Endpoint, MtlsMode } from '@weft/plan';
 import type { LabMesh, Side } from './mesh.ts';
 import type { Notes } from './notes.ts';
+import { noteToken } from './token.ts';
 import type { End, OutcomeStatus, Step } from './types.ts';
 
 export interface Verdict {
@@ -40,6 +41,9 @@ const LISTS = {
   shadowAllow: 'ALLOW (dry run)',
   table: 'TABLE',
 };
+
+/** Of a token that nobody here believes. */
+export const UNBELIEVED = { status: 401, end: 'denied', flags: '', ref: '' } as const;
 
 /** Who calls: where it has no proxy, `mtls` is false and its identity is not looked at. */
 export type Caller = Pick<Side, 'namespace' | 'serviceAccount' | 'address'>;
@@ -106,6 +110,9 @@ export function judge(
       return { status: problem.status, end: 'denied', flags: '', details: problem.details, ref: '' };
     }
     request.head = sent;
+    const answer = noteToken(notes, where, 'server', snapshot, e.port);
+    if ('refused' in answer) return { ...UNBELIEVED, details: `jwt_authn_access_denied{${answer.refused}}` };
+    if (answer.token) request.token = answer.token;
   }
   const verdict = noteAuthorization(notes, where, 'server', snapshot, request);
   if (verdict.allow) return { ...application(`port ${e.port}`), ref: verdict.ref };

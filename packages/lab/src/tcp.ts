@@ -8,7 +8,7 @@ import {
   pickEndpoint,
   routeTcp,
   routeTls,
-  type ServicePortView,
+  type TcpRouteView,
   withheld,
 } from '@weft/engine';
 import type { TcpFault } from '@weft/plan';
@@ -24,12 +24,12 @@ export function tcpWay(
   mesh: LabMesh,
   notes: Notes,
   client: Side,
-  view: ServicePortView,
+  view: TcpRouteView,
   question: Question,
   random: Random,
-): Fate {
   // As the client's proxy sees it: what was asked for, where it is an address.
-  const dialled = question.to.replace(/:\d+$/, '');
+  dialled = question.to.replace(/:\d+$/, ''),
+): Fate {
   const byName = question.sni !== undefined && view.tls.length > 0;
   const decision = byName ? routeTls(view, question.sni as string, random, dialled) : routeTcp(view, random, dialled);
   if (!decision) {

@@ -28,10 +28,21 @@ export interface Question {
   readonly path?: string;
   /** Names in any case, in order. `host` replaces the authority. */
   readonly headers?: readonly (readonly [string, string])[];
+  /** The request carries this JSON Web Token. */
+  readonly token?: TokenQuestion;
   /** The client speaks no HTTP; a port that is declared TCP or TLS is asked so in any case. */
   readonly tcp?: boolean;
   /** The connection begins with TLS and asks for this name. Implies `tcp`, but at a gateway, which ends the TLS. */
   readonly sni?: string;
+}
+
+/** A token whose signature and times are good. */
+export interface TokenQuestion {
+  readonly issuer: string;
+  readonly subject?: string;
+  readonly audiences?: readonly string[];
+  /** Beyond these. */
+  readonly claims?: Readonly<Record<string, unknown>>;
 }
 
 export type StepKind =

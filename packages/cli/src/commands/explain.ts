@@ -18,6 +18,7 @@ import {
   type Question,
   renderCalls,
   renderExplanation,
+  type TokenQuestion,
 } from '@weft/lab';
 import { type Command, InvalidArgumentError } from 'commander';
 import { adminGet } from '../admin.ts';
@@ -40,6 +41,7 @@ interface ExplainOptions extends MeshOption, OutputOption {
   from?: string;
   to?: string;
   requestId?: string;
+  token?: TokenQuestion;
   header: [string, string][];
   files?: string[];
   live?: boolean;
@@ -62,6 +64,11 @@ export function addExplain(program: Command): void {
       .option('--live', 'the running mesh, with what the caller’s proxy knows of endpoints (the default without -f)')
       .option('--tcp', 'the caller speaks no HTTP')
       .option('--sni <name>', 'the caller begins with TLS and asks for this server name')
+      .option(
+        '--token <json>',
+        'the request carries a good token: {"issuer", "subject", "audiences", "claims"}',
+        readToken,
+      )
       .option('--request-id <id>', 'a request that was made (its x-request-id): what was decided in all calls of it')
       .addOption(meshOption())
       .addOption(outputOption())
@@ -77,6 +84,26 @@ function collectHeader(text: string, list: [string, string][]): [string, string]
   if (!m || /[\x00-\x08\x0a-\x1f\x7f]/.test(m[2]!))
     throw new InvalidArgumentError("say it as 'name: value', in visible characters.");
   return [...list, [m[1]!, m[2]!.trim()]];
+}
+
+function readToken(text: string): TokenQuestion {
+  const wrong = (why: string) => new InvalidArgumentError(`${why}, as {"issuer": "me", "claims": {"group": "a"}}.`);
+  let token: TokenQuestion;
+  try {
+    token = JSON.parse(text) as TokenQuestion;
+  } catch {
+    throw wrong('it is to be JSON');
+  }
+  const { issuer, subject, audiences, claims, ...more } = token ?? {};
+  if (typeof issuer !== 'string' || issuer === '') throw wrong('its issuer is to be a string');
+  if (subject !== undefined && typeof subject !== 'string') throw wrong('its subject is to be a string');
+  if (audiences !== undefined && !(Array.isArray(audiences) && audiences.every((a) => typeof a === 'string')))
+    throw wrong('its audiences are to be a list of strings');
+  if (claims !== undefined && (typeof claims !== 'object' || claims === null || Array.isArray(claims)))
+    throw wrong('its claims are to be an object');
+  const [unknown] = Object.keys(more);
+  if (unknown !== undefined) throw wrong(`"${unknown}" is none of its fields`);
+  return token;
 }
 
 async function run(method: string, target: string, options: ExplainOptions): Promise<void> {
@@ -103,6 +130,7 @@ async function run(method: string, target: string, options: ExplainOptions): Pro
     method: swapped ? 'GET' : method,
     path: swapped ? method : target,
     headers: options.header,
+    ...(options.token && { token: options.token }),
     ...(options.tcp && { tcp: true }),
     ...(options.sni !== undefined && { sni: options.sni }),
   };

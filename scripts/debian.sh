@@ -5,6 +5,8 @@ missing=
 for pair in nft:nftables ip:iproute2 tcpdump:tcpdump setpriv:util-linux curl:curl openssl:openssl; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || missing="$missing ${pair#*:}"
 done
+# A library alone.
+ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ]; then
   echo "weft: these Debian packages are missing:$missing (as root: sh scripts/debian.sh)" >&2

@@ -63,11 +63,11 @@ export class TestMesh {
     writeFileSync(join(this.folder, file), text);
   }
 
-  start(args: string[] = []): void {
+  start(args: string[] = [], env: NodeJS.ProcessEnv = {}): void {
     this.#child = spawn(
       process.execPath,
       [weftBin, 'up', '-f', this.folder, '--mesh', this.name, '--capture', this.capture, ...args],
-      { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] },
+      { env: { ...this.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] },
     );
     const keep = (chunk: Buffer): void => {
       this.output += chunk.toString();

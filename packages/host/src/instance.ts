@@ -16,7 +16,15 @@ import { LogFile } from './output.ts';
 import { checkPorts } from './ports.ts';
 import { Prober, probeExec, probeHttp, probeTcp } from './probes.ts';
 import { Child, type ChildExit } from './process.ts';
-import { certified, makeProxyFolders, makeWorkloadApi, proxyPrefix, writeBootstrap } from './proxy-files.ts';
+import {
+  certified,
+  makeProxyFolders,
+  makeWorkloadApi,
+  proxyPrefix,
+  StoredCertificate,
+  writeBootstrap,
+  writeToken,
+} from './proxy-files.ts';
 import type { CaptureMode, InstanceState, InstanceStatus, ProbeSpec, ProcessSpec, ServiceSpec } from './specs.ts';
 import type { MeshPaths } from './state.ts';
 
@@ -28,6 +36,9 @@ const ON_THE_WAY_MS = 250;
 /** What still runs then has this long to finish before the application is told to stop (Istio's terminationDrainDuration). */
 const TERMINATION_DRAIN_MS = 5000;
 const IDLE_ASK_MS = 50;
+/** How often a proxy's certificate is looked at, and how long one whose certificate ended has to use a token. */
+const CERTIFICATE_LOOK_MS = 1000;
+const TOKEN_USE_MS = 5000;
 /** How long the restart of a proxy that has a certificate waits for a token, which it needs only to get another one. */
 const TOKEN_WAIT_MS = 300;
 
@@ -87,6 +98,7 @@ export class Instance {
   #proxyLog: LogFile | undefined;
   #appLog: LogFile | undefined;
   #proxyRestart: Timer | undefined;
+  #certificateLook: Timer | undefined;
   #proxyFailures = 0;
   #proxyRestarts = 0;
   /** It was ready once. */
@@ -148,6 +160,7 @@ export class Instance {
       await this.#waitProxy();
     }
     if (this.#stopping) return;
+    if (this.spec.injected) this.#watchCertificate();
     if (!this.spec.gateway) {
       this.#startApplication();
       return;
@@ -207,6 +220,7 @@ export class Instance {
     const h = this.#host;
     this.#stopping = true;
     this.#proxyRestart?.cancel();
+    this.#certificateLook?.cancel();
     this.#prober?.stop();
     const served = this.state === 'ready';
     this.#setState('draining', options.drainMs > 0);
@@ -284,16 +298,13 @@ export class Instance {
   async #startProxy(): Promise<void> {
     const h = this.#host;
     const files = makeProxyFolders(h, this.name);
-    const identity = `spiffe://${h.trustDomain}/ns/${this.spec.namespace}/sa/${this.spec.serviceAccount}`;
     // A proxy that has its certificate is not held up by a control plane that does not answer.
     const waitMs = this.#proxyRestarts > 0 && certified(files.identity) ? TOKEN_WAIT_MS : undefined;
-    const given = await h
-      .control<{ token: string; rootPem: string }>('POST', '/v1/tokens', { instance: this.name, identity }, waitMs)
-      .catch((error: Error) => {
-        // A proxy that was here before has its certificate and goes on without the control plane.
-        if (this.#proxyRestarts === 0) throw error;
-        return undefined;
-      });
+    const given = await this.#askToken(waitMs).catch((error: Error) => {
+      // A proxy that was here before has its certificate and goes on without the control plane.
+      if (this.#proxyRestarts === 0) throw error;
+      return undefined;
+    });
     const { name, address, address6, spec } = this;
     const probe = this.#readiness();
     // The roots of now: those of the supervisor's start may have been replaced.
@@ -327,6 +338,32 @@ export class Instance {
     );
     this.#proxy = child;
     child.start();
+  }
+
+  /**
+   * A proxy renews its certificate by that certificate. One that could not before it ended (the machine slept, the clock
+   * jumped, the control plane was away for too long) has nothing to show any more: it gets a token, as at its start.
+   */
+  #watchCertificate(): void {
+    const files = makeProxyFolders(this.#host, this.name);
+    const stored = new StoredCertificate(files);
+    let waitUntilMs = 0;
+    const look = (): void => {
+      if (this.#stopping) return;
+      this.#certificateLook = systemClock.after(CERTIFICATE_LOOK_MS, look);
+      if (systemClock.now() < waitUntilMs || stored.counts(systemClock.wall())) return;
+      waitUntilMs = systemClock.now() + TOKEN_USE_MS;
+      this.#askToken(TOKEN_USE_MS)
+        .then(({ token }) => writeToken(this.#host, files, this.spec, token))
+        .catch(() => {}); // The control plane is away: there will be another look.
+    };
+    look();
+  }
+
+  #askToken(timeoutMs?: number): Promise<{ token: string; rootPem: string }> {
+    const { namespace, serviceAccount } = this.spec;
+    const identity = `spiffe://${this.#host.trustDomain}/ns/${namespace}/sa/${serviceAccount}`;
+    return this.#host.control('POST', '/v1/tokens', { instance: this.name, identity }, timeoutMs);
   }
 
   #proxyEnded(exit: ChildExit): void {

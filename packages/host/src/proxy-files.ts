@@ -1,8 +1,8 @@
 /** The folder that a proxy has on this machine: its identity, its last plan, and what it is told at its start. */
-import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { confinedArgv, PROXY_UID, type RunAs, unprivilegedArgv } from '@weft/capture';
-import { readIdentity } from '@weft/identity';
+import { type Identity, inTime, readIdentity } from '@weft/identity';
 import type { HostContext } from './instance.ts';
 import type { ProbeSpec, ProcessSpec } from './specs.ts';
 
@@ -76,7 +76,8 @@ function makeReachable(dir: string): void {
 /** Whether a proxy left a certificate here by which it can ask for the next one itself. */
 export function certified(dir: string): boolean {
   try {
-    return (readIdentity(dir)?.notAfterMs ?? 0) > Date.now();
+    const identity = readIdentity(dir);
+    return identity !== undefined && inTime(identity, Date.now());
   } catch {
     return false;
   }
@@ -99,6 +100,47 @@ export interface ProxyFacts {
   readonly application: RunAs | undefined;
 }
 
+function tokenPath(files: ProxyFolders): string {
+  return join(files.dir, 'token');
+}
+
+/** Leaves a token for a proxy whose certificate has ended while it ran. */
+export function writeToken(h: HostContext, files: ProxyFolders, spec: ProcessSpec, token: string): void {
+  const path = tokenPath(files);
+  const made = `${path}.new`;
+  writeFileSync(made, token, { mode: 0o600 });
+  const uid = proxyUser(h, spec);
+  if (uid !== undefined) chownSync(made, uid, uid);
+  renameSync(made, path); // Never half of one.
+}
+
+/** The certificate that a proxy has stored, read again where it changed. */
+export class StoredCertificate {
+  readonly #path: string;
+  readonly #dir: string;
+  #seenMs = 0;
+  #identity: Identity | undefined;
+
+  constructor(files: ProxyFolders) {
+    this.#dir = files.identity;
+    this.#path = join(files.identity, 'identity.json');
+  }
+
+  /** Whether it counts at this moment; false where there is none that can be read. */
+  counts(wallMs: number): boolean {
+    try {
+      const { mtimeMs } = statSync(this.#path);
+      if (mtimeMs !== this.#seenMs) {
+        this.#identity = readIdentity(this.#dir);
+        this.#seenMs = mtimeMs;
+      }
+    } catch {
+      this.#identity = undefined;
+    }
+    return this.#identity !== undefined && inTime(this.#identity, wallMs);
+  }
+}
+
 /** Writes what a proxy reads at its start (`WEFT_BOOTSTRAP`), for its own user alone. Returns the path. */
 export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFacts): string {
   const transparent = h.capture === 'transparent';
@@ -119,6 +161,7 @@ export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFact
     instance: p.name,
     trustDomain: h.trustDomain,
     token,
+    tokenFile: tokenPath(files),
     rootPem: p.rootPem,
     controlAddress: h.controlAddress,
     identityDir: files.identity,

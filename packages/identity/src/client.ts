@@ -94,8 +94,9 @@ export class IdentityClient {
     return this.#identity;
   }
 
+  /** Also false where the clock went back so far that the certificate is one of the future: nobody believes it then. */
   get valid(): boolean {
-    return this.#identity !== undefined && this.#clock.wall() < this.#identity.notAfterMs;
+    return this.#identity !== undefined && inTime(this.#identity, this.#clock.wall());
   }
 
   /** Wall milliseconds of the planned renewal. */
@@ -138,13 +139,13 @@ export class IdentityClient {
 
   #usable(identity: Identity): boolean {
     const { spiffeId } = this.#options;
-    return this.#clock.wall() < identity.notAfterMs && (!spiffeId || identity.spiffeId === spiffeId);
+    return inTime(identity, this.#clock.wall()) && (!spiffeId || identity.spiffeId === spiffeId);
   }
 
   #check(): void {
     if (this.#stopped) return;
     this.#timer = this.#clock.after(CHECK_MS, () => this.#check());
-    const due = !this.#identity || this.#clock.wall() >= this.#renewAtWallMs;
+    const due = !this.valid || this.#clock.wall() >= this.#renewAtWallMs;
     if (due && !this.#asking && this.#clock.now() >= this.#notBeforeMs) void this.#renew();
   }
 
@@ -209,4 +210,9 @@ export class IdentityClient {
       }
     }
   }
+}
+
+/** Whether a certificate counts at this moment. */
+export function inTime({ notBeforeMs, notAfterMs }: Identity, wallMs: number): boolean {
+  return notBeforeMs <= wallMs && wallMs < notAfterMs;
 }

@@ -24,6 +24,8 @@ export interface Bootstrap {
   trustDomain: string;
   /** One use, exchanged for a certificate; may be absent where the identity folder holds a valid one. */
   token?: string;
+  /** Where another one will be, once the certificate has ended without a successor (a machine that slept for long). */
+  tokenFile?: string;
   rootPem: string;
   /** host:port of the control plane's TLS port (15012). */
   controlAddress: string;

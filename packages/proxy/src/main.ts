@@ -1,5 +1,5 @@
 /** The proxy's process: bootstrap → certificate → plan → listeners → ready; SIGTERM drains and exits 0. */
-import { chownSync, mkdirSync } from 'node:fs';
+import { chownSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Client, createClient } from '@connectrpc/connect';
 import type { Logger } from '@weft/base';
@@ -128,7 +128,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
       const channel = openChannel(b, host, port, identity);
       try {
         const answer = await createClient(CertificateService, channel.transport).sign(
-          { csrPem, token: identity.valid ? '' : (token ?? '') },
+          { csrPem, token: identity.valid ? '' : (token ?? newToken(b)) },
           { timeoutMs: 10_000 },
         );
         token = undefined;
@@ -287,6 +287,15 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
 /** What the application got by the Workload API; not what the proxy proves itself with. */
 function applicationDir(b: Bootstrap): string {
   return join(b.identityDir, 'application');
+}
+
+/** What the supervisor has left for a proxy whose certificate ended. */
+function newToken(b: Bootstrap): string {
+  try {
+    return b.tokenFile ? readFileSync(b.tokenFile, 'utf8') : '';
+  } catch {
+    return ''; // It is not there yet: the CA refuses, and is asked again.
+  }
 }
 
 /** Capture leaves out the proxy's own user; a proxy that runs as another one has to mark its connections instead. */

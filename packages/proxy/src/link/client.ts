@@ -6,7 +6,7 @@
 import type { Socket } from 'node:net';
 import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import type { Logger } from '@weft/base';
-import { checkPeer, clientTlsOptions, type Identity } from '@weft/identity';
+import { checkPeer, clientTlsOptions, type Identity, inTime } from '@weft/identity';
 import type { Head, Stream, StreamHandler, WireCounters, WireLimits } from '@weft/wire';
 import { Http2Connection } from '@weft/wire';
 import type { ProxyLimits } from '../limits.ts';
@@ -26,6 +26,9 @@ const IDLE_LAST_MS = 300_000;
 /** Renew before a certificate's end by a tenth of what was left at the handshake, within these bounds. */
 const MARGIN_MIN_MS = 2000;
 const MARGIN_MAX_MS = 60_000;
+/** Where a certificate is out of its time (a machine slept, a clock jumped), its owner is getting another just now. */
+const OUT_OF_TIME = /CERT_HAS_EXPIRED|CERT_NOT_YET_VALID|alert certificate expired/;
+const OUT_OF_TIME_RETRY_MS = 200;
 
 export interface LinkDeps {
   connector: Connector;
@@ -226,7 +229,7 @@ class Link implements Lane, TimerOwner {
 }
 
 /** All links to one destination proxy. */
-export class LinkPool implements LanePool, Ticking {
+export class LinkPool implements LanePool, Ticking, TimerOwner {
   readonly host: string;
   readonly port: number;
   readonly expected: ReadonlySet<string>;
@@ -237,6 +240,9 @@ export class LinkPool implements LanePool, Ticking {
   #ports = new Map<number, PortLanes>();
   #timeoutMs = 10_000;
   #emptySinceMs = 0;
+  /** Until when who waits goes on waiting for a certificate that is in its time; undefined: none is missed. */
+  #certificateByMs: number | undefined;
+  #retry: Deadline | undefined;
   #onEmpty: (pool: LinkPool) => void;
 
   constructor(host: string, port: number, identityId: string, deps: LinkDeps, onEmpty: (pool: LinkPool) => void) {
@@ -299,6 +305,7 @@ export class LinkPool implements LanePool, Ticking {
   }
 
   linkReady(): void {
+    this.#certificateByMs = undefined;
     this.#replaceRetiring();
     this.serve();
   }
@@ -310,12 +317,35 @@ export class LinkPool implements LanePool, Ticking {
       this.#deps.counters.count('link_connect_failed');
       this.#deps.logger.debug({ host: this.host, port: this.port, detail }, 'mesh link failed');
       if (this.#links.some((l) => !l.dead && !l.draining)) return;
-      const waiting = this.#waiting;
-      this.#waiting = [];
-      for (const asker of waiting) if (!asker.abandoned) asker.onUnavailable(reason, detail);
+      if (OUT_OF_TIME.test(detail) && this.#awaitCertificate()) return;
+      this.#fail(reason, detail);
     } else {
       this.serve();
     }
+  }
+
+  #fail(reason: 'connect' | 'timeout', detail: string): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const asker of waiting) if (!asker.abandoned) asker.onUnavailable(reason, detail);
+  }
+
+  /** A certificate is missed: who waits does so for another moment, in all as long as for a link. False: it was long enough. */
+  #awaitCertificate(): boolean {
+    const now = this.#deps.nowMs();
+    this.#certificateByMs ??= now + this.#timeoutMs;
+    if (now >= this.#certificateByMs) {
+      this.#certificateByMs = undefined;
+      return false;
+    }
+    this.#retry ??= this.#deps.timers.add(OUT_OF_TIME_RETRY_MS, this);
+    return true;
+  }
+
+  /** Looks for a certificate again. */
+  onTimer(): void {
+    this.#retry = undefined;
+    this.serve();
   }
 
   /** The own identity was renewed: all links made with the old one get successors. */
@@ -331,6 +361,7 @@ export class LinkPool implements LanePool, Ticking {
       }
     }
     if (any) this.#startSuccessor();
+    if (this.#waiting.length > 0) this.serve();
   }
 
   tick(nowMs: number): void {
@@ -361,6 +392,7 @@ export class LinkPool implements LanePool, Ticking {
   }
 
   destroy(): void {
+    this.#retry?.cancel();
     this.#deps.ticker.delete(this);
     for (const lanes of this.#ports.values()) lanes.close();
     for (const link of [...this.#links]) link.destroy();
@@ -394,12 +426,8 @@ export class LinkPool implements LanePool, Ticking {
     for (const link of this.#links) if (!link.ready) connecting++;
     if (connecting > 0 && connecting * STREAMS_PER_LINK >= this.#waiting.length) return;
     const identity = this.#deps.identity();
-    if (!identity || identity.notAfterMs <= this.#deps.wallMs()) {
-      const waiting = this.#waiting;
-      this.#waiting = [];
-      setImmediate(() => {
-        for (const asker of waiting) if (!asker.abandoned) asker.onUnavailable('connect', 'no valid certificate');
-      });
+    if (!identity || !inTime(identity, this.#deps.wallMs())) {
+      if (!this.#awaitCertificate()) setImmediate(() => this.#fail('connect', 'no valid certificate'));
       return;
     }
     this.#links.push(new Link(this, this.#deps, identity, this.#timeoutMs));

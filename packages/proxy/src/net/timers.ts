@@ -143,6 +143,11 @@ function splice(from: Deadline, to: Deadline): void {
   ring(from);
 }
 
+/** A tick that comes so late: the process, or its machine, was stopped meanwhile. */
+const STOPPED_MS = 3000;
+/** What arrived while it was stopped is read first: what is judged by the clock then would be judged unheard. */
+const RESUME_MS = 250;
+
 export interface Ticking {
   tick(nowMs: number): void;
 }
@@ -152,6 +157,7 @@ export class Ticker {
   #members = new Set<Ticking>();
   #handle: NodeJS.Timeout | undefined;
   #onError: (error: unknown) => void;
+  #lastMs = 0;
 
   constructor(onError: (error: unknown) => void = () => {}) {
     this.#onError = onError;
@@ -160,7 +166,8 @@ export class Ticker {
   add(member: Ticking): void {
     this.#members.add(member);
     if (this.#handle === undefined) {
-      this.#handle = setInterval(() => this.#run(), 1000);
+      this.#lastMs = performance.now();
+      this.#handle = setInterval(() => this.#onTime(), 1000);
       this.#handle.unref();
     }
   }
@@ -173,6 +180,13 @@ export class Ticker {
   close(): void {
     if (this.#handle) clearInterval(this.#handle);
     this.#handle = undefined;
+  }
+
+  #onTime(): void {
+    const late = performance.now() - this.#lastMs;
+    this.#lastMs = performance.now();
+    if (late < STOPPED_MS) this.#run();
+    else setTimeout(() => this.#run(), RESUME_MS).unref();
   }
 
   #run(): void {

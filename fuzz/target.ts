@@ -72,6 +72,9 @@ export class Sink implements Output {
   resumeReading(): void {
     this.reading = true;
   }
+  later(fn: () => void): void {
+    this.defer(fn);
+  }
   defer(fn: () => void): void {
     this.#work.push(fn);
   }

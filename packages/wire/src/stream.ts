@@ -86,6 +86,8 @@ export interface Output {
   readonly buffered?: number;
   /** Runs `fn` once at the end of this turn of the loop (setImmediate in the proxy): all frames of a turn leave in one write. */
   defer(fn: () => void): void;
+  /** Runs `fn` once in a later turn: other connections have theirs before. */
+  later(fn: () => void): void;
 }
 
 /** A codec that owns one connection, fed by whoever owns the socket. */
@@ -152,6 +154,8 @@ export interface WireLimits {
   tinyDataBytes: number;
   settingsEntries: number;
   emptyFrames: number;
+  /** Requests of one read that are begun in one turn; the others wait for the next. */
+  requestsPerRead: number;
 }
 
 export const defaultWireLimits: Readonly<WireLimits> = Object.freeze({
@@ -186,4 +190,5 @@ export const defaultWireLimits: Readonly<WireLimits> = Object.freeze({
   tinyDataBytes: 4 * 1024 * 1024,
   settingsEntries: 32,
   emptyFrames: 1,
+  requestsPerRead: 200,
 });

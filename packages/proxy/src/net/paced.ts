@@ -68,6 +68,9 @@ export class PacedPipe implements Pipe, PipeSink, TimerOwner {
   defer(fn: () => void): void {
     this.#inner.defer(fn);
   }
+  later(fn: () => void): void {
+    this.#inner.later(fn);
+  }
 
   onTimer(): void {
     this.#timer = undefined;

@@ -28,6 +28,9 @@ function fakePipe(): Pipe & { destroyed: string | undefined; written: number } {
     defer(fn) {
       fn();
     },
+    later(fn) {
+      fn();
+    },
   };
 }
 

@@ -156,6 +156,9 @@ export class SocketPipe implements Pipe, Ticking {
   defer(fn: () => void): void {
     endOfTurn(fn);
   }
+  later(fn: () => void): void {
+    setImmediate(fn);
+  }
 
   /** Lets go of the socket without closing it, for a new owner (a TLS server). Bytes taken must be unshifted by the caller. */
   release(): Socket {

@@ -47,6 +47,9 @@ export class StreamPipe implements Pipe, StreamHandler {
   defer(fn: () => void): void {
     endOfTurn(fn);
   }
+  later(fn: () => void): void {
+    setImmediate(fn);
+  }
 
   onHead(_stream: Stream, _head: Head, end: boolean): void {
     if (end) this.sink.ended();

@@ -115,6 +115,28 @@ test('a request is written with host first and framed by its length, by chunks o
   }
 });
 
+test('announced trailers have their place: chunks, though the length was known', () => {
+  const counted: string[] = [];
+  const sent = (head: Head, trailers: Head): string => {
+    const output = new RecordingOutput();
+    const client = new Http1Client({ output, counters: { count: (name) => void counted.push(name) } });
+    const stream = client.request(head, false, new Recorder());
+    stream.sendData(Buffer.from('ok'), false);
+    stream.sendTrailers(trailers);
+    return output.text;
+  };
+  const announced: Head = [...GET, 'content-length', '2', 'trailer', 'x-sum'];
+  const first = 'GET / HTTP/1.1\r\nhost: a\r\n';
+  assert.equal(
+    sent(announced, ['x-sum', '9']),
+    `${first}trailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 9\r\n\r\n`,
+  );
+  assert.deepEqual(counted, ['http1_upstream_requests']);
+  // Not announced: the body has ended with its last byte, and nothing may follow.
+  assert.equal(sent([...GET, 'content-length', '2'], ['x-sum', '9']), `${first}content-length: 2\r\n\r\nok`);
+  assert.deepEqual(counted.slice(2), ['http1_trailers_dropped']);
+});
+
 test('a head that HTTP/1.1 cannot carry is never written', () => {
   const bad: Head[] = [
     [':method', 'G T', ...GET.slice(2)],

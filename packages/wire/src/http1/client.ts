@@ -193,7 +193,7 @@ export class Http1Client implements Connection, ExchangeOwner {
       if (fields.length > 0) throw new Refusal(500, 'bad_head', 'a content-length without its body');
       this.framing = 'none';
       if (fields.length === 0) last = 'content-length: 0\r\n';
-    } else if (fields.length >= 0) {
+    } else if (fields.length >= 0 && !fields.trailer) {
       this.framing = 'length';
       this.writeLeft = fields.length;
       last = 'content-length: ' + fields.length + '\r\n';
@@ -504,6 +504,7 @@ export class Http1Client implements Connection, ExchangeOwner {
 
   sendTrailers(fields: Head): void {
     if (this.framing !== 'chunked' || fields.length === 0) {
+      if (fields.length > 0) this.counters?.count('http1_trailers_dropped');
       this.sendData(EMPTY, true);
       return;
     }

@@ -71,10 +71,12 @@ export interface WrittenFields {
   /** The application asked to close by `connection: close`. */
   close: boolean;
   te: boolean;
+  /** Trailers are announced (RFC 9110 6.6.2): the body needs a framing that has a place for them. */
+  trailer: boolean;
   host: string | undefined;
 }
 
-const written: WrittenFields = { length: -1, close: false, te: false, host: undefined };
+const written: WrittenFields = { length: -1, close: false, te: false, trailer: false, host: undefined };
 /** The fields that were written last. */
 let fieldBytes = Buffer.allocUnsafeSlow(8192);
 let fieldEnd = 0;
@@ -105,6 +107,7 @@ const byCodec: Record<string, number> = {
   'proxy-connection': 6,
   'transfer-encoding': 6,
   upgrade: 6,
+  trailer: 7,
 };
 /** Names that were found to be tokens, and what is done with them. */
 const names = new Map<string, number>(Object.entries(byCodec));
@@ -148,6 +151,7 @@ export function writeFields(head: Head, from: number): WrittenFields {
   written.length = -1;
   written.close = false;
   written.te = false;
+  written.trailer = false;
   written.host = undefined;
   let cookie: string | undefined;
   for (let i = from; i < head.length; i += 2) {
@@ -182,6 +186,10 @@ export function writeFields(head: Head, from: number): WrittenFields {
         break;
       case 5:
         cookie = cookie === undefined ? value : cookie + '; ' + value;
+        break;
+      case 7:
+        written.trailer = true;
+        line(name, value);
     }
   }
   if (cookie !== undefined) line('cookie', cookie);

@@ -500,7 +500,7 @@ test('a response that is not read is given up after its time, one that is still 
 });
 
 test('a client that pipelines and does not read: its requests wait, and go on when it reads', () => {
-  const t = manual();
+  const t = manual({ requestsPerRead: 2000 });
   const one = `GET / HTTP/1.1\r\n${H}\r\n`;
   t.output.full = true;
   t.feed(one);
@@ -555,6 +555,63 @@ test('10 000 pipelined bad requests get one answer', () => {
 });
 
 test('10 000 pipelined good requests are answered without recursion', () => {
-  const { statuses } = serve(`GET / HTTP/1.1\r\n${H}\r\n`.repeat(10_000), 1 << 20);
+  const { statuses } = serve(`GET / HTTP/1.1\r\n${H}\r\n`.repeat(10_000), 1 << 20, { requestsPerRead: 20_000 });
   assert.equal(statuses.length, 10_000);
+});
+
+test('a read with very many requests is taken in parts: the rest waits for a later turn, in order', () => {
+  const output = new RecordingOutput();
+  const paths: string[] = [];
+  const counted: string[] = [];
+  const server = new Http1Server({
+    output,
+    scheme: 'http',
+    limits: { requestsPerRead: 10 },
+    counters: { count: (name) => void counted.push(name) },
+    onStream(stream, head) {
+      paths.push(head[head.indexOf(':path') + 1]);
+      stream.sendHead([':status', '204'], true);
+      return new Recorder();
+    },
+  });
+  const get = (i: number): string => `GET /${i} HTTP/1.1\r\nhost: a\r\n\r\n`;
+  const all = Array.from({ length: 35 }, (_, i) => get(i)).join('');
+  server.receive(Buffer.from(all.slice(0, -3)));
+  // What comes meanwhile comes after it, an end included.
+  server.receive(Buffer.from(all.slice(-3)));
+  server.receiveEnd();
+  const seen = [paths.length];
+  while (output.waiting.length > 0) {
+    output.nextTurn();
+    seen.push(paths.length);
+  }
+  assert.deepEqual(seen, [10, 20, 30, 35]);
+  assert.deepEqual(
+    paths,
+    Array.from({ length: 35 }, (_, i) => `/${i}`),
+  );
+  assert.equal(counted.filter((name) => name === 'http1_requests_per_read').length, 3);
+  assert.equal([...output.text.matchAll(/ 204 /g)].length, 35);
+});
+
+test('announced trailers of a response have their place: chunks, though the length was known', () => {
+  const answered = (version: string, announced: Head): string => {
+    const output = new RecordingOutput();
+    const server = new Http1Server({
+      output,
+      scheme: 'http',
+      onStream(stream) {
+        stream.sendHead([':status', '200', 'content-length', '2', ...announced], false);
+        stream.sendData(Buffer.from('ok'), false);
+        stream.sendTrailers(['x-sum', '9']);
+        return new Recorder();
+      },
+    });
+    server.receive(Buffer.from(`GET / HTTP/${version}\r\nhost: a\r\n\r\n`));
+    return output.text;
+  };
+  const announced = ['trailer', 'x-sum'];
+  assert.match(answered('1.1', announced), /\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 9\r\n\r\n$/);
+  assert.match(answered('1.1', []), /\r\ncontent-length: 2\r\n\r\nok$/);
+  assert.match(answered('1.0', announced), /\r\ncontent-length: 2\r\n(.*\r\n)*\r\nok$/, 'HTTP/1.0 knows no chunks');
 });

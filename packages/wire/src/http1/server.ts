@@ -93,6 +93,9 @@ export class Http1Server implements Connection, ExchangeOwner {
   private closeAfter = false;
   private wantsDrain = false;
   private outputEnded = false;
+  /** Requests of this read, and whether the rest of it waits for a later turn. */
+  private begun = 0;
+  private yielded = false;
 
   constructor(options: Http1ServerOptions) {
     this.output = options.output;
@@ -125,6 +128,7 @@ export class Http1Server implements Connection, ExchangeOwner {
       return;
     }
     this.input.push(asBuffer(chunk));
+    if (!this.yielded) this.begun = 0;
     this.run();
   }
 
@@ -197,7 +201,7 @@ export class Http1Server implements Connection, ExchangeOwner {
     this.running = true;
     try {
       while (this.step());
-      if (this.inputEnded) this.endOfInput();
+      if (this.inputEnded && !this.yielded) this.endOfInput();
     } catch (error) {
       this.caught(error);
     }
@@ -250,7 +254,13 @@ export class Http1Server implements Connection, ExchangeOwner {
 
   private stepHead(): boolean {
     // A pipelining client that does not read its answers: they pile up here no further than the output's mark.
-    if (!this.cork.writable) return false;
+    if (!this.cork.writable || this.yielded) return false;
+    if (this.begun >= this.limits.requestsPerRead && this.input.size > 0) {
+      this.count('requests_per_read');
+      this.yielded = true;
+      this.output.later(this.goOn);
+      return false;
+    }
     const bytes = this.input.take();
     if (bytes === undefined) return false;
     const first = !this.headBuffer.started && this.served > 0;
@@ -268,7 +278,14 @@ export class Http1Server implements Connection, ExchangeOwner {
     return true;
   }
 
+  private goOn = (): void => {
+    this.yielded = false;
+    this.begun = 0;
+    this.run();
+  };
+
   private begin(request: RequestHead): void {
+    this.begun++;
     this.counters?.count('http1_requests');
     this.served++;
     this.request = request;
@@ -371,7 +388,7 @@ export class Http1Server implements Connection, ExchangeOwner {
   }
 
   private updateReading(): void {
-    const waits = this.reading === 'held' || (this.reading === 'head' && !this.cork.writable);
+    const waits = this.reading === 'held' || (this.reading === 'head' && (this.yielded || !this.cork.writable));
     const stop = this.paused || (waits && this.input.size > HELD_BYTES);
     if (stop === this.readingPaused || this.reading === 'closed') return;
     this.readingPaused = stop;
@@ -457,7 +474,7 @@ export class Http1Server implements Connection, ExchangeOwner {
       if (fields.length > 0) throw new Refusal(500, 'bad_head', 'a content-length without its body');
       this.framing = 'none';
       length = 0;
-    } else if (fields.length >= 0) {
+    } else if (fields.length >= 0 && (!fields.trailer || request.http10)) {
       this.framing = 'length';
       this.writeLeft = length = fields.length;
     } else if (request.http10) {
@@ -513,6 +530,7 @@ export class Http1Server implements Connection, ExchangeOwner {
 
   sendTrailers(fields: Head): void {
     if (this.framing !== 'chunked' || fields.length === 0) {
+      if (fields.length > 0) this.counters?.count('http1_trailers_dropped');
       this.sendData(EMPTY, true);
       return;
     }

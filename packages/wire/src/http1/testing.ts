@@ -29,6 +29,15 @@ export class RecordingOutput implements Output {
   defer(fn: () => void): void {
     this.deferred.push(fn);
   }
+  /** Waits for the next turn: see nextTurn. */
+  waiting: (() => void)[] = [];
+  later(fn: () => void): void {
+    this.waiting.push(fn);
+  }
+  nextTurn(): void {
+    this.turn();
+    for (const fn of this.waiting.splice(0)) fn();
+  }
   /** Ends the turn. */
   turn(): void {
     while (this.deferred.length > 0) this.deferred.shift()!();

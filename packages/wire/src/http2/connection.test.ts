@@ -51,6 +51,9 @@ class Pipe implements Output {
   defer(fn: () => void): void {
     this.wire.queue.push(fn);
   }
+  later(fn: () => void): void {
+    this.wire.queue.push(fn);
+  }
 }
 
 class Record implements StreamHandler {
@@ -820,6 +823,7 @@ function bridge(make: (output: Output) => Http2Connection): Duplex {
     pauseReading() {},
     resumeReading() {},
     defer: (fn) => void setImmediate(fn),
+    later: (fn) => void setImmediate(fn),
   });
   return duplex;
 }
@@ -993,4 +997,62 @@ test('a finished response that nobody reads is given up; one that is read, or no
     t.counted.filter((c) => c.includes('flush')),
     ['http2_flush_timeout'],
   );
+});
+
+test('a read with very many requests is taken in parts: the rest waits for a later turn, in order', () => {
+  const later: (() => void)[] = [];
+  let reading = true;
+  const paths: string[] = [];
+  const counted: string[] = [];
+  const server = new Http2Connection({
+    role: 'server',
+    limits: { requestsPerRead: 10 },
+    counters: { count: (name) => void counted.push(name) },
+    output: {
+      ...{ write: () => true, end() {}, destroy() {}, defer() {} },
+      pauseReading: () => void (reading = false),
+      resumeReading: () => void (reading = true),
+      later: (fn) => void later.push(fn),
+    },
+    onStream(stream, head) {
+      paths.push(head[head.indexOf(':path') + 1]);
+      // Answered at once: it is no stream that the limit of streams counts.
+      stream.sendHead([':status', '204'], true);
+      return new Record();
+    },
+  });
+  const parts: Buffer[] = [];
+  const client = new Http2Connection({
+    role: 'client',
+    limits: { maxConcurrentStreams: 1000 },
+    output: {
+      ...{ end() {}, destroy() {}, pauseReading() {}, resumeReading() {}, later() {} },
+      write: (bytes) => parts.push(Buffer.from(bytes)) > 0,
+      defer: (fn) => fn(),
+    },
+  });
+  for (let i = 0; i < 35; i++) {
+    client.request([...get.slice(0, 6), ':path', `/${i}`], true, new Record());
+  }
+  const all = Buffer.concat(parts);
+  server.receive(all.subarray(0, all.length - 5));
+  assert.deepEqual([paths.length, reading], [10, false]);
+  // What comes meanwhile comes after it.
+  server.receive(all.subarray(all.length - 5));
+  assert.equal(paths.length, 10);
+  const seen: [number, boolean][] = [];
+  while (later.length > 0) {
+    later.shift()!();
+    seen.push([paths.length, reading]);
+  }
+  assert.deepEqual(seen, [
+    [20, false],
+    [30, false],
+    [35, true],
+  ]);
+  assert.deepEqual(
+    paths,
+    Array.from({ length: 35 }, (_, i) => `/${i}`),
+  );
+  assert.equal(counted.filter((name) => name === 'http2_requests_per_read').length, 3);
 });

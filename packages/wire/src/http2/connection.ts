@@ -64,6 +64,8 @@ export class Http2Connection implements Connection {
   dead = false;
 
   #receiver: Receiver;
+  /** What of a read waits for a later turn. */
+  #rest: Buffer[] | undefined;
   #reader: FrameReader;
   #prefaceAt = 0;
   #counters: WireCounters | undefined;
@@ -215,6 +217,10 @@ export class Http2Connection implements Connection {
   receive(chunk: Uint8Array): void {
     if (this.dead) return;
     const buf = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    if (this.#rest !== undefined) {
+      this.#rest.push(buf);
+      return;
+    }
     try {
       let at = 0;
       while (this.#prefaceAt < preface.length && at < buf.length) {
@@ -224,11 +230,39 @@ export class Http2Connection implements Connection {
         }
       }
       this.#receiver.newRead();
-      this.#reader.push(at === 0 ? buf : buf.subarray(at));
+      const rest = this.#reader.push(at === 0 ? buf : buf.subarray(at));
+      if (rest !== undefined) this.#wait([rest]);
     } catch (error) {
       this.#handlerError(error);
     }
   }
+
+  /** A read with very many requests: the others wait for a later turn, and nothing more is read meanwhile. */
+  #wait(rest: Buffer[]): void {
+    if (this.dead) return;
+    this.count(http2Counter.requestsPerRead);
+    this.#rest = rest;
+    this.options.output.pauseReading();
+    this.options.output.later(this.#goOn);
+  }
+
+  #goOn = (): void => {
+    const chunks = this.#rest ?? [];
+    this.#rest = undefined;
+    if (this.dead) return;
+    this.#receiver.newTurn();
+    try {
+      for (let i = 0; i < chunks.length && !this.dead; i++) {
+        const rest = this.#reader.push(chunks[i]);
+        if (rest === undefined) continue;
+        this.#wait([rest, ...chunks.slice(i + 1)]);
+        return;
+      }
+      if (!this.dead) this.options.output.resumeReading();
+    } catch (error) {
+      this.#handlerError(error);
+    }
+  };
 
   receiveEnd(): void {
     if (this.dead) return;

@@ -45,6 +45,7 @@ export const http2Counter = Object.freeze({
   headerTooLarge: 'http2_header_too_large',
   headerAbuse: 'http2_header_abuse',
   trailerTooLarge: 'http2_trailer_too_large',
+  requestsPerRead: 'http2_requests_per_read',
   streamsExceeded: 'http2_max_concurrent_streams',
   flowControl: 'http2_flow_control',
   malformed: 'http2_malformed',

@@ -177,6 +177,8 @@ export class FrameWriter {
 
 /** Who gets frames. False stops the reader: the connection is over. */
 export interface FrameSink {
+  /** What is left of a read is to come again in a later turn. */
+  readonly enough: boolean;
   onFrame(type: number, flags: number, id: number, buf: Buffer, start: number, end: number): boolean;
   /** A frame above our SETTINGS_MAX_FRAME_SIZE. */
   onOversize(id: number): void;
@@ -202,14 +204,16 @@ export class FrameReader {
     this.#payload = undefined;
   }
 
-  push(chunk: Buffer): void {
+  /** Returns what is left where the sink has had enough. */
+  push(chunk: Buffer): Buffer | undefined {
     let at = 0;
     const size = chunk.length;
     while (at < size && !this.#stopped) {
+      if (this.#sink.enough) return chunk.subarray(at);
       if (this.#headerFill === 0 && size - at >= frameHeaderBytes) {
         const length = (chunk[at] << 16) | (chunk[at + 1] << 8) | chunk[at + 2];
         if (size - at - frameHeaderBytes >= length) {
-          if (!this.#emit(chunk, at, length, chunk, at + frameHeaderBytes)) return;
+          if (!this.#emit(chunk, at, length, chunk, at + frameHeaderBytes)) return undefined;
           at += frameHeaderBytes + length;
           continue;
         }
@@ -219,11 +223,11 @@ export class FrameReader {
         chunk.copy(this.#header, this.#headerFill, at, at + part);
         this.#headerFill += part;
         at += part;
-        if (this.#headerFill < frameHeaderBytes) return;
+        if (this.#headerFill < frameHeaderBytes) return undefined;
         const length = this.#header.readUIntBE(0, 3);
         if (length > this.#maxFrame) {
           this.#emit(this.#header, 0, length, this.#header, 0);
-          return;
+          return undefined;
         }
         this.#payload = Buffer.allocUnsafeSlow(length);
         this.#fill = 0;
@@ -233,11 +237,12 @@ export class FrameReader {
       chunk.copy(payload, this.#fill, at, at + part);
       this.#fill += part;
       at += part;
-      if (this.#fill < payload.length) return;
+      if (this.#fill < payload.length) return undefined;
       this.#headerFill = 0;
       this.#payload = undefined;
-      if (!this.#emit(this.#header, 0, payload.length, payload, 0)) return;
+      if (!this.#emit(this.#header, 0, payload.length, payload, 0)) return undefined;
     }
+    return undefined;
   }
 
   #emit(header: Buffer, at: number, length: number, buf: Buffer, start: number): boolean {

@@ -32,6 +32,8 @@ export class Receiver implements FrameSink {
   /** Highest id before this read; resets of later ones came with their requests. */
   #readFrom = 0;
   #pendingResets = 0;
+  /** Requests in this turn. */
+  #begun = 0;
   #serverResets = 0;
   // A header block that goes on in CONTINUATION.
   #blockId = 0;
@@ -55,8 +57,19 @@ export class Receiver implements FrameSink {
     this.#window = Math.max(limits.connectionWindowBytes, defaultWindow);
   }
 
+  /** As many requests of this read were begun as one turn may have. */
+  get enough(): boolean {
+    return this.#begun >= this.#c.limits.requestsPerRead;
+  }
+
+  /** What was left of a read comes. */
+  newTurn(): void {
+    this.#begun = 0;
+  }
+
   /** Bytes came in. */
   newRead(): void {
+    this.#begun = 0;
     this.#readFrom = this.#c.lastPeerId;
     this.#pendingResets = 0;
   }
@@ -312,6 +325,7 @@ export class Receiver implements FrameSink {
     stream.bodyLeft = last ? -1 : facts.contentLength;
     c.streams.set(id, stream);
     stream.remoteEnded = last;
+    this.#begun++;
     stream.handler = onStream(stream, head, last);
     if (last) stream.endedWithHead();
     return true;

@@ -1,62 +1,113 @@
 /** The way to STRICT, with real processes: who would break is named before it does, and nothing fails. */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
-import { meshOf, needsRoot, peers, type TestMesh } from './harness.ts';
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { meshOf, needsRoot, peers, request, type TestMesh, weftBin } from './harness.ts';
 
-const LEGACY_LABEL = 'labels:\n    app: legacy\n    sidecar.istio.io/inject: "false"\n';
-
+const LEGACY = { label: 'labels:\n    app: legacy\n', without: '    sidecar.istio.io/inject: "false"\n' };
 const RULE = `apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: { name: plain, namespace: shop }
 spec: { host: cart, trafficPolicy: { tls: { mode: DISABLE } } }
 `;
 
-function services(names: string[]): string {
-  return peers(Object.fromEntries(names.map((n) => [n, { v1: 1 }]))).replace(
-    'labels:\n    app: legacy\n',
-    LEGACY_LABEL,
+/** Who calls is in the namespace `edge`, where the test speaks plaintext to them; `legacy` has no proxy. */
+function services(called: string[]): string {
+  const of = (names: string[]) => peers(Object.fromEntries(names.map((n) => [n, { v1: 1 }])));
+  const edge = of(['frontend', 'legacy'])
+    .replaceAll('namespace: shop', 'namespace: edge')
+    .replace('name: shop', 'name: edge')
+    .replace(LEGACY.label, LEGACY.label + LEGACY.without);
+  return `${of(called)}---\n${edge}`;
+}
+
+interface Said {
+  code: number;
+  text: string;
+}
+
+/** A command that may end with another code than 0; `heard` is told of what it has said so far. */
+function said(mesh: TestMesh, args: string[], heard?: (text: string) => void): Promise<Said> {
+  return new Promise((resolve) => {
+    let text = '';
+    const child = execFile(
+      process.execPath,
+      [weftBin, ...args, '--mesh', mesh.name],
+      { env: mesh.env },
+      (error, stdout, stderr) => {
+        const code = error ? Number((error as { code?: number }).code ?? 1) : 0;
+        resolve({ code, text: `${stdout}${stderr}` });
+      },
+    );
+    child.stdout?.on('data', (d) => {
+      text += d;
+      heard?.(text);
+    });
+  });
+}
+
+test('the way to STRICT: readiness, check, and a guard that takes all back', { skip: needsRoot }, async (t) => {
+  const m = await meshOf(t, 'transparent', {}, { 'services.yaml': services(['cart', 'stock']) });
+  const rows = new Map(m.ps().map((r) => [r.workload, r.address]));
+  const cart = `http://${rows.get('cart')}:8080/x`;
+  const from = (workload: string, call: object) => request(rows.get(workload) as string, 8080, '/run', call);
+
+  await t.test('readiness names who would break, with counts; check and secret tell of both sides', async () => {
+    m.write('rule.yaml', RULE.replace('cart', 'stock'));
+    await from('legacy', { url: cart, count: 5 });
+    await from('frontend', { url: 'http://cart.shop:8080/x', count: 3 });
+    let r: Said = { code: 0, text: '' };
+    await m.until('both are counted', 20_000, async () => {
+      r = await said(m, ['mtls', 'readiness', '-n', 'shop']);
+      return (
+        /edge\/legacy \(no proxy\) +shop\/cart:8080 +would break +5/.test(r.text) &&
+        /shop\/cart .*\s3 +5 +0$/m.test(r.text)
+      );
+    });
+    assert.equal(r.code, 1);
+    const [good, bad, secret, ruled] = await Promise.all([
+      said(m, ['mtls', 'check', '--from', 'frontend', '--to', 'shop/cart']),
+      said(m, ['mtls', 'check', '--from', 'legacy', '--to', 'cart', '-o', 'json']),
+      said(m, ['proxy-config', 'secret', 'deploy/cart', '-n', 'shop']),
+      said(m, ['mtls', 'check', '--from', 'frontend', '--to', 'stock']),
+    ]);
+    assert.deepEqual([good.code, /mTLS works with cart-0/.test(good.text)], [0, true], good.text);
+    const found = JSON.parse(bad.text).findings.map((f: { code: string }) => f.code);
+    assert.deepEqual([bad.code, found], [1, ['source-no-proxy']]);
+    assert.match(secret.text, /^RESOURCE NAME +TYPE +STATUS +VALID CERT +SERIAL NUMBER +NOT AFTER +NOT BEFORE/);
+    assert.match(secret.text, /default \(spiffe:\/\/cluster\.local\/ns\/shop\/sa\/cart\) +Cert Chain +ACTIVE +true/);
+    assert.match(secret.text, /ROOTCA \(cluster\.local\) +CA +ACTIVE +true/);
+    assert.match(ruled.text, /client-tls-rule: .*DISABLE.*rule\.yaml:\d+/);
+    m.write('rule.yaml', '');
+  });
+
+  await t.test(
+    'strict --guard: a caller that comes in the middle is named, all is as before, nothing failed',
+    async (t) => {
+      t.after(() =>
+        Promise.all(
+          ['frontend', 'legacy'].map(async (w) => request(rows.get(w) as string, 8080, '/set', { stop: true })),
+        ),
+      );
+      const load = from('frontend', { url: 'http://cart.shop:8080/y', rate: 40, count: 100_000 });
+      let late: ReturnType<typeof from> | undefined;
+      // Stock is called by nobody and is the first; cart's turn would come next.
+      const run = await said(m, ['mtls', 'strict', 'shop', '--guard', '--watch', '2s', '--since', '1s'], (text) => {
+        if (late === undefined && text.includes('4/5')) late = from('legacy', { url: cart, rate: 20, count: 100_000 });
+      });
+      assert.equal(run.code, 1, run.text);
+      assert.match(
+        run.text,
+        /3\/5 STRICT for shop\/stock .*stopped: edge\/legacy \(no proxy\) would break at shop\/cart:8080/s,
+      );
+      assert.match(run.text, /reverted .*strict-shop\.yaml: every mode is as it was/);
+      assert.ok(!existsSync(join(m.folder, 'strict-shop.yaml')));
+      for (const w of ['frontend', 'legacy']) await request(rows.get(w) as string, 8080, '/set', { stop: true });
+      const results = [(await load).json, (await late)?.json];
+      for (const r of results) assert.deepEqual(Object.keys(r.statuses), ['200'], JSON.stringify(r.statuses));
+      assert.ok(results[0].sent >= 0.95 * ((results[0].elapsedMs / 1000) * 40), JSON.stringify(results[0]));
+    },
   );
-}
-
-async function start(t: TestContext, names: string[], files: Record<string, string> = {}): Promise<TestMesh> {
-  return meshOf(t, 'transparent', {}, { 'services.yaml': services(names), ...files });
-}
-
-/** The output of a command that may end with another code than 0. */
-function said(mesh: TestMesh, ...args: string[]): { code: number; text: string } {
-  try {
-    return { code: 0, text: mesh.weft(...args) };
-  } catch (error) {
-    const { status, stdout, stderr } = error as { status: number; stdout: string; stderr: string };
-    return { code: status, text: `${stdout}${stderr}` };
-  }
-}
-
-test('readiness names who would break, with counts, and who has no proxy', { skip: needsRoot }, async (t) => {
-  const m = await start(t, ['cart', 'frontend', 'legacy']);
-  const cart = `http://${m.row('cart').address}:8080/x`;
-  await m.ask('legacy', '/run', { url: cart, count: 5 });
-  await m.ask('frontend', '/run', { url: 'http://cart:8080/x', count: 3 });
-  let text = '';
-  await m.until('both are counted', 8000, () => {
-    const r = said(m, 'mtls', 'readiness', '-n', 'shop');
-    text = r.text;
-    return r.code === 1 && /shop\/legacy \(no proxy\).*5/.test(text) && /shop\/cart .*\s3 +\d+ +0$/m.test(text);
-  });
-  assert.match(text, /shop\/legacy: sidecar\.istio\.io\/inject: false/);
-
-  const good = said(m, 'mtls', 'check', '--from', 'frontend', '--to', 'shop/cart');
-  assert.deepEqual([good.code, /mTLS works with cart-0/.test(good.text)], [0, true], good.text);
-  const bad = said(m, 'mtls', 'check', '--from', 'legacy', '--to', 'cart', '-o', 'json');
-  const found = JSON.parse(bad.text).findings.map((f: { code: string }) => f.code);
-  assert.deepEqual([bad.code, found], [1, ['source-no-proxy']]);
-  m.write('rule.yaml', RULE);
-  await m.until('the rule is found', 10_000, () => {
-    const r = said(m, 'mtls', 'check', '--from', 'frontend', '--to', 'cart');
-    return r.code === 1 && /client-tls-rule: .*DISABLE.*rule\.yaml:\d+/.test(r.text);
-  });
-  const secret = m.weft('proxy-config', 'secret', 'deploy/cart', '-n', 'shop');
-  assert.match(secret, /^RESOURCE NAME +TYPE +STATUS +VALID CERT +SERIAL NUMBER +NOT AFTER +NOT BEFORE/);
-  assert.match(secret, /default \(spiffe:\/\/cluster\.local\/ns\/shop\/sa\/cart\) +Cert Chain +ACTIVE +true/);
-  assert.match(secret, /ROOTCA \(cluster\.local\) +CA +ACTIVE +true/);
 });

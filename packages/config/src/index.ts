@@ -1,6 +1,7 @@
 /** The files people write → the model, with every problem found on the way. */
 export { CODES, type Code, type Severity } from './analysis/codes.ts';
 export { type Finding, findingOf, parseSuppression, type Suppression, suppressed } from './analysis/findings.ts';
+export { type EditTarget, replaceValue } from './edit.ts';
 export { checkHeaderName, checkLabelName } from './kinds/common.ts';
 export * from './load.ts';
 export { nearest, type Problem } from './problems.ts';

@@ -472,6 +472,7 @@ export class MeshHost {
         () => ({
           mesh: this.mesh,
           capture: this.#options.capture,
+          files: this.#options.files,
           pid: process.pid,
           controlPid: this.controlPid,
           instances: this.#statusNow(),

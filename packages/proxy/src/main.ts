@@ -203,6 +203,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
         return { spiffeId, serial, notBeforeMs, notAfterMs, chainPem, bundle };
       },
       wallMs: () => plane.core.wallMs(),
+      plaintext: () => observer.plaintextCallers.list(),
       probe: (host, port) => plane.probe(host, port),
       counts: () => plane.counts(),
       detected: () => plane.core.outcomes.list(),

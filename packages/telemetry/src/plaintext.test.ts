@@ -8,7 +8,7 @@ const from = (address: string, more: Partial<PlaintextKey> = {}): PlaintextKey =
 });
 
 test('plaintext callers add up by address, port and fate; an open connection keeps its caller seen', () => {
-  const callers = new PlaintextCallers();
+  const callers = new PlaintextCallers({ wallMs: () => 7 });
   for (let i = 0; i < 3; i++) callers.add(from('10.0.0.1'));
   callers.add(from('10.0.0.1', { refused: true, ref: 'pa' }));
   const close = callers.open(from('10.0.0.2', { source: 'legacy', sourceNamespace: 'shop' }));
@@ -21,6 +21,15 @@ test('plaintext callers add up by address, port and fate; an open connection kee
   assert.deepEqual(told(), [['10.0.0.2', 'legacy', false, '', 0]]);
   close();
   assert.deepEqual(told(), []);
+  assert.deepEqual(
+    callers.list().map((c) => [c.address, c.refused, c.total, c.lastMs]),
+    [
+      ['10.0.0.1', false, 3, 7],
+      ['10.0.0.1', true, 1, 7],
+      ['10.0.0.2', false, 1, 7],
+    ],
+    'told or not',
+  );
 });
 
 test('past the limit callers are dropped and counted, and there is room again after the next report', () => {

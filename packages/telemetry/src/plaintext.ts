@@ -23,6 +23,8 @@ export type PlaintextKey = Omit<PlaintextDelta, 'requests'>;
 
 interface Row {
   readonly key: PlaintextKey;
+  total: number;
+  lastMs: number;
   requests: number;
   open: number;
 }
@@ -32,30 +34,45 @@ export const defaultPlaintextCallers = 2000;
 export class PlaintextCallers {
   readonly #max: number;
   readonly #count: (name: string) => void;
+  readonly #wallMs: () => number;
   #byAddress = new Map<string, Row[]>();
   #rows = 0;
 
   /** `count` hears `telemetry_plaintext_dropped` for each caller past the limit. */
-  constructor(options: { max?: number; count?: (name: string) => void } = {}) {
+  constructor(options: { max?: number; count?: (name: string) => void; wallMs?: () => number } = {}) {
     this.#max = options.max ?? defaultPlaintextCallers;
     this.#count = options.count ?? (() => {});
+    this.#wallMs = options.wallMs ?? Date.now;
   }
 
   /** One request, or one connection that is not followed. */
   add(key: PlaintextKey): void {
     const row = this.#row(key);
-    if (row) row.requests++;
+    if (row) this.#seen(row);
   }
 
   /** A connection: its caller counts as seen until the function that is returned is called, once. */
   open(key: PlaintextKey): () => void {
     const row = this.#row(key);
     if (!row) return () => {};
-    row.requests++;
+    this.#seen(row);
     row.open++;
     return () => {
       row.open--;
     };
+  }
+
+  #seen(row: Row): void {
+    row.requests++;
+    row.total++;
+    row.lastMs = this.#wallMs();
+  }
+
+  /** All callers that are remembered, told or not, with what they sent and when last (wall time). */
+  list(): (PlaintextKey & { total: number; lastMs: number })[] {
+    return [...this.#byAddress.values()]
+      .flat()
+      .map(({ key, total, lastMs, open }) => ({ ...key, total, lastMs: open > 0 ? this.#wallMs() : lastMs }));
   }
 
   #row(key: PlaintextKey): Row | undefined {
@@ -72,7 +89,7 @@ export class PlaintextCallers {
       return undefined;
     }
     this.#rows++;
-    const row: Row = { key: { ...key }, requests: 0, open: 0 };
+    const row: Row = { key: { ...key }, total: 0, lastMs: 0, requests: 0, open: 0 };
     if (!rows) this.#byAddress.set(key.address, (rows = []));
     rows.push(row);
     return row;

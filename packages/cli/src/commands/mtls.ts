@@ -1,6 +1,6 @@
 /** `weft mtls`: from plaintext to STRICT without an outage. */
 import { WeftError } from '@weft/base';
-import type { MtlsState } from '@weft/control';
+import type { MtlsState, MtlsWorkload } from '@weft/control';
 import type { InstanceStatus } from '@weft/host';
 import { type Command, Option } from 'commander';
 import { adminGet } from '../admin.ts';
@@ -21,8 +21,11 @@ import {
 } from '../common.ts';
 import { duration } from '../duration.ts';
 import { example } from '../example.ts';
+import { onSignals } from '../mesh.ts';
 import { type CheckedSide, check } from '../mtls/check.ts';
+import { policyFiles, strictFile } from '../mtls/policies.ts';
 import { allReady, callerName, findings, modesOf, readinessOf } from '../mtls/readiness.ts';
+import { makeStrict } from '../mtls/strict.ts';
 import { age, type Cell, table } from '../table.ts';
 
 const DAY_MS = 86_400_000;
@@ -62,6 +65,31 @@ export function addMtls(program: Command): void {
       .addOption(outputOption())
       .action(checkPair),
     'weft mtls check --from shop/cart --to shop/payment',
+  );
+  example(
+    mtls
+      .command('strict')
+      .description(
+        'bring a namespace to STRICT in five steps, each watched; the first caller that would break is named, and all is as before',
+      )
+      .argument('<namespace>')
+      .requiredOption('--guard', 'watch each step, and take all back where somebody would break')
+      .addOption(
+        new Option('--watch <time>', 'how long each step is watched').argParser(duration).default(30_000, '30s'),
+      )
+      .addOption(
+        new Option('--since <time>', 'how far back callers without mTLS count')
+          .argParser(duration)
+          .default(DAY_MS, '24h'),
+      )
+      .option('--allow-no-proxy', 'go on although workloads have no proxy: no policy holds for them')
+      .option(
+        '--file <file>',
+        'where the policies are written (default: strict-NAMESPACE.yaml in the folder of weft up -f)',
+      )
+      .addOption(meshOption())
+      .action(strict),
+    'weft mtls strict shop --guard',
   );
 }
 
@@ -161,7 +189,7 @@ async function checkPair(o: CheckArguments): Promise<void> {
     to: to.map(side),
     service: { host, port },
     mode: called?.ports[0]?.mode ?? 'PERMISSIVE',
-    ask: async (name, path) => JSON.parse(await adminGet(instances.find((i) => i.name === name)!, path)),
+    ask: (name, path) => askProxy(instances.find((i) => i.name === name)!, path),
     nowMs: () => Date.now(),
   });
   const references = plan.references.entries ?? [];
@@ -180,8 +208,90 @@ async function checkPair(o: CheckArguments): Promise<void> {
   if (findings.length > 0) process.exitCode = 1;
 }
 
+const BUSY_MS = 15_000;
+
+/** A proxy does one probe at a time: who comes second waits. */
+async function askProxy(instance: InstanceStatus, path: string): Promise<unknown> {
+  const end = performance.now() + BUSY_MS;
+  for (;;) {
+    try {
+      return JSON.parse(await adminGet(instance, path));
+    } catch (error) {
+      if (!String(error).includes('another probe runs') || performance.now() > end) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+}
+
 /** Of the control plane's `/v1/plan/NAME`. */
 interface Plan {
   parts: Record<string, { service?: { ports?: { port: number }[] } } | undefined>;
   references: { entries?: { ref: string; file?: string; line?: number }[] };
+}
+
+interface StrictArguments extends MeshOption {
+  watch: number;
+  since: number;
+  allowNoProxy?: boolean;
+  file?: string;
+}
+
+async function strict(namespace: string, o: StrictArguments): Promise<void> {
+  const mesh = chooseMesh(o.mesh);
+  const { files } = await ask<{ files: string[] }>(mesh, 'GET', '/ps');
+  let stopped = false;
+  const off = onSignals(() => {
+    stopped = true;
+  });
+  try {
+    const done = await makeStrict(
+      { namespace, watchMs: o.watch, historyMs: o.since, allowNoProxy: o.allowNoProxy ?? false },
+      {
+        policies: policyFiles(namespace, strictFile(files, namespace, o.file)),
+        state: (sinceMs) => askState(mesh, sinceMs, namespace),
+        callers: (w, sinceMs) => directCallers(mesh, w, sinceMs),
+        applied: () => applied(mesh),
+        now: () => Date.now(),
+        wait: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+        say: print,
+        stopped: () => stopped,
+      },
+    );
+    if (!done) process.exitCode = 1;
+  } finally {
+    off();
+  }
+}
+
+/** A proxy that is away hears of a policy when it is back, and keeps the one before until then. */
+async function applied(mesh: string): Promise<{ epoch: number; synced: boolean; refused: string }> {
+  const { epoch, refused, problems } = await askControl<{
+    epoch: number;
+    refused: boolean;
+    problems: { severity: string; file: string; line: number; message: string }[];
+  }>(mesh, 'GET', '/v1/problems');
+  const { proxies } = await askControl<{ proxies: { status: string }[] }>(mesh, 'GET', '/v1/status');
+  const error = problems.find((p) => p.severity === 'error');
+  const why = error ? `${error.file}:${error.line}: ${error.message}` : 'see weft proxy-status';
+  const synced = proxies.every((p) => p.status === 'SYNCED' || p.status === 'DISCONNECTED');
+  return { epoch, synced, refused: refused ? why : '' };
+}
+
+/** Of what STRICT would refuse; a proxy that does not answer is no reason to go on. */
+async function directCallers(mesh: string, w: MtlsWorkload, sinceMs: number) {
+  const { instances } = await ask<{ instances: InstanceStatus[] }>(mesh, 'GET', '/ps');
+  const own = instances.filter((i) => i.workload === w.workload && i.namespace === w.namespace && i.injected);
+  const found: { caller: string; port: number; requests: number }[] = [];
+  for (const instance of own) {
+    const { callers } = JSON.parse(await adminGet(instance, '/plaintext')) as {
+      callers: { address: string; port: number; refused: boolean; total: number; lastMs: number }[];
+    };
+    for (const c of callers) {
+      if (c.refused || c.lastMs < sinceMs) continue;
+      const known = instances.find((i) => i.address === c.address);
+      const caller = known ? `${known.namespace}/${known.workload}` : `${c.address} (not of the mesh)`;
+      found.push({ caller, port: c.port, requests: c.total });
+    }
+  }
+  return found;
 }

@@ -88,6 +88,7 @@ function adminHandler(state: AdminState, metrics: Registry): Handler {
     ['/certs', () => dumpCertificates(state)],
     ['/limits', () => Object.fromEntries(metrics.events())],
     ['/counts', () => state.counts()],
+    ['/plaintext', () => ({ callers: state.plaintext?.() ?? [] })],
     ['/detected', () => [...state.detected()]],
   ]);
   let probing = false;

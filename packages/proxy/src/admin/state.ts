@@ -28,6 +28,8 @@ export interface AdminState
   >;
   /** The clock that certificates are judged by. */
   wallMs(): number;
+  /** Callers without mTLS. */
+  plaintext?(): readonly object[];
   /** Does a handshake with the endpoints of a service; undefined where the plan has no such service. */
   probe?(host: string, port: number): Promise<ProbedService | undefined>;
   /** How full the memory is, and what follows from it. */

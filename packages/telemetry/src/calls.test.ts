@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { CallAggregator, type CallOutcome, foldPath, pathTemplate } from './calls.ts';
+import { CallAggregator, type CallOutcome, fitsTemplate, foldPath, pathTemplate } from './calls.ts';
 
 const key = { principal: 'td/ns/shop/sa/cart', source: 'cart', sourceNamespace: 'shop', port: 8080 };
 const allowed: CallOutcome = { denied: false, policy: 'none', ref: '', shadowPolicy: '', shadowRef: '' };
@@ -22,7 +22,12 @@ test('ids in a path become {*}, names stay, the query goes', () => {
     ['', ''],
     [`/first/${'a/'.repeat(400)}`, '/first/{**}'],
   ];
-  for (const [path, template] of cases) assert.equal(pathTemplate(path), template, path);
+  for (const [path, template] of cases) {
+    assert.equal(pathTemplate(path), template, path);
+    // One rule in two forms: a target fits the template that it has, and no other.
+    for (const [, other] of cases)
+      if (!other.includes('{**}')) assert.equal(fitsTemplate(other, path), other === template, `${path} ${other}`);
+  }
   assert.deepEqual([foldPath('/a/b', 1), foldPath('/a', 1), foldPath('/a/b', 2)], ['/a/{**}', '/{**}', '/{**}']);
 });
 

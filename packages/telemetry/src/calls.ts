@@ -44,20 +44,43 @@ const remembered = 512;
 const maxPathChars = 512;
 
 /** Digits, hexadecimal of 8 characters and more, and long mixtures are taken for ids; what a policy cannot name too. */
-function isVariable(segment: string): boolean {
+function isVariable(path: string, from: number, to: number): boolean {
+  const length = to - from;
   let digits = 0;
   let hex = 0;
-  for (let i = 0; i < segment.length; i++) {
-    const c = segment.charCodeAt(i);
+  for (let i = from; i < to; i++) {
+    const c = path.charCodeAt(i);
     if (c === 0x2a || c === 0x7b || c === 0x7d) return true; // * { }
     if (c >= 0x30 && c <= 0x39) {
       digits++;
       hex++;
     } else if (c === 0x2d || (c >= 0x61 && c <= 0x66) || (c >= 0x41 && c <= 0x46)) hex++;
   }
-  if (digits === 0) return segment.length > 64;
-  if (digits === segment.length || segment.length > 64) return true;
-  return (hex === segment.length && segment.length >= 8) || (segment.length >= 16 && digits >= 4);
+  if (digits === 0) return length > 64;
+  if (digits === length || length > 64) return true;
+  return (hex === length && length >= 8) || (length >= 16 && digits >= 4);
+}
+
+/** Whether a target has that template; without making it, for requests. False where it is folded: then it is not known. */
+export function fitsTemplate(template: string, target: string): boolean {
+  let t = 0;
+  let p = 0;
+  for (;;) {
+    const end = p === target.length || target.charCodeAt(p) === 0x3f;
+    if (t === template.length) return end && p <= maxPathChars;
+    const c = template.charCodeAt(t);
+    if (c === 0x7b) {
+      if (template.charCodeAt(t + 2) !== 0x7d) return false; // {**}
+      const from = p;
+      while (p < target.length && target.charCodeAt(p) !== 0x2f && target.charCodeAt(p) !== 0x3f) p++;
+      if (p === from || !isVariable(target, from, p)) return false;
+      t += 3;
+    } else {
+      if (end || c !== target.charCodeAt(p)) return false;
+      t++;
+      p++;
+    }
+  }
 }
 
 /**
@@ -74,7 +97,7 @@ export function pathTemplate(target: string): string {
   for (let at = 1; at <= path.length; ) {
     let end = path.indexOf('/', at);
     if (end < 0) end = path.length;
-    if (end > at && isVariable(path.slice(at, end))) {
+    if (end > at && isVariable(path, at, end)) {
       out += `${path.slice(from, at)}{*}`;
       from = end;
     }
@@ -142,8 +165,9 @@ export class CallSite {
   /** By the target as it was asked for; cleared where it grows. */
   #seen = new Map<string, Row[]>();
   #rows = new Map<string, Row[]>();
-  #lastTarget = '';
-  #last: Row | undefined;
+  /** Rows of templates that were used lately, and the place of the last. */
+  #recent: (Row | undefined)[] = [undefined, undefined, undefined, undefined];
+  #at = 0;
 
   constructor(key: CallKey, owner: CallAggregator) {
     this.key = key;
@@ -153,25 +177,40 @@ export class CallSite {
 
   /** `target` is a request's canonical `:path`; empty for an opaque connection. */
   record(method: string, target: string, outcome: CallOutcome): void {
-    const last = this.#last;
-    if (last && this.#lastTarget === target && same(last, method, outcome)) {
-      last.requests++;
-      return;
+    const row = this.#known(method, target, outcome) ?? this.#find(method, target, outcome);
+    if (row) row.requests++;
+  }
+
+  /** The row of last time, or of the same path, or one used lately: without making a template. */
+  #known(method: string, target: string, outcome: CallOutcome): Row | undefined {
+    const last = this.#recent[this.#at];
+    if (last !== undefined && same(last, method, outcome) && fitsTemplate(last.path, target)) return last;
+    const rows = this.#seen.get(target);
+    if (rows) for (const row of rows) if (same(row, method, outcome)) return row;
+    for (let i = 0; i < this.#recent.length; i++) {
+      const row = this.#recent[i];
+      if (row === undefined || !same(row, method, outcome) || !fitsTemplate(row.path, target)) continue;
+      this.#at = i;
+      return row;
     }
-    let rows = this.#seen.get(target);
-    let row = rows?.find((r) => same(r, method, outcome));
-    if (!row) {
-      row = this.#row(method, this.#budget.admit(target === '' ? '' : pathTemplate(target)), outcome);
-      if (!row) return;
-      if (!rows) {
-        if (this.#seen.size >= remembered) this.#seen.clear();
-        this.#seen.set(target, (rows = []));
-      }
-      rows.push(row);
+    return undefined;
+  }
+
+  #find(method: string, target: string, outcome: CallOutcome): Row | undefined {
+    const template = target === '' ? '' : pathTemplate(target);
+    const row = this.#row(method, this.#budget.admit(template), outcome);
+    if (!row) return undefined;
+    if (template === target) {
+      if (this.#seen.size >= remembered) this.#seen.clear();
+      const rows = this.#seen.get(target);
+      if (rows) rows.push(row);
+      else this.#seen.set(target, [row]);
+    } else {
+      // What is different each time is not worth to be remembered as it is.
+      this.#at = (this.#at + 1) % this.#recent.length;
+      this.#recent[this.#at] = row;
     }
-    row.requests++;
-    this.#last = row;
-    this.#lastTarget = target;
+    return row;
   }
 
   #row(method: string, path: string, outcome: CallOutcome): Row | undefined {
@@ -202,7 +241,7 @@ export class CallSite {
     this.#seen.clear();
     this.#rows.clear();
     this.#budget = this.#owner.budget();
-    this.#last = undefined;
+    this.#recent.fill(undefined);
   }
 }
 

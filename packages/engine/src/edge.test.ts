@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { edgeHead, visitorAddress } from './edge.ts';
+import { edgeHead, edgeTrailers, visitorAddress } from './edge.ts';
 
 test('the visitor behind trusted proxies', () => {
   const head = (...values: string[]) => values.flatMap((v) => ['x-forwarded-for', v]);
@@ -31,4 +31,18 @@ test('x-forwarded-proto is the connection’s, or what a trusted proxy said', ()
   assert.equal(proto('https', false, 1), 'https');
   assert.equal(proto('gopher', false, 1), 'http');
   assert.equal(proto(undefined, true, 1), 'https');
+});
+
+test("a stranger's trailers say nothing of where the request came from", () => {
+  const names = [
+    'x-forwarded-for',
+    'x_forwarded-proto',
+    'forwarded',
+    'x-request-id',
+    'x-envoy-retry-on',
+    'X-Weft-Source',
+  ];
+  const fields = ['grpc-status', '0', ...names.flatMap((n) => [n.toLowerCase(), 'forged']), 'x-checksum', 'abc'];
+  edgeTrailers(fields);
+  assert.deepEqual(fields, ['grpc-status', '0', 'x-checksum', 'abc']);
 });

@@ -42,6 +42,14 @@ export function edgeHead(head: string[], remoteAddress: string, secure: boolean,
   return clean;
 }
 
+/** Takes the same off the trailers of a stranger's request, and all that says where it came from; some applications join them. */
+export function edgeTrailers(fields: string[]): void {
+  for (let i = fields.length - 2; i >= 0; i -= 2) {
+    const name = fields[i].includes('_') ? fields[i].replaceAll('_', '-') : fields[i];
+    if (isTrusted(name) || name.startsWith('x-forwarded-') || name === 'forwarded') fields.splice(i, 2);
+  }
+}
+
 function isTrusted(name: string): boolean {
   return (
     name === 'x-request-id' ||

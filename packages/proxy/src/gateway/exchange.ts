@@ -3,6 +3,7 @@ import {
   type AuthorizationResult,
   authorize,
   edgeHead,
+  edgeTrailers,
   findVirtualHost,
   type GatewayServerView,
   type Snapshot,
@@ -57,6 +58,11 @@ export class GatewayExchange extends OutboundExchange {
     this.#dropUsualPort(via.secure ? ':443' : ':80');
     this.#originalIp = originalIp;
     return this.#authenticate(server);
+  }
+
+  protected override cleanTrailers(fields: Head): void {
+    super.cleanTrailers(fields);
+    if (!this.#visitor.peer) edgeTrailers(fields);
   }
 
   /** From a workload of the mesh, e.g. on its way out: nothing here is a stranger's. */

@@ -37,7 +37,7 @@ import {
 } from '../observe/types.ts';
 import type { Lane, UnavailableReason } from '../upstream/lane.ts';
 import { Attempt } from './attempt.ts';
-import { field, type RequestFacts, removeField } from './headers.ts';
+import { field, type RequestFacts, removeField, stripMeshHeaders } from './headers.ts';
 import { sharedRecord } from './record.ts';
 
 /** Most requests have no body: one list for all of them, which stays empty. */
@@ -168,6 +168,10 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       next();
       return;
     }
+    for (const rule of rules) {
+      if (rule.payloadHeader !== '') this.#guard(rule.payloadHeader);
+      for (const { header } of rule.claimHeaders) this.#guard(header);
+    }
     this.core.tokens.check(rules, this.head, (outcome) => {
       if (this.done) return;
       // Without the token, where it stood there.
@@ -182,6 +186,26 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       this.details = `jwt_authn_access_denied{${outcome.why}}`;
       this.reply(401, `token refused: ${outcome.why}`, ['www-authenticate', 'Bearer error="invalid_token"']);
     });
+  }
+
+  /** Names that only we set in the head of this request (claims of tokens, what authorizers say). */
+  #guarded: Set<string> | undefined;
+
+  /**
+   * Takes off trailers what may not stand in the head either: applications may join the two. Mesh headers, and what says who
+   * the caller is.
+   */
+  protected cleanTrailers(fields: Head): void {
+    stripMeshHeaders(fields);
+    if (!this.#guarded) return;
+    for (let i = fields.length - 2; i >= 0; i -= 2) {
+      if (this.#guarded.has(fields[i].replaceAll('_', '-'))) fields.splice(i, 2);
+    }
+  }
+
+  #guard(name: string): void {
+    this.#guarded ??= new Set();
+    this.#guarded.add(name.replaceAll('_', '-'));
   }
 
   /** External authorizers that let this request pass. */
@@ -244,6 +268,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       if (this.done) return;
       if (outcome.kind === 'allow') {
         applyAllowed(outcome, this.head);
+        for (const { name } of outcome.changes) this.#guard(name);
+        for (const name of outcome.remove) this.#guard(name);
         this.facts.path = field(this.head, ':path') ?? this.facts.path;
         if (outcome.response.length > 0) {
           this.#authorizerOps.push({ remove: [], set: [], add: outcome.response });
@@ -491,6 +517,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   onTrailers(_stream: Stream, fields: Head): void {
     if (this.done) return;
     this.#requestEnded = true;
+    this.cleanTrailers(fields);
     this.#trailers = fields;
     if (this.#bodyThere) this.#lookAtBody();
     this.attempt?.stream?.sendTrailers(fields);
@@ -579,7 +606,11 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     for (let i = 0; i <= last; i++) {
       if (!stream.sendData(this.#held[i], i === last && ended && !this.#trailers)) room = false;
     }
-    if (this.#trailers) stream.sendTrailers(this.#trailers);
+    if (this.#trailers) {
+      // They may have come before it was known what must not stand in them.
+      if (this.#guarded) this.cleanTrailers(this.#trailers);
+      stream.sendTrailers(this.#trailers);
+    }
     if (this.#heldBytes > RETRY_BUFFER_BYTES) this.#dropHeld();
     if (room) this.#resumeDown();
     else this.#pauseDown();

@@ -17,7 +17,7 @@ import {
 } from '@weft/config';
 import { MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
 import { judgeKeyPair } from '@weft/identity';
-import { captureAll, injected, type Model } from '@weft/model';
+import { captureAll, injected, type Model, meshConfigOf } from '@weft/model';
 // A proxy's objects die young: a larger nursery costs memory and saves nothing (measured).
 import proxyFlags from '../proxy-flags.json' with { type: 'json' };
 
@@ -218,6 +218,7 @@ export async function bringUp(
     }
   }
   createRequire(import.meta.url).resolve('@weft/control'); // A broken installation is said before anything is made.
+  const trustDomain = meshConfigOf(model)?.trustDomain;
   const hostOptions: MeshHostOptions = {
     mesh: options.mesh,
     capture,
@@ -228,6 +229,7 @@ export async function bringUp(
     controlCommand: selfCommand([], 'control-plane'),
     proxyCommand: selfCommand(proxyFlags, 'proxy'),
     reload: reloader(options.files, options.allowPending),
+    ...(trustDomain && { trustDomain }),
     say: options.say,
     ...(options.onChange ? { onChange: options.onChange } : {}),
     controlExtra: { ...options.controlExtra, ...(options.allowPending ? { allowPending: true } : {}) },

@@ -72,6 +72,8 @@ export interface LoadOptions {
   readonly trees?: TreeCache;
   /** Kinds that are known and have no effect yet are warned of, not refused. */
   readonly allowPending?: boolean;
+  /** Of the mesh that runs; absent: what the files say is taken as it is. */
+  readonly trustDomain?: string;
   readonly domain?: string; // default cluster.local
   readonly rootNamespace?: string; // default istio-system
 }
@@ -205,6 +207,7 @@ class Loader {
   /** Named, but not readable: what refers to them is not blamed for it. */
   readonly #broken = new Set<string>();
   readonly #domain: string;
+  readonly #trustDomain: string | undefined;
   readonly #allowPending: boolean;
   readonly #rootNamespace: string;
   readonly #judgeKeyPair: LoadOptions['judgeKeyPair'];
@@ -216,6 +219,7 @@ class Loader {
     this.#texts = texts;
     this.#trees = options.trees;
     this.#allowPending = options.allowPending ?? false;
+    this.#trustDomain = options.trustDomain;
     this.#domain = options.domain ?? 'cluster.local';
     this.#rootNamespace = options.rootNamespace ?? 'istio-system';
   }
@@ -469,6 +473,7 @@ class Loader {
     return {
       domain: this.#domain,
       rootNamespace: this.#rootNamespace,
+      trustDomain: this.#trustDomain,
       created,
       attachment: (path) => this.#texts.get(path.startsWith('/') ? path : besides(file, path)),
       judgePair: (certificatePem, keyPem) => {

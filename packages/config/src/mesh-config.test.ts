@@ -253,3 +253,15 @@ test('the annotation of a workload is read as the settings are', () => {
     ],
   );
 });
+
+test('the trust domain is that of the mesh that runs', () => {
+  const text = operator('trustDomain: shop.test\ntrustDomainAliases: [old.test]');
+  const of = (trustDomain?: string) =>
+    loadFiles([{ path: 'f0.yaml', text }], { trustDomain }).problems.map((p) => `${p.line} ${p.severity} ${p.field}`);
+  assert.deepEqual([of(), of('shop.test')], [[], []]);
+  assert.deepEqual(of('cluster.local'), ['5 error spec.meshConfig.trustDomain']);
+  assert.deepEqual(settingsOf(text)?.trustDomainAliases, ['old.test']);
+  assert.deepEqual(problemsOf(operator('trustDomain: Shop')), [
+    'f0.yaml:5 error WEFT-VALUE spec.meshConfig.trustDomain',
+  ]);
+});

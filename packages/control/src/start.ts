@@ -53,7 +53,12 @@ export async function startControlPlane(
   const mesh = new Mesh({
     config,
     state,
-    load: parts.load ?? ((files) => loadFiles(files, { judgeKeyPair, trees, allowPending: config.allowPending })),
+    load:
+      parts.load ??
+      ((files) => {
+        const { trustDomain = 'cluster.local', allowPending } = config;
+        return loadFiles(files, { judgeKeyPair, trees, allowPending, trustDomain });
+      }),
     logger,
     clock,
   });

@@ -22,6 +22,8 @@ export type JudgedPair = { readonly names: readonly string[] } | { readonly erro
 export interface KindContext {
   /** The mesh's domain, cluster.local. */
   readonly domain: string;
+  /** Of the mesh that runs; undefined: none runs, or nobody asks. */
+  readonly trustDomain: string | undefined;
   /** Whose policies hold for the whole mesh, istio-system. */
   readonly rootNamespace: string;
   /** `metadata.creationTimestamp`; empty where there is none. */

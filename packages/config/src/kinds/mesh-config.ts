@@ -2,7 +2,18 @@
 import type { MeshConfigModel, Resource } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { readYaml, type Tree } from '../yaml.ts';
-import { bool, exportTo, type FieldReport, type Kind, nonEmpty, type Plain, port, str, strings } from './common.ts';
+import {
+  bool,
+  exportTo,
+  type FieldReport,
+  type Kind,
+  type KindContext,
+  nonEmpty,
+  type Plain,
+  port,
+  str,
+  strings,
+} from './common.ts';
 import { keepaliveOf, tcpKeepalive } from './connection-pool.ts';
 import { extensionProviders, extensionProvidersOf } from './extension-providers.ts';
 import { localityLbSetting, localityOf } from './load-balancer.ts';
@@ -59,6 +70,12 @@ const SAME: ReadonlyMap<string, readonly unknown[]> = new Map<string, readonly u
   ['accessLogEncoding', ['JSON']],
 ]);
 
+const trustDomain: Schema = {
+  t: 'string',
+  check: (v) =>
+    /^[a-z0-9._-]{1,255}$/.test(v) ? undefined : 'a trust domain has lower-case letters, digits, "-", "_" and "."',
+};
+
 export const meshConfig: ObjectSchema = {
   t: 'object',
   fields: {
@@ -104,8 +121,8 @@ export const meshConfig: ObjectSchema = {
       fields: { mode: { t: 'string', enum: ['REGISTRY_ONLY', 'ALLOW_ANY'] } },
     },
     enableAutoMtls: bool,
-    trustDomain: nonEmpty,
-    trustDomainAliases: { t: 'list', max: 100, of: nonEmpty },
+    trustDomain,
+    trustDomainAliases: { t: 'list', max: 100, of: trustDomain },
     rootNamespace: nonEmpty,
     defaultServiceExportTo: exportTo,
     defaultVirtualServiceExportTo: exportTo,
@@ -151,13 +168,7 @@ export const istioOperatorKind: Kind<MeshConfigModel> = {
       if (name in spec) report('WEFT-NO-EFFECT', `has no effect: ${why}`, `spec.${name}`, 'warning');
     }
     const settings = spec.meshConfig ?? {};
-    return settingsOf(
-      { ...resource, kind: 'IstioOperator' },
-      settings,
-      'spec.meshConfig',
-      context.rootNamespace,
-      report,
-    );
+    return settingsOf({ ...resource, kind: 'IstioOperator' }, settings, 'spec.meshConfig', context, report);
   },
 };
 
@@ -195,7 +206,7 @@ export const meshConfigMapKind: Kind<MeshConfigModel> = {
       report('WEFT-UNSUPPORTED', 'there is one network: meshes of several are not supported yet', 'data.meshNetworks');
     }
     const settings = read.data?.mesh ?? {};
-    return settingsOf({ ...resource, kind: 'ConfigMap' }, settings, 'data.mesh', context.rootNamespace, report);
+    return settingsOf({ ...resource, kind: 'ConfigMap' }, settings, 'data.mesh', context, report);
   },
 };
 
@@ -212,7 +223,7 @@ function settingsOf(
   resource: Resource & Pick<MeshConfigModel, 'kind'>,
   m: Plain,
   field: string,
-  rootNamespace: string,
+  { rootNamespace, trustDomain }: KindContext,
   report: FieldReport,
 ): MeshConfigModel {
   for (const [name, why] of NO_EFFECT) {
@@ -222,6 +233,10 @@ function settingsOf(
   if (m.rootNamespace !== undefined && m.rootNamespace !== rootNamespace) {
     const message = `is "${m.rootNamespace}", but policies of the whole mesh are those in ${rootNamespace}`;
     report('WEFT-VALUE', message, `${field}.rootNamespace`);
+  }
+  if (m.trustDomain !== undefined && trustDomain !== undefined && m.trustDomain !== trustDomain) {
+    const message = `is "${m.trustDomain}", but this mesh is ${trustDomain}: it is in every certificate, and chosen when a mesh is made`;
+    report('WEFT-VALUE', message, `${field}.trustDomain`);
   }
   const proxy = m.defaultConfig as Plain | undefined;
   return {

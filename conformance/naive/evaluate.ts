@@ -113,9 +113,11 @@ function http(w: World, vs: Any): void {
         const matched = route.match?.find((m: Any) => httpMatches(m, w));
         const sent = rewritten(w, route, matched, d);
         const all = candidates(w, d.destination);
-        for (const { name } of all) {
-          const status = permits(w, name, d.destination, sent) ? 'application' : 403;
-          add(w, (left * q) / all.length, keyOf(status, delayed, name));
+        for (const pod of all) {
+          // Whoever is tried, and however often: all are alike in that.
+          const never = withheld(w, pod, d.destination);
+          const status = never ? 503 : permits(w, pod.name, d.destination, sent) ? 'application' : 403;
+          add(w, (left * q) / all.length, keyOf(status, delayed, pod.name));
         }
       });
     }
@@ -162,7 +164,8 @@ function connection(w: World, vs: Any): void {
       const list = fresh.length > 0 ? fresh : all;
       for (const pod of list) {
         const chance = p / list.length;
-        if (permits(w, pod.name, d.destination, undefined)) add(w, chance, keyOf('connected', false, pod.name));
+        if (withheld(w, pod, d.destination)) add(w, chance, keyOf('closed', false, pod.name));
+        else if (permits(w, pod.name, d.destination, undefined)) add(w, chance, keyOf('connected', false, pod.name));
         else if (mutual(w, pod, d.destination) && tried.length < 2) go(chance, [...tried, pod]);
         else add(w, chance, keyOf('closed', false, pod.name));
       }
@@ -173,16 +176,27 @@ function connection(w: World, vs: Any): void {
 
 /** Whether the two proxies speak mTLS: not where either side says DISABLE. */
 function mutual(w: World, pod: Pod, destination: Any): boolean {
+  return !takesNone(w, pod) && clientMode(w, pod, destination) !== 'DISABLE';
+}
+
+/** The caller's rule wants mTLS, and the pod takes none: nothing is ever sent. */
+function withheld(w: World, pod: Pod, destination: Any): boolean {
+  return takesNone(w, pod) && clientMode(w, pod, destination) === 'ISTIO_MUTUAL';
+}
+
+function takesNone(w: World, pod: Pod): boolean {
   const pa = w.of('PeerAuthentication').find((p) => p.spec.selector.matchLabels.app === pod.app);
-  const mode = pa?.spec.portLevelMtls?.[w.port]?.mode ?? pa?.spec.mtls?.mode;
-  if (mode === 'DISABLE') return false;
+  return (pa?.spec.portLevelMtls?.[w.port]?.mode ?? pa?.spec.mtls?.mode) === 'DISABLE';
+}
+
+function clientMode(w: World, pod: Pod, destination: Any): string | undefined {
   const rule = w.of('DestinationRule').find((r) => r.spec.host === pod.app);
   const subset = rule?.spec.subsets?.find((s: Any) => s.name === destination.subset);
   const ofPort = (policy: Any): Any => policy?.portLevelSettings?.find((s: Any) => s.port.number === w.port);
   // A subset's own settings replace the rule's, and a port's those of all ports.
   const port = ofPort(rule?.spec.trafficPolicy);
   const tls = subset?.trafficPolicy?.tls ?? (port ? port.tls : rule?.spec.trafficPolicy?.tls);
-  return tls?.mode !== 'DISABLE';
+  return tls?.mode;
 }
 
 /** AuthorizationPolicy: any DENY that matches denies; then an ALLOW must match, where there is one. */

@@ -117,14 +117,20 @@ async function measure(stage: Stage, row: Row, o: Options, peer: Peer, shared: C
   if (shared) return await row.measure({ ...run, chain: shared });
   stage.proxyMemoryBytes = row.proxyMemoryBytes;
   try {
-    const chain = await peer.start(stage, row.kind);
-    try {
-      return await row.measure({ ...run, chain });
-    } finally {
-      await chain.stop();
+    const samples: Sample[] = [];
+    for (const rules of row.rules ?? [1]) {
+      stage.rules = rules;
+      const chain = await peer.start(stage, row.kind);
+      try {
+        samples.push(await row.measure({ ...run, chain }));
+      } finally {
+        await chain.stop();
+      }
     }
+    return Object.assign({}, ...samples);
   } finally {
     stage.proxyMemoryBytes = undefined;
+    stage.rules = 1;
   }
 }
 

@@ -39,6 +39,11 @@ export interface Peer {
   start(stage: Stage, kind: Kind): Promise<Chain>;
 }
 
+/** What the rules before the last one allow: prefixes that no load asks for. */
+export function otherPaths(rules: number): string[] {
+  return Array.from({ length: rules - 1 }, (_, i) => `/other/${i}/`);
+}
+
 const START_MS = 30_000;
 
 export class Stage {
@@ -49,6 +54,8 @@ export class Stage {
   readonly cores: { proxies: string; load: string };
   readonly appPorts: Readonly<Record<Kind, number>> = { http: 8080, grpc: 8081, tcp: 8082, websocket: 8083 };
   readonly certificates: { front: Certificate; back: Certificate };
+  /** Rules of the server's proxy about who may ask for what; the last one lets the load in. */
+  rules = 1;
   /** Set: every proxy started from now on is in a memory cgroup of its own, of this size. */
   proxyMemoryBytes: number | undefined;
   #children = new Set<ChildProcess>();

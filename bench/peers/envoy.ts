@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { pythonPackages } from '../../conformance/install.ts';
-import type { Chain, Kind, Peer, Stage } from '../stage.ts';
+import { type Chain, type Kind, otherPaths, type Peer, type Stage } from '../stage.ts';
 
 const VERSION = '1.40.0';
 /** No circuit breaker of a bench's size may open. */
@@ -179,7 +179,7 @@ function front(stage: Stage, kind: Kind, shape: Shape, ports: { front: number; b
 }
 
 /** Only the front's identity, and where requests are seen, only these methods and paths. */
-function rbac(callerId: string, shape: Shape): Json {
+function rbac(callerId: string, shape: Shape, others: readonly string[]): Json {
   const caller = { authenticated: { principal_name: { exact: callerId } } };
   const method = (exact: string): Json => ({ header: { name: ':method', string_match: { exact } } });
   const prefix = (prefix: string): Json => ({ url_path: { path: { prefix } } });
@@ -195,10 +195,14 @@ function rbac(callerId: string, shape: Shape): Json {
             ],
           },
         };
+  // Policies are asked in the order of their names.
+  const before = Object.fromEntries(
+    others.map((path, i) => [`a${String(i).padStart(6, '0')}`, { permissions: [prefix(path)], principals: [caller] }]),
+  );
   return {
     name: 'rbac',
     typed_config: typed('envoy.extensions.filters.http.rbac.v3.RBAC', {
-      rules: { action: 'ALLOW', policies: { caller: { permissions: [what], principals: [caller] } } },
+      rules: { action: 'ALLOW', policies: { ...before, zz: { permissions: [what], principals: [caller] } } },
     }),
   };
 }
@@ -233,7 +237,7 @@ function back(stage: Stage, kind: Kind, shape: Shape, ports: { front: number; ba
             forward_client_cert_details: 'SANITIZE_SET',
             set_current_client_cert_details: { uri: true },
             route_config: routes([shape === 'tunnels' ? tunnelRoute : requestRoute]),
-            http_filters: [rbac(certificates.front.spiffeId, shape), router],
+            http_filters: [rbac(certificates.front.spiffeId, shape, otherPaths(stage.rules)), router],
             upgrade_configs: upgrades,
           }),
         ],

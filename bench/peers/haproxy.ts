@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import type { Certificate, Chain, Kind, Peer, Stage } from '../stage.ts';
+import { type Certificate, type Chain, type Kind, otherPaths, type Peer, type Stage } from '../stage.ts';
 
 const PORTS = { front: 16_001, back: 16_008 };
 const TLS = 'ssl-min-ver TLSv1.3 ciphersuites TLS_AES_128_GCM_SHA256';
@@ -67,12 +67,16 @@ function back(stage: Stage, kind: Kind): string {
   // This version has no fetch for a SAN: the one client that may ask is known by its certificate.
   const { fingerprint } = new X509Certificate(stage.certificates.front.chainPem);
   const caller = `{ ssl_c_sha1,hex -m str ${fingerprint.replaceAll(':', '')} }`;
+  const prefixes = stage.file('haproxy-paths.txt');
+  writeFileSync(prefixes, [...otherPaths(stage.rules), '/item/', '/bench.Echo/'].join('\n'));
+  // Prefixes of a file are a tree: the fastest that it has.
+  const paths = stage.rules === 1 ? '{ path_beg /item/ /bench.Echo/ }' : `{ path_beg -f ${prefixes} }`;
   if (kind === 'tcp')
     return `${common(kind)}listen f\n  ${bind}\n  tcp-request session reject unless ${caller}\n  ${server}\n`;
   return `${common(kind)}frontend f
   ${bind} alpn h2
   http-request deny unless ${caller}
-  http-request deny unless { method GET POST CONNECT } { path_beg /item/ /bench.Echo/ }
+  http-request deny unless { method GET POST CONNECT } ${paths}
   default_backend b
 backend b
   ${server} ${kind === 'grpc' ? 'proto h2' : ''}

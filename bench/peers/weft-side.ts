@@ -35,6 +35,8 @@ export interface SideConfig {
   /** The identity that each end must prove. */
   identities: { front: string; back: string };
   ports: { outbound: number; mesh: number };
+  /** What rules before the one that matters allow. */
+  otherPaths: readonly string[];
 }
 
 const HOST = 'app.bench.svc.cluster.local';
@@ -106,6 +108,8 @@ function frontParts(): Part[] {
 
 /** One inbound port that only the front's identity may use. */
 function backParts(): Part[] {
+  const from = [{ principals: [config.identities.front.slice('spiffe://'.length)] }];
+  const others = config.otherPaths.map((path, i) => ({ ref: `other#${i}`, from, to: [{ paths: [`${path}*`] }] }));
   const to = config.kind === 'tcp' ? [] : [{ methods: ['GET', 'POST'], paths: ['/item/*', '/bench.Echo/*'] }];
   return [
     create(PartSchema, {
@@ -118,9 +122,7 @@ function backParts(): Part[] {
               name: 'front-may-ask',
               namespace: 'bench',
               action: AuthorizationAction.ALLOW,
-              rules: [
-                { ref: 'allow#0', from: [{ principals: [config.identities.front.slice('spiffe://'.length)] }], to },
-              ],
+              rules: [...others, { ref: 'allow#0', from, to }],
             },
           ],
         },

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import proxyFlags from '../../packages/cli/proxy-flags.json' with { type: 'json' };
-import type { Chain, Kind, Peer, Stage } from '../stage.ts';
+import { type Chain, type Kind, otherPaths, type Peer, type Stage } from '../stage.ts';
 import type { SideConfig } from './weft-side.ts';
 
 const flags = [...proxyFlags, '--disable-warning=ExperimentalWarning'];
@@ -33,6 +33,7 @@ export const weft: Peer = {
         certificate: stage.certificates[side],
         identities: { front: stage.certificates.front.spiffeId, back: stage.certificates.back.spiffeId },
         ports: PORTS,
+        otherPaths: otherPaths(stage.rules),
       };
       const file = stage.file(`weft-${kind}-${side}.json`);
       writeFileSync(file, JSON.stringify(config), { mode: 0o600 });

@@ -6,6 +6,7 @@ import { memoryRows } from './memory.ts';
 import { rateRows } from './rate.ts';
 import { routesRow } from './routes.ts';
 import type { Row } from './row.ts';
+import { rulesRow } from './rules.ts';
 import { scrapeRow } from './scrape.ts';
 import { websocket } from './websocket.ts';
 
@@ -20,4 +21,5 @@ export const rows: readonly Row[] = [
   ...memoryRows,
   scrapeRow,
   routesRow,
+  rulesRow,
 ];

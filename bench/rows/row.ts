@@ -68,6 +68,8 @@ export interface Row {
   figures: readonly Figure[];
   /** True: every round gets a chain that was just started, and is the only one. */
   fresh?: boolean;
+  /** With `fresh`: a chain for each of these numbers of rules, whose samples are put together. */
+  rules?: readonly number[];
   /** With `fresh`: each proxy is kept in a memory cgroup of this size. */
   proxyMemoryBytes?: number;
   measure(run: Run): Promise<Sample>;

@@ -58,6 +58,7 @@ export function reportLines(run: TestRun, files: readonly string[], coverage: bo
 /** The shape of `-o json`. */
 export function runJson(run: TestRun, show: Show): unknown {
   const reference = (r: RuleReference) => ({ resource: r.resource, field: r.field, file: show(r.file), line: r.line });
+  const { coverage } = run;
   return {
     passed: run.results.length - run.failed,
     failed: run.failed,
@@ -70,9 +71,9 @@ export function runJson(run: TestRun, show: Show): unknown {
       decidedBy: decidedBy.map(reference),
     })),
     coverage: {
-      covered: run.coverage.covered,
-      total: run.coverage.rules.length,
-      rules: run.coverage.rules.map((r) => ({ ...reference(r), covered: r.covered, because: r.because })),
+      covered: coverage.covered,
+      total: coverage.rules.length,
+      rules: coverage.rules.map((r) => ({ ...reference(r), covered: r.covered, because: r.because })),
     },
   };
 }

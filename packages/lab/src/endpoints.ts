@@ -21,7 +21,7 @@ export function endpointName({ endpoint: e }: EndpointView): string {
 
 export function noteCluster(notes: Notes, cluster: ClusterView): void {
   const { cluster: c, endpoints } = cluster;
-  notes.touch(c.ref, c.lbRef, c.outlier?.ref, c.failureAccrual?.ref, c.locality?.ref);
+  notes.touch(c.ref, c.lbRef, c.outlier?.ref, c.failureAccrual?.ref, c.locality?.ref, c.tunnel?.ref);
   const subset = c.subset ? `subset ${c.subset} (${labelsText(c.subsetLabels)}) of ` : '';
   const balancer = LB.get(c.lb) as string;
   notes.add('client', 'cluster', `${subset}${c.host}:${c.port}`, `balanced by ${balancer}`, c.lbRef || c.ref);

@@ -162,6 +162,7 @@ function forward(
   const { session } = decision;
   if (session) {
     const { name, header, ref } = session.rule;
+    notes.touch(ref);
     const what = `${header ? 'header' : 'cookie'} ${name}`;
     const because = session.endpoint ? `the ${what} names it` : `the request has no ${what} that is still good`;
     const who = session.endpoint ? `the session's endpoint, ${endpointName(session.endpoint)}` : 'a new session';
@@ -172,6 +173,7 @@ function forward(
   applyHeaderOps(head, decision.requestOps);
   // Copies are balanced before the request itself. Which of several endpoints gets one is of no interest.
   const mirrors = decision.mirrors.map((m) => {
+    notes.touch(m.cluster?.cluster.ref);
     if (m.cluster?.candidates.length === 1) pickEndpoint(client.snapshot, m.cluster, random, 0);
     return m.clusterName;
   });

@@ -71,7 +71,8 @@ function visit(
   const chosen = serverOf(notes, view, head, question);
   if (typeof chosen === 'string') return { ...blankWay, end: 'denied', details: chosen };
   const { server, name } = chosen;
-  notes.touch(server.server.ref);
+  const { tls } = server.server;
+  notes.touch(server.server.ref, tls && gateway.snapshot.secrets.get(tls.secret)?.ref);
   const from = { principal: undefined, remoteIp: ADDRESS, destPort: port, localIp: gateway.address, sni: name };
   if (server.opaque) {
     const verdict = noteAuthorization(notes, where, 'client', gateway.snapshot, from);

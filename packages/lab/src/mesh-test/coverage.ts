@@ -28,14 +28,17 @@ const NO_RULES = new Set([
 
 /** `touched`: refs of rules that had a say in some test. */
 export function coverageOf(mesh: LabMesh, touched: ReadonlySet<string>): Coverage {
-  const asleep = weightless(mesh);
+  const { asleep, servers } = plansOf(mesh);
   const rules = new Map<string, CoveredRule>();
   const planned = new Set<string>();
   const touchedResources = new Set([...touched].map((ref) => ref.split('#', 1)[0]));
   for (const [ref, rule] of mesh.rules()) {
     planned.add(rule.resource);
     const annotation = rule.field.startsWith('metadata.annotations');
-    if ((NO_RULES.has(rule.resource.split('/', 1)[0]) && !annotation) || asleep.has(ref)) continue;
+    const kind = rule.resource.split('/', 1)[0];
+    if ((NO_RULES.has(kind) && !annotation) || asleep.has(ref)) continue;
+    // Plaintext servers of one port are one: it has the first one's name.
+    if (kind === 'Gateway' && /^spec\.(servers|listeners)\[\d+\]$/.test(rule.field) && !servers.has(ref)) continue;
     const covered = rule.field === '' ? touchedResources.has(ref) : touched.has(ref);
     rules.set(ref, { ...rule, covered, because: '' });
   }
@@ -52,8 +55,9 @@ export function coverageOf(mesh: LabMesh, touched: ReadonlySet<string>): Coverag
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
-/** Destinations that get nothing at all: nobody can test them. */
-function weightless(mesh: LabMesh): Set<string> {
+/** Of all plans: destinations that get nothing at all, which nobody can test, and servers of gateways. */
+function plansOf(mesh: LabMesh): { asleep: Set<string>; servers: Set<string> } {
+  const servers = new Set<string>();
   const none = new Set<string>();
   const some = new Set<string>();
   const look = ({ destinations, cumulative }: CompiledSplit): void => {
@@ -62,7 +66,8 @@ function weightless(mesh: LabMesh): Set<string> {
       (weight > 0 ? some : none).add(d.ref);
     }
   };
-  for (const { name } of mesh.instances) {
+  // The replicas of a workload have one plan.
+  for (const name of new Map(mesh.instances.map((i) => [`${i.namespace}/${i.workload}`, i.name])).values()) {
     const snapshot = mesh.side(name)?.snapshot;
     if (!snapshot) continue;
     for (const service of snapshot.services.values()) {
@@ -71,11 +76,12 @@ function weightless(mesh: LabMesh): Set<string> {
       }
     }
     for (const { listener } of snapshot.gateways.values()) {
+      for (const { ref } of listener.servers) servers.add(ref);
       for (const { http } of listener.servers.flatMap((s) => s.virtualHosts)) {
         for (const r of compileHttpRoutes(http).http) look(r.split);
       }
     }
   }
   for (const ref of some) none.delete(ref);
-  return none;
+  return { asleep: none, servers };
 }

@@ -71,3 +71,39 @@ test('A may call /admin of B: what applies, and what is decided, with the line',
     /carries TCP/,
   );
 });
+
+test('CUSTOM: who is asked, and what is decided if they let it pass', () => {
+  const settings = `---
+apiVersion: v1
+kind: Service
+metadata: {name: guard, namespace: shop}
+spec: {selector: {app: pay}, ports: [{port: 80, name: http, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: "extensionProviders: [{name: guard, envoyExtAuthzHttp: {service: guard.shop.svc.cluster.local, port: 80}}]"}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: asked, namespace: shop}
+spec: {selector: {matchLabels: {app: pay}}, action: CUSTOM, provider: {name: guard}, rules: [{to: [{operation: {ports: ["8080"], paths: ["/admin*"]}}]}]}
+`;
+  const mesh = meshFromFiles([{ path: 'mesh.yaml', text: TEXT + settings }]);
+  assert.deepEqual(policiesOf(mesh, 'shop/pay')[0].action, 'CUSTOM');
+  const ask = (from: string, method: string, path: string) =>
+    decide(mesh, 'shop/pay', { from, http: { method, path } });
+  const yes = ask('cluster.local/ns/shop/sa/a', 'GET', '/admin');
+  assert.deepEqual([yes.decision, yes.asks], ['allow', ['guard']]);
+  assert.deepEqual(
+    yes.considered.map((c) => [c.action, c.policy, c.matched]),
+    [
+      ['CUSTOM', 'shop/asked', true],
+      ['DENY', 'istio-system/no-delete', false],
+      ['ALLOW', 'shop/admin', true],
+    ],
+  );
+  const no = ask('cluster.local/ns/shop/sa/a', 'DELETE', '/admin');
+  assert.deepEqual([no.decision, no.asks], ['deny', ['guard']]);
+  assert.equal(ask('cluster.local/ns/shop/sa/a', 'GET', '/other').asks, undefined);
+});

@@ -35,12 +35,30 @@ export function authorizationFor(model: Model, workload: PolicyWorkload): readon
   return model.authorizationPolicies.filter((p) => policyReach(model, p, workload) !== undefined);
 }
 
+/**
+ * Principals and trust domains, written by each name of the mesh's own trust domain where they are by one of them: its name
+ * and its aliases mean the same.
+ */
+function byEveryName(patterns: readonly string[], names: readonly string[]): string[] {
+  if (names.length < 2) return [...patterns];
+  return patterns.flatMap((pattern) => {
+    const slash = pattern.indexOf('/');
+    const domain = slash < 0 ? pattern : pattern.slice(0, slash);
+    const rest = slash < 0 ? '' : pattern.slice(slash);
+    return names.includes(domain) ? names.map((name) => name + rest) : [pattern];
+  });
+}
+
+/** `trustDomain`: the mesh's own; its aliases are in the mesh's settings. */
 export function compileAuthorization(
   model: Model,
   workload: PolicyWorkload,
   refs: RefTable,
   keySets: ReadonlyMap<string, string> = NO_KEYS,
+  trustDomain = 'cluster.local',
 ): Authorization {
+  const names = [...new Set([trustDomain, ...(meshConfigOf(model)?.trustDomainAliases ?? [])])];
+  const all = (patterns: readonly string[]): string[] => byEveryName(patterns, names);
   const policies = policiesWithin(model, model.authorizationPolicies, workload);
   return create(AuthorizationSchema, {
     authorizers: authorizersOf(model, policies, refs),
@@ -61,16 +79,16 @@ export function compileAuthorization(
             ref: refs.use(p, r.field),
             from: r.from.map((s) =>
               create(AuthorizationSourceSchema, {
-                principals: [...s.principals],
-                notPrincipals: [...s.notPrincipals],
+                principals: all(s.principals),
+                notPrincipals: all(s.notPrincipals),
                 namespaces: [...s.namespaces],
                 notNamespaces: [...s.notNamespaces],
                 ipBlocks: [...s.ipBlocks],
                 notIpBlocks: [...s.notIpBlocks],
                 serviceAccounts: s.serviceAccounts.map((a) => qualified(a, p.namespace)),
                 notServiceAccounts: s.notServiceAccounts.map((a) => qualified(a, p.namespace)),
-                trustDomains: [...s.trustDomains],
-                notTrustDomains: [...s.notTrustDomains],
+                trustDomains: all(s.trustDomains),
+                notTrustDomains: all(s.notTrustDomains),
                 remoteIpBlocks: [...s.remoteIpBlocks],
                 notRemoteIpBlocks: [...s.notRemoteIpBlocks],
                 requestPrincipals: [...s.requestPrincipals],
@@ -92,8 +110,8 @@ export function compileAuthorization(
             when: r.when.map((c) =>
               create(AuthorizationConditionSchema, {
                 key: c.key,
-                values: [...c.values],
-                notValues: [...c.notValues],
+                values: c.key === 'source.principal' ? all(c.values) : [...c.values],
+                notValues: c.key === 'source.principal' ? all(c.notValues) : [...c.notValues],
               }),
             ),
           }),

@@ -58,7 +58,7 @@ export function compileOwn(model: Model, runtime: MeshRuntime, instance: Instanc
       parts.set(`inbound/${inbound.port}`, part({ case: 'inbound', value: inbound }));
     }
   }
-  const authorization = compileAuthorization(model, instance, refs, runtime.keySets);
+  const authorization = compileAuthorization(model, instance, refs, runtime.keySets, runtime.trustDomain);
   authorization.tables = tablesFor(model, instance, runtime.trustDomain, refs);
   parts.set('authz', part({ case: 'authorization', value: authorization }));
   return { parts, references: refs.list() };

@@ -5,6 +5,7 @@ import {
   findService,
   injected,
   intentionsFor,
+  meshConfigOf,
   mtlsFor,
   type ProcessModel,
   policyReach,
@@ -160,7 +161,9 @@ function principal({ model, report }: Lint, policy: AuthorizationPolicyModel, na
     report(policy, 'KIA0106', `"${name.slice(0, 200)}" is no principal: TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, field);
     return;
   }
-  if (domain !== 'cluster.local' && domain !== model.domain) {
+  const settings = meshConfigOf(model);
+  const own = ['cluster.local', model.domain, settings?.trustDomain, ...(settings?.trustDomainAliases ?? [])];
+  if (!own.includes(domain)) {
     report(policy, 'KIA0108', `the trust domain ${domain} is not known here: ${name} cannot be checked`, field);
     return;
   }

@@ -330,14 +330,17 @@ export class LinkPool implements LanePool, Ticking, TimerOwner {
     for (const asker of waiting) if (!asker.abandoned) asker.onUnavailable(reason, detail);
   }
 
-  /** A certificate is missed: who waits does so for another moment, in all as long as for a link. False: it was long enough. */
+  /**
+   * A certificate is missed: who waits does so for another moment, in all as long as for a link. False: that is over, and
+   * until there is one nobody waits any more.
+   */
   #awaitCertificate(): boolean {
     const now = this.#deps.nowMs();
-    this.#certificateByMs ??= now + this.#timeoutMs;
-    if (now >= this.#certificateByMs) {
-      this.#certificateByMs = undefined;
-      return false;
+    if (this.#certificateByMs === undefined) {
+      this.#certificateByMs = now + this.#timeoutMs;
+      this.#deps.counters.count('link_certificate_awaited');
     }
+    if (now >= this.#certificateByMs) return false;
     this.#retry ??= this.#deps.timers.add(OUT_OF_TIME_RETRY_MS, this);
     return true;
   }
@@ -361,6 +364,7 @@ export class LinkPool implements LanePool, Ticking, TimerOwner {
       }
     }
     if (any) this.#startSuccessor();
+    this.#certificateByMs = undefined;
     if (this.#waiting.length > 0) this.serve();
   }
 

@@ -270,6 +270,7 @@ export class OutboundTcp {
       return;
     }
     const links = this.#core.links.pool(e.address, e.meshPort, e.identity);
+    links.connectTimeoutMs = timeoutMs;
     openTunnel(links, e.address, e.port, this.#core.sourceHeader, timeoutMs, this.#core.timers, this.#result);
   }
 

@@ -197,6 +197,15 @@ test('token → certificate → plan → edit → epoch → NACK → restart', a
   const { identity, rootPem, token } = await enroll('cart-0');
   assert.equal(identity.spiffeId, 'spiffe://cluster.local/ns/shop/sa/cart');
   await assert.rejects(sign(rootPem, token), /used or too old/);
+  // One key may ask again, where its answer was lost; a request that cannot be used spends nothing.
+  const { body: second } = await api<{ token: string }>('POST', '/v1/tokens', { instance: 'cart-0' });
+  const c = channel(rootPem);
+  const ca = createClient(CertificateService, c.transport);
+  const { csrPem } = await createKeyAndCsr();
+  await assert.rejects(ca.sign({ csrPem: 'nothing', token: second.token }), /PKCS #10/);
+  for (let n = 0; n < 2; n++) assert.match((await ca.sign({ csrPem, token: second.token })).chainPem, /CERTIFICATE/);
+  c.close();
+  await assert.rejects(sign(rootPem, second.token), /used or too old/);
   const renewed = await sign(rootPem, '', identity);
   assert.equal(renewed.spiffeId, identity.spiffeId);
   await assert.rejects(sign(rootPem, ''), /unauthenticated/);

@@ -15,6 +15,8 @@ export interface StoredToken {
   instance: string;
   identity: string;
   expiresMs: number;
+  /** The key (SHA-256 of its SPKI) for which it was used. */
+  usedBy?: string;
 }
 
 /** One certificate by its number, or everything of one identity. */

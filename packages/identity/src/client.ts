@@ -9,7 +9,7 @@ import {
   systemRandom,
   type Timer,
 } from '@weft/base';
-import { createKeyAndCsr } from './csr.ts';
+import { createKeyAndCsr, type KeyAndCsr } from './csr.ts';
 import {
   assembleIdentity,
   type Identity,
@@ -55,6 +55,8 @@ export class IdentityClient {
   #trust: Trust | undefined;
   #renewAtWallMs = 0;
   #attempt = 0;
+  /** Asked with, and not yet answered by a certificate that is kept. */
+  #request: KeyAndCsr | undefined;
   #notBeforeMs = 0; // monotonic time of the next attempt
   #asking = false;
   #timer: Timer | undefined;
@@ -152,7 +154,9 @@ export class IdentityClient {
   async #renew(): Promise<void> {
     this.#asking = true;
     try {
-      const { keyPem, csrPem } = await createKeyAndCsr();
+      // The same key again where the answer, or the disk, failed: a one-use token is good for one key alone.
+      this.#request ??= await createKeyAndCsr();
+      const { keyPem, csrPem } = this.#request;
       const { chainPem, rootPem } = await this.#options.signCsr(csrPem);
       if (this.#stopped) return;
       const roots = this.#trust?.rootPem ?? rootPem;
@@ -163,6 +167,7 @@ export class IdentityClient {
           `the CA answered with ${identity.spiffeId}, valid to ${new Date(identity.notAfterMs).toISOString()}`,
         );
       this.#store(identity);
+      this.#request = undefined;
       this.#attempt = 0;
       this.#notBeforeMs = 0;
       this.#adopt(identity, Math.min(this.#clock.wall(), identity.notAfterMs));

@@ -1,4 +1,5 @@
 /** Certificate requests: made by who needs a certificate, judged by who signs. */
+import { createHash } from 'node:crypto';
 import { WeftError } from '@weft/base';
 import { type CryptoKeyPair, crypto, EC_P256, x509 } from './x509.ts';
 
@@ -49,4 +50,10 @@ export async function requestedKey(csrPem: string) {
     );
   }
   return request.publicKey;
+}
+
+/** Names the key of a request that its holder signed, as `keyIdOf` does. Throws `identity/bad-csr`. */
+export async function requestedKeyId(csrPem: string): Promise<string> {
+  const { rawData } = await requestedKey(csrPem);
+  return createHash('sha256').update(new Uint8Array(rawData)).digest('hex');
 }

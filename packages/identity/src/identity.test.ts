@@ -3,7 +3,7 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { seededRandom, VirtualClock } from '@weft/base';
+import { seededRandom, silentLogger, VirtualClock } from '@weft/base';
 import { TrustBundle } from './bundle.ts';
 import { createAuthority } from './ca.ts';
 import { IdentityClient } from './client.ts';
@@ -191,4 +191,42 @@ test('new roots are believed at once and kept; a certificate by the former issue
   client.setTrust({ ...trust(), bundle: new TrustBundle(roots, new Revocations([{ issuer, serial }], [])) });
   assert.equal(readIdentity(join(dir, 'trusting')), undefined);
   client.stop();
+});
+
+test('a certificate that could not be kept is asked for again with the same key', async () => {
+  const clock = new VirtualClock(Date.now());
+  const authority = await createAuthority({ dir: join(dir, 'ca9'), trustDomain: 'cluster.local', clock });
+  const place = join(dir, 'not-yet-a-folder');
+  writeFileSync(place, '');
+  const requests: string[] = [];
+  let failures = 0;
+  const client = new IdentityClient({
+    logger: { ...silentLogger, warn: () => failures++ },
+    dir: place,
+    clock,
+    random: seededRandom(1),
+    signCsr: async (csr) => {
+      requests.push(csr);
+      return authority.sign(csr, { spiffeId: CART, ttlMs: 60_000 });
+    },
+  });
+  const started = client.start();
+  while (failures === 0) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(client.current(), undefined);
+  rmSync(place);
+  while (!client.valid) {
+    clock.advance(500);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await started;
+  assert.ok(requests.length > 1);
+  assert.equal(new Set(requests).size, 1);
+  // The next certificate is for another key.
+  const { keyPem } = client.current() as { keyPem: string };
+  while (client.current()?.keyPem === keyPem) {
+    clock.advance(500);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  client.stop();
+  assert.equal(new Set(requests).size, 2);
 });

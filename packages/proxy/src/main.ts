@@ -119,6 +119,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
 
   const { host, port } = splitAddress(b.controlAddress);
   let token = b.token;
+  let tokenShown = false;
   let ads: AdsClient | undefined;
   let push: TelemetryPush | undefined;
   const identity = new IdentityClient({
@@ -131,7 +132,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
           { csrPem, token: identity.valid ? '' : (token ?? newToken(b)) },
           { timeoutMs: 10_000 },
         );
-        token = undefined;
+        if (!identity.valid) tokenShown = true;
         return { chainPem: answer.chainPem, rootPem: answer.rootPem };
       } finally {
         channel.close();
@@ -139,6 +140,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     },
     onRotate: (next, previous) => {
       plane.setIdentity(next);
+      if (tokenShown) token = undefined; // Now that what it gave is kept.
       if (previous?.serial !== next.serial) registry.add(refreshes, 1);
       // A new certificate; whom to believe is nothing to connect anew for. By this connection the control plane knows that
       // the workload lives by the key that signs now: its application must do so too.

@@ -8,6 +8,7 @@ import {
   type JwtKeys,
   MAX_CERT_TTL_MS,
   parseCertificates,
+  requestedKeyId,
   type SignedCertificate,
 } from '@weft/identity';
 import {
@@ -90,8 +91,8 @@ export class CertificateIssuer {
   async #issue(csrPem: string, token: string, ttlMs: number, context: HandlerContext): Promise<SignedCertificate> {
     const { authority, logger } = this.#options;
     this.counters.csrs++;
-    const spiffeId = this.#authenticate(token, context);
     try {
+      const spiffeId = await this.#authenticate(csrPem, token, context);
       const signed = await authority.sign(csrPem, { spiffeId, ttlMs });
       this.counters.issued++;
       logger.info(
@@ -100,20 +101,22 @@ export class CertificateIssuer {
       );
       return signed;
     } catch (error) {
-      if (!(error instanceof WeftError)) throw error;
+      if (!(error instanceof WeftError) || !error.code.startsWith('identity/')) throw error;
       this.counters.parseErrors++;
       throw new ConnectError(error.message, Code.InvalidArgument);
     }
   }
 
   /** The caller's own id, and no other: by its token, else by the certificate of the connection. */
-  #authenticate(shown: string, context: HandlerContext): string {
+  async #authenticate(csrPem: string, shown: string, context: HandlerContext): Promise<string> {
     const { tokens, mesh, trust, logger } = this.#options;
-    const token = shown ? tokens.redeem(shown) : undefined;
+    const token = shown ? tokens.find(shown) : undefined;
     const revoked = token !== undefined && trust.current.bundle.revocations.refusesId(token.identity);
     if (token && !revoked) {
       const instance = mesh.instance(token.instance);
-      if (instance && mesh.identityOf(instance) === token.identity) return token.identity;
+      const fits = instance !== undefined && mesh.identityOf(instance) === token.identity;
+      // A request that cannot be used spends no token.
+      if (fits && tokens.use(shown, await requestedKeyId(csrPem))) return token.identity;
     }
     const peer = context.values.get(peerKey);
     // Without an instance of it left, an identity is not prolonged: its certificate ends by itself.

@@ -29,14 +29,25 @@ export class Tokens {
     return token;
   }
 
-  /** Takes a token out of use, on disk too before it counts; undefined where it is unknown, used or too old. */
-  redeem(token: string): StoredToken | undefined {
+  /** What a token is good for; undefined where it is unknown or too old. It is not used by this. */
+  find(token: string): StoredToken | undefined {
     if (token.length === 0 || token.length > 256) return undefined;
+    const found = this.#state.tokens.get(hashOf(token));
+    return found && found.expiresMs > this.#clock.wall() ? found : undefined;
+  }
+
+  /**
+   * Uses a token for one key, on disk before it counts. Whoever used it may ask again with the same key, since an answer
+   * can be lost on its way, or its certificate on the way to a disk; for any other key it is spent.
+   */
+  use(token: string, keyId: string): boolean {
     const hash = hashOf(token);
     const found = this.#state.tokens.get(hash);
-    if (!found) return undefined;
-    this.#state.tokens.delete(hash);
-    this.#state.save();
-    return found.expiresMs > this.#clock.wall() ? found : undefined;
+    if (!found || (found.usedBy !== undefined && found.usedBy !== keyId)) return false;
+    if (found.usedBy === undefined) {
+      this.#state.tokens.set(hash, { ...found, usedBy: keyId });
+      this.#state.save();
+    }
+    return true;
   }
 }

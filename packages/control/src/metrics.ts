@@ -56,6 +56,8 @@ export function renderMetrics({ mesh, pusher, issuer, authority, trust }: Metric
     'Callers without a right to a certificate.',
     one(issuer.counters.authenticationFailures),
   );
+  const failures = issuer.counters.externalFailures;
+  add('weft_ca_external_failures', 'counter', 'Requests that an external CA did not sign.', one(failures));
   add('weft_ca_jwt_issued', 'counter', 'JSON Web Tokens issued to workloads.', one(issuer.counters.tokens));
   add(
     'citadel_server_root_cert_expiry_timestamp',

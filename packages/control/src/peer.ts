@@ -2,7 +2,7 @@
 import type { ServerHttp2Session } from 'node:http2';
 import type { TLSSocket } from 'node:tls';
 import { Code, ConnectError, createContextKey, type HandlerContext } from '@connectrpc/connect';
-import { checkPeer, issuerOf, type TrustBundle } from '@weft/identity';
+import { checkPeer, signersOf, type TrustBundle } from '@weft/identity';
 
 export interface Peer {
   /** Empty where no valid certificate was shown. */
@@ -12,8 +12,8 @@ export interface Peer {
   notBeforeMs: number;
   /** Hexadecimal. */
   serial: string;
-  /** Which key signed its certificate (`keyIdOf`). */
-  issuer: string;
+  /** What made its certificate (`signersOf`). */
+  signers: readonly string[];
   /** Why it is not verified. */
   reason: string;
 }
@@ -23,7 +23,7 @@ const nobody = (reason: string): Peer => ({
   notAfterMs: 0,
   notBeforeMs: 0,
   serial: '',
-  issuer: '',
+  signers: [],
   reason,
 });
 
@@ -39,7 +39,7 @@ export function judgePeer(session: ServerHttp2Session, bundle: TrustBundle): Pee
     const notAfterMs = certificate?.validToDate.getTime() ?? 0;
     const notBeforeMs = certificate?.validFromDate.getTime() ?? 0;
     const serial = certificate?.serialNumber.toLowerCase() ?? '';
-    return { spiffeId, notAfterMs, notBeforeMs, serial, issuer: issuerOf(socket, bundle), reason: '' };
+    return { spiffeId, notAfterMs, notBeforeMs, serial, signers: signersOf(socket, bundle), reason: '' };
   } catch (error) {
     return nobody(String(error));
   }

@@ -16,6 +16,7 @@ import { startApi } from './api/server.ts';
 import { ChangeLog } from './audit/changes.ts';
 import { JsonLines } from './audit/log.ts';
 import { Traffic } from './audit/traffic.ts';
+import { openExternal } from './ca/external/issuer.ts';
 import { CertificateIssuer } from './ca/service.ts';
 import { Tokens } from './ca/tokens.ts';
 import { MeshTrust } from './ca/trust.ts';
@@ -63,12 +64,14 @@ export async function startControlPlane(
     clock,
   });
   const { trustDomain } = mesh;
-  const authority = await createAuthority({ dir: join(config.stateDir, 'ca'), trustDomain, clock });
+  const authority = await createAuthority({ dir: join(config.stateDir, 'ca'), trustDomain, clock, openExternal });
   const ttlMs = config.certTtlMs ?? DEFAULT_CERT_TTL_MS;
   const ownId = controlPlaneId(trustDomain);
   const identity = new IdentityClient({
     signCsr: (csrPem) => authority.sign(csrPem, { spiffeId: ownId, ttlMs }),
     spiffeId: ownId,
+    // Kept where another service signs, so that a restart need not wait for it.
+    dir: authority.external ? join(config.stateDir, 'identity') : undefined,
     clock,
     logger,
   });

@@ -160,6 +160,7 @@ export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFact
     mesh: h.mesh,
     instance: p.name,
     trustDomain: h.trustDomain,
+    spiffeId: `spiffe://${h.trustDomain}/ns/${p.spec.namespace}/sa/${p.spec.serviceAccount}`,
     token,
     tokenFile: tokenPath(files),
     rootPem: p.rootPem,

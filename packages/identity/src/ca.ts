@@ -3,7 +3,7 @@ import { cpSync, existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, systemClock, WeftError } from '@weft/base';
 import { privateFolder, writeFileAtomic } from './files.ts';
-import { type Issuer, openIssuer, type SignedCertificate } from './issuer.ts';
+import { type Issuer, type OpenExternal, openIssuer, type SignedCertificate } from './issuer.ts';
 import { isTrustDomain, parseSpiffeId } from './spiffe.ts';
 
 const DAY_MS = 86_400_000;
@@ -18,6 +18,8 @@ export interface AuthorityOptions {
   dir: string;
   trustDomain: string;
   clock?: Clock;
+  /** For CAs that are somebody else's; without it their root is known, and nothing is signed. */
+  openExternal?: OpenExternal;
 }
 
 export interface SignOptions {
@@ -38,10 +40,12 @@ export interface Authority {
   readonly rootNotAfterMs: number;
   /** The same for the certificate that signs: an intermediate's, where there is one. */
   readonly signerNotAfterMs: number;
-  /** Which key signs now, see `keyIdOf`. */
+  /** What signs now: one of the `signers` of its certificates. */
   readonly issuer: string;
-  /** Which keys sign certificates that are believed now. */
+  /** Which keys sign certificates that are believed now (`keyIdOf`); an empty one stands for any. */
   readonly issuers: readonly string[];
+  /** Whether somebody else's service signs now. */
+  readonly external: boolean;
   readonly phase: RotationPhase;
   /** Whether `back` is possible. */
   readonly reversible: boolean;
@@ -67,6 +71,11 @@ interface Generations {
 }
 
 const FILE = 'rotation.json';
+/** What a CA's folder may hold. */
+const CA_FILES = [
+  ...['ca-cert.pem', 'ca-key.pem', 'root-cert.pem', 'cert-chain.pem', 'root-key.pem'],
+  ...['external.json', 'server-ca.pem', 'client-cert.pem', 'client-key.pem'],
+];
 
 /** Loads the CA of a folder, or makes one there. */
 export async function createAuthority(options: AuthorityOptions): Promise<Authority> {
@@ -80,10 +89,10 @@ export async function createAuthority(options: AuthorityOptions): Promise<Author
   }
   privateFolder(dir);
   const generations = readGenerations(dir);
-  const open = (name: string) => openIssuer(join(dir, name), trustDomain, clock);
+  const open = (name: string) => openIssuer(join(dir, name), trustDomain, clock, options.openExternal);
   const current = await open(generations.current);
   const next = generations.next === undefined ? undefined : await open(generations.next);
-  return new RotatingAuthority(dir, trustDomain, clock, generations, current, next);
+  return new RotatingAuthority(dir, trustDomain, open, clock, generations, current, next);
 }
 
 function readGenerations(dir: string): Generations {
@@ -103,6 +112,7 @@ function readGenerations(dir: string): Generations {
 class RotatingAuthority implements Authority {
   readonly trustDomain: string;
   readonly #dir: string;
+  readonly #open: (name: string) => Promise<Issuer>;
   readonly #clock: Clock;
   readonly #listeners = new Set<() => void>();
   #generations: Generations;
@@ -113,6 +123,7 @@ class RotatingAuthority implements Authority {
   constructor(
     dir: string,
     trustDomain: string,
+    open: (name: string) => Promise<Issuer>,
     clock: Clock,
     g: Generations,
     current: Issuer,
@@ -120,6 +131,7 @@ class RotatingAuthority implements Authority {
   ) {
     this.#dir = dir;
     this.trustDomain = trustDomain;
+    this.#open = open;
     this.#clock = clock;
     this.#generations = g;
     this.#current = current;
@@ -146,7 +158,10 @@ class RotatingAuthority implements Authority {
     return this.#signer.notAfterMs;
   }
   get issuer(): string {
-    return this.#signer.keyId;
+    return this.#signer.id;
+  }
+  get external(): boolean {
+    return this.#signer.keyId === '';
   }
 
   get issuers(): readonly string[] {
@@ -217,7 +232,7 @@ class RotatingAuthority implements Authority {
         return;
       case 'stable back': {
         if (previous === undefined) throw this.#wrong('there is no earlier root to go back to');
-        const issuer = await openIssuer(join(this.#dir, previous), this.trustDomain, this.#clock);
+        const issuer = await this.#open(previous);
         this.#save({ current: previous, next: current, phase: 'issue', count });
         this.#next = this.#current;
         this.#current = issuer;
@@ -232,15 +247,14 @@ class RotatingAuthority implements Authority {
   async #prepare(name: string, from: string | undefined): Promise<Issuer> {
     const dir = join(this.#dir, name);
     rmSync(dir, { recursive: true, force: true });
-    if (from === undefined) return openIssuer(dir, this.trustDomain, this.#clock);
-    if (!existsSync(join(from, 'ca-key.pem')) && !existsSync(join(from, 'root-key.pem')))
-      throw this.#wrong(`${from} holds neither ca-key.pem nor root-key.pem`);
+    if (from === undefined) return this.#open(name);
+    if (!['ca-key.pem', 'root-key.pem', 'external.json'].some((file) => existsSync(join(from, file))))
+      throw this.#wrong(`${from} holds neither ca-key.pem, root-key.pem nor external.json`);
     // Judged where it is, so that an exposed key is not made to look well kept by copying it.
     await openIssuer(from, this.trustDomain, this.#clock);
     privateFolder(dir);
-    for (const file of ['ca-cert.pem', 'ca-key.pem', 'root-cert.pem', 'cert-chain.pem', 'root-key.pem'])
-      if (existsSync(join(from, file))) cpSync(join(from, file), join(dir, file));
-    return openIssuer(dir, this.trustDomain, this.#clock);
+    for (const file of CA_FILES) if (existsSync(join(from, file))) cpSync(join(from, file), join(dir, file));
+    return this.#open(name);
   }
 
   #save(generations: Generations): void {

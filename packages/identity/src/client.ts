@@ -121,7 +121,7 @@ export class IdentityClient {
     this.#trust = trust;
     const previous = this.#identity;
     if (!previous) return;
-    if (previous.issuer !== trust.issuer)
+    if (!previous.signers.includes(trust.issuer))
       this.#renewAtWallMs = Math.min(this.#renewAtWallMs, this.#clock.wall() + this.#random.next() * REISSUE_SPREAD_MS);
     this.#identity = withTrust(previous, trust);
     const { dir } = this.#options;
@@ -155,7 +155,7 @@ export class IdentityClient {
     this.#asking = true;
     try {
       // The same key again where the answer, or the disk, failed: a one-use token is good for one key alone.
-      this.#request ??= await createKeyAndCsr();
+      this.#request ??= await createKeyAndCsr(this.#options.spiffeId);
       const { keyPem, csrPem } = this.#request;
       const { chainPem, rootPem } = await this.#options.signCsr(csrPem);
       if (this.#stopped) return;

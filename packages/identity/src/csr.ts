@@ -11,11 +11,17 @@ export interface KeyAndCsr {
   csrPem: string;
 }
 
-/** A new P-256 key and a request for it. The request names nobody: who asks is known from how it is asked. */
-export async function createKeyAndCsr(): Promise<KeyAndCsr> {
+/**
+ * A new P-256 key and a request for it. The mesh's own CA reads no name in it: who asks is known from how it is asked.
+ * Other CAs want the id there.
+ */
+export async function createKeyAndCsr(spiffeId?: string): Promise<KeyAndCsr> {
+  const names = spiffeId && new x509.SubjectAlternativeNameExtension([{ type: 'url', value: spiffeId }], true);
   const keys = (await crypto.subtle.generateKey(EC_P256, true, ['sign', 'verify'])) as CryptoKeyPair;
   const request = await x509.Pkcs10CertificateRequestGenerator.create(
-    { keys, signingAlgorithm: EC_P256 } as Parameters<typeof x509.Pkcs10CertificateRequestGenerator.create>[0],
+    { keys, signingAlgorithm: EC_P256, ...(names ? { extensions: [names] } : {}) } as Parameters<
+      typeof x509.Pkcs10CertificateRequestGenerator.create
+    >[0],
     crypto,
   );
   const pkcs8 = await crypto.subtle.exportKey('pkcs8', keys.privateKey);
@@ -56,4 +62,15 @@ export async function requestedKey(csrPem: string) {
 export async function requestedKeyId(csrPem: string): Promise<string> {
   const { rawData } = await requestedKey(csrPem);
   return createHash('sha256').update(new Uint8Array(rawData)).digest('hex');
+}
+
+/** Whether a request asks for these names alone, or for none. Throws where it is no request. */
+export function asksOnlyFor(csrPem: string, spiffeId: string): boolean {
+  const request = new x509.Pkcs10CertificateRequest(csrPem);
+  if (request.subject !== '') return false;
+  const extensions = request.extensions;
+  const names = extensions.filter((e) => e.type === '2.5.29.17');
+  if (names.length === 0) return extensions.length === 0;
+  const { items } = new x509.SubjectAlternativeNameExtension(names[0]!.rawData).names;
+  return extensions.length === 1 && items.length === 1 && items[0]?.type === 'url' && items[0].value === spiffeId;
 }

@@ -44,12 +44,32 @@ export function keyIdOf(key: KeyObject): string {
     .digest('hex');
 }
 
-export class Issuer {
+/** Names a root as the one above a CA of somebody else's, whatever key of that CA signs. */
+export function rootIdOf(key: KeyObject): string {
+  return `root:${keyIdOf(key)}`;
+}
+
+/** What signs certificates for the mesh. */
+export interface Issuer {
   readonly rootPem: string;
   readonly rootNotAfterMs: number;
   /** End of the certificate that signs, the root's own where there is no intermediate: no leaf outlives it. */
   readonly notAfterMs: number;
-  /** See `keyIdOf`. */
+  /** What is among `Identity.signers` of what it signs. */
+  readonly id: string;
+  /** The key that signs (`keyIdOf`); empty where it is somebody else's, who may change it. */
+  readonly keyId: string;
+  /** Throws `identity/bad-csr`. The caller has judged the id and the time asked for. */
+  sign(csrPem: string, spiffeId: string, ttlMs: number, clock: Clock): Promise<Omit<SignedCertificate, 'rootPem'>>;
+}
+
+/** Opens a CA that is somebody else's service, from a folder with `external.json` and `root-cert.pem`. */
+export type OpenExternal = (dir: string, root: X509Certificate) => Issuer | Promise<Issuer>;
+
+class KeyIssuer implements Issuer {
+  readonly rootPem: string;
+  readonly rootNotAfterMs: number;
+  readonly notAfterMs: number;
   readonly keyId: string;
   readonly #certificate: InstanceType<typeof x509.X509Certificate>;
   readonly #intermediatesPem: string;
@@ -73,7 +93,10 @@ export class Issuer {
     this.#algorithm = key.algorithm;
   }
 
-  /** Throws `identity/bad-csr`. The caller has judged the id and the time asked for. */
+  get id(): string {
+    return this.keyId;
+  }
+
   async sign(
     csrPem: string,
     spiffeId: string,
@@ -137,9 +160,29 @@ function newSerial(): string {
   return bytes.toString('hex');
 }
 
+/** For who needs to know the root alone. */
+function nobodyToAsk(dir: string, root: X509Certificate): Issuer {
+  return {
+    rootPem: root.toString(),
+    rootNotAfterMs: root.validToDate.getTime(),
+    notAfterMs: root.validToDate.getTime(),
+    id: rootIdOf(root.publicKey),
+    keyId: '',
+    sign: async () => {
+      throw new WeftError('identity/external', `the CA of ${dir} is asked by the control plane alone`);
+    },
+  };
+}
+
 /** Loads what is in the folder, or makes a root there. The same folder gives the same issuer for ever. */
-export async function openIssuer(dir: string, trustDomain: string, clock: Clock): Promise<Issuer> {
+export async function openIssuer(
+  dir: string,
+  trustDomain: string,
+  clock: Clock,
+  openExternal: OpenExternal = nobodyToAsk,
+): Promise<Issuer> {
   privateFolder(dir);
+  if (existsSync(join(dir, 'external.json'))) return openExternal(dir, oneCertificate(join(dir, 'root-cert.pem')));
   return existsSync(join(dir, 'ca-key.pem')) || existsSync(join(dir, 'ca-cert.pem'))
     ? openIntermediate(dir)
     : openOwnRoot(dir, trustDomain, clock);
@@ -171,7 +214,7 @@ async function openOwnRoot(dir: string, trustDomain: string, clock: Clock): Prom
     );
   }
   if (!root.checkPrivateKey(key.node)) throw mismatch('identity/root-mismatch', certPath, keyPath);
-  return new Issuer({ signer: root, intermediates: [], root, key });
+  return new KeyIssuer({ signer: root, intermediates: [], root, key });
 }
 
 const mismatch = (code: string, certPath: string, keyPath: string) =>
@@ -207,7 +250,7 @@ async function openIntermediate(dir: string): Promise<Issuer> {
     if (!up) throw gap(dir, at);
     at = up;
   }
-  return new Issuer({ signer, intermediates, root, key });
+  return new KeyIssuer({ signer, intermediates, root, key });
 }
 
 const nameOf = (c: X509Certificate) => JSON.stringify(c.subject.replaceAll('\n', ', ').slice(0, 200));

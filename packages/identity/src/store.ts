@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { WeftError } from '@weft/base';
 import { parseCertificates, TrustBundle } from './bundle.ts';
 import { privateFolder, refuseIfShared, writeFileAtomic } from './files.ts';
-import { keyIdOf } from './issuer.ts';
+import { keyIdOf, rootIdOf } from './issuer.ts';
 import { spiffeIdFromCertificate } from './spiffe.ts';
 
 /** What a workload proves itself with, and what it believes others by. Immutable. */
@@ -26,6 +26,8 @@ export interface Identity {
   readonly serial: string;
   /** Which key signed the leaf (`keyIdOf`). */
   readonly issuer: string;
+  /** By what it may be said which CA made it (see `signersOf`). */
+  readonly signers: readonly string[];
 }
 
 /** Whom a workload believes, as the control plane says it from time to time. */
@@ -33,7 +35,7 @@ export interface Trust {
   /** Roots of the own trust domain. */
   readonly rootPem: string;
   readonly bundle: TrustBundle;
-  /** Which key signs new certificates: one by another is renewed soon. */
+  /** What signs new certificates, as one of `Identity.signers`: a certificate without it is renewed soon. */
   readonly issuer: string;
 }
 
@@ -75,6 +77,7 @@ export function assembleIdentity(parts: { keyPem: string; chainPem: string; root
     notAfterMs: leaf.validToDate.getTime(),
     serial: leaf.serialNumber.toLowerCase(),
     issuer: keyIdOf((intermediates[0] ?? root).publicKey),
+    signers: [keyIdOf((intermediates[0] ?? root).publicKey), rootIdOf(root.publicKey)],
   };
 }
 

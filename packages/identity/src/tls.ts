@@ -3,7 +3,7 @@ import { constants, type KeyObject, X509Certificate } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { type Clock, systemClock } from '@weft/base';
 import { parseCertificates, TrustBundle } from './bundle.ts';
-import { keyIdOf } from './issuer.ts';
+import { keyIdOf, rootIdOf } from './issuer.ts';
 import { spiffeIdFromCertificate } from './spiffe.ts';
 import type { Identity } from './store.ts';
 
@@ -94,15 +94,21 @@ export function checkPeer(socket: TLSSocket, rules: PeerRules): PeerResult {
   return checkCertificate(presented, rules);
 }
 
-/** Which key signed the certificate of a peer that `checkPeer` has accepted (`keyIdOf`); empty where that is not known. */
-export function issuerOf(socket: TLSSocket, bundle: TrustBundle): string {
+/** What made the certificate of a peer that `checkPeer` has accepted: the key that signed it (`keyIdOf`), and its root (`rootIdOf`). */
+export function signersOf(socket: TLSSocket, bundle: TrustBundle): readonly string[] {
   const leaf = socket.getPeerX509Certificate();
   const name = leaf && spiffeIdFromCertificate(leaf.raw);
-  if (!leaf || !name || 'error' in name) return '';
+  if (!leaf || !name || 'error' in name) return [];
   const above = leaf.issuerCertificate;
-  const candidates = [...bundle.rootsOf(name.id.trustDomain), ...(above ? [above] : [])];
-  const issuer = candidates.find((c) => leaf.checkIssued(c) && leaf.verify(c.publicKey));
-  return issuer ? keyIdOf(issuer.publicKey) : '';
+  const roots = bundle.rootsOf(name.id.trustDomain);
+  const signed = (c: X509Certificate) => (by: X509Certificate) => c.checkIssued(by) && c.verify(by.publicKey);
+  const issuer = [...roots, ...(above ? [above] : [])].find(signed(leaf));
+  let top: X509Certificate | undefined = leaf;
+  for (let depth = 0; top && depth < MAX_CHAIN; depth++, top = top.issuerCertificate) {
+    const root = roots.find(signed(top));
+    if (root) return [...(issuer ? [keyIdOf(issuer.publicKey)] : []), rootIdOf(root.publicKey)];
+  }
+  return issuer ? [keyIdOf(issuer.publicKey)] : [];
 }
 
 const MAX_CHAIN = 5;

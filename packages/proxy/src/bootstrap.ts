@@ -22,6 +22,8 @@ export interface Bootstrap {
   mesh: string;
   instance: string;
   trustDomain: string;
+  /** Who this proxy is to become; any other certificate is refused. Absent: who the control plane says. */
+  spiffeId?: string;
   /** One use, exchanged for a certificate; may be absent where the identity folder holds a valid one. */
   token?: string;
   /** Where another one will be, once the certificate has ended without a successor (a machine that slept for long). */

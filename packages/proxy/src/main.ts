@@ -124,6 +124,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
   let push: TelemetryPush | undefined;
   const identity = new IdentityClient({
     dir: b.identityDir,
+    spiffeId: b.spiffeId,
     logger,
     signCsr: async (csrPem) => {
       const channel = openChannel(b, host, port, identity);

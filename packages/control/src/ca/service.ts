@@ -31,6 +31,8 @@ export interface CaCounters {
   authenticationFailures: number;
   /** JSON Web Tokens that name a workload. */
   tokens: number;
+  /** A CA that is somebody else's did not sign. */
+  externalFailures: number;
 }
 
 export interface CaOptions {
@@ -45,7 +47,14 @@ export interface CaOptions {
 
 export class CertificateIssuer {
   readonly #options: CaOptions;
-  readonly counters: CaCounters = { csrs: 0, issued: 0, parseErrors: 0, authenticationFailures: 0, tokens: 0 };
+  readonly counters: CaCounters = {
+    csrs: 0,
+    issued: 0,
+    parseErrors: 0,
+    authenticationFailures: 0,
+    tokens: 0,
+    externalFailures: 0,
+  };
 
   constructor(options: CaOptions) {
     this.#options = options;
@@ -101,6 +110,11 @@ export class CertificateIssuer {
       );
       return signed;
     } catch (error) {
+      if (error instanceof WeftError && error.code === 'control/external-ca') {
+        this.counters.externalFailures++;
+        logger.error({ error: error.message }, 'no certificate could be issued');
+        throw new ConnectError('the CA behind the control plane does not sign now', Code.Unavailable);
+      }
       if (!(error instanceof WeftError) || !error.code.startsWith('identity/')) throw error;
       this.counters.parseErrors++;
       throw new ConnectError(error.message, Code.InvalidArgument);

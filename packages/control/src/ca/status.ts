@@ -14,11 +14,11 @@ export interface CaWorkload {
 
 export function caStatus(authority: Authority, trust: MeshTrust, pusher: Pusher) {
   const { phase, issuer, reversible, rootNotAfterMs, signerNotAfterMs, trustDomain } = authority;
-  const workloads: CaWorkload[] = pusher.trustStatus().map(({ instance, connected, holdsTrust, issuer: by }) => ({
+  const workloads: CaWorkload[] = pusher.trustStatus().map(({ instance, connected, holdsTrust, signers }) => ({
     instance,
     connected,
     holdsTrust,
-    reissued: by === issuer,
+    reissued: signers.includes(issuer),
   }));
   return {
     ...{ trustDomain, phase, issuer, reversible, rootNotAfterMs, signerNotAfterMs },

@@ -157,14 +157,14 @@ export class Pusher {
   }
 
   /** How far what the mesh believes has come, of every instance that has a proxy. */
-  trustStatus(): { instance: string; connected: boolean; holdsTrust: boolean; issuer: string }[] {
+  trustStatus(): { instance: string; connected: boolean; holdsTrust: boolean; signers: readonly string[] }[] {
     const out = [];
     for (const { name, injected } of this.#mesh.instances()) {
       if (!injected) continue;
       const proxy = this.#proxies.get(name);
       const connected = proxy?.stream !== undefined;
       const holdsTrust = proxy?.stream?.status(PART_TYPE).current === true;
-      out.push({ instance: name, connected, holdsTrust, issuer: connected ? (proxy as Proxy).peer.issuer : '' });
+      out.push({ instance: name, connected, holdsTrust, signers: connected ? (proxy as Proxy).peer.signers : [] });
     }
     return out.sort((a, b) => (a.instance < b.instance ? -1 : 1));
   }

@@ -75,7 +75,7 @@ export class ApplicationIdentity {
   whenReissued(done: () => void): void {
     const ready = (): boolean => {
       const own = this.#client?.current();
-      return own === undefined || this.#trust === undefined || own.issuer === this.#trust.issuer;
+      return own === undefined || this.#trust === undefined || own.signers.includes(this.#trust.issuer);
     };
     if (ready()) {
       done();

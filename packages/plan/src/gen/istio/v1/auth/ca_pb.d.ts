@@ -5,7 +5,7 @@
 /* eslint-disable */
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import type { Message } from "@bufbuild/protobuf";
+import type { JsonObject, Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file istio/v1/auth/ca.proto.
@@ -22,6 +22,13 @@ export declare type IstioCertificateRequest = Message<"istio.v1.auth.IstioCertif
    * @generated from field: string csr = 1;
    */
   csr: string;
+
+  /**
+   * as a client we say for whom: ImpersonatedIdentity. As a CA we do not read it
+   *
+   * @generated from field: google.protobuf.Struct metadata = 2;
+   */
+  metadata?: JsonObject | undefined;
 
   /**
    * seconds; 0: the CA's default

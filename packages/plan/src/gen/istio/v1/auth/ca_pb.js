@@ -5,12 +5,13 @@
 /* eslint-disable */
 
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file istio/v1/auth/ca.proto.
  */
 export const file_istio_v1_auth_ca = /*@__PURE__*/
-  fileDesc("ChZpc3Rpby92MS9hdXRoL2NhLnByb3RvEg1pc3Rpby52MS5hdXRoIkEKF0lzdGlvQ2VydGlmaWNhdGVSZXF1ZXN0EgsKA2NzchgBIAEoCRIZChF2YWxpZGl0eV9kdXJhdGlvbhgDIAEoAyIuChhJc3Rpb0NlcnRpZmljYXRlUmVzcG9uc2USEgoKY2VydF9jaGFpbhgBIAMoCTJ/ChdJc3Rpb0NlcnRpZmljYXRlU2VydmljZRJkChFDcmVhdGVDZXJ0aWZpY2F0ZRImLmlzdGlvLnYxLmF1dGguSXN0aW9DZXJ0aWZpY2F0ZVJlcXVlc3QaJy5pc3Rpby52MS5hdXRoLklzdGlvQ2VydGlmaWNhdGVSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("ChZpc3Rpby92MS9hdXRoL2NhLnByb3RvEg1pc3Rpby52MS5hdXRoImwKF0lzdGlvQ2VydGlmaWNhdGVSZXF1ZXN0EgsKA2NzchgBIAEoCRIpCghtZXRhZGF0YRgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSGQoRdmFsaWRpdHlfZHVyYXRpb24YAyABKAMiLgoYSXN0aW9DZXJ0aWZpY2F0ZVJlc3BvbnNlEhIKCmNlcnRfY2hhaW4YASADKAkyfwoXSXN0aW9DZXJ0aWZpY2F0ZVNlcnZpY2USZAoRQ3JlYXRlQ2VydGlmaWNhdGUSJi5pc3Rpby52MS5hdXRoLklzdGlvQ2VydGlmaWNhdGVSZXF1ZXN0GicuaXN0aW8udjEuYXV0aC5Jc3Rpb0NlcnRpZmljYXRlUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_struct]);
 
 /**
  * Describes the message istio.v1.auth.IstioCertificateRequest.

@@ -4,15 +4,17 @@ import http2 from 'node:http2';
 import net from 'node:net';
 import { join } from 'node:path';
 import tls from 'node:tls';
+import { assembleIdentity, clientTlsOptions } from '@weft/identity';
 import { startGatewayMesh } from '../../test/gateway-mesh.ts';
 import { goProgram } from '../install.ts';
-import { startPair } from '../pair.ts';
+import { type Pair, startPair } from '../pair.ts';
 import { type Suite, type SuiteContext, Tally } from '../suite.ts';
 
 /** The newest that the module proxy has: 145 cases, 146 with the strict one. */
 const VERSION = 'v2.2.1+incompatible';
 const CASES = { usual: 145, strict: 146 };
 const RUN_MS = 120_000;
+const MESH_PORT = 15008;
 
 /** Something that serves HTTP/2 over plaintext or TLS. */
 interface Target {
@@ -127,6 +129,32 @@ async function literalWithInvalidIndex(target: Target): Promise<void> {
   throw new Error('the connection ended without GOAWAY');
 }
 
+/**
+ * The tool has no client certificate: here it speaks plaintext, and the mesh's TLS begins behind. What it asks for is no port
+ * of the workload, and gets a short answer with 403.
+ */
+async function meshRelay(ctx: SuiteContext, pair: Pair, network: string): Promise<{ host: string; port: number }> {
+  const caller = pair.certificates.get('caller');
+  if (!caller) throw new Error('the mesh gave no certificate');
+  const options = clientTlsOptions(assembleIdentity(caller));
+  const host = `${network}.8`;
+  const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    const up = tls.connect({ ...options, host: pair.back.address, port: MESH_PORT });
+    up.setNoDelay(true);
+    for (const [from, to] of [
+      [socket, up],
+      [up, socket],
+    ]) {
+      from.on('error', () => {});
+      from.on('close', () => to.destroySoon());
+      from.pipe(to);
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, host, resolve));
+  ctx.cleanup(() => void server.close());
+  return { host, port: (server.address() as net.AddressInfo).port };
+}
+
 async function targets(ctx: SuiteContext): Promise<Target[]> {
   const network = `127.60.${process.pid % 250}`;
   const appHost = `${network}.9`;
@@ -134,6 +162,7 @@ async function targets(ctx: SuiteContext): Promise<Target[]> {
   const pair = await startPair({
     network,
     mtls: 'permissive',
+    strangers: ['caller'],
     ports: [{ port: 8080, appHost, appPort, protocol: 'http2' }],
   });
   ctx.cleanup(() => pair.stop());
@@ -142,6 +171,7 @@ async function targets(ctx: SuiteContext): Promise<Target[]> {
   return [
     { name: 'application side, h2c', host: pair.front.address, port: 8080 },
     { name: 'workload side, h2c', host: pair.back.address, port: 8080 },
+    { name: 'mesh port', ...(await meshRelay(ctx, pair, network)) },
     { name: 'edge, TLS', host: edge.address, port: edge.https, tls: true },
     { name: 'edge, h2c', host: edge.address, port: H2C_PORT },
   ];

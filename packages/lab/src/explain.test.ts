@@ -223,3 +223,13 @@ test('faults of connections: a tree of what may happen to one', () => {
     ['reset in 10 %', 'taken and never answered in 50 %', 'at most 500 bytes a second each way in 20 %'],
   );
 });
+
+test('a rate limit of the called side is told with what it allows', () => {
+  const api = 'apiVersion: policy.linkerd.io';
+  const server = `---\n${api}/v1beta3\nkind: Server\nmetadata: { name: pay, namespace: shop }\nspec: { podSelector: { matchLabels: { app: pay } }, port: http, accessPolicy: all-unauthenticated }\n`;
+  const limit = `---\n${api}/v1alpha1\nkind: HTTPLocalRateLimitPolicy\nmetadata: { name: fair, namespace: shop }\nspec: { targetRef: { group: policy.linkerd.io, kind: Server, name: pay }, total: { requestsPerSecond: 100 }, identity: { requestsPerSecond: 10 } }\n`;
+  const { steps } = ask(BASE + server + limit, {});
+  const step = steps.find((s) => s.kind === 'limit' && s.side === 'server');
+  assert.match(step?.decision ?? '', /: 100 requests a second in all, 10 of one caller$/);
+  assert.equal(step?.reference?.resource, 'HTTPLocalRateLimitPolicy/shop/fair');
+});

@@ -26,6 +26,7 @@ import {
 import { matchText, whyNot } from './conditions.ts';
 import { endpointName, noteCluster, noteTransport, WITHHELD } from './endpoints.ts';
 import { blankWay, type Fate } from './fate.ts';
+import { afterHop, throughGateway } from './hop.ts';
 import type { LabMesh, Side } from './mesh.ts';
 import type { Notes } from './notes.ts';
 import { judge } from './server.ts';
@@ -270,9 +271,13 @@ function oneTry(
   }
   others.tried.push(picked);
   const mtls = noteTransport(notes, cluster, picked);
-  const verdict = withheld(cluster, picked)
-    ? WITHHELD
-    : judge(mesh, notes, client, picked.endpoint, mtls, head, undefined);
+  const none = withheld(cluster, picked);
+  const hop = none ? undefined : throughGateway(mesh, notes, client, picked.endpoint, mtls, head, undefined, random);
+  if (hop) {
+    const from = notes.references(...refs, ...(faultRef ? [faultRef] : []));
+    return afterHop(at, endpointName(picked), picked.endpoint.instance, from, hop);
+  }
+  const verdict = none ? WITHHELD : judge(mesh, notes, client, picked.endpoint, mtls, head, undefined);
   return {
     ...at,
     mtls,

@@ -8,6 +8,8 @@ export class Notes {
   readonly touched = new Set<string>();
   /** What the request carries on the way that is looked at. */
   token: TokenQuestion | undefined;
+  /** What a client's proxy does is now done by a gateway. */
+  atGateway = false;
   readonly #mesh: LabMesh;
   readonly #said = new Set<string>();
 
@@ -16,7 +18,8 @@ export class Notes {
     this.token = token;
   }
 
-  add(side: Step['side'], kind: StepKind, decision: string, because: string, ref = ''): void {
+  add(who: Step['side'], kind: StepKind, decision: string, because: string, ref = ''): void {
+    const side = this.atGateway && who === 'client' ? 'gateway' : who;
     const key = `${side}|${kind}|${decision}|${ref}|${because}`;
     if (this.#said.has(key)) return;
     this.#said.add(key);

@@ -4,15 +4,21 @@ import type { Explanation, Outcome, RuleReference, Step } from './types.ts';
 const WIDTH = 100;
 const KIND_WIDTH = 13;
 
+const TITLES: Readonly<Record<Step['side'], string>> = {
+  client: 'THE CALLER AND ITS PROXY',
+  gateway: 'THE GATEWAY ON THE WAY',
+  server: 'THE PROXY OF THE ONE CALLED',
+};
+
 /** `show` makes a file's name short, e.g. relative to where the reader is. */
 export function renderExplanation(e: Explanation, show: (file: string) => string = (f) => f): string {
   const { question: q } = e;
   const what = q.sni !== undefined ? 'TLS' : q.tcp ? 'a connection' : `${q.method ?? 'GET'} ${q.path ?? '/'}`;
   const lines = [`${what} from ${q.from} to ${q.to}`, ''];
-  for (const side of ['client', 'server'] as const) {
+  for (const side of ['client', 'gateway', 'server'] as const) {
     const steps = e.steps.filter((s) => s.side === side);
     if (steps.length === 0) continue;
-    lines.push(side === 'client' ? 'THE CALLER AND ITS PROXY' : 'THE PROXY OF THE ONE CALLED');
+    lines.push(TITLES[side]);
     let before = '';
     for (const s of steps) {
       lines.push(...stepLines(s, s.kind === before ? '' : s.kind, show));

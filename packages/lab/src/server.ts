@@ -10,7 +10,7 @@ import {
   traceAuthorization,
 } from '@weft/engine';
 import { spiffeId } from '@weft/model';
-import { type Endpoint, MtlsMode } from '@weft/plan';
+import { type Endpoint, MtlsMode, type RateLimit } from '@weft/plan';
 import type { LabMesh, Side } from './mesh.ts';
 import type { Notes } from './notes.ts';
 import { noteToken } from './token.ts';
@@ -115,8 +115,24 @@ export function judge(
     if (answer.token) request.token = answer.token;
   }
   const verdict = noteAuthorization(notes, where, 'server', snapshot, request);
+  if (verdict.allow) noteRate(notes, where, head ? inbound?.rateLimit : inbound?.connectionLimit, head !== undefined);
   if (verdict.allow) return { ...application(`port ${e.port}`), ref: verdict.ref };
   return { status: head ? 403 : 'closed', end: 'denied', flags: '', details: verdict.details, ref: verdict.ref };
+}
+
+/** What is past a rate is known only while it runs. */
+function noteRate(notes: Notes, where: string, limit: RateLimit | undefined, http: boolean): void {
+  if (!limit) return;
+  const what = http ? 'requests' : 'connections';
+  const parts = [
+    ...(limit.total > 0 ? [`${limit.total} ${what} a second in all`] : []),
+    ...(limit.identity > 0 ? [`${limit.identity} of one caller`] : []),
+    ...limit.overrides.map(
+      (o) => `${o.requestsPerSecond} of ${o.accounts.map((a) => `${a.namespace}/${a.name}`).join(', ')}`,
+    ),
+  ];
+  const past = http ? 'what is more is answered with 429' : 'what is more is closed';
+  notes.add('server', 'limit', `${where}: ${parts.join(', ')}`, past, limit.ref);
 }
 
 /** What the policies of a workload say, one after the other, and what that comes to. */

@@ -14,6 +14,7 @@ import {
 import type { TcpFault } from '@weft/plan';
 import { endpointName, noteCluster, noteTransport, WITHHELD } from './endpoints.ts';
 import { blankWay, type Fate } from './fate.ts';
+import { afterHop, throughGateway } from './hop.ts';
 import { noteSplit } from './http.ts';
 import type { LabMesh, Side } from './mesh.ts';
 import type { Notes } from './notes.ts';
@@ -52,6 +53,11 @@ export function tcpWay(
   if (limit > 0 && cluster.state.connections >= limit) return { ...at, flags: 'UO', details: 'overflow' };
   const fault = drawTcpFault(cluster, random);
   noteFault(notes, cluster.cluster.tcpFault);
+  const { tunnel } = cluster.cluster;
+  if (tunnel) {
+    const how = tunnel.post ? 'POST' : 'CONNECT';
+    notes.add('client', 'transport', `${how} to ${tunnel.authority}`, 'the destination is a forward proxy', tunnel.ref);
+  }
   if (fault) {
     refs.push(fault.ref);
     at = { ...at, delayMs: fault.delayMs, from: notes.references(...refs) };
@@ -68,6 +74,13 @@ export function tcpWay(
     tried.push(picked);
     const mtls = noteTransport(notes, cluster, picked);
     const none = withheld(cluster, picked);
+    // A gateway takes a tunnel before it judges what is in it.
+    const hop = none
+      ? undefined
+      : throughGateway(mesh, notes, client, picked.endpoint, mtls, undefined, question.sni, random);
+    if (hop) {
+      return afterHop(at, endpointName(picked), picked.endpoint.instance, notes.references(...refs), hop);
+    }
     const verdict = none
       ? { ...WITHHELD, status: 'closed' as const }
       : judge(mesh, notes, client, picked.endpoint, mtls, undefined, mtls ? undefined : question.sni);

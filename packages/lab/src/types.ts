@@ -67,8 +67,8 @@ export type StepKind =
 
 export interface Step {
   readonly kind: StepKind;
-  /** `client` (and its proxy) or `server`. */
-  readonly side: 'client' | 'server';
+  /** `client` (and its proxy), a `gateway` of the mesh between them, or `server`. */
+  readonly side: 'client' | 'gateway' | 'server';
   readonly decision: string;
   readonly reference: RuleReference | undefined;
   readonly because: string;

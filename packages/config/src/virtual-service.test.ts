@@ -73,3 +73,24 @@ test('exportTo: who does not see a rule goes without it; two rules that nobody s
   assert.equal(routesSeenFrom('third', own, other)[0].name, 'default');
   assert.deepEqual(findings(load(own, rule('all', 'web', ''))), [['WEFT-HOST-CONFLICT', 'error', 'spec.hosts[0]']]);
 });
+
+test('claims of tokens decide on gateways alone, with their names as they are written', () => {
+  const match = (name: string, more = '') => `{headers: {"${name}": {exact: staff}}${more}}`;
+  const gateway = `${vs('{selector: {app: edge}, servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ["*"]}]}', 'gw').replace('VirtualService', 'Gateway')}---\napiVersion: weft.dev/v1alpha1\nkind: Process\nmetadata: {name: edge, namespace: shop, labels: {app: edge}}\nspec: {gateway: {}}\n`;
+  const of = (gateways: string, m: string) =>
+    load(
+      gateway,
+      vs(`{hosts: [a.test], gateways: [${gateways}], http: [{match: [${m}], route: [{destination: {host: a}}]}]}`),
+    );
+  const claim = '@request.auth.claims[Org][team]';
+  const good = of('gw', match(claim));
+  assert.deepEqual(findings(good), []);
+  assert.equal(good.model?.virtualServices[0].http[0].match[0].headers[0].name, claim);
+  assert.deepEqual(findings(of('gw', match('@request.auth.claims.group'))), []);
+  const at = 'spec.http[0].match[0].headers';
+  assert.deepEqual(findings(http(`match: [${match('@request.auth.claims.group')}], ${to}`)), [
+    ['WEFT-VALUE', 'error', `${at}.@request.auth.claims.group`],
+  ]);
+  for (const bad of ['@request.auth.claims', '@request.auth.principal', '@request.auth.claims[a'])
+    assert.deepEqual(findings(of('gw', match(bad))), [['WEFT-VALUE', 'error', `${at}.${bad}`]]);
+});

@@ -260,7 +260,7 @@ export function claimOf(claims: Readonly<Record<string, unknown>>, names: readon
 }
 
 /** A claim's values: one text, the words of it (`scope`), or those of a list. */
-function claimTexts(claim: unknown): readonly string[] {
+export function claimTexts(claim: unknown): readonly string[] {
   if (typeof claim === 'string')
     return claim.includes(' ') ? [claim, ...claim.split(' ').filter((w) => w !== '')] : [claim];
   if (typeof claim === 'number' || typeof claim === 'boolean') return [String(claim)];

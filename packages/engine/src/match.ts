@@ -97,11 +97,20 @@ export interface KeyMatcher {
   readonly name: string;
   /** Undefined: being there is enough. */
   readonly value: StringMatcher | undefined;
+  /** It is no header but a claim of the request's token: the names on the way to it. */
+  readonly claim: readonly string[] | undefined;
+}
+
+/** `@request.auth.claims.group`, `@request.auth.claims[a][b]`; undefined: it is the name of a header. */
+export function claimPath(name: string): readonly string[] | undefined {
+  const [, plain, nested] = /^@request\.auth\.claims(?:\.([^[\]]+)|((?:\[[^[\]]+\])+))$/i.exec(name) ?? [];
+  return plain !== undefined ? [plain] : nested?.slice(1, -1).split('][');
 }
 
 export function compileKeyMatches(matches: readonly KeyMatch[], ref: string, lowerCase: boolean): KeyMatcher[] {
   return matches.map((m) => ({
-    name: lowerCase ? m.name.toLowerCase() : m.name,
+    name: lowerCase && !m.name.startsWith('@') ? m.name.toLowerCase() : m.name,
+    claim: claimPath(m.name),
     value: compileStringMatch(m.value, `${ref} ${m.name}`),
   }));
 }

@@ -1,5 +1,6 @@
 import { inBlock, parseIp, type Random } from '@weft/base';
 import { DerivePort, type HttpRoute, type SessionPersistence } from '@weft/plan';
+import { claimOf, claimTexts } from './authorize-rule.ts';
 import { canonicalAuthority, formatAuthority, hostOf } from './canonical.ts';
 import {
   type CompiledDestination,
@@ -14,7 +15,7 @@ import {
 } from './compile.ts';
 import { decideCors } from './cors.ts';
 import { drawCumulative, drawPercent } from './draw.ts';
-import { headValue, queryValue, testKey } from './match.ts';
+import { headValue, type KeyMatcher, queryValue, testKey } from './match.ts';
 import type { CompiledRetry } from './retry.ts';
 import { beginLookup, nextCandidate, type RouteIndex } from './route-index.ts';
 import { namedEndpoint, readToken, type SessionDecision } from './session.ts';
@@ -105,6 +106,8 @@ const NO_MIRRORS: readonly MirrorDecision[] = Object.freeze([]);
 
 /** What matching reads of a request, taken apart once. */
 export interface RequestParts {
+  /** Claims of the request's token, once it is verified. */
+  readonly claims?: Readonly<Record<string, unknown>> | undefined;
   readonly head: readonly string[];
   readonly method: string;
   readonly scheme: string;
@@ -119,8 +122,14 @@ export interface RequestParts {
  * `wallMs` is the time of day, for the age of sessions; 0: they have none. Randomness is drawn for weights (only with several
  * destinations, and not for a session), delay, abort, mirrors (below 100 %), in this order.
  */
-export function routeHttp(view: RouteView, head: readonly string[], random: Random, wallMs = 0): RouteDecision {
-  const parts = requestParts(head);
+export function routeHttp(
+  view: RouteView,
+  head: readonly string[],
+  random: Random,
+  wallMs = 0,
+  claims?: Readonly<Record<string, unknown>>,
+): RouteDecision {
+  const parts = requestParts(head, claims);
   if (view.index) return routeIndexed(view, view.index, parts, random, wallMs);
   for (const compiled of view.http) {
     if (compiled.match.length === 0) return decide(view, compiled, undefined, parts, random, wallMs);
@@ -147,7 +156,7 @@ function routeIndexed(
 }
 
 /** Takes a canonical head apart, pseudo-headers first. */
-export function requestParts(head: readonly string[]): RequestParts {
+export function requestParts(head: readonly string[], claims?: Readonly<Record<string, unknown>>): RequestParts {
   let method = '';
   let scheme = '';
   let authority = '';
@@ -173,7 +182,7 @@ export function requestParts(head: readonly string[]): RequestParts {
     }
   }
   const end = target.indexOf('?');
-  return { head, method, scheme, authority, target, path: end < 0 ? target : target.slice(0, end) };
+  return { claims, head, method, scheme, authority, target, path: end < 0 ? target : target.slice(0, end) };
 }
 
 /**
@@ -239,14 +248,19 @@ export function mismatch(m: CompiledMatch, r: RequestParts): number {
   if (m.authority && !m.authority.test(r.authority) && !m.authority.test(hostOf(r.authority)))
     return Condition.authority;
   if (m.scheme && !m.scheme.test(r.scheme)) return Condition.scheme;
-  for (let i = 0; i < m.headers.length; i++)
-    if (!testKey(m.headers[i], headValue(r.head, m.headers[i].name))) return Condition.header + 8 * i;
+  for (let i = 0; i < m.headers.length; i++) if (!holds(m.headers[i], r)) return Condition.header + 8 * i;
   for (let i = 0; i < m.withoutHeaders.length; i++)
-    if (testKey(m.withoutHeaders[i], headValue(r.head, m.withoutHeaders[i].name)))
-      return Condition.withoutHeader + 8 * i;
+    if (holds(m.withoutHeaders[i], r)) return Condition.withoutHeader + 8 * i;
   for (let i = 0; i < m.queryParams.length; i++)
     if (!testKey(m.queryParams[i], queryValue(r.target, m.queryParams[i].name))) return Condition.query + 8 * i;
   return 0;
+}
+
+/** A header's value, or any value of a claim. */
+function holds(matcher: KeyMatcher, r: RequestParts): boolean {
+  if (matcher.claim === undefined) return testKey(matcher, headValue(r.head, matcher.name));
+  const { claim } = matcher;
+  return r.claims !== undefined && claimTexts(claimOf(r.claims, claim)).some((text) => testKey(matcher, text));
 }
 
 function decide(

@@ -2,6 +2,7 @@
 import {
   type CompiledMatch,
   Condition,
+  claimOf,
   headValue,
   type KeyMatcher,
   mismatch,
@@ -42,11 +43,16 @@ export function whyNot(match: CompiledMatch, written: HttpMatch, parts: RequestP
       return `the scheme wants ${stringMatchText(written.scheme)}, ${has(parts.scheme)}`;
     case Condition.header: {
       const name = named(match.headers);
-      return `header ${name} wants ${stringMatchText(written.headers[at].value)}, ${has(headValue(parts.head, name))}`;
+      const wanted = stringMatchText(written.headers[at].value);
+      if (match.headers[at].claim)
+        return `${name} wants ${wanted}, the token has ${claimText(match.headers[at], parts)}`;
+      return `header ${name} wants ${wanted}, ${has(headValue(parts.head, name))}`;
     }
     case Condition.withoutHeader: {
       const name = named(match.withoutHeaders);
       const wanted = stringMatchText(written.withoutHeaders[at].value);
+      const { claim } = match.withoutHeaders[at];
+      if (claim) return `${name} must not be ${wanted}, the token has ${claimText(match.withoutHeaders[at], parts)}`;
       return `header ${name} must not be ${wanted}, ${has(headValue(parts.head, name))}`;
     }
     default: {
@@ -68,4 +74,9 @@ export function matchText(m: HttpMatch): string {
   for (const h of m.withoutHeaders) parts.push(`no header ${h.name} ${stringMatchText(h.value)}`);
   for (const q of m.queryParams) parts.push(`query parameter ${q.name} ${stringMatchText(q.value)}`);
   return parts.length === 0 ? 'it asks for nothing' : parts.join(', ');
+}
+
+function claimText({ claim }: KeyMatcher, { claims }: RequestParts): string {
+  const value = claims && claimOf(claims, claim ?? []);
+  return value === undefined ? 'none' : JSON.stringify(value);
 }

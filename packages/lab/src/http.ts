@@ -69,9 +69,10 @@ export function routedWay(
   view: RouteView,
   head: string[],
   random: Random,
+  claims?: Readonly<Record<string, unknown>>,
 ): Fate {
-  noteRules(notes, view, head);
-  const decision = routeHttp(view, head, random);
+  noteRules(notes, view, head, claims);
+  const decision = routeHttp(view, head, random, 0, claims);
   if (decision.kind === 'none') {
     notes.add('client', 'rule', 'answered with 404', 'no route matches');
     return { ...blankWay, status: 404, flags: 'NR', details: 'route_not_found' };
@@ -292,8 +293,13 @@ function oneTry(
 }
 
 /** Every rule tried, in order, up to the one that matched. */
-function noteRules(notes: Notes, view: RouteView, head: readonly string[]): void {
-  const parts = requestParts(head);
+function noteRules(
+  notes: Notes,
+  view: RouteView,
+  head: readonly string[],
+  claims: Readonly<Record<string, unknown>> | undefined,
+): void {
+  const parts = requestParts(head, claims);
   for (const route of view.http) {
     const name = route.route.name ? ` "${route.route.name}"` : '';
     if (route.match.length === 0) {

@@ -201,3 +201,43 @@ spec:
   assert.deepEqual(covered('Gateway/shop/gw'), [true, false, true, false]);
   assert.deepEqual(covered('RequestAuthentication/shop/tokens'), [true]);
 });
+
+test('a route by a claim of the token', () => {
+  const text = `${MESH}---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: { name: visitors, namespace: shop }
+spec:
+  selector: { matchLabels: { app: edge } }
+  jwtRules: [{ issuer: me, forwardOriginalToken: true, jwks: '{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}' }]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: claims, namespace: shop }
+spec:
+  hosts: [claims.example.com]
+  gateways: [gw]
+  http:
+    - match: [{ headers: { "@request.auth.claims.group": { exact: staff } } }]
+      directResponse: { status: 418 }
+    - directResponse: { status: 204 }
+`;
+  const claimed = meshFromFiles([
+    {
+      path: 'mesh.yaml',
+      text: text.replace('hosts: [plain.example.com]', 'hosts: [plain.example.com, claims.example.com]'),
+    },
+  ]);
+  const ask = (claims: object) => {
+    const question = { from: 'outside', to: 'edge:8080', path: '/', ...host('claims.example.com') };
+    const token = { issuer: 'me', subject: 'you', claims };
+    return explain(claimed, { ...question, token } as Question);
+  };
+  assert.equal(ask({ group: ['staff'] }).ways[0].status, 418);
+  const other = ask({ group: 'guests' });
+  assert.equal(other.ways[0].status, 204);
+  assert.ok(
+    other.steps.some((s) => s.because === '@request.auth.claims.group wants exactly "staff", the token has "guests"'),
+    JSON.stringify(other.steps.filter((s) => s.kind === 'rule')),
+  );
+});

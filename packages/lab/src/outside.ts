@@ -114,7 +114,7 @@ function visit(
     notes.add('client', 'rule', 'answered with 404', `no route has the host "${hostOf(authority)}"`, server.server.ref);
     return { ...blankWay, status: 404, flags: 'NR', details: 'route_not_found' };
   }
-  return routedWay(mesh, notes, gateway, routes, head, random);
+  return routedWay(mesh, notes, gateway, routes, head, random, token?.claims);
 }
 
 /** The server that takes the visitor, and the name asked for where it comes by TLS; or why none does. */

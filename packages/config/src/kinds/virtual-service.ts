@@ -47,7 +47,16 @@ const stringMatch: ObjectSchema = {
   fields: { exact: str, prefix: str, regex: { t: 'string', check: checkRegex } },
   oneOf: [['exact', 'prefix', 'regex']],
 };
-const headerMatch: Schema = { t: 'map', of: stringMatch, checkKey: checkHeaderName };
+/** Headers, and on gateways claims of the request's token (`@request.auth.claims.group`). */
+const headerMatch: Schema = {
+  t: 'map',
+  of: stringMatch,
+  checkKey: (name) => {
+    if (!name.startsWith('@')) return checkHeaderName(name);
+    return CLAIM.test(name) ? undefined : 'is no claim: @request.auth.claims.NAME or @request.auth.claims[NAME][NAME]';
+  },
+};
+const CLAIM = /^@request\.auth\.claims(\.[^[\]]{1,256}|(\[[^[\]]{1,256}\]){1,16})$/;
 const gateways: Schema = {
   t: 'list',
   max: 1000,
@@ -331,6 +340,7 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
         report('WEFT-VALUE', message, `${route.field}.match[${j}].gateways`);
       }
     }
+    if (spec.hosts && bound.includes(MESH_GATEWAY)) checkClaims(http, report);
     if (http.length + tcp.length + tls.length === 0) {
       report('WEFT-VALUE', 'a VirtualService needs at least one entry in http, tcp or tls', 'spec');
     }
@@ -349,6 +359,26 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
     return { ...resource, exportTo: spec.exportTo, hosts: spec.hosts ?? [], gateways: bound, http, tcp, tls };
   },
 };
+
+/** Claims are known where tokens of visitors are verified: on gateways. */
+function checkClaims(http: readonly HttpRouteModel[], report: FieldReport): void {
+  for (const { match } of http) {
+    for (const m of match) {
+      // On a match that is for gateways alone it can be meant.
+      if (m.gateways.length > 0 && !m.gateways.includes(MESH_GATEWAY)) continue;
+      for (const [list, name] of [
+        [m.headers, 'headers'],
+        [m.withoutHeaders, 'withoutHeaders'],
+      ] as const) {
+        const claim = list.find((k) => k.name.startsWith('@'));
+        if (!claim) continue;
+        const message =
+          'claims of tokens decide on gateways alone: leave "mesh" out of gateways, or of those of this match';
+        report('WEFT-VALUE', message, `${m.field}.${name}.${claim.name}`);
+      }
+    }
+  }
+}
 
 /** Without hosts it serves those that other VirtualServices hand over to it. */
 function checkDelegate(spec: Plain, report: FieldReport): void {
@@ -549,7 +579,7 @@ function stringOf(m: Plain | undefined): StringMatchModel | undefined {
 
 function keysOf(map: Plain | undefined, lower: boolean): KeyMatchModel[] {
   return Object.entries(map ?? {}).map(([name, m]) => ({
-    name: lower ? name.toLowerCase() : name,
+    name: lower && !name.startsWith('@') ? name.toLowerCase() : name,
     value: stringOf(m) ?? { type: 'present' },
   }));
 }

@@ -124,7 +124,7 @@ export class OutboundExchange extends Exchange {
 
   /** Decides among the routes of `view` and does what they say. */
   protected route(view: RouteView): this {
-    const decision = routeHttp(view, this.head, this.core.random, this.core.wallMs());
+    const decision = routeHttp(view, this.head, this.core.random, this.core.wallMs(), this.token?.claims);
     this.#decision = decision;
     if (decision.kind === 'none') return this.noRoute();
     this.routeRef = decision.ref;

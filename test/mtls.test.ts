@@ -1,12 +1,18 @@
 /** The way to STRICT, with real processes: who would break is named before it does, and nothing fails. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { meshOf, needsRoot, peers, request, type TestMesh, weftBin } from './harness.ts';
 
 const LEGACY = { label: 'labels:\n    app: legacy\n', without: '    sidecar.istio.io/inject: "false"\n' };
+const LONG = process.env.WEFT_LONG === '1';
+const STRICT = `apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: { name: strict, namespace: shop }
+spec: { selector: { matchLabels: { app: cart } }, mtls: { mode: STRICT } }
+`;
 const RULE = `apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: { name: plain, namespace: shop }
@@ -110,4 +116,53 @@ test('the way to STRICT: readiness, check, and a guard that takes all back', { s
       assert.ok(results[0].sent >= 0.95 * ((results[0].elapsedMs / 1000) * 40), JSON.stringify(results[0]));
     },
   );
+
+  await t.test('leave and join under load: nothing fails, no rule is left; STRICT is said before', async (t) => {
+    const stop = () => request(rows.get('frontend') as string, 8080, '/set', { stop: true });
+    t.after(stop);
+    const through = {
+      method: 'POST',
+      url: 'http://stock.shop:8080/run',
+      body: JSON.stringify({ url: 'http://cart.shop:8080/z' }),
+    };
+    await from('frontend', through);
+    m.write('strict.yaml', STRICT);
+    let refused: Said = { code: 0, text: '' };
+    await m.until('who calls a STRICT one is named', 10_000, async () => {
+      refused = await said(m, ['leave', 'stock']);
+      return /shop\/stock calls shop\/cart, which is STRICT and would refuse it: \d+ calls? seen/.test(refused.text);
+    });
+    assert.match(refused.text, /nothing was changed/);
+    assert.equal(refused.code, 1);
+    m.write('strict.yaml', '');
+    await m.until('all is PERMISSIVE again', 10_000, async () => {
+      const { workloads } = JSON.parse((await said(m, ['mtls', 'readiness', '-n', 'shop', '-o', 'json'])).text);
+      return workloads.every((w: { ports: { mode: string }[] }) => w.ports.every((p) => p.mode === 'PERMISSIVE'));
+    });
+    const load = [from('frontend', { url: 'http://cart.shop:8080/y', rate: 30, count: 100_000 })];
+    if (LONG) load.push(from('frontend', { ...through, rate: 5, count: 100_000 }));
+    const who = LONG ? ['--all', '-n', 'shop'] : ['cart'];
+    const left = await said(m, ['leave', ...who]);
+    assert.equal(left.code, 0, left.text);
+    const gone = m.ps().filter((r) => r.namespace === 'shop' && (LONG || r.workload === 'cart'));
+    assert.equal(gone.length, LONG ? 2 : 1);
+    for (const r of gone) {
+      assert.equal(r.injected, false, r.name);
+      assert.equal(execFileSync('ip', ['netns', 'exec', r.netns as string, 'nft', 'list', 'ruleset']).toString(), '');
+    }
+    if (LONG) await new Promise((resolve) => setTimeout(resolve, 2000));
+    const back = await said(m, ['join', ...who]);
+    assert.equal(back.code, 0, back.text);
+    assert.ok(m.ps().every((r) => r.injected || r.workload === 'legacy'));
+    await stop();
+    for (const r of (await Promise.all(load)).map((l) => l.json)) {
+      assert.deepEqual(Object.keys(r.statuses), ['200'], JSON.stringify(r));
+      assert.deepEqual(
+        Object.keys(r.nested).filter((key) => key !== '200'),
+        [],
+        JSON.stringify(r),
+      );
+      assert.ok(r.sent > 0);
+    }
+  });
 });

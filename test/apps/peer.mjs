@@ -46,6 +46,7 @@ async function run({ count = 1, concurrency = 16, rate, ...call }) {
     statuses: {},
     versions: {},
     names: {},
+    nested: {},
     maxMs: 0,
     minMs: Infinity,
     sample: undefined,
@@ -62,6 +63,8 @@ async function run({ count = 1, concurrency = 16, rate, ...call }) {
     }
     try {
       const json = JSON.parse(r.text);
+      // What was asked to make calls of its own says how they went.
+      for (const [key, n] of Object.entries(json.statuses ?? {})) result.nested[key] = (result.nested[key] ?? 0) + n;
       if (json.version) result.versions[json.version] = (result.versions[json.version] ?? 0) + 1;
       if (json.name) result.names[json.instance ?? json.name] = (result.names[json.instance ?? json.name] ?? 0) + 1;
     } catch {}

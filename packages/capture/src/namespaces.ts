@@ -82,12 +82,15 @@ function takenRanges(): string[] {
     gateway?: string;
   }[];
   const taken = routes.flatMap((r) => [r.dst ?? '', r.gateway ?? '']).filter((d) => d && d !== 'default');
+  return [...taken, ...nameServers()];
+}
+
+function nameServers(): string[] {
   try {
-    for (const m of readFileSync('/etc/resolv.conf', 'utf8').matchAll(/^\s*nameserver\s+(\S+)/gm)) taken.push(m[1]!);
+    return [...readFileSync('/etc/resolv.conf', 'utf8').matchAll(/^\s*nameserver\s+(\S+)/gm)].map((m) => m[1]!);
   } catch {
-    // A machine without resolv.conf has no name server to keep.
+    return []; // A machine without resolv.conf has none.
   }
-  return taken;
 }
 
 /** Ports below this need root; a namespace has its own. */
@@ -169,10 +172,16 @@ export class MeshNetwork {
   /**
    * Makes a workload's namespace, with the capture rules where `rules` is given (an injected workload), before any
    * process runs in it. `dnsSearch` is written to its resolv.conf. `lowPorts`: anybody in it may listen below 1024.
+   * `hosts`: names and addresses for who has no proxy to ask; other names are then asked of the machine's own servers.
    */
   add(
     instance: string,
-    options: { rules?: CaptureRules | undefined; dnsSearch?: readonly string[]; lowPorts?: boolean } = {},
+    options: {
+      rules?: CaptureRules | undefined;
+      dnsSearch?: readonly string[];
+      lowPorts?: boolean;
+      hosts?: string | undefined;
+    } = {},
   ): Workspace {
     const n = this.#allocate();
     const namespace = namespaceName(this.mesh, instance);
@@ -196,12 +205,21 @@ export class MeshNetwork {
       ownFolder(ETC_NETNS, '.made-etc-netns');
       mkdirSync(`${ETC_NETNS}/${namespace}`, { recursive: true, mode: 0o755 });
       const search = options.dnsSearch?.length ? `search ${options.dnsSearch.join(' ')}\noptions ndots:5\n` : '';
-      writeFileSync(`${ETC_NETNS}/${namespace}/resolv.conf`, `nameserver 127.0.0.1\n${search}`, { mode: 0o644 });
+      const servers = options.hosts === undefined ? ['127.0.0.1'] : nameServers().filter((s) => !s.startsWith('127.'));
+      const resolv = `${servers.map((s) => `nameserver ${s}\n`).join('')}${search}`;
+      writeFileSync(`${ETC_NETNS}/${namespace}/resolv.conf`, resolv, { mode: 0o644 });
+      if (options.hosts !== undefined) this.setHosts(instance, options.hosts);
     } catch (error) {
       this.remove(instance);
       throw error;
     }
     return { namespace, address, address6, hostInterface };
+  }
+
+  /** Other names and addresses for a workload that was made with `hosts`; its processes see them at their next look-up. */
+  setHosts(instance: string, hosts: string): void {
+    // In its place: what is mounted in a process's view is this file, not its name.
+    writeFileSync(`${ETC_NETNS}/${namespaceName(this.mesh, instance)}/hosts`, hosts, { mode: 0o644 });
   }
 
   /** Removes a workload's namespace; processes that still run in it are killed. Does nothing where there is none. */

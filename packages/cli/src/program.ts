@@ -10,6 +10,8 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['logs', async () => (await import('./commands/logs.ts')).addLogs],
   ['scale', async () => (await import('./commands/scale.ts')).addScale],
   ['restart', async () => (await import('./commands/restart.ts')).addRestart],
+  ['leave', async () => (await import('./commands/leave.ts')).addLeave],
+  ['join', async () => (await import('./commands/leave.ts')).addJoin],
   ['run', async () => (await import('./commands/run.ts')).addRun],
   ['explain', async () => (await import('./commands/explain.ts')).addExplain],
   ['test', async () => (await import('./commands/test.ts')).addTest],

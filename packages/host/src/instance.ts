@@ -62,6 +62,8 @@ export interface HostContext {
   readonly setpriv: boolean;
   control<T = unknown>(method: string, path: string, body?: unknown, timeoutMs?: number): Promise<T>;
   nextLoopback(): string;
+  /** What stands in /etc/hosts of a workload of this namespace that has no proxy to ask for names. */
+  hosts(namespace: string): string;
   /** A line of a child, for the terminal. */
   say(name: string, line: string): void;
   onState(instance: Instance): void;
@@ -147,7 +149,8 @@ export class Instance {
       const search = [`${this.spec.namespace}.svc.cluster.local`, 'svc.cluster.local', 'cluster.local'];
       // Nothing but the proxy runs in a gateway's namespace: there is nothing to capture, and low ports are its own.
       const rules = this.spec.injected && !this.spec.gateway ? { scope: this.spec.captureScope } : undefined;
-      this.#workspace = h.network.add(this.name, { rules, dnsSearch: search, lowPorts: this.spec.gateway });
+      const hosts = this.spec.injected ? undefined : h.hosts(this.spec.namespace);
+      this.#workspace = h.network.add(this.name, { rules, dnsSearch: search, lowPorts: this.spec.gateway, hosts });
       this.address = this.#workspace.address;
       this.address6 = this.#workspace.address6;
     } else {
@@ -167,6 +170,13 @@ export class Instance {
     }
     this.#setState('running');
     this.#watchReadiness();
+  }
+
+  /** Without a proxy it finds others by its hosts file, which follows who is ready. */
+  followHosts(): void {
+    const { network, hosts } = this.#host;
+    if (this.spec.injected || !this.#workspace || this.#stopped) return;
+    network?.setHosts(this.name, hosts(this.spec.namespace));
   }
 
   /** Tells the control plane what this instance is now; also after the control plane was restarted. */

@@ -10,6 +10,7 @@ import { createAuthority } from '@weft/identity';
 import { applicationUser, onPath, ownEnvironment, ownProcessEnvironment } from './application.ts';
 import { checkSpec, workloadKey } from './check-spec.ts';
 import { localRequest } from './control-client.ts';
+import { hostsFile } from './hosts-file.ts';
 import { type HostContext, Instance } from './instance.ts';
 import { assertLabel, fitToService, JoinedFiles, type RunRequest } from './joined.ts';
 import { type LocalHandler, serveLocal } from './local-api.ts';
@@ -27,6 +28,8 @@ const READY_MS = 60_000;
 /** Within this time `weft run` holds what it made. */
 const UNHELD_MS = 15_000;
 const HOLD_LOOK_MS = 100;
+/** As `injectedReason` of what left; the command line knows it by this. */
+export const LEFT = 'it left the mesh: weft join brings it back';
 /** More would only make each of them slower: a proxy's start is computing. */
 const START_AT_ONCE = availableParallelism() + 2;
 
@@ -56,6 +59,8 @@ export class MeshHost {
   readonly #instances = new Map<string, Instance>();
   readonly #specs = new Map<string, ProcessSpec>();
   readonly #indexes = new Map<string, number>();
+  /** Workloads that left the mesh, and what they were. */
+  readonly #left = new Map<string, ProcessSpec>();
   /** Workloads of `weft run`. */
   readonly #runs = new Set<string>();
   readonly #busy = new Map<string, Promise<unknown>>();
@@ -111,7 +116,11 @@ export class MeshHost {
           localRequest(this.paths.controlSocket, method, path, body, timeoutMs),
         nextLoopback: () => loopbackAddress(o.mesh, this.#loopback++),
         say: o.say,
-        onState: () => o.onChange?.(),
+        hosts: (namespace) => hostsFile(namespace, o.reload?.().services ?? o.services, [...this.#instances.values()]),
+        onState: () => {
+          this.#followHosts();
+          o.onChange?.();
+        },
       };
       this.#joined = new JoinedFiles(this.paths.joined);
       this.#server = await serveLocal(this.paths.socket, this.#routes());
@@ -158,7 +167,8 @@ export class MeshHost {
     }
     return this.status().map((s) => {
       const now = fresh.find((p) => p.name === s.workload && p.namespace === s.namespace);
-      return now && now.injected !== s.injected ? { ...s, injectionChanged: now.injectedReason } : s;
+      const left = this.#left.has(`${s.namespace}/${s.workload}`);
+      return now && !left && now.injected !== s.injected ? { ...s, injectionChanged: now.injectedReason } : s;
     });
   }
 
@@ -202,17 +212,71 @@ export class MeshHost {
     });
   }
 
+  #followHosts(): void {
+    for (const i of this.#instances.values()) {
+      try {
+        i.followHosts();
+      } catch (error) {
+        this.#options.say('weft', `${i.name}: its hosts file could not be written: ${(error as Error).message}`);
+      }
+    }
+  }
+
+  /**
+   * Takes a process out of the mesh: instances without a proxy and without rules take the place of those with one, each
+   * ready before the old one drains. Later instances have none either, until it joins.
+   */
+  leave(name: string): Promise<InstanceStatus[]> {
+    const key = this.#find(name);
+    if (this.#options.capture !== 'transparent')
+      throw new WeftError(
+        'capture',
+        'with --capture explicit there are no rules to remove, and applications find each other by their proxies alone',
+      );
+    const spec = this.#specs.get(key)!;
+    if (spec.gateway) throw new WeftError('gateway', `${key} is a gateway: it is nothing but a proxy`);
+    if (!this.#left.has(key)) {
+      if (!spec.injected) throw new WeftError('no-proxy', `${key} has no proxy (${spec.injectedReason})`);
+      this.#left.set(key, spec);
+    }
+    return this.#replaceAll(key, (i) => i.spec.injected);
+  }
+
+  /** Brings a process back that left. */
+  join(name: string): Promise<InstanceStatus[]> {
+    const key = this.#find(name);
+    const before = this.#left.get(key);
+    if (!before) {
+      const { injected, injectedReason } = this.#specs.get(key)!;
+      throw new WeftError('not-left', `${key} did not leave${injected ? '' : `: it has no proxy (${injectedReason})`}`);
+    }
+    this.#left.delete(key);
+    this.#specs.set(key, before);
+    return this.#replaceAll(key, (i) => !i.spec.injected);
+  }
+
+  /** The spec of a workload by the files of now, and by who left. What no file says (weft run) keeps what it began with. */
+  #freshen(key: string): ProcessSpec {
+    const fresh = this.#options.reload?.().processes.find((s) => workloadKey(s) === key);
+    if (fresh) checkSpec(fresh);
+    let spec = fresh ?? this.#specs.get(key)!;
+    if (this.#left.has(key)) {
+      if (fresh) this.#left.set(key, fresh);
+      spec = { ...spec, injected: false, injectedReason: LEFT };
+    }
+    this.#specs.set(key, spec);
+    return spec;
+  }
+
   /** One at a time: the new one is ready before the old one drains. */
   restart(name: string): Promise<InstanceStatus[]> {
-    const key = this.#find(name);
+    return this.#replaceAll(this.#find(name));
+  }
+
+  #replaceAll(key: string, which: (instance: Instance) => boolean = () => true): Promise<InstanceStatus[]> {
     return this.#exclusive(key, async () => {
-      const fresh = this.#options.reload?.().processes.find((s) => workloadKey(s) === key);
-      if (fresh) {
-        checkSpec(fresh);
-        this.#specs.set(key, fresh);
-      }
-      const spec = this.#specs.get(key)!;
-      for (const old of this.#of(key)) {
+      const spec = this.#freshen(key);
+      for (const old of this.#of(key).filter(which)) {
         const next = this.#nextName(spec);
         try {
           await this.#startInstance(next, spec);
@@ -274,6 +338,7 @@ export class MeshHost {
     const spec = this.#specs.get(key);
     if (!spec || !this.#runs.delete(key)) return;
     this.#specs.delete(key);
+    this.#left.delete(key);
     if (!this.#stopping) this.#joined?.remove(spec.namespace, spec.name);
   }
 
@@ -480,6 +545,8 @@ export class MeshHost {
       ],
       ['POST /scale', (b) => this.scale(String(field(b, 'name')), Number(field(b, 'n')))],
       ['POST /restart', (b) => this.restart(String(field(b, 'name')))],
+      ['POST /leave', (b) => this.leave(String(field(b, 'name')))],
+      ['POST /join', (b) => this.join(String(field(b, 'name')))],
       ['POST /run', (b, _q, gone) => this.run(b as RunRequest, gone)],
       ['GET /hold', (_b, q, gone) => this.hold(q.get('name') ?? '', gone)],
       ['POST /remove', (b) => this.remove(String(field(b, 'name')))],

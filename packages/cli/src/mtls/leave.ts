@@ -1,0 +1,63 @@
+/** What taking workloads out of the mesh would break, and in which order it breaks nothing. */
+import type { MtlsState, MtlsWorkload } from '@weft/control';
+
+/** A workload with the account that its certificate names. */
+export interface Member {
+  readonly namespace: string;
+  readonly workload: string;
+  readonly serviceAccount: string;
+}
+
+export const keyOf = (m: { namespace: string; workload: string }): string => `${m.namespace}/${m.workload}`;
+
+/** `cluster.local/ns/shop/sa/cart` → whether it is this workload's. */
+function proves(member: Member, principal: string): boolean {
+  return principal.endsWith(`/ns/${member.namespace}/sa/${member.serviceAccount}`);
+}
+
+function strictPorts(w: MtlsWorkload): number[] {
+  return w.ports.filter((p) => p.mode === 'STRICT').map((p) => p.port);
+}
+
+/** In words, whom STRICT would refuse, and where it would no longer hold. Workloads that leave together harm nobody there. */
+export function obstacles(leaving: readonly Member[], state: MtlsState): string[] {
+  const found: string[] = [];
+  const goes = new Set(leaving.map(keyOf));
+  for (const w of state.workloads) {
+    const ports = strictPorts(w);
+    if (ports.length === 0 || !w.injected) continue;
+    if (goes.has(keyOf(w))) {
+      const callers = w.verified.map((v) => v.principal).join(', ') || 'nobody yet';
+      found.push(
+        `${keyOf(w)} is STRICT on ${ports.join(', ')}: without its proxy nobody is asked for a certificate (seen to call it: ${callers})`,
+      );
+      continue;
+    }
+    for (const { principal, requests, lastMs } of w.verified) {
+      const who = leaving.filter((m) => proves(m, principal)).map(keyOf);
+      if (who.length === 0) continue;
+      found.push(
+        `${who.join(' or ')} calls ${keyOf(w)}, which is STRICT and would refuse it: ${requests} calls seen, the last at ${new Date(lastMs).toISOString()}`,
+      );
+    }
+  }
+  return found;
+}
+
+/** Who is called before who calls, as far as was seen: a caller's proxy hides that the called one is replaced. */
+export function calleesFirst(leaving: readonly Member[], state: MtlsState): Member[] {
+  const out: Member[] = [];
+  const seen = new Set<string>();
+  const visit = (m: Member): void => {
+    if (seen.has(keyOf(m))) return;
+    seen.add(keyOf(m));
+    for (const w of state.workloads) {
+      if (!w.verified.some((v) => proves(m, v.principal))) continue;
+      const called = leaving.find((l) => keyOf(l) === keyOf(w));
+      if (called) visit(called);
+    }
+    out.push(m);
+  };
+  for (const m of [...leaving].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1))) visit(m);
+  return out;
+}

@@ -6,6 +6,8 @@ import { readYaml, type Tree } from './yaml.ts';
 export const CLUSTER_WIDE: ReadonlySet<string> = new Set(['Namespace', 'GatewayClass']);
 
 export interface ResourceText {
+  /** Of its apiVersion; empty for Kubernetes' own. Two APIs may have a kind of one name. */
+  readonly group: string;
   readonly kind: string;
   /** Empty for kinds that have none. */
   readonly namespace: string;
@@ -28,7 +30,9 @@ export function resourcesOf(files: readonly SourceFile[]): ResourceText[] {
       const name = word(member(metadata, 'name'));
       if (kind === '' || name === '') continue;
       const namespace = CLUSTER_WIDE.has(kind) ? '' : word(member(metadata, 'namespace')) || 'default';
-      out.push({ kind, namespace, name, file: file.path, line: tree.line, content: contentOf(tree) });
+      const version = word(member(tree, 'apiVersion')).split('/');
+      const group = version.length > 1 ? version[0] : '';
+      out.push({ group, kind, namespace, name, file: file.path, line: tree.line, content: contentOf(tree) });
     }
   }
   return out;

@@ -37,11 +37,12 @@ export interface CallLimits {
   readonly paths: number;
 }
 
-export const defaultCallLimits: CallLimits = { calls: 10_000, paths: 100 };
+export const defaultCallLimits: CallLimits = { calls: 5000, paths: 100 };
 
 /** Paths whose template is remembered, of one caller on one port. */
 const remembered = 512;
-const maxPathChars = 512;
+/** With the rows above, a report stays well below the 8 MiB that the control plane takes. */
+const maxPathChars = 256;
 
 /** Digits, hexadecimal of 8 characters and more, and long mixtures are taken for ids; what a policy cannot name too. */
 function isVariable(path: string, from: number, to: number): boolean {
@@ -85,7 +86,7 @@ export function fitsTemplate(template: string, target: string): boolean {
 
 /**
  * A path (canonical, its query is left out) with `{*}` in the place of what looks like an id, as AuthorizationPolicies
- * write it. Paths of more than 512 characters keep their first segment; what is no path (`*`) stays as it is.
+ * write it. Paths of more than 256 characters keep their first segment; what is no path (`*`) stays as it is.
  */
 export function pathTemplate(target: string): string {
   const query = target.indexOf('?');

@@ -33,6 +33,13 @@ test('an epoch is a line with who, which files, and which resources at which lin
   const one =
     'kind: AuthorizationPolicy\napiVersion: security.istio.io/v1\nspec: {action: ALLOW}\nmetadata: {namespace: shop, name: one}\n';
   changes.epoch(7, [{ path, text: `# words\n${policy('two', 'DENY')}---\n${one}---\n${policy('new', 'ALLOW')}` }]);
+  const linkerds = {
+    path: gone,
+    text: policy('new', 'x').replace('security.istio.io/v1', 'policy.linkerd.io/v1alpha1'),
+  };
+  const both = new ChangeLog(new JsonLines(join(dir, 'both.jsonl'), silentLogger), clock, []);
+  both.epoch(1, [{ path, text: policy('new', 'ALLOW') }, linkerds]);
+  assert.equal(both.since(0)[0].resources!.length, 2, 'of one name, in two APIs');
   changes.authority(7, 'ca-revoke', { what: '1a' });
   const [first, second] = changes.since(0);
   const { uid, user } = first.actor;

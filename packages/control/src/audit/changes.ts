@@ -52,6 +52,7 @@ export interface Change {
 const MAX_RESOURCES = 1000;
 
 interface Known {
+  resource: string;
   digest: string;
   file: string;
   line: number;
@@ -114,20 +115,25 @@ export class ChangeLog {
 function digests(files: readonly SourceFile[]): Map<string, Known> {
   return new Map(
     resourcesOf(files).map((r) => [
-      [r.kind, r.namespace, r.name].filter((w) => w !== '').join('/'),
-      { digest: createHash('sha256').update(r.content).digest('base64'), file: r.file, line: r.line },
+      `${r.group} ${r.kind}/${r.namespace}/${r.name}`,
+      {
+        resource: [r.kind, r.namespace, r.name].filter((w) => w !== '').join('/'),
+        digest: createHash('sha256').update(r.content).digest('base64'),
+        file: r.file,
+        line: r.line,
+      },
     ]),
   );
 }
 
 function compare(before: ReadonlyMap<string, Known>, after: ReadonlyMap<string, Known>): ChangedResource[] {
   const out: ChangedResource[] = [];
-  for (const [resource, { digest, file, line }] of after) {
-    const old = before.get(resource);
+  for (const [key, { resource, digest, file, line }] of after) {
+    const old = before.get(key);
     if (old?.digest !== digest) out.push({ change: old ? 'changed' : 'added', resource, file, line });
   }
-  for (const [resource, { file, line }] of before)
-    if (!after.has(resource)) out.push({ change: 'removed', resource, file, line });
+  for (const [key, { resource, file, line }] of before)
+    if (!after.has(key)) out.push({ change: 'removed', resource, file, line });
   return out;
 }
 

@@ -221,3 +221,30 @@ test('the log never waits for its reader: lines past the limit are dropped and c
   writer.line('eeee\n');
   assert.deepEqual(counted, ['access_log_dropped', 'access_log_broken', 'access_log_dropped']);
 });
+
+test('what policies were asked about is counted by caller, port, method and template, with what they said', () => {
+  const observer = new MeshObserver({ registry: new Registry() });
+  const allowed = { allow: true, policy: 'shop/pay', ref: 'rule', details: '' };
+  const shadow = { allow: false, policy: 'shop/later', ref: 'later' };
+  const at = { reporter: 'destination' as const, port: 8080 };
+  observer.request(record());
+  for (const path of ['/charge/1', '/charge/2?x=1'])
+    observer.request(record({ ...at, path, verdict: { ...allowed, shadow } }));
+  observer.request(record({ ...at, verdict: { ...allowed, allow: false }, status: 403 }));
+  observer.request(record({ ...at, port: 9090, verdict: { ...allowed, shadow: { ...shadow, allow: true } } }));
+  const connection = tcpRecord({ ...at, source: undefined, verdict: allowed });
+  observer.tcpOpen(connection);
+  observer.tcpClose(connection);
+  const who = (c: { principal: string; source: string }) => c.principal || c.source;
+  assert.deepEqual(
+    observer.calls
+      .takeDeltas()
+      .map((c) => [who(c), c.port, c.method, c.path, c.denied, c.policy, c.ref, c.shadowPolicy, c.requests]),
+    [
+      ['cluster.local/ns/shop/sa/cart', 8080, 'GET', '/charge/{*}', false, 'shop/pay', 'rule', 'shop/later', 2],
+      ['cluster.local/ns/shop/sa/cart', 8080, 'GET', '/charge', true, 'shop/pay', 'rule', '', 1],
+      ['cluster.local/ns/shop/sa/cart', 9090, 'GET', '/charge', false, 'shop/pay', 'rule', '', 1],
+      ['unknown', 8080, '', '', false, 'shop/pay', 'rule', '', 1],
+    ],
+  );
+});

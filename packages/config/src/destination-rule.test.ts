@@ -317,3 +317,13 @@ test('tunnel: the host is a forward proxy for opaque connections; a port’s own
   const own = '{host: cart, trafficPolicy: {tls: {mode: ISTIO_MUTUAL, sni: cart.test}}}';
   assert.deepEqual(said(own), ['warning spec.trafficPolicy.tls.sni']);
 });
+
+test('attributes of the cookie that is set', () => {
+  const cookie = (text: string) => lb(`{consistentHash: {httpCookie: {name: sid, ${text}}}}`);
+  const key = clusters(cookie('ttl: 0s, attributes: [{name: SameSite, value: Lax}, {name: Secure}]'))().hash?.key;
+  assert.deepEqual(key?.case === 'cookie' && key.value.attributes, ['SameSite=Lax', 'Secure']);
+  const said = (text: string) =>
+    loadFiles([{ path: 'a.yaml', text: service + cookie(text) }]).problems.map((p) => [p.code, p.severity]);
+  assert.deepEqual(said('attributes: [{name: Secure}]'), [['WEFT-NO-EFFECT', 'warning']]);
+  assert.deepEqual(said('ttl: 0s, attributes: [{name: "a; b"}]'), [['WEFT-VALUE', 'error']]);
+});

@@ -46,10 +46,11 @@ export function newAffinityCookie(
     value += Math.floor(random.next() * 0x1_0000_0000)
       .toString(16)
       .padStart(8, '0');
-  const { name, path, ttlMs } = key.value;
+  const { name, path, ttlMs, attributes } = key.value;
   const age = ttlMs > 0 ? `; Max-Age=${Math.ceil(ttlMs / 1000)}` : '';
   const where = path === '' ? '' : `; Path=${path}`;
-  return { hash: hashText(value), setCookie: `${name}="${value}"${age}${where}; HttpOnly` };
+  const more = attributes.map((a) => `; ${a}`).join('');
+  return { hash: hashText(value), setCookie: `${name}="${value}"${age}${where}; HttpOnly${more}` };
 }
 
 function pathOf(head: readonly string[]): string {

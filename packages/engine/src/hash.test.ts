@@ -133,4 +133,10 @@ test('a cookie with a ttl is made where the caller has none, and leads to the sa
   assert.equal(affinityHash(cluster(60_000), ['cookie', `a=b; ${pair}`], ''), made?.hash);
   assert.doesNotMatch(newAffinityCookie(cluster(0), random)?.setCookie ?? '', /Max-Age/);
   assert.equal(newAffinityCookie(cluster(), random), undefined);
+  const value = { name: 'sid', path: '', ttlMs: 0, attributes: ['SameSite=Lax', 'Secure'] };
+  const more = mesh(addresses(5), { lb: LbPolicy.RING_HASH, hash: { key: { case: 'cookie', value } } }).cluster;
+  assert.match(
+    newAffinityCookie(more, random)?.setCookie ?? '',
+    /^sid="[0-9a-f]{32}"; HttpOnly; SameSite=Lax; Secure$/,
+  );
 });

@@ -576,7 +576,13 @@ export interface ConsistentHashModel {
     | {
         readonly case: 'cookie';
         /** `ttlMs` undefined: the proxy makes no cookie; 0: one for the session. */
-        readonly value: { readonly name: string; readonly path: string; readonly ttlMs: number | undefined };
+        readonly value: {
+          readonly name: string;
+          readonly path: string;
+          readonly ttlMs: number | undefined;
+          /** `Secure`, `SameSite=Lax`: of the cookie that is set. */
+          readonly attributes: readonly string[];
+        };
       };
   readonly maglev: boolean;
   readonly tableSize: number | undefined;

@@ -49,6 +49,12 @@ export const localityLbSetting: ObjectSchema = {
   ],
 };
 
+/** Part of an attribute of a cookie (RFC 6265 4.1.1). */
+const cookieText: Schema = {
+  t: 'string',
+  check: (v) => (/^[\x20-\x3a\x3c-\x7e]{1,200}$/.test(v) ? undefined : 'it has no ";" and no control characters'),
+};
+
 export const loadBalancer: ObjectSchema = {
   t: 'object',
   fields: {
@@ -62,9 +68,17 @@ export const loadBalancer: ObjectSchema = {
         httpHeaderName: { t: 'string', check: checkHeaderName },
         httpCookie: {
           t: 'object',
-          fields: { name: nonEmpty, path: { t: 'string' }, ttl: { t: 'duration' } },
+          fields: {
+            name: nonEmpty,
+            path: { t: 'string' },
+            ttl: { t: 'duration' },
+            attributes: {
+              t: 'list',
+              max: 16,
+              of: { t: 'object', fields: { name: cookieText, value: cookieText }, required: ['name'] },
+            },
+          },
           required: ['name'],
-          unsupported: ['attributes'],
         },
         useSourceIp: bool,
         httpQueryParameterName: nonEmpty,
@@ -142,7 +156,14 @@ function hashOf(p: Plain, field: string, report: FieldReport): ConsistentHashMod
   if (useSourceIp) return { ...common, key: { case: 'sourceIp', value: true } };
   if (httpCookie?.name) {
     const { name, path = '', ttl } = httpCookie;
-    return { ...common, key: { case: 'cookie', value: { name, path, ttlMs: ttl } } };
+    const attributes = ((httpCookie.attributes ?? []) as (Plain | undefined)[]).flatMap((a) =>
+      a?.name ? [a.value === undefined ? (a.name as string) : `${a.name}=${a.value}`] : [],
+    );
+    if (attributes.length > 0 && ttl === undefined) {
+      const message = 'without ttl no cookie is set: these are of a cookie that somebody else sets';
+      report('WEFT-NO-EFFECT', message, `${field}.httpCookie.attributes`, 'warning');
+    }
+    return { ...common, key: { case: 'cookie', value: { name, path, ttlMs: ttl, attributes } } };
   }
   report(
     'WEFT-VALUE',

@@ -2209,6 +2209,13 @@ export declare type HashCookie = Message<"weft.plan.v1.HashCookie"> & {
    * @generated from field: optional uint32 ttl_ms = 3;
    */
   ttlMs?: number | undefined;
+
+  /**
+   * of the cookie that is set: "Secure", "SameSite=Lax"
+   *
+   * @generated from field: repeated string attributes = 4;
+   */
+  attributes: string[];
 };
 
 /**

@@ -42,6 +42,7 @@ spec:
   servers:
     - {port: {number: 8443, name: http, protocol: HTTP}, hosts: ["*"]}
     - {port: {number: 80, name: http2, protocol: HTTP}, hosts: ["*"]}
+    - {port: {number: 81, name: https, protocol: HTTPS}, hosts: ["*"], tls: {mode: ISTIO_MUTUAL}}
 ---
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
@@ -85,7 +86,12 @@ spec:
         - {protocol: TCP, port: 15090}
 `,
   );
-  assert.deepEqual([...policies[2]!.matchAll(/port: (\d+)/g)].map((m) => m[1]).slice(0, 2), ['80', '8443']);
+  assert.deepEqual([...policies[2]!.matchAll(/port: (\d+)/g)].map((m) => m[1]).slice(0, 4), [
+    '80',
+    '8443',
+    '15008',
+    '15020',
+  ]);
   assert.deepEqual(all.warnings, [
     'shop/open is not STRICT on 8080, 9090: callers without a proxy, which it answers now, are shut out',
     'shop/alone has no proxy: nothing is written for it',

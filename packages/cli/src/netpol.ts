@@ -33,7 +33,11 @@ export function meshEntrances(model: Model, monitoring: readonly string[]): Mesh
       continue;
     }
     if (process.gateway) {
-      const open = [...side.snapshot.gateways.keys()].sort((a, b) => a - b);
+      const ports = [...side.snapshot.gateways];
+      const visitors = ports.filter(([, view]) => !view.plain?.server.meshOnly).map(([port]) => port);
+      // The mesh reaches what the gateway does not end TLS of its own on.
+      const inside = ports.some(([, view]) => !view.listener.servers.some((s) => s.tls));
+      const open = [...visitors, ...(inside ? [MESH_PORT] : [])].sort((a, b) => a - b);
       workloads.push({ process, entrances: { open, ...restricted } });
       continue;
     }

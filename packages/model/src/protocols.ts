@@ -1,9 +1,6 @@
 /** What protocol a port speaks, as Kubernetes and Istio let people say it. */
-import { Protocol } from '@weft/plan';
+import { Protocol, serverFirst } from '@weft/plan';
 import type { PortProtocol } from './types.ts';
-
-/** Ports whose server speaks first: detection would wait for bytes that never come (Istio's list). */
-const SERVER_FIRST = new Set([25, 53, 3306, 27017]);
 
 const BY_NAME = new Map<string, PortProtocol>([
   ['http', 'http'],
@@ -45,7 +42,7 @@ export function portProtocol(appProtocol: string | undefined, name: string | und
     const said = BY_NAME.get(prefix);
     if (said) return said;
   }
-  return SERVER_FIRST.has(port) ? 'tcp' : 'detect';
+  return serverFirst(port) ? 'tcp' : 'detect';
 }
 
 const PLAN: Record<PortProtocol, Protocol> = {

@@ -38,3 +38,10 @@ export function localityCovers(pattern: string, locality: string): boolean {
 export function secretName(namespace: string, name: string): string {
   return `secret/${namespace}/${name}`;
 }
+
+/** Ports on which the server speaks first, so that detection would only delay (Istio's list and Linkerd's). */
+const SERVER_FIRST = new Set([25, 53, 587, 3306, 4444, 27_017]);
+
+export function serverFirst(port: number): boolean {
+  return SERVER_FIRST.has(port);
+}

@@ -1,13 +1,12 @@
 /** What arrives on a mesh link: request streams that name a port by header, and CONNECT tunnels that name it by authority. */
 import { canonicalIp } from '@weft/base';
 import { authenticate, canonicalAuthority, findInbound, type Snapshot } from '@weft/engine';
-import { type Inbound, Protocol } from '@weft/plan';
+import { type Inbound, Protocol, serverFirst } from '@weft/plan';
 import type { Head, Stream, StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { field } from '../http/headers.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { isProxyPort, PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
-import { serverFirst } from '../net/detect.ts';
 import { HoldSink } from '../net/pipe.ts';
 import { StreamPipe } from '../net/stream-pipe.ts';
 import { answer } from '../outbound/listener.ts';

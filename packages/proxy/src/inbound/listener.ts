@@ -8,12 +8,12 @@ import { createServer as createTlsServer, type TLSSocket, type Server as TlsServ
 import { hostPort } from '@weft/base';
 import { authenticatePort, findInbound, type Snapshot } from '@weft/engine';
 import { type Identity, serverTlsOptions } from '@weft/identity';
-import { type Inbound, Protocol } from '@weft/plan';
+import { type Inbound, Protocol, serverFirst } from '@weft/plan';
 import type { Core } from '../core.ts';
 import { Served, serveHttp } from '../http/serve.ts';
 import { countTlsError, type LinkPeer, peerOf, stillBelieved } from '../link/server.ts';
 import { isProxyPort } from '../link/settings.ts';
-import { codecOf, Detector, serverFirst } from '../net/detect.ts';
+import { codecOf, Detector } from '../net/detect.ts';
 import { putBack, readClientHello } from '../net/hello.ts';
 import { HoldSink, type Pipe } from '../net/pipe.ts';
 import { plainAddress, SocketPipe } from '../net/socket-output.ts';

@@ -97,10 +97,3 @@ export function codecOf(kind: Detected, declared: Protocol, hold: HoldSink): 'ht
       return undefined;
   }
 }
-
-/** Ports on which the server speaks first, so that detection would only delay (Istio's list and Linkerd's). */
-const SERVER_FIRST = new Set([25, 53, 587, 3306, 4444, 27_017]);
-
-export function serverFirst(port: number): boolean {
-  return SERVER_FIRST.has(port);
-}

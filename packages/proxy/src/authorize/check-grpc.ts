@@ -58,7 +58,7 @@ function httpOf(authorizer: ExternalAuthorizer, checked: Checked) {
     method: checked.method,
     headers: headersOf(checked),
     ...{ path: checked.path, host: checked.authority, scheme: field(checked.head, ':scheme') ?? 'http' },
-    size: length !== undefined && /^\d{1,15}$/.test(length) ? BigInt(length) : -1n,
+    size: length !== undefined && /^\d{1,15}$/.test(length) ? BigInt(length) : BigInt(checked.size),
     protocol: checked.httpVersion,
     ...(authorizer.bodyAsBytes
       ? { rawBody: checked.body }

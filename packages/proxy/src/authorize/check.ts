@@ -19,9 +19,11 @@ export interface Checked {
   readonly requestId: string;
   readonly httpVersion: string;
   readonly body: Uint8Array;
-  /** The authorizer is to see bodies, and sees only the beginning of this one. */
+  /** The authorizer is to see bodies, there is one, and it sees only the beginning of this one. */
   readonly bodyAsked: boolean;
   readonly partial: boolean;
+  /** Of the whole body, where it has ended; else -1. */
+  readonly size: number;
   readonly remoteIp: string;
   readonly remotePort: number;
   /** SPIFFE id; empty: none was proved. */

@@ -215,7 +215,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   readonly #authorizerOps: HeaderOps[] = [];
 
   /** What an external authorizer is told of the request, but its body. */
-  protected checkedOf(): Omit<Checked, 'body' | 'bodyAsked' | 'partial'> | undefined {
+  protected checkedOf(): Omit<Checked, 'body' | 'bodyAsked' | 'partial' | 'size'> | undefined {
     return undefined;
   }
 
@@ -262,7 +262,13 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   #ask(authorizer: ExternalAuthorizer, body: Uint8Array, partial: boolean, next: () => void): void {
     const facts = this.checkedOf();
     if (!facts) return;
-    const checked: Checked = { ...facts, body, bodyAsked: authorizer.maxBodyBytes > 0, partial };
+    const checked: Checked = {
+      ...facts,
+      body,
+      bodyAsked: authorizer.maxBodyBytes > 0 && this.hasBody,
+      size: this.#requestEnded ? this.#bytesIn : -1,
+      partial,
+    };
     const tell = (outcome: CheckOutcome): void => {
       this.#check = undefined;
       if (this.done) return;

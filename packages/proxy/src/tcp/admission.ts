@@ -44,7 +44,7 @@ export function judgeConnection(
   const { remoteAddress: remoteIp, remotePort, principal, port: localPort, sni } = facts;
   const checked = {
     ...{ http: false, head: NOTHING, method: '', path: '', authority: '', requestId: '', httpVersion: '' },
-    ...{ body: NO_BODY, bodyAsked: false, partial: false, remoteIp, remotePort, principal: principal ?? '' },
+    ...{ body: NO_BODY, bodyAsked: false, partial: false, size: -1, remoteIp, remotePort, principal: principal ?? '' },
     ...{ localIp: core.options.address, localPort, ownPrincipal: core.spiffeId, sni, wallMs: core.wallMs() },
   };
   checkWith(core, snapshot, authorizer, checked, (outcome) => {

@@ -1,6 +1,8 @@
 /** Linkerd's policy and Consul's intentions: what they name must be there, and nothing may be said twice. */
 import {
+  ACCESS_POLICIES,
   accountsOf,
+  DEFAULT_INBOUND_POLICY,
   type Model,
   type Resource,
   refOf,
@@ -26,6 +28,12 @@ export function analyzeOtherPolicies(model: Model, broken: ReadonlySet<string>, 
     const message = `there is no ${what} ${name} in namespace ${namespace}. There: ${list(names, 'none')}`;
     report(r, 'WEFT-NO-TARGET', message, at);
   };
+  for (const r of [...model.processes, ...model.namespaces]) {
+    const said = r.annotations[DEFAULT_INBOUND_POLICY];
+    if (said === undefined || (ACCESS_POLICIES as readonly string[]).includes(said)) continue;
+    const message = `${DEFAULT_INBOUND_POLICY} is "${said.slice(0, 80)}"; it may be ${ACCESS_POLICIES.join(', ')}`;
+    report(r, 'WEFT-VALUE', message, `metadata.annotations.${DEFAULT_INBOUND_POLICY}`);
+  }
   for (const p of model.linkerdAuthorizations) {
     if (!ok(p)) continue;
     const { kind, name } = p.target;

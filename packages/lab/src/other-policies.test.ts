@@ -279,6 +279,8 @@ test('mistakes have a place: what does not exist, what cannot be, what would say
     assert.ok(line?.startsWith('spec:'), `${first?.message}: ${line}`);
     return `${first?.code} ${first?.field}`;
   };
+  const wrong = proc('odd', 'config.linkerd.io/default-inbound-policy: all');
+  const annotated = loadFiles([{ path: 'a.yaml', text: wrong.slice(4) }]).problems;
   assert.deepEqual(
     [
       problem(policy('p', onServer, '')),
@@ -290,6 +292,7 @@ test('mistakes have a place: what does not exist, what cannot be, what would say
       problem(linkerd('NetworkAuthentication', 'n', '{networks: [{cidr: 10.0.0.0/99}]}')),
       problem(linkerd('HTTPRoute', 'r', '{parentRefs: [{kind: Service, name: pay}]}', 'v1beta3')),
       problem(server(', accessPolicy: nobody')),
+      annotated.map((p) => `${p.code} ${p.line}`).join(),
       problem(intentions('i', 'nobody', '{name: cart, action: allow}')),
       problem(intentions('i', 'pay', '{name: nobody, action: allow}')),
       problem(intentions('i', 'pay', '{name: cart}')),
@@ -307,6 +310,7 @@ test('mistakes have a place: what does not exist, what cannot be, what would say
       'WEFT-VALUE spec.networks[0].cidr',
       'WEFT-VALUE spec.parentRefs[0].kind',
       'WEFT-VALUE spec.accessPolicy',
+      'WEFT-VALUE 3',
       'WEFT-NO-TARGET spec.destination.name',
       'WEFT-NO-TARGET spec.sources[0].name',
       'WEFT-FIELD spec.sources[0]',
@@ -315,4 +319,34 @@ test('mistakes have a place: what does not exist, what cannot be, what would say
       'WEFT-FIELD spec.sources[0].permissions[0].http.header[0]',
     ],
   );
+});
+
+test('an alias of the trust domain is the trust domain', () => {
+  const settings = `---
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+metadata: {name: mesh, namespace: istio-system}
+spec: {meshConfig: {trustDomainAliases: [former]}}
+`;
+  const text =
+    settings +
+    server(', accessPolicy: cluster-authenticated') +
+    intentions('pay', 'pay', '{name: cart, action: allow}');
+  const by = (from: string) => ask(meshOf(text), 'GET /', { from });
+  assert.deepEqual([by(id('cart')), by(id('cart', 'shop', 'former'))], ['allow', 'allow']);
+  assert.deepEqual([by(id('cart', 'shop', 'other')), by(id('front', 'shop', 'former'))], ['deny', 'deny']);
+  // A policy of a Server stands beside each of its routes, and is written by every name once.
+  const routes =
+    '{parentRefs: [{group: policy.linkerd.io, kind: Server, name: pay-http}], rules: [{matches: [{path: {value: /a}}, {path: {value: /b}}]}]}';
+  const routed = meshOf(
+    settings + server() + policy('cart', onServer, account('cart')) + linkerd('HTTPRoute', 'r', routes, 'v1beta3'),
+  );
+  const considered = decide(routed, 'shop/pay', {
+    from: id('x'),
+    port: 8080,
+    http: { method: 'GET', path: '/b' },
+  }).considered;
+  const names = considered.flatMap((c) => c.because.match(/[a-z.]+\/ns\/shop\/sa\/cart/g) ?? []);
+  assert.deepEqual([...new Set(names)].sort(), [id('cart'), id('cart', 'shop', 'former')]);
+  assert.equal(names.length, 2 * considered.filter((c) => c.policy === 'shop/cart').length);
 });

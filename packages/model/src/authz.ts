@@ -39,7 +39,7 @@ export function authorizationFor(model: Model, workload: PolicyWorkload): readon
  * Principals and trust domains, written by each name of the mesh's own trust domain where they are by one of them: its name
  * and its aliases mean the same.
  */
-function byEveryName(patterns: readonly string[], names: readonly string[]): string[] {
+export function byEveryName(patterns: readonly string[], names: readonly string[]): string[] {
   if (names.length < 2) return [...patterns];
   return patterns.flatMap((pattern) => {
     const slash = pattern.indexOf('/');
@@ -47,6 +47,11 @@ function byEveryName(patterns: readonly string[], names: readonly string[]): str
     const rest = slash < 0 ? '' : pattern.slice(slash);
     return names.includes(domain) ? names.map((name) => name + rest) : [pattern];
   });
+}
+
+/** The name of the mesh's own trust domain, and its aliases. */
+export function trustDomainNames(model: Model, trustDomain: string): string[] {
+  return [...new Set([trustDomain, ...(meshConfigOf(model)?.trustDomainAliases ?? [])])];
 }
 
 /** `trustDomain`: the mesh's own; its aliases are in the mesh's settings. */
@@ -57,7 +62,7 @@ export function compileAuthorization(
   keySets: ReadonlyMap<string, string> = NO_KEYS,
   trustDomain = 'cluster.local',
 ): Authorization {
-  const names = [...new Set([trustDomain, ...(meshConfigOf(model)?.trustDomainAliases ?? [])])];
+  const names = trustDomainNames(model, trustDomain);
   const all = (patterns: readonly string[]): string[] => byEveryName(patterns, names);
   const policies = policiesWithin(model, model.authorizationPolicies, workload);
   return create(AuthorizationSchema, {

@@ -1,5 +1,6 @@
 /** What APIs other than Istio's say of who may call a workload: each in a table of its own, all of which must allow. */
 import type { AuthorizationTable } from '@weft/plan';
+import { byEveryName, trustDomainNames } from './authz.ts';
 import { intentionTables } from './intentions.ts';
 import { linkerdTables, type TableWorkload } from './linkerd-policy.ts';
 import type { RefTable } from './refs.ts';
@@ -11,7 +12,15 @@ export function tablesFor(
   trustDomain: string,
   refs: RefTable,
 ): AuthorizationTable[] {
-  return [...linkerdTables(model, workload, trustDomain, refs), ...intentionTables(model, workload, trustDomain, refs)];
+  const tables = [
+    ...linkerdTables(model, workload, trustDomain, refs),
+    ...intentionTables(model, workload, trustDomain, refs),
+  ];
+  const names = trustDomainNames(model, trustDomain);
+  // Rows may share a source.
+  for (const source of new Set(tables.flatMap((t) => t.rows).flatMap((row) => row.from)))
+    source.principals = byEveryName(source.principals, names);
+  return tables;
 }
 
 /** A Process as what tables are made for. */

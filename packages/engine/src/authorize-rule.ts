@@ -246,7 +246,7 @@ function tokenReader(key: string): ((token: VerifiedToken) => readonly string[])
   const claims = /^request\.auth\.claims((?:\[[^[\]]+\])+)$/.exec(key);
   if (!claims) return undefined;
   const names = claims[1].slice(1, -1).split('][');
-  return (t) => claimTexts(claimOf(t.claims, names));
+  return (t) => claimTexts(claimOf(t.claims, names), isWordClaim(names, t.wordClaims));
 }
 
 /** A claim by the names on the way to it. */
@@ -259,10 +259,20 @@ export function claimOf(claims: Readonly<Record<string, unknown>>, names: readon
   return at;
 }
 
-/** A claim's values: one text, the words of it (`scope`), or those of a list. */
-export function claimTexts(claim: unknown): readonly string[] {
+/** Lists of words with blanks between them, by their standards (RFC 8693 4.2) or by habit. */
+const WORD_CLAIMS = ['scope', 'permission'];
+
+export function isWordClaim(names: readonly string[], more?: readonly string[]): boolean {
+  return names.length === 1 && (WORD_CLAIMS.includes(names[0]) || more?.includes(names[0]) === true);
+}
+
+/**
+ * A claim's values: one text, or those of a list; with `words` also those of a text. Of no other claim: a user who may call
+ * himself "an admin" is none.
+ */
+export function claimTexts(claim: unknown, words = false): readonly string[] {
   if (typeof claim === 'string')
-    return claim.includes(' ') ? [claim, ...claim.split(' ').filter((w) => w !== '')] : [claim];
+    return words && claim.includes(' ') ? [claim, ...claim.split(' ').filter((w) => w !== '')] : [claim];
   if (typeof claim === 'number' || typeof claim === 'boolean') return [String(claim)];
   return Array.isArray(claim) ? claim.filter((v) => typeof v === 'string' || typeof v === 'number').map(String) : [];
 }

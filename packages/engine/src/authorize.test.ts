@@ -114,6 +114,57 @@ test('fields of rules', () => {
   );
 });
 
+test('claims of a token: nested, lists, words of those that are lists of words, and nothing else', () => {
+  const claims = JSON.parse(`{
+    "role": "editor", "nick": "an admin", "scope": "read write", "permission": "p q", "groups": ["staff", "x y", 7],
+    "a": {"b": {"c": "deep"}, "scope": "s t"}, "list": [{"b": "in a list"}], "n": 3, "t": true, "null": null,
+    "parts": "one two", "__proto__": {"polluted": "yes"}
+  }`) as Record<string, unknown>;
+  const token = { principal: 'i/ann', audiences: ['api'], presenter: 'web', claims, wordClaims: ['parts'] };
+  const allows = (key: string, ...values: string[]): boolean =>
+    allowed({ when: [{ key: `request.auth.${key}`, values }] }, request('/', { token }));
+  const yes: [string, string][] = [
+    ['claims[role]', 'editor'],
+    ['claims[role]', 'ed*'],
+    ['claims[nick]', 'an admin'],
+    ['claims[scope]', 'write'],
+    ['claims[scope]', 'read write'],
+    ['claims[permission]', 'q'],
+    ['claims[parts]', 'two'],
+    ['claims[groups]', 'staff'],
+    ['claims[groups]', '7'],
+    ['claims[a][b][c]', 'deep'],
+    ['claims[n]', '3'],
+    ['claims[t]', 'true'],
+    ['principal', 'i/ann'],
+    ['principal', 'i/*'],
+    ['audiences', 'api'],
+    ['presenter', 'web'],
+  ];
+  for (const [key, value] of yes) assert.equal(allows(key, value), true, `${key} ${value}`);
+  const no: [string, string][] = [
+    // A user chooses its nick.
+    ['claims[nick]', 'admin'],
+    ['claims[groups]', 'y'],
+    ['claims[a][scope]', 't'],
+    ['claims[a][b]', '*'],
+    ['claims[list][b]', '*'],
+    ['claims[list][0][b]', '*'],
+    ['claims[role][length]', '*'],
+    ['claims[toString]', '*'],
+    ['claims[constructor][name]', '*'],
+    ['claims[null]', '*'],
+    ['claims[scope]', 'rea'],
+    ['audiences', 'ap'],
+    ['principal', 'ann'],
+  ];
+  for (const [key, value] of no) assert.equal(allows(key, value), false, `${key} ${value}`);
+  const notValues = (key: string, value: string): boolean =>
+    allowed({ when: [{ key: `request.auth.${key}`, notValues: [value] }] }, request('/', { token }));
+  assert.equal(notValues('claims[groups]', 'staff'), false);
+  assert.equal(notValues('claims[groups]', 'other'), true);
+});
+
 test('order of actions, names of policies, dry run, audit', () => {
   const deny: Policy = { action: Action.DENY, rules: [{ ref: 'd', to: [{ paths: ['/admin*'] }] }] };
   const allow: Policy = { action: Action.ALLOW, rules: [{ ref: 'a', to: [{ paths: ['/admin', '/x'] }] }] };

@@ -21,6 +21,8 @@ export interface VerifiedToken {
   readonly audiences: readonly string[];
   /** `azp`: who it was made for. */
   readonly presenter: string | undefined;
+  /** Claims whose texts are lists of words, beside `scope` and `permission`. */
+  readonly wordClaims?: readonly string[];
   /** The payload, parsed. Its names are an issuer's: never looked up but by own property. */
   readonly claims: Readonly<Record<string, unknown>>;
 }

@@ -1,6 +1,6 @@
 import { inBlock, parseIp, type Random } from '@weft/base';
 import { DerivePort, type HttpRoute, type SessionPersistence } from '@weft/plan';
-import { claimOf, claimTexts } from './authorize-rule.ts';
+import { claimOf, claimTexts, isWordClaim } from './authorize-rule.ts';
 import { canonicalAuthority, formatAuthority, hostOf } from './canonical.ts';
 import {
   type CompiledDestination,
@@ -260,7 +260,10 @@ export function mismatch(m: CompiledMatch, r: RequestParts): number {
 function holds(matcher: KeyMatcher, r: RequestParts): boolean {
   if (matcher.claim === undefined) return testKey(matcher, headValue(r.head, matcher.name));
   const { claim } = matcher;
-  return r.claims !== undefined && claimTexts(claimOf(r.claims, claim)).some((text) => testKey(matcher, text));
+  return (
+    r.claims !== undefined &&
+    claimTexts(claimOf(r.claims, claim), isWordClaim(claim)).some((text) => testKey(matcher, text))
+  );
 }
 
 function decide(

@@ -33,7 +33,7 @@ export function noteToken(
   notes.touch(rule.ref);
   notes.add(side, 'authenticate', `${where}: the token is believed`, `its issuer is ${rule.issuer}`, rule.ref);
   if (!rule.forward) notes.token = undefined;
-  return { token: verified(asked, audiences) };
+  return { token: { ...verified(asked, audiences), wordClaims: rule.wordClaims } };
 }
 
 function verified(asked: TokenQuestion, audiences: readonly string[]): VerifiedToken {

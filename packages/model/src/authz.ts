@@ -144,6 +144,7 @@ function tokenRule(
     audiences: [...t.audiences],
     headers: t.headers.map((h) => ({ ...h })),
     params: [...t.params],
+    wordClaims: [...t.wordClaims],
     cookies: [...t.cookies],
     claimHeaders: t.claimHeaders.map((c) => ({ header: c.header, claim: [...c.claim] })),
   });

@@ -778,6 +778,8 @@ export interface TokenRuleModel {
   readonly forward: boolean;
   readonly payloadHeader: string;
   readonly claimHeaders: readonly { readonly header: string; readonly claim: readonly string[] }[];
+  /** Claims whose texts are lists of words with blanks between them. */
+  readonly wordClaims: readonly string[];
 }
 
 export interface RequestAuthenticationModel extends Resource {

@@ -45,9 +45,9 @@ const rule: ObjectSchema = {
       of: { t: 'object', required: ['header', 'claim'], fields: { header: headerName, claim: nonEmpty } },
     },
     forwardOriginalToken: { t: 'bool' },
+    spaceDelimitedClaims: names,
   },
   oneOf: [['jwks', 'jwksUri', 'jwks_uri']],
-  unsupported: ['spaceDelimitedClaims'],
 };
 
 export const requestAuthenticationKind: Kind<RequestAuthenticationModel> = {
@@ -93,6 +93,7 @@ function tokenRule(r: Plain, field: string, report: FieldReport): TokenRuleModel
       : [{ name: 'authorization', prefix: 'Bearer ' }],
     params: named ? (r.fromParams ?? []) : ['access_token'],
     cookies: r.fromCookies ?? [],
+    wordClaims: r.spaceDelimitedClaims ?? [],
     forward: r.forwardOriginalToken ?? false,
     payloadHeader: (r.outputPayloadToHeader ?? '').toLowerCase(),
     claimHeaders: ((r.outputClaimToHeaders ?? []) as ({ header?: string; claim?: string } | undefined)[]).map((c) => ({

@@ -191,6 +191,7 @@ export class Tokens {
       audiences: aud === undefined ? [] : [aud].flat(),
       presenter: typeof azp === 'string' ? azp : undefined,
       claims: payload,
+      ...(rule.wordClaims.length > 0 && { wordClaims: rule.wordClaims }),
     };
     const untilMs = Math.min(expiresMs, now + this.#limits.knownTokenMs);
     return { rule, token, payload: text.split('.')[1], fromMs: now, untilMs };

@@ -970,6 +970,13 @@ export declare type TokenRule = Message<"weft.plan.v1.TokenRule"> & {
   ports: number[];
 
   /**
+   * their texts are lists of words
+   *
+   * @generated from field: repeated string word_claims = 13;
+   */
+  wordClaims: string[];
+
+  /**
    * where the key set was fetched from; empty: it is written there
    *
    * @generated from field: string key_source = 11;

@@ -186,9 +186,6 @@ test('the command line', { timeout: 240_000 }, async (t) => {
     });
     refuses(mesh, ['explain', '--request-id', 'never-made'], /no proxy of the mesh has told of request "never-made"/);
     refuses(mesh, ['explain', '--request-id', id, '--from', 'front'], /leave --from/);
-    refuses(mesh, ['explain'], /--from and --to/);
-    refuses(mesh, ['logs', 'front', '--request-id', id], /leave NAME/);
-    refuses(mesh, ['logs'], /weft logs NAME/);
   });
 
   await t.test('labels that turn injection off, and one that changed', async () => {

@@ -8,12 +8,15 @@ export class ReferenceIndex {
   #places: Map<string, string> | undefined;
   /** Reference id → `["rule","file:line"]`, of those that were asked for. */
   #pairs = new Map<string, string>();
+  /** The text that was made last for what decided, by the most telling of its references: most requests are like one before. */
+  #texts = new Map<string, { readonly of: Decisions; readonly text: string }>();
 
   /** Takes over new tables. */
   update(tables: ReadonlyMap<string, References>): void {
     this.#tables = tables;
     this.#places = undefined;
     this.#pairs = new Map();
+    this.#texts = new Map();
   }
 
   /** `file:line`, or `kind/namespace/name#field` where the source has no files; undefined for an unknown reference. */
@@ -28,6 +31,15 @@ export class ReferenceIndex {
    * match or cluster that is the route itself. '' for nothing.
    */
   decisions(d: Decisions): string {
+    const key = d.destination || d.route || d.authorization || d.authentication;
+    const known = this.#texts.get(key);
+    if (known !== undefined && same(known.of, d)) return known.text;
+    const text = this.#textOf(d);
+    this.#texts.set(key, { of: { ...d }, text });
+    return text;
+  }
+
+  #textOf(d: Decisions): string {
     let out = '';
     if (d.route !== '') out += ',"route":' + this.#pair(d.route);
     if (d.match !== '' && d.match !== d.route) out += ',"match":' + this.#pair(d.match);
@@ -64,6 +76,24 @@ export class ReferenceIndex {
     }
     return places;
   }
+}
+
+function same(a: Decisions, b: Decisions): boolean {
+  return (
+    a.route === b.route &&
+    a.match === b.match &&
+    a.destination === b.destination &&
+    a.fault === b.fault &&
+    a.timeout === b.timeout &&
+    a.retry === b.retry &&
+    a.cluster === b.cluster &&
+    a.balancer === b.balancer &&
+    a.outlier === b.outlier &&
+    a.transport === b.transport &&
+    a.authentication === b.authentication &&
+    a.authorization === b.authorization &&
+    a.limit === b.limit
+  );
 }
 
 /** What is in a header field, or in a terminal, may have no other characters. */

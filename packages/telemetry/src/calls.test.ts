@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { CallAggregator, type CallOutcome, fitsTemplate, foldPath, pathTemplate } from './calls.ts';
 
 const key = { principal: 'td/ns/shop/sa/cart', source: 'cart', sourceNamespace: 'shop', port: 8080 };
-const allowed: CallOutcome = { denied: false, policy: 'none', ref: '', shadowPolicy: '', shadowRef: '' };
+const allowed: CallOutcome = { denied: false, policy: 'none', ref: '', shadowPolicy: '', shadowRef: '', audit: '' };
 
 test('ids in a path become {*}, names stay, the query goes', () => {
   const cases: [string, string][] = [

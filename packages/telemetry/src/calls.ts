@@ -24,11 +24,13 @@ export interface CallDelta {
   /** The dry-run policy that would have denied it, and its rule; empty: none would have. */
   shadowPolicy: string;
   shadowRef: string;
+  /** `namespace/name` of the AUDIT policies that matched, with commas; empty: none did. */
+  audit: string;
   requests: number;
 }
 
 export type CallKey = Pick<CallDelta, 'principal' | 'source' | 'sourceNamespace' | 'port'>;
-export type CallOutcome = Pick<CallDelta, 'denied' | 'policy' | 'ref' | 'shadowPolicy' | 'shadowRef'>;
+export type CallOutcome = Pick<CallDelta, 'denied' | 'policy' | 'ref' | 'shadowPolicy' | 'shadowRef' | 'audit'>;
 
 export interface CallLimits {
   /** Rows in all. */
@@ -154,6 +156,7 @@ function same(row: Row, method: string, o: CallOutcome): boolean {
     row.ref === o.ref &&
     row.shadowRef === o.shadowRef &&
     row.policy === o.policy &&
+    row.audit === o.audit &&
     row.shadowPolicy === o.shadowPolicy
   );
 }
@@ -221,8 +224,7 @@ export class CallSite {
     const found = rows?.find((r) => same(r, known, outcome));
     if (found) return found;
     if (!this.#owner.admitRow()) return undefined;
-    const { denied, policy, ref, shadowPolicy, shadowRef } = outcome;
-    const row = { method: known, path, denied, policy, ref, shadowPolicy, shadowRef, requests: 0 };
+    const row = { ...outcome, method: known, path, requests: 0 };
     if (!rows) this.#rows.set(path, (rows = []));
     rows.push(row);
     return row;

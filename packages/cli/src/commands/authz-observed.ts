@@ -22,6 +22,8 @@ interface Call extends SeenCall {
   ref: string;
   shadowPolicy: string;
   shadowRef: string;
+  /** AUDIT policies that matched, with commas. */
+  audit: string;
   firstMs: number;
   lastMs: number;
 }
@@ -81,7 +83,9 @@ export function addDryRun(authz: Command): void {
   example(
     authz
       .command('dry-run')
-      .description('what policies in dry run (istio.io/dry-run) would have denied (exit code 1: something)')
+      .description(
+        'what policies in dry run (istio.io/dry-run) would have denied (exit code 1: something), and what AUDIT policies matched',
+      )
       .option('-n, --namespace <namespace>', 'only workloads of this namespace')
       .addOption(sinceOption('since the files changed last'))
       .addOption(meshOption())
@@ -96,38 +100,49 @@ async function dryRun(o: MeshOption & OutputOption & SinceOption & { namespace?:
   const { sinceMs } = await askControl<{ sinceMs: number }>(mesh, 'GET', '/v1/epoch');
   const from = o.since === undefined ? sinceMs : Date.now() - o.since;
   const { calls } = await seen(mesh, from);
-  const denied = calls
-    .filter((c) => c.shadowRef !== '' && (o.namespace === undefined || c.namespace === o.namespace))
-    .sort((a, b) => b.requests - a.requests);
+  const here = calls.filter((c) => o.namespace === undefined || c.namespace === o.namespace);
+  const most = (list: Call[]): Call[] => list.sort((a, b) => b.requests - a.requests);
+  const denied = most(here.filter((c) => c.shadowRef !== ''));
+  const audited = most(here.filter((c) => c.audit !== ''));
   if (denied.length > 0) process.exitCode = 1;
+  const since = new Date(from).toISOString();
   if (o.output === 'json') {
     printJson({
-      since: new Date(from).toISOString(),
-      denied: denied.map(({ denied: alsoDenied, firstMs, lastMs, policy, ref, shadowPolicy, shadowRef, ...call }) => ({
-        ...call,
-        policy: shadowPolicy,
-        rule: shadowRef,
-        /** Whether the policies in force let it pass. */
-        allowed: !alsoDenied,
-        first: new Date(firstMs).toISOString(),
-        last: new Date(lastMs).toISOString(),
-      })),
+      since,
+      denied: denied.map((c) => ({ ...callJson(c), policy: c.shadowPolicy, rule: c.shadowRef })),
+      audited: audited.map((c) => ({ ...callJson(c), policies: c.audit.split(',') })),
     });
     return;
   }
-  if (denied.length === 0) {
-    print(`policies in dry run would have denied nothing since ${new Date(from).toISOString()}`);
-    return;
+  if (denied.length === 0) print(`policies in dry run would have denied nothing since ${since}`);
+  else {
+    // No rule of the ALLOW policies matched: the first of them stands for all.
+    const policy = (c: Call): string => (c.shadowPolicy === 'none' ? 'no ALLOW rule matches' : c.shadowPolicy);
+    const rows = denied.map((c) => [...callCells(c), policy(c), c.shadowRef]);
+    print(table(['REQUESTS', 'CALLER', 'WORKLOAD', 'REQUEST', 'LAST', 'POLICY', 'RULE'], rows));
   }
-  const rows = denied.map((c) => [
-    String(c.requests),
+  if (audited.length === 0) return;
+  print('\nmatched by AUDIT policies:');
+  const rows = audited.map((c) => [...callCells(c), c.audit]);
+  print(table(['REQUESTS', 'CALLER', 'WORKLOAD', 'REQUEST', 'LAST', 'POLICIES'], rows));
+}
+
+function callJson({ namespace, workload, principal, source, port, method, path, denied, requests, ...c }: Call) {
+  return {
+    ...{ namespace, workload, principal, source, port, method, path, requests },
+    /** Whether the policies in force let it pass. */
+    allowed: !denied,
+    first: new Date(c.firstMs).toISOString(),
+    last: new Date(c.lastMs).toISOString(),
+  };
+}
+
+function callCells(c: Call): (string | number)[] {
+  return [
+    c.requests,
     c.principal || `${c.source} (no certificate)`,
     `${c.namespace}/${c.workload}:${c.port}`,
     c.method === '' ? 'TCP' : `${c.method} ${c.path}`,
-    // No rule of the ALLOW policies matched: the first of them stands for all.
-    c.shadowPolicy === 'none' ? 'no ALLOW rule matches' : c.shadowPolicy,
-    c.shadowRef,
-    new Date(c.lastMs).toISOString(),
-  ]);
-  print(table(['REQUESTS', 'CALLER', 'WORKLOAD', 'REQUEST', 'POLICY', 'RULE', 'LAST'], rows));
+    new Date(c.lastMs).toISOString().slice(0, 19),
+  ];
 }

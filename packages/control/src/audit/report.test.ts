@@ -12,7 +12,7 @@ const edge = (over: Partial<EdgeSum>): EdgeSum => ({
 });
 const call = (over: Partial<CallSum>): CallSum => ({
   ...{ principal: 'p', source: 'cart', sourceNamespace: 'shop', port: 8080, method: 'GET', path: '/' },
-  ...{ denied: false, policy: 'none', ref: '', shadowPolicy: '', shadowRef: '', requests: 1 },
+  ...{ denied: false, policy: 'none', ref: '', shadowPolicy: '', shadowRef: '', audit: '', requests: 1 },
   ...{ workload: 'pay', namespace: 'shop', firstMs: 1, lastMs: 2 },
   ...over,
 });

@@ -13,7 +13,16 @@ const edge = {
 };
 const call = {
   ...{ principal: 'cluster.local/ns/shop/sa/cart', source: 'cart', sourceNamespace: 'shop', port: 8080 },
-  ...{ method: 'GET', path: '/charge', denied: false, policy: 'none', ref: '', shadowPolicy: '', shadowRef: '' },
+  ...{
+    method: 'GET',
+    path: '/charge',
+    denied: false,
+    policy: 'none',
+    ref: '',
+    shadowPolicy: '',
+    shadowRef: '',
+    audit: '',
+  },
   requests: 3,
 };
 const plain = {

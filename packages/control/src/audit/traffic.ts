@@ -122,11 +122,8 @@ export class Traffic {
   addCall(to: { workload: string; namespace: string }, call: CallDelta): void {
     this.#turn();
     const { workload, namespace } = to;
-    const { principal, source, sourceNamespace, port, method, denied, policy, ref, shadowPolicy, shadowRef } = call;
-    const path = this.#budget([namespace, workload, principal, port]).admit(call.path);
-    const caller = [principal, source, sourceNamespace];
-    const verdict = [denied, policy, ref, shadowPolicy, shadowRef];
-    const key = JSON.stringify([namespace, workload, ...caller, port, method, path, ...verdict]);
+    const path = this.#budget([namespace, workload, call.principal, call.port]).admit(call.path);
+    const key = keyOf({ ...call, path, workload, namespace });
     const now = this.#clock.wall();
     const sum = this.#today.calls.get(key);
     this.#dirty = true;
@@ -233,12 +230,7 @@ export class Traffic {
     }
     for (const e of stored.edges)
       day.edges.set(JSON.stringify([e.reporter, e.source, e.sourceNamespace, e.destination, e.mtls]), e);
-    for (const c of stored.calls) {
-      const { workload, namespace, principal, source, sourceNamespace, port, method, path } = c;
-      const verdict = [c.denied, c.policy, c.ref, c.shadowPolicy, c.shadowRef];
-      const key = [namespace, workload, principal, source, sourceNamespace, port, method, path, ...verdict];
-      day.calls.set(JSON.stringify(key), c);
-    }
+    for (const c of stored.calls) day.calls.set(keyOf(c), c);
     for (const p of stored.plaintext ?? []) day.plaintext.set(plaintextKey(p), p);
     day.dropped = stored.dropped;
     return day;
@@ -255,6 +247,11 @@ export class Traffic {
 function plaintextKey(p: Omit<PlaintextSum, 'requests' | 'firstMs' | 'lastMs'>): string {
   const { namespace, workload, source, sourceNamespace, address, port, refused, ref } = p;
   return JSON.stringify([namespace, workload, source, sourceNamespace, address, port, refused, ref]);
+}
+
+function keyOf(c: Omit<CallSum, 'firstMs' | 'lastMs'>): string {
+  const caller = [c.namespace, c.workload, c.principal, c.source, c.sourceNamespace, c.port, c.method, c.path];
+  return JSON.stringify([...caller, c.denied, c.policy, c.ref, c.shadowPolicy, c.shadowRef, c.audit]);
 }
 
 function merge<T extends { requests: number; firstMs: number; lastMs: number }>(

@@ -120,6 +120,7 @@ export class Collector {
         ref: text(c.ref),
         shadowPolicy: text(c.shadowPolicy),
         shadowRef: text(c.shadowRef),
+        audit: text(c.audit),
         requests: Number(c.requests),
       });
     }

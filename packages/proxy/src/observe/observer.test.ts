@@ -231,7 +231,8 @@ test('what policies were asked about is counted by caller, port, method and temp
   for (const path of ['/charge/1', '/charge/2?x=1'])
     observer.request(record({ ...at, path, verdict: { ...allowed, shadow } }));
   observer.request(record({ ...at, verdict: { ...allowed, allow: false }, status: 403 }));
-  observer.request(record({ ...at, port: 9090, verdict: { ...allowed, shadow: { ...shadow, allow: true } } }));
+  const audit = ['shop/seen', 'shop/too'];
+  observer.request(record({ ...at, port: 9090, verdict: { ...allowed, audit, shadow: { ...shadow, allow: true } } }));
   const connection = tcpRecord({ ...at, source: undefined, verdict: allowed });
   observer.tcpOpen(connection);
   observer.tcpClose(connection);
@@ -239,12 +240,12 @@ test('what policies were asked about is counted by caller, port, method and temp
   assert.deepEqual(
     observer.calls
       .takeDeltas()
-      .map((c) => [who(c), c.port, c.method, c.path, c.denied, c.policy, c.ref, c.shadowPolicy, c.requests]),
+      .map((c) => [who(c), c.port, c.method, c.path, c.denied, c.policy, c.ref, c.shadowPolicy, c.audit, c.requests]),
     [
-      ['cluster.local/ns/shop/sa/cart', 8080, 'GET', '/charge/{*}', false, 'shop/pay', 'rule', 'shop/later', 2],
-      ['cluster.local/ns/shop/sa/cart', 8080, 'GET', '/charge', true, 'shop/pay', 'rule', '', 1],
-      ['cluster.local/ns/shop/sa/cart', 9090, 'GET', '/charge', false, 'shop/pay', 'rule', '', 1],
-      ['unknown', 8080, '', '', false, 'shop/pay', 'rule', '', 1],
+      ['cluster.local/ns/shop/sa/cart', 8080, 'GET', '/charge/{*}', false, 'shop/pay', 'rule', 'shop/later', '', 2],
+      ['cluster.local/ns/shop/sa/cart', 8080, 'GET', '/charge', true, 'shop/pay', 'rule', '', '', 1],
+      ['cluster.local/ns/shop/sa/cart', 9090, 'GET', '/charge', false, 'shop/pay', 'rule', '', audit.join(), 1],
+      ['unknown', 8080, '', '', false, 'shop/pay', 'rule', '', '', 1],
     ],
   );
 });

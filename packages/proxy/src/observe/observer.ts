@@ -76,7 +76,7 @@ export class MeshObserver implements Observer {
   /** Four slots per triple: reporter × mTLS. */
   #entries = new WeakMap<PeerInfo, WeakMap<PeerInfo, WeakMap<ServiceInfo, (Entry | undefined)[]>>>();
   /** Reused for each call. */
-  #outcome: CallOutcome = { denied: false, policy: '', ref: '', shadowPolicy: '', shadowRef: '' };
+  #outcome: CallOutcome = { denied: false, policy: '', ref: '', shadowPolicy: '', shadowRef: '', audit: '' };
   #open = new Map<TcpRecord, OpenConnection>();
   #line: AccessLogEntry = {
     startMs: 0,
@@ -265,6 +265,7 @@ export class MeshObserver implements Observer {
     o.ref = verdict.ref;
     o.shadowPolicy = verdict.shadow && !verdict.shadow.allow ? verdict.shadow.policy : '';
     o.shadowRef = verdict.shadow && !verdict.shadow.allow ? verdict.shadow.ref : '';
+    o.audit = verdict.audit ? verdict.audit.join(',') : '';
     site.record(method, path, o);
   }
 

@@ -407,6 +407,13 @@ export declare type CallDelta = Message<"weft.control.v1.CallDelta"> & {
    * @generated from field: uint64 requests = 12;
    */
   requests: bigint;
+
+  /**
+   * namespace/name of the AUDIT policies that matched, with commas
+   *
+   * @generated from field: string audit = 13;
+   */
+  audit: string;
 };
 
 /**

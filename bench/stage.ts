@@ -26,6 +26,8 @@ export interface Chain {
   /** Where the load enters. */
   host: string;
   port: number;
+  /** Where the server's proxy takes links; the application's own place where there is none. */
+  mesh: { host: string; port: number };
   stop(): Promise<void>;
 }
 
@@ -116,6 +118,7 @@ export class Stage {
       pids: children.map((c) => c.pid!),
       host: front,
       port: ports.front,
+      mesh: { host: back, port: ports.back },
       stop: () => this.stop(children),
     };
   }

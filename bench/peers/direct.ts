@@ -7,12 +7,13 @@ export const direct: Peer = {
   kinds: ['http', 'grpc', 'tcp', 'websocket'],
   version: () => 'no proxy',
   async start(stage: Stage, kind: Kind): Promise<Chain> {
+    const place = { host: stage.addresses.app, port: stage.appPorts[kind] };
     return {
       peer: 'direct',
       kind,
       pids: [],
-      host: stage.addresses.app,
-      port: stage.appPorts[kind],
+      ...place,
+      mesh: place,
       stop: async () => {},
     };
   },

@@ -2,6 +2,7 @@ import { bytesRows } from './bytes.ts';
 import { chainRows } from './chain.ts';
 import { connections } from './connections.ts';
 import { grpc } from './grpc.ts';
+import { handshakes } from './handshakes.ts';
 import { memoryRows } from './memory.ts';
 import { rateRows } from './rate.ts';
 import { routesRow } from './routes.ts';
@@ -17,6 +18,7 @@ export const rows: readonly Row[] = [
   grpc,
   ...bytesRows,
   connections,
+  handshakes,
   websocket,
   ...memoryRows,
   scrapeRow,

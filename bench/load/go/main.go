@@ -14,13 +14,15 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fail("usage: load rate|grpc|websocket|bulk|serve [flags]")
+		fail("usage: load rate|grpc|websocket|bulk|handshakes|serve [flags]")
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	o := options{}
 	flags.StringVar(&o.address, "address", "", "host:port to load, or to serve on")
 	flags.StringVar(&o.kind, "kind", "", "what to serve: grpc, tcp or websocket")
 	flags.StringVar(&o.from, "from", "", "the client's own address, where it matters")
+	flags.StringVar(&o.cert, "cert", "", "the client's certificate chain, a PEM file (handshakes)")
+	flags.StringVar(&o.key, "key", "", "its key, a PEM file (handshakes)")
 	flags.IntVar(&o.connections, "connections", 16, "connections")
 	flags.IntVar(&o.streams, "streams", 1, "requests at a time on each connection (grpc)")
 	flags.Float64Var(&o.rate, "rate", 1000, "requests per second, all connections together (rate)")
@@ -36,6 +38,8 @@ func main() {
 		webSocketLoad(o)
 	case "bulk":
 		bulkLoad(o)
+	case "handshakes":
+		handshakes(o)
 	case "serve":
 		serve(o)
 	default:
@@ -47,6 +51,8 @@ type options struct {
 	address     string
 	kind        string
 	from        string
+	cert        string
+	key         string
 	connections int
 	streams     int
 	rate        float64

@@ -1,6 +1,6 @@
 /** SPIFFE ids as Istio writes them: `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`. */
 import { WeftError } from '@weft/base';
-import { x509 } from './x509.ts';
+import { uriNames } from './san.ts';
 
 export interface SpiffeId {
   trustDomain: string;
@@ -53,17 +53,14 @@ export function principalOf(spiffeId: string): string {
  * (X.509-SVID 2). Parsed from the bytes: the text form of SANs that TLS libraries print can be forged by names with commas.
  */
 export function spiffeIdFromCertificate(der: Uint8Array): { spiffeId: string; id: SpiffeId } | { error: string } {
-  let uris: string[];
+  let found: ReturnType<typeof uriNames>;
   try {
-    const certificate = new x509.X509Certificate(der as unknown as ArrayBuffer);
-    const extensions = certificate.extensions.filter((e) => e.type === '2.5.29.17');
-    if (extensions.length !== 1) return { error: `certificate has ${extensions.length} SAN extensions, not one` };
-    const san = certificate.getExtension(x509.SubjectAlternativeNameExtension);
-    if (!san) return { error: 'certificate has no SAN' };
-    uris = san.names.items.filter((n) => n.type === 'url').map((n) => n.value);
+    found = uriNames(der);
   } catch {
     return { error: 'certificate cannot be parsed' };
   }
+  const { extensions, uris } = found;
+  if (extensions !== 1) return { error: `certificate has ${extensions} SAN extensions, not one` };
   if (uris.length !== 1) return { error: `certificate has ${uris.length} URI SANs, not one` };
   const id = parseSpiffeId(uris[0]);
   if (!id) return { error: `URI SAN ${JSON.stringify(uris[0].slice(0, 200))} is not the id of a workload` };

@@ -1,6 +1,6 @@
 /**
  * The way out through an egress gateway, as Istio's documents write it: the application's plain HTTP becomes TLS at the
- * gateway, its own TLS passes by name; who may go out is decided there, by the identity of the caller.
+ * gateway (with a client certificate of a Secret there), its own TLS passes by name; who may go out is decided there, by the identity of the caller.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -9,6 +9,7 @@ import { readFileSync } from 'node:fs';
 import https from 'node:https';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import type { TLSSocket } from 'node:tls';
 import { request, TestMesh } from './harness.ts';
 
 const API = 'networking.istio.io/v1';
@@ -46,7 +47,7 @@ spec:
   endpoints: [{address: ${address}}]
 `;
 
-const manifests = (outside: string, port: number, ca: string): string => `apiVersion: v1
+const manifests = (outside: string, port: number, pem: (name: string) => string): string => `apiVersion: v1
 kind: Namespace
 metadata: {name: shop}
 ---
@@ -65,6 +66,11 @@ apiVersion: weft.dev/v1alpha1
 kind: Process
 metadata: {name: egress, namespace: edge, labels: {istio: egressgateway}}
 spec: {gateway: {}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: way-out, namespace: edge}
+data: {tls.crt: ${pem('client.pem')}, tls.key: ${pem('client.key')}, ca.crt: ${pem('server.pem')}}
 ${entry(
   'api.test',
   `[{number: 80, name: http, protocol: HTTP}, {number: 443, name: tls, protocol: HTTP, targetPort: ${port}}]`,
@@ -109,7 +115,7 @@ spec:
   host: api.test
   trafficPolicy:
     loadBalancer: {simple: ROUND_ROBIN}
-    portLevelSettings: [{port: {number: 443}, tls: {mode: SIMPLE, caCertificates: ${ca}}}]
+    portLevelSettings: [{port: {number: 443}, tls: {mode: MUTUAL, credentialName: way-out}}]
 ---
 apiVersion: ${API}
 kind: VirtualService
@@ -136,15 +142,23 @@ test('egress gateway: TLS begun there, TLS passed on, and who may go out', async
   const mesh = new TestMesh('explicit');
   t.after(() => mesh.cleanUp());
   const at = (name: string): string => join(mesh.folder, name);
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', at('server.key')];
-  const san = ['-addext', 'subjectAltName=DNS:api.test,DNS:own.test'];
-  const args = ['req', '-x509', ...key, '-subj', '/CN=outside', '-days', '2', ...san, '-out', at('server.pem')];
-  execFileSync('openssl', args, { stdio: 'pipe' });
+  const make = (name: string, san: string): void => {
+    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', at(`${name}.key`)];
+    const args = ['req', '-x509', ...key, '-subj', `/CN=${name}`, '-days', '2', '-addext', `subjectAltName=${san}`];
+    execFileSync('openssl', [...args, '-out', at(`${name}.pem`)], { stdio: 'pipe' });
+  };
+  make('server', 'DNS:api.test,DNS:own.test');
+  make('client', 'DNS:client.test');
   const seen: string[] = [];
   const outside = https.createServer(
-    { cert: readFileSync(at('server.pem')), key: readFileSync(at('server.key')) },
+    {
+      ...{ cert: readFileSync(at('server.pem')), key: readFileSync(at('server.key')) },
+      ...{ requestCert: true, rejectUnauthorized: false, ca: readFileSync(at('client.pem')) },
+    },
     (q, r) => {
-      seen.push(`${q.headers.host} ${q.headers['x-forwarded-client-cert'] ?? 'no xfcc'}`);
+      const socket = q.socket as TLSSocket;
+      const who = socket.authorized ? socket.getPeerCertificate().subject.CN : 'nobody';
+      seen.push(`${q.headers.host} by ${who}, ${q.headers['x-forwarded-client-cert'] ?? 'no xfcc'}`);
       r.end(`outside ${q.url}`);
     },
   );
@@ -154,8 +168,9 @@ test('egress gateway: TLS begun there, TLS passed on, and who may go out', async
     outside.close();
     outside.closeAllConnections();
   });
+  const pem = (name: string): string => readFileSync(at(name)).toString('base64');
   const { port } = outside.address() as { port: number };
-  mesh.write('mesh.yaml', manifests('127.0.0.1', port, at('server.pem')));
+  mesh.write('mesh.yaml', manifests('127.0.0.1', port, pem));
   mesh.start();
   await mesh.ready();
   const ask = async (from: string, name: string, what: string): Promise<any> => {
@@ -164,9 +179,9 @@ test('egress gateway: TLS begun there, TLS passed on, and who may go out', async
   };
   const plain: string = (await ask('good', 'get', 'api.test:80/x')).text;
   assert.match(plain, /^HTTP\/1\.1 200 .*outside \/x/s);
-  assert.deepEqual(seen, ['api.test no xfcc']);
+  assert.deepEqual(seen, ['api.test by client, no xfcc']);
   assert.match((await ask('bad', 'get', 'api.test:80/x')).text, /^HTTP\/1\.1 403 /);
-  assert.deepEqual(await ask('good', 'tls', 'own.test own.test:443'), { name: 'outside' });
+  assert.deepEqual(await ask('good', 'tls', 'own.test own.test:443'), { name: 'server' });
   assert.ok((await ask('bad', 'tls', 'own.test own.test:443')).error, 'refused by the gateway');
   assert.equal(seen.length, 1, 'nothing else has come out');
   await mesh.until('the gateway says who was refused', 10_000, () =>

@@ -1,6 +1,7 @@
 /** What is wrong between resources: names of what does not exist, two rules for one thing, rules that contradict. */
 import {
   boundHosts,
+  credentialsIn,
   type DestinationModel,
   type DestinationRuleModel,
   delegateOf,
@@ -341,6 +342,7 @@ class Analysis {
       const way = 'opaque connections go through a forward proxy; requests are sent as ever';
       if (policy?.tunnel) this.#opaqueOnly(rule, `${policy.field}.tunnel`, pattern, way);
     }
+    this.#credentials(rule);
     if (this.#model.peerAuthentications.some((p) => !this.#ok(p))) return;
     for (const [i, policy] of blocks.entries()) {
       if (policy?.tlsMode && policy.tlsMode !== 'ISTIO_MUTUAL')
@@ -351,6 +353,21 @@ class Analysis {
           pattern,
           rule.subsets[i - 1]?.labels,
         );
+    }
+  }
+
+  /** Secrets that gateways begin TLS with stand in their namespaces; sidecars are sent none. */
+  #credentials(rule: DestinationRuleModel): void {
+    const gateways = new Set(this.#model.processes.filter((p) => p.gateway).map((p) => p.namespace));
+    const secrets = this.#model.secrets.filter((s) => gateways.has(s.namespace));
+    for (const name of new Set(credentialsIn(rule))) {
+      if (secrets.some((s) => s.name === name || s.name === `${name}-cacert`)) continue;
+      const have = list(
+        secrets.map((s) => `${s.namespace}/${s.name}`),
+        'none',
+      );
+      const message = `no gateway has a Secret ${name} in its namespace: credentialName is for gateways (sidecars take files). Secrets there: ${have}`;
+      this.#report(rule, 'WEFT-NO-SECRET', message, 'spec');
     }
   }
 

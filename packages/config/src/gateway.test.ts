@@ -581,3 +581,38 @@ test('TCPRoute and TLSRoute on listeners: the one they name, in the namespaces a
     [3307, [['TCPRoute/shop/two#spec.rules[0]']]],
   ]);
 });
+
+test('credentialName of a DestinationRule: the Secret is sent to gateways, never to sidecars', () => {
+  const outside = doc(
+    'ServiceEntry',
+    'out',
+    '{hosts: [out.test], resolution: DNS, ports: [{number: 443, name: http, protocol: HTTP}]}',
+    'networking.istio.io/v1',
+  );
+  const rule = (tls: string) =>
+    doc(
+      'DestinationRule',
+      'out',
+      `{host: out.test, trafficPolicy: {portLevelSettings: [{port: {number: 443}, tls: ${tls}}]}}`,
+    );
+  const pair = secret('way-out', 'shop', `{tls.crt: ${btoa(CERT)}, tls.key: ${btoa(KEY)}, ca.crt: ${CA}}`);
+  const model = must([outside, rule('{mode: MUTUAL, credentialName: way-out}'), pair].join('---\n'));
+  const name = 'secret/shop/way-out';
+  for (const workload of ['edge', 'front']) {
+    const { parts, secrets } = planOf(model, workload);
+    const cluster = parts.get('cluster/outbound|443||out.test')!.kind;
+    assert.ok(cluster.case === 'cluster' && cluster.value.origination?.credential === name, workload);
+    assert.deepEqual(
+      secrets.map((s) => [s.name, s.caPem.includes('Q0E='), s.keyPem !== '']),
+      workload === 'edge' ? [[name, true, true]] : [],
+    );
+  }
+  const said = (tls: string) =>
+    load([outside, rule(tls), pair].join('---\n')).problems.map((p) => `${p.code} ${p.field}`);
+  const at = 'spec.trafficPolicy.portLevelSettings[0].tls';
+  assert.deepEqual(said('{mode: MUTUAL, credentialName: nobody}'), ['WEFT-NO-SECRET spec']);
+  assert.deepEqual(said('{mode: SIMPLE, credentialName: way-out, caCertificates: /x.pem}'), [
+    `WEFT-VALUE ${at}.caCertificates`,
+  ]);
+  assert.deepEqual(said('{mode: ISTIO_MUTUAL, credentialName: way-out}'), [`WEFT-VALUE ${at}.credentialName`]);
+});

@@ -10,6 +10,7 @@ import {
   type OutlierDetection,
   OutlierDetectionSchema,
   outboundClusterName,
+  secretName,
   type TcpFault,
   TcpFaultSchema,
   TcpKeepaliveSchema,
@@ -79,6 +80,24 @@ export function destinationRuleFor(model: Model, client: Client, service: Servic
     return { policyRule: rules.find((r) => r.trafficPolicy) ?? rules[0], subsets };
   }
   return NONE;
+}
+
+/** Names of the Secrets that a gateway begins TLS with, by the rules that hold for it. */
+export function credentialsOf(model: Model, client: Client): Map<string, DestinationRuleModel> {
+  const names = new Map<string, DestinationRuleModel>();
+  for (const rule of model.destinationRules) {
+    if (!holdsFor(rule, client)) continue;
+    for (const name of credentialsIn(rule)) if (!names.has(name)) names.set(name, rule);
+  }
+  return names;
+}
+
+/** Of all policies of a rule, for ports and subsets too. */
+export function credentialsIn(rule: DestinationRuleModel): string[] {
+  const policies = [rule.trafficPolicy, ...rule.subsets.map((s) => s.trafficPolicy)];
+  return policies.flatMap((p) =>
+    [p, ...(p?.portLevel.values() ?? [])].flatMap((l) => l?.origination?.credentialName || []),
+  );
 }
 
 function holdsFor(rule: DestinationRuleModel, client: Client): boolean {
@@ -169,9 +188,9 @@ export function compileClusters(
       serviceName: service.external?.host ?? service.name,
       serviceNamespace: service.namespace,
       origination: backend
-        ? originationOf(backendOrigination(model, backend))
+        ? originationOf(backendOrigination(model, backend), '')
         : tls?.policy.origination
-          ? originationOf(tls.policy.origination)
+          ? originationOf(tls.policy.origination, client.namespace)
           : undefined,
       protocol: planProtocol(port.protocol),
       tunnel: tunnel?.policy.tunnel
@@ -213,8 +232,10 @@ function backendOrigination(model: Model, policy: BackendTlsPolicyModel): TlsOri
   };
 }
 
-function originationOf(o: TlsOriginationModel): TlsOrigination {
-  return create(TlsOriginationSchema, { ...o, subjectAltNames: [...o.subjectAltNames] });
+function originationOf({ credentialName, ...o }: TlsOriginationModel, namespace: string): TlsOrigination {
+  // Gateways are sent the Secret; a sidecar that is told to use one makes no connection.
+  const credential = credentialName ? secretName(namespace, credentialName) : '';
+  return create(TlsOriginationSchema, { ...o, credential, subjectAltNames: [...o.subjectAltNames] });
 }
 
 interface Layer {

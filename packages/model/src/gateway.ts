@@ -22,6 +22,7 @@ import {
   VirtualHostSchema,
 } from '@weft/plan';
 import { attaches, listenerNames, rankedRoutes } from './api-routes.ts';
+import { credentialsOf } from './clusters.ts';
 import { commonHost, isSeenFrom, labelsMatch, resolveHost, serviceSelects } from './hosts.ts';
 import { targetPortOn } from './inbound.ts';
 import type { RefTable } from './refs.ts';
@@ -167,6 +168,13 @@ export function compileGateway(
   }
   for (const listener of listeners.values())
     for (const server of listener.servers) for (const host of server.virtualHosts) host.http = catchAllLast(host.http);
+  for (const name of credentialsOf(model, instance).keys()) {
+    const credential = credentialPart(model, name, instance.namespace, refs);
+    if (!credential) continue;
+    // One Secret may serve visitors as well, who are not asked by its CA unless a server says so.
+    const same = secrets.get(credential.name);
+    if (!same || same.caPem === '') secrets.set(credential.name, credential);
+  }
   return { listeners: [...listeners.values()].sort((a, b) => a.port - b.port), secrets };
 }
 
@@ -348,4 +356,20 @@ export function clientCa(model: Model, server: GatewayServerModel, namespace: st
   if (caPem !== '' || credentialName === '') return caPem;
   const of = (name: string) => model.secrets.find((s) => s.name === name && s.namespace === namespace)?.caPem ?? '';
   return of(`${credentialName}-cacert`) || of(credentialName);
+}
+
+/** What a gateway begins TLS with: a certificate, a CA, or both. */
+function credentialPart(model: Model, name: string, namespace: string, refs: RefTable): Secret | undefined {
+  const find = (n: string) => model.secrets.find((s) => s.name === n && s.namespace === namespace);
+  const own = find(name);
+  const authority = find(`${name}-cacert`) ?? own;
+  const from = own ?? authority;
+  if (!from) return undefined;
+  return create(SecretSchema, {
+    ref: refs.use(from),
+    name: secretName(namespace, name),
+    certificatePem: own?.certificatePem ?? '',
+    keyPem: own?.keyPem ?? '',
+    caPem: authority?.caPem ?? '',
+  });
 }

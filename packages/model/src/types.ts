@@ -619,6 +619,7 @@ export interface TlsOriginationModel {
   readonly subjectAltNames: readonly string[]; // empty: the SNI
   readonly caCertificates: string; // '': the system's
   readonly caPem?: string; // in the place of that file
+  readonly credentialName?: string; // of a Secret in the gateway's namespace, in the place of all files
   readonly clientCertificate: string;
   readonly privateKey: string;
   readonly insecureSkipVerify: boolean;

@@ -11,6 +11,7 @@ import type { ObjectSchema, Schema } from '../schema.ts';
 import {
   bool,
   checkHost,
+  checkName,
   exportTo,
   type FieldReport,
   type Kind,
@@ -64,12 +65,13 @@ const settings: ObjectSchema = {
         clientCertificate: file,
         privateKey: file,
         caCertificates: file,
+        credentialName: { t: 'string', check: checkName },
         subjectAltNames: { t: 'list', max: 100, of: nonEmpty },
         sni: { t: 'string', check: (v) => (v.includes('*') ? 'it is one host name' : checkHost(v)) },
         insecureSkipVerify: bool,
       },
       required: ['mode'],
-      unsupported: ['credentialName', 'caCrl'],
+      unsupported: ['caCrl'],
     },
   },
 };
@@ -195,6 +197,7 @@ const ORIGINATION = [
   'subjectAltNames',
   'sni',
   'insecureSkipVerify',
+  'credentialName',
 ];
 
 function originationOf(t: Plain, field: string, report: FieldReport): TlsOriginationModel | undefined {
@@ -210,7 +213,13 @@ function originationOf(t: Plain, field: string, report: FieldReport): TlsOrigina
     }
     return undefined;
   }
+  for (const name of ['clientCertificate', 'privateKey', 'caCertificates']) {
+    if (t.credentialName && t[name]) {
+      report('WEFT-VALUE', 'may not stand with credentialName, whose Secret has it', `${field}.${name}`);
+    }
+  }
   for (const name of ['clientCertificate', 'privateKey']) {
+    if (t.credentialName) continue;
     if (t.mode === 'MUTUAL' && !t[name])
       report('WEFT-FIELD', `is missing: the mode MUTUAL needs it`, `${field}.${name}`);
     if (t.mode === 'SIMPLE' && t[name]) report('WEFT-VALUE', 'it is for the mode MUTUAL', `${field}.${name}`);
@@ -226,6 +235,7 @@ function originationOf(t: Plain, field: string, report: FieldReport): TlsOrigina
     clientCertificate: t.clientCertificate ?? '',
     privateKey: t.privateKey ?? '',
     insecureSkipVerify: skip,
+    credentialName: t.credentialName ?? '',
   };
 }
 

@@ -11,23 +11,30 @@ import {
   connect as tlsConnect,
 } from 'node:tls';
 import { WeftError } from '@weft/base';
-import type { Cluster, TlsOrigination } from '@weft/plan';
+import type { Cluster, Secret, TlsOrigination } from '@weft/plan';
 import type { Connector } from './dial.ts';
 
 /** How often the files are looked at for a change, at most; a certificate that was replaced is used by new connections. */
 const LOOK_MS = 2000;
+
+/** A Secret of the plan in force. */
+export type FindSecret = (name: string) => Secret | undefined;
 
 /** The TLS of one cluster. Two clusters with the same settings and host share one. */
 export class Originator {
   readonly #settings: TlsOrigination;
   readonly #serverName: string;
   readonly #nowMs: () => number;
+  readonly #secretOf: FindSecret;
   #context: SecureContext | undefined;
   #lookedMs = 0;
   #state = '';
+  /** The context is made of it. */
+  #secret: Secret | undefined;
 
-  constructor(settings: TlsOrigination, host: string, nowMs: () => number) {
+  constructor(settings: TlsOrigination, host: string, nowMs: () => number, secretOf: FindSecret) {
     this.#settings = settings;
+    this.#secretOf = secretOf;
     this.#serverName = settings.sni || host;
     this.#nowMs = nowMs;
   }
@@ -59,7 +66,23 @@ export class Originator {
     return error;
   };
 
+  /** Throws where the plan has no such Secret: without it nothing may leave. */
+  #fromSecret(name: string): SecureContext {
+    const secret = this.#secretOf(name);
+    if (!secret) {
+      const text = `${name} is not here: credentialName is for gateways, and its Secret stands in their namespace`;
+      throw new WeftError('proxy.tls_secret', text);
+    }
+    if (this.#context && secret === this.#secret) return this.#context;
+    const { certificatePem, keyPem, caPem } = secret;
+    const pair = certificatePem ? { cert: certificatePem, key: keyPem } : {};
+    this.#context = createSecureContext({ ca: caPem || systemRoots(), ...pair, minVersion: 'TLSv1.2' });
+    this.#secret = secret;
+    return this.#context;
+  }
+
   #contextNow(): SecureContext {
+    if (this.#settings.credential) return this.#fromSecret(this.#settings.credential);
     const now = this.#nowMs();
     if (this.#context && now - this.#lookedMs < LOOK_MS) return this.#context;
     this.#lookedMs = now;
@@ -87,9 +110,11 @@ export class Originators {
   readonly #nowMs: () => number;
   readonly #byCluster = new WeakMap<Cluster, Originator>();
   readonly #bySettings = new Map<string, Originator>();
+  readonly #secretOf: FindSecret;
 
-  constructor(nowMs: () => number) {
+  constructor(nowMs: () => number, secretOf: FindSecret) {
     this.#nowMs = nowMs;
+    this.#secretOf = secretOf;
   }
 
   of(cluster: Cluster): Originator | undefined {
@@ -98,11 +123,11 @@ export class Originators {
     let found = this.#byCluster.get(cluster);
     if (!found) {
       // Once per part of a plan: a part that comes anew with the same settings keeps its connections.
-      const { sni, subjectAltNames, insecureSkipVerify, caPem } = settings;
+      const { sni, subjectAltNames, insecureSkipVerify, caPem, credential } = settings;
       const { caCertificates, clientCertificate, privateKey } = settings;
       const files = [caCertificates, clientCertificate, privateKey];
-      const key = JSON.stringify([cluster.host, sni, subjectAltNames, files, insecureSkipVerify, caPem]);
-      found = this.#bySettings.get(key) ?? new Originator(settings, cluster.host, this.#nowMs);
+      const key = JSON.stringify([cluster.host, sni, subjectAltNames, files, insecureSkipVerify, caPem, credential]);
+      found = this.#bySettings.get(key) ?? new Originator(settings, cluster.host, this.#nowMs, this.#secretOf);
       this.#bySettings.set(key, found);
       this.#byCluster.set(cluster, found);
     }

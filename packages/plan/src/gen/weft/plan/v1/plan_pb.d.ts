@@ -2557,6 +2557,13 @@ export declare type TlsOrigination = Message<"weft.plan.v1.TlsOrigination"> & {
    * @generated from field: string ca_pem = 7;
    */
   caPem: string;
+
+  /**
+   * resource name of a Secret part in the place of all files; not known: no connection is made
+   *
+   * @generated from field: string credential = 8;
+   */
+  credential: string;
 };
 
 /**

@@ -42,8 +42,22 @@ export function evaluate(text: string, request: NaiveRequest): Distribution {
   const world: World = { of, pods, request, port: request.tcp ? 9000 : 8080, out: new Map() };
   const vs = of('VirtualService')[0].spec;
   if (request.tcp) connection(world, vs);
-  else http(world, vs);
+  else http(world, { http: vs.http.flatMap((r: Any) => handedOver(r, of('VirtualService'))) });
   return world.out;
+}
+
+/** The routes of a delegate, each with the conditions of both, and with what only the root says. */
+function handedOver(root: Any, all: Any[]): Any[] {
+  if (!root.delegate) return [root];
+  const { match: outer = [{}], delegate, ...rest } = root;
+  const inner = all.find((v) => v.metadata.name === delegate.name).spec.http;
+  return inner.map((r: Any) => ({
+    ...rest,
+    ...r,
+    match: outer.flatMap((a: Any) =>
+      (r.match ?? [{}]).map((b: Any) => ({ ...a, ...b, headers: { ...a.headers, ...b.headers } })),
+    ),
+  }));
 }
 
 interface World {
@@ -62,6 +76,7 @@ function forCaller(m: Any, w: World): boolean {
   if (m.sourceNamespace && m.sourceNamespace !== 'shop') return false;
   if (m.port && m.port !== w.port) return false;
   if (m.gateways && !m.gateways.includes('mesh')) return false;
+  if (m.destinationSubnets && !m.destinationSubnets.includes('0.0.0.0/0')) return false;
   const own: Record<string, string> = { app: 'cart', version: 'v1' };
   return Object.entries(m.sourceLabels ?? {}).every(([k, v]) => own[k] === v);
 }

@@ -59,6 +59,9 @@ function fixed(tcp: boolean): string {
 const FIXED_HTTP = fixed(false);
 const FIXED_TCP = fixed(true);
 
+/** Of the VirtualService that others hand over to. */
+export const DELEGATE = 'team';
+
 const METHODS = ['GET', 'POST', 'PUT'];
 const PATHS = ['/', '/a', '/a/b', '/A/b', '/b', '/b/c?q=1', '/a?q=2&w=x', '/charge'];
 const AUTHORITIES = ['pay:8080', 'pay.shop:8080', 'pay.shop.svc.cluster.local:8080'];
@@ -77,7 +80,9 @@ export class Generator {
   next(): Generated {
     const tcp = this.#chance(0.2);
     this.#tcp = tcp;
-    const docs: Json[] = [this.#destinationRule('pay'), this.#virtualService()];
+    const delegates = !tcp && this.#chance(0.2);
+    const docs: Json[] = [this.#destinationRule('pay'), this.#virtualService(delegates)];
+    if (delegates) docs.push(this.#delegate());
     if (this.#chance(0.3)) docs.push(this.#destinationRule('alt'));
     for (let i = this.#below(3); i > 0; i--) docs.push(this.#policy(i));
     if (this.#chance(0.5)) docs.push(this.#peerAuthentication());
@@ -194,6 +199,7 @@ export class Generator {
       ...this.#maybe(0.5, 'perTryTimeout', () => '10s'),
       ...this.#maybe(0.6, 'retryOn', () => this.#of(['5xx', 'connect-failure,refused-stream', 'gateway-error,reset'])),
       ...this.#maybe(0.4, 'retryIgnorePreviousHosts', () => this.#chance(0.5)),
+      ...this.#maybe(0.4, 'retryRemoteLocalities', () => this.#chance(0.5)),
       ...this.#maybe(0.4, 'backoff', () => '1ms'),
     };
   }
@@ -248,13 +254,45 @@ export class Generator {
     };
   }
 
-  #virtualService(): Json {
+  /** Hands over what has a header or a path; the delegate asks for other things, so that nothing conflicts. */
+  #handedOver(): Json {
+    const match = (): Json => ({
+      ...this.#maybe(0.6, 'uri', () => ({ prefix: this.#of(['/', '/a', '/b']) })),
+      ...this.#maybe(0.3, 'headers', () => this.#keys(['x-a'], VALUES)),
+    });
+    return {
+      ...this.#maybe(0.8, 'match', () => [match()]),
+      delegate: { name: DELEGATE, namespace: NAMESPACE },
+      ...this.#maybe(0.5, 'retries', () => this.#retries()),
+      ...this.#maybe(0.5, 'timeout', () => '15s'),
+    };
+  }
+
+  #delegate(): Json {
+    const match = (): Json => ({
+      ...this.#maybe(0.5, 'method', () => this.#text(METHODS)),
+      ...this.#maybe(0.5, 'headers', () => this.#keys(['x-b', 'x-user'], VALUES)),
+      ...this.#maybe(0.3, 'queryParams', () => this.#keys(['q', 'w'], ['1', '2', 'x'])),
+    });
+    const route = (): Json => ({
+      ...this.#maybe(0.7, 'match', () => [match()]),
+      route: this.#weighted(false),
+      ...this.#maybe(0.3, 'rewrite', () => ({ uri: '/new' })),
+      ...this.#maybe(0.3, 'fault', () => this.#fault()),
+    });
+    const metadata = meta(DELEGATE);
+    const http = Array.from({ length: 1 + this.#below(2) }, route);
+    return { apiVersion: NETWORKING, kind: 'VirtualService', metadata, spec: { http } };
+  }
+
+  #virtualService(delegates: boolean): Json {
     const n = 1 + this.#below(4);
     const tcpMatch = {
       ...this.#maybe(0.4, 'sourceLabels', () => ({ app: this.#of(['cart', 'other']) })),
       ...this.#maybe(0.4, 'sourceNamespace', () => this.#of([NAMESPACE, 'else'])),
       ...this.#maybe(0.4, 'port', () => TCP_PORT),
       ...this.#maybe(0.3, 'gateways', () => ['mesh']),
+      ...this.#maybe(0.3, 'destinationSubnets', () => [this.#of(['0.0.0.0/0', '192.0.2.0/24'])]),
     };
     return {
       apiVersion: NETWORKING,
@@ -265,7 +303,12 @@ export class Generator {
         ...this.#maybe(0.3, 'gateways', () => ['mesh']),
         ...(this.#tcp
           ? { tcp: [{ ...(this.#chance(0.7) && { match: [tcpMatch] }), route: this.#weighted(true) }] }
-          : { http: Array.from({ length: n }, (_, i) => this.#httpRoute(i === n - 1)) }),
+          : {
+              http: [
+                ...(delegates ? [this.#handedOver()] : []),
+                ...Array.from({ length: n }, (_, i) => this.#httpRoute(i === n - 1)),
+              ],
+            }),
       },
     };
   }
@@ -291,11 +334,16 @@ export class Generator {
       ...this.#maybe(0.5, 'maxRequestsPerConnection', () => 100),
       ...this.#maybe(0.5, 'maxRetries', () => 3),
       ...this.#maybe(0.5, 'idleTimeout', () => '30s'),
+      ...this.#maybe(0.4, 'h2UpgradePolicy', () => this.#of(['DEFAULT', 'DO_NOT_UPGRADE'])),
+      ...this.#maybe(0.4, 'maxConcurrentStreams', () => 50),
+      ...this.#maybe(0.4, 'http2KeepAlive', () => ({ interval: '30s', timeout: '10s' })),
     });
     const tcp = (): Json => ({
       ...this.#maybe(0.5, 'maxConnections', () => 100),
       ...this.#maybe(0.5, 'connectTimeout', () => '5s'),
       ...this.#maybe(0.5, 'idleTimeout', () => '1h'),
+      ...this.#maybe(0.4, 'maxConnectionDuration', () => '1h'),
+      ...this.#maybe(0.5, 'tcpKeepalive', () => ({ probes: 3, time: '60s', interval: '10s' })),
     });
     const outlier = (): Json => ({
       ...this.#maybe(0.5, 'consecutive5xxErrors', () => 5),
@@ -312,6 +360,7 @@ export class Generator {
         ...(this.#chance(0.5)
           ? { simple: this.#of(['RANDOM', 'LEAST_REQUEST', 'LEAST_CONN', 'UNSPECIFIED']) }
           : { consistentHash: hash() }),
+        ...this.#maybe(0.2, 'zoneAwareLbSetting', () => ({ minClusterSize: 6 })),
         ...this.#maybe(0.2, 'warmup', () => ({ duration: '10s', minimumPercent: 10, aggression: 1 })),
       })),
       ...this.#maybe(0.3, 'connectionPool', () => ({ http: http(), tcp: tcp() })),

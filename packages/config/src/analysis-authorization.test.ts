@@ -88,3 +88,31 @@ spec:
     [['x-a', ['a', 'b']]],
   );
 });
+
+test('an authorizer is not asked of the calls that ask it', () => {
+  const settings = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: "extensionProviders: [{name: guard, envoyExtAuthzHttp: {service: pay.shop.svc.cluster.local, port: 80}}]"}
+---
+`;
+  const found = (spec: string, namespace = 'shop'): string[] => {
+    const text = `${settings}apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: ${namespace}}
+spec: {action: CUSTOM, provider: {name: guard}, ${spec}}
+`;
+    const files = [
+      { path: 'base.yaml', text: BASE },
+      { path: 'p.yaml', text },
+    ];
+    return loadFiles(files).problems.map((p) => `${p.severity} ${p.code} ${p.field}`);
+  };
+  const itself = ['error WEFT-VALUE spec.provider.name'];
+  assert.deepEqual(found('rules: [{}]', 'istio-system'), itself);
+  assert.deepEqual(found('rules: [{from: [{source: {namespaces: [x]}}]}]'), itself);
+  assert.deepEqual(found('rules: [{to: [{operation: {ports: ["8080"]}}]}]'), itself);
+  assert.deepEqual(found('rules: [{to: [{operation: {notPorts: ["8080"]}}]}]'), []);
+  assert.deepEqual(found('selector: {matchLabels: {app: db}}, rules: [{}]'), []);
+});

@@ -6,9 +6,11 @@
 import {
   type AuthorizationPolicyModel,
   type AuthorizationRuleModel,
+  authorizerPorts,
   type Model,
   meshConfigOf,
   type ProcessModel,
+  policiesWithin,
   policyReach,
   portProtocol,
   type RequestAuthenticationModel,
@@ -92,11 +94,33 @@ function providers(model: Model, broken: ReadonlySet<string>, report: Report): v
   const known = (settings?.extensionProviders ?? []).filter((p) => p.type !== 'telemetry').map((p) => p.name);
   for (const policy of model.authorizationPolicies) {
     if (policy.action !== 'CUSTOM' || policy.provider === '' || broken.has(refOf(policy))) continue;
-    if (known.includes(policy.provider)) continue;
+    if (known.includes(policy.provider)) {
+      const itself = model.processes.find((p) => asksItself(model, policy, p));
+      if (itself) {
+        const message = `${policy.provider} would be asked of the very calls that ask it: the policy is for ${itself.namespace}/${itself.name} too, which is behind it. Narrow it by a selector or by ports`;
+        report(policy, 'WEFT-VALUE', message, 'spec.provider.name');
+      }
+      continue;
+    }
     const there = `Authorizers there: ${list(known, 'none')}`;
     const message = `there is no authorizer ${policy.provider} in the mesh settings' extensionProviders. ${there}`;
     report(policy, 'WEFT-NO-TARGET', message, 'spec.provider.name');
   }
+}
+
+/** Whether the question whether a call to the authorizer may pass would be a call to the authorizer. */
+function asksItself(model: Model, policy: AuthorizationPolicyModel, process: ProcessModel): boolean {
+  const workload = { ...process, ports: process.ports.map((p) => ({ number: p.port, name: p.name })) };
+  const [own] = policiesWithin(model, [policy], workload);
+  if (!own) return false;
+  const includes = (list: readonly string[], port: number): boolean => list.some((p) => Number(p) === port);
+  return [...authorizerPorts(model, policy.provider, workload)].some((port) =>
+    own.rules.some(
+      (r) =>
+        r.to.length === 0 ||
+        r.to.some((o) => (o.ports.length === 0 || includes(o.ports, port)) && !includes(o.notPorts, port)),
+    ),
+  );
 }
 
 /** Ports of a process, and which of them are declared as TCP or as the application's own TLS. */

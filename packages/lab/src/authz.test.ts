@@ -74,10 +74,15 @@ test('A may call /admin of B: what applies, and what is decided, with the line',
 
 test('CUSTOM: who is asked, and what is decided if they let it pass', () => {
   const settings = `---
+apiVersion: weft.dev/v1alpha1
+kind: Process
+metadata: {name: guard, namespace: shop, labels: {app: guard}}
+spec: {command: [x], ports: [{port: 8080, name: http}]}
+---
 apiVersion: v1
 kind: Service
 metadata: {name: guard, namespace: shop}
-spec: {selector: {app: pay}, ports: [{port: 80, name: http, targetPort: 8080}]}
+spec: {selector: {app: guard}, ports: [{port: 80, name: http, targetPort: 8080}]}
 ---
 apiVersion: v1
 kind: ConfigMap

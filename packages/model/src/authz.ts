@@ -14,8 +14,10 @@ import {
   type TokenRule,
   TokenRuleSchema,
 } from '@weft/plan';
-import { resolveHost } from './hosts.ts';
+import { resolveHost, serviceHost } from './hosts.ts';
+import { targetPortOn } from './inbound.ts';
 import { keySourceOf } from './key-sources.ts';
+import { servicesSelecting } from './lookup.ts';
 import { type ExtensionProviderModel, meshConfigOf } from './mesh-config.ts';
 import { type PolicyWorkload, policiesWithin, policyReach, type Reach } from './policy-targets.ts';
 import type { RefTable } from './refs.ts';
@@ -157,6 +159,23 @@ function authorizersNamed(model: Model, policies: readonly AuthorizationPolicyMo
   const names = new Set(policies.filter((p) => p.action === 'CUSTOM').map((p) => p.provider));
   const all = meshConfigOf(model)?.extensionProviders ?? [];
   return all.filter((p): p is Authorizer => p.type !== 'telemetry' && names.has(p.name));
+}
+
+/** Ports of a workload by which an authorizer is asked; empty: it is none. */
+export function authorizerPorts(model: Model, name: string, workload: PolicyWorkload): ReadonlySet<number> {
+  const ports = new Set<number>();
+  for (const a of meshConfigOf(model)?.extensionProviders ?? []) {
+    if (a.type === 'telemetry' || a.name !== name) continue;
+    const host = authorizerHost(model, a);
+    for (const service of servicesSelecting(model, workload)) {
+      if (serviceHost(service, model.domain) !== host) continue;
+      for (const port of service.ports) {
+        const target = port.port === a.port ? targetPortOn(port, { ports: workload.ports ?? [] }) : undefined;
+        if (target !== undefined) ports.add(target);
+      }
+    }
+  }
+  return ports;
 }
 
 /** `[namespace/]host`; a short name belongs to the namespace of the settings. */

@@ -5,6 +5,7 @@ import http2 from 'node:http2';
 import net, { type AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import { silentLogger } from '@weft/base';
 import { buildSnapshot } from '@weft/engine';
 import {
   AuthorizationAction as Action,
@@ -17,6 +18,7 @@ import {
   PartSchema,
   Protocol,
 } from '@weft/plan';
+import { DataPlane } from '../data-plane.ts';
 import { type TestPair, testPair } from '../test-pair.ts';
 
 const PORT = 8080;
@@ -465,4 +467,71 @@ test('connections: an authorizer by gRPC is asked of them, one by HTTP cannot be
   assert.equal(kept.socket.destroyed, false);
   apply({ name: 'other', grpc: true }, [{ ...all, provider: 'other' }]);
   await kept.closed;
+});
+
+test('at a gateway: a login by redirect, headers for the application and for the visitor, and routes by what was added', async (t) => {
+  const seen: http.IncomingHttpHeaders[] = [];
+  const app = http.createServer((req, res) => {
+    seen.push(req.headers);
+    res.end(req.url);
+  });
+  const appPort = await listening(t, app, '127.7.78.3');
+  const ext = await httpAuthorizer(t, '127.7.78.4', ({ headers }) =>
+    headers.cookie === 's=1'
+      ? { headers: { 'x-user': 'ann', 'set-cookie': 's=2' } }
+      : { status: 302, headers: { location: 'https://login.test/', 'set-cookie': 'state=x' } },
+  );
+  const edge = new DataPlane({
+    ...{ address: '127.7.78.1', capture: 'explicit', bind: {}, gateway: { host: '127.7.78.1' }, logger: silentLogger },
+    observer: { request() {}, tcpOpen() {}, tcpClose() {}, plaintext() {}, inFlight() {}, count() {} },
+    limits: {},
+  });
+  t.after(() => edge.close());
+  const target = 'outbound|80||app.test';
+  const authorizers = [
+    {
+      ...{ name: 'ext', cluster: CLUSTER, authority: 'authz.test', timeoutMs: 5000, statusOnError: 403 },
+      ...{ requestHeaders: ['cookie'], upstreamHeaders: ['x-user'], allowHeaders: ['set-cookie'] },
+    },
+  ];
+  const route = { clusters: [{ ref: 'to', cluster: target, weight: 1 }] };
+  const http1 = [
+    {
+      ref: 'ann',
+      match: [{ headers: [{ name: 'x-user', value: { kind: { case: 'exact', value: 'ann' } } }] }],
+      ...route,
+    },
+    { ref: 'others', directResponse: { status: 418, body: '' } },
+  ];
+  const parts = [
+    create(PartSchema, { kind: { case: 'authorization', value: { policies: [custom], authorizers } } }),
+    create(PartSchema, { kind: { case: 'cluster', value: { name: CLUSTER, host: 'authz.test', port: 9000 } } }),
+    create(PartSchema, { kind: { case: 'cluster', value: { name: target, host: 'app.test', port: 80 } } }),
+    create(PartSchema, {
+      kind: {
+        case: 'gateway',
+        value: { port: PORT, servers: [{ ref: 's', virtualHosts: [{ host: '*', http: http1 as never }] }] },
+      },
+    }),
+  ];
+  const endpoints = [
+    { host: 'authz.test', port: 9000, to: { address: '127.7.78.4', port: ext.port } },
+    { host: 'app.test', port: 80, to: { address: '127.7.78.3', port: appPort } },
+  ].map(({ to, ...e }) => create(EndpointsSchema, { ...e, endpoints: [{ instance: e.host, ...to }] }));
+  edge.apply(buildSnapshot(parts, endpoints), 1n);
+  await edge.listen();
+  const ask = (path: string, headers: Record<string, string> = {}) =>
+    new Promise<http.IncomingMessage>((resolve, reject) => {
+      const to = { host: '127.7.78.1', port: PORT, path, headers: { host: 'shop.test', ...headers }, agent: false };
+      http.get(to, (res) => resolve(res.resume())).on('error', reject);
+    });
+  const stranger = await ask('/asked', { 'x-user': 'ann' });
+  assert.deepEqual([stranger.statusCode, stranger.headers.location], [302, 'https://login.test/']);
+  assert.deepEqual(stranger.headers['set-cookie'], ['state=x']);
+  assert.equal(ext.asked[0].headers.host, 'shop.test');
+  const ann = await ask('/asked', { cookie: 's=1', 'x-user': 'root' });
+  assert.deepEqual([ann.statusCode, ann.headers['set-cookie']], [200, ['s=2']]);
+  assert.equal(seen[0]['x-user'], 'ann');
+  assert.equal((await ask('/free')).statusCode, 418);
+  assert.equal(ext.asked.length, 2);
 });

@@ -170,6 +170,17 @@ test('a namespace captures what leaves and enters, exempts the proxy, and fails 
     });
     assert.equal(marked, 'host');
 
+    // An application that asked to be root cannot take the rules away, nor lead its traffic past them.
+    const root = [...argv, ...runAsArgv({ uid: 0, gid: 0 }, { setpriv: true })];
+    for (const command of [
+      ['nft', 'flush', 'ruleset'],
+      ['ip', 'link', 'add', 'x', 'type', 'dummy'],
+      ['nsenter', '--net=/proc/1/ns/net', 'true'],
+    ])
+      assert.throws(() => execFileSync(root[0]!, [...root.slice(1), ...command], { stdio: 'pipe' }), command.join(' '));
+    assert.equal(execFileSync(root[0]!, [...root.slice(1), 'id', '-u'], { encoding: 'utf8' }).trim(), '0');
+    assert.equal(await dial(65534, `${network.gateway}:${port}`), `15001 ${network.gateway}:${port}`);
+
     // UDP other than DNS is refused at once, not swallowed.
     const udp = inside(
       argv,

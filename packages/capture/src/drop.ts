@@ -31,6 +31,12 @@ export function dropPrivileges(uid = PROXY_UID, gid = PROXY_UID): void {
   throw new WeftError('drop', 'root could be taken back after it was given up');
 }
 
+/** What root has in a container: not what changes the rules of capture, other namespaces or the machine. */
+const CONTAINER_CAPABILITIES = [
+  ...['audit_write', 'chown', 'dac_override', 'fowner', 'fsetid', 'kill', 'mknod', 'net_bind_service', 'net_raw'],
+  ...['setfcap', 'setgid', 'setpcap', 'setuid', 'sys_chroot'],
+];
+
 export interface RunAs {
   uid: number;
   gid: number;
@@ -59,6 +65,7 @@ export function runAsArgv(runAs: RunAs | undefined, options: { setpriv: boolean 
   const argv = ['setpriv', '--pdeathsig', 'KILL'];
   if (runAs) argv.push('--reuid', String(runAs.uid), '--regid', String(runAs.gid), '--clear-groups');
   if (runAs && runAs.uid !== 0) argv.push('--no-new-privs');
+  if (runAs?.uid === 0) argv.push(`--bounding-set=-all,${CONTAINER_CAPABILITIES.map((name) => `+${name}`).join(',')}`);
   argv.push('--');
   return argv;
 }

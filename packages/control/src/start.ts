@@ -11,6 +11,7 @@ import {
   JwtKeys,
   judgeKeyPair,
 } from '@weft/identity';
+import { meshConfigOf } from '@weft/model';
 import { createAdsRoutes } from '@weft/xds';
 import { startApi } from './api/server.ts';
 import { ChangeLog } from './audit/changes.ts';
@@ -88,6 +89,9 @@ export async function startControlPlane(
     const renewal = every(clock, RENEW_JWT_KEYS_MS, () => void jwtKeys.renew().catch(keysFailed));
     closers.push(() => renewal.cancel());
     const trust = new MeshTrust(authority, jwtKeys, state, clock);
+    const aliases = () => trust.setAliases((mesh.model && meshConfigOf(mesh.model)?.trustDomainAliases) ?? []);
+    aliases();
+    mesh.onChange((change) => change.kind === 'epoch' && aliases());
     identity.setTrust(trust.current);
     trust.onChange(() => identity.setTrust(trust.current));
     const auditDir = join(config.stateDir, 'audit');

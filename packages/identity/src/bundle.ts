@@ -21,18 +21,20 @@ export class TrustBundle {
   readonly pool: readonly string[];
   readonly revocations: Revocations;
   readonly #jwtKeys: ReadonlyMap<string, string>;
+  readonly #aliases: ReadonlyMap<string, string>;
 
   /**
    * `roots`: trust domain → PEM text of one or more roots (several while a root is being replaced). `jwtKeys`: trust
-   * domain → JSON Web Key Set of what signs its tokens.
+   * domain → JSON Web Key Set of what signs its tokens. `aliases`: other name → trust domain whose roots and keys speak
+   * for it too; a name with roots of its own has those alone.
    */
   constructor(
     roots: ReadonlyMap<string, string>,
     revocations: Revocations = Revocations.none,
     jwtKeys: ReadonlyMap<string, string> = new Map(),
+    aliases: ReadonlyMap<string, string> = new Map(),
   ) {
     this.revocations = revocations;
-    this.#jwtKeys = jwtKeys;
     const parsed = new Map<string, readonly X509Certificate[]>();
     for (const [domain, pem] of roots) {
       const certificates = parseCertificates(pem);
@@ -44,8 +46,17 @@ export class TrustBundle {
       }
       parsed.set(domain, certificates);
     }
-    this.#roots = parsed;
     this.pool = [...parsed.values()].flat().map((c) => c.toString());
+    const keys = new Map(jwtKeys);
+    this.#aliases = aliases;
+    for (const [alias, domain] of aliases) {
+      const own = parsed.get(domain);
+      if (!own || !isTrustDomain(alias) || parsed.has(alias)) continue;
+      parsed.set(alias, own);
+      keys.set(alias, jwtKeys.get(domain) ?? '');
+    }
+    this.#roots = parsed;
+    this.#jwtKeys = keys;
   }
 
   /** The trust domains that are believed. */
@@ -56,6 +67,14 @@ export class TrustBundle {
   /** Empty where its tokens are not believed. */
   jwtKeysOf(trustDomain: string): string {
     return this.#roots.has(trustDomain) ? (this.#jwtKeys.get(trustDomain) ?? '') : '';
+  }
+
+  /** The same workload's id in the trust domain that the id's is another name of; the id itself where it is of none. */
+  canonical(spiffeId: string, { trustDomain }: { trustDomain: string }): string {
+    const domain = this.#aliases.get(trustDomain);
+    return domain === undefined
+      ? spiffeId
+      : `spiffe://${domain}${spiffeId.slice('spiffe://'.length + trustDomain.length)}`;
   }
 
   rootsOf(trustDomain: string): readonly X509Certificate[] {

@@ -54,7 +54,8 @@ export async function verifyJwtSvid(
     return { error: `the keys for tokens of trust domain ${id.trustDomain} cannot be read` };
   }
   if (!keys) return { error: `no keys for tokens of trust domain ${id.trustDomain} are known` };
-  if (bundle.revocations.refusesId(subject as string)) return { error: `${subject} is revoked` };
+  const ids = [subject as string, bundle.canonical(subject as string, id)];
+  if (ids.some((i) => bundle.revocations.refusesId(i))) return { error: `${subject} is revoked` };
   try {
     const { payload, protectedHeader } = await jwtVerify(token, keys, {
       audience,

@@ -125,6 +125,27 @@ test('a root of one trust domain cannot vouch for an identity of another', async
   assert.match(JSON.stringify(bad.verdict), /not signed by a root of trust domain other.local/);
 });
 
+test('an alias is the same trust domain by another name, and what has roots of its own has those alone', async () => {
+  const guest = await issue(neighbour, idOf('cart', 'other.local'));
+  const options = { ...clientTlsOptions(guest), rejectUnauthorized: false };
+  const aliases = new Map([['other.local', 'cluster.local']]);
+  const believing = (roots: [string, string][], revocations = Revocations.none) =>
+    new TrustBundle(new Map(roots), revocations, new Map(), aliases);
+  const renamed = believing([['cluster.local', neighbour.rootPem]]);
+  const judge = async (bundle: TrustBundle, expected?: ReadonlySet<string>) =>
+    JSON.stringify((await handshake(payment, options, { bundle, expected }, bundle)).verdict);
+  assert.match(await judge(renamed), /spiffe:..other.local.ns.shop.sa.cart"}/);
+  assert.match(await judge(renamed, new Set([idOf('cart')])), /"spiffeId"/);
+  assert.match(await judge(renamed, new Set([idOf('payment')])), /not expected/);
+  const revoked = believing([['cluster.local', neighbour.rootPem]], new Revocations([], [idOf('cart')]));
+  assert.match(await judge(revoked), /is revoked/);
+  const both = believing([
+    ['cluster.local', neighbour.rootPem],
+    ['other.local', mesh.rootPem],
+  ]);
+  assert.match(await judge(both), /not signed by a root of trust domain other.local/);
+});
+
 test('TLS 1.2 is refused, and the time is checked again after the handshake', async () => {
   const low = await handshake(payment, {
     key: cart.keyPem,

@@ -123,7 +123,9 @@ function checkCertificate(
   if (roots.length === 0)
     return { error: `no roots are known for trust domain ${name.id.trustDomain}`, problem: 'untrusted' };
   const { revocations } = bundle;
-  if (revocations.refusesId(name.spiffeId)) return { error: `${name.spiffeId} is revoked`, problem: 'revoked' };
+  const canonical = bundle.canonical(name.spiffeId, name.id);
+  if (revocations.refusesId(name.spiffeId) || revocations.refusesId(canonical))
+    return { error: `${name.spiffeId} is revoked`, problem: 'revoked' };
   const now = clock.wall();
   try {
     let link: PresentedCertificate | undefined = presented;
@@ -149,7 +151,7 @@ function checkCertificate(
           };
       }
       if (root) {
-        if (expected && !expected.has(name.spiffeId))
+        if (expected && !expected.has(name.spiffeId) && !expected.has(canonical))
           return { error: `peer is ${name.spiffeId}, which is not expected here`, problem: 'unexpected' };
         return { spiffeId: name.spiffeId };
       }

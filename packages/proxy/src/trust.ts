@@ -11,6 +11,7 @@ export function readTrust(part: TrustPart, trustDomain: string): Trust {
     roots.set(domain, rootPem);
     keys.set(domain, jwtKeys);
   }
-  const bundle = new TrustBundle(roots, new Revocations(part.revoked, part.revokedIds), keys);
+  const aliases = new Map(part.aliases.map((alias) => [alias, trustDomain]));
+  const bundle = new TrustBundle(roots, new Revocations(part.revoked, part.revokedIds), keys, aliases);
   return { rootPem: part.rootPem, issuer: part.issuer, bundle };
 }

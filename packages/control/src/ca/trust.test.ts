@@ -81,6 +81,12 @@ test('a root is believed for its own trust domain alone, and the own root for no
   assert.throws(() => trust.federate('cluster.local', partner.rootPem), refused);
   assert.throws(() => trust.federate('other.example', authority.rootPem), refused);
   assert.throws(() => trust.federate('Other/Example', partner.rootPem), refused);
+  trust.setAliases(['old.example']);
+  assert.deepEqual(partOf(trust).aliases, ['old.example']);
+  assert.equal(trust.current.bundle.rootsOf('old.example').length, 1);
+  assert.notEqual(trust.current.bundle.jwtKeysOf('old.example'), '');
+  trust.setAliases([]);
+  assert.equal(trust.current.bundle.rootsOf('old.example').length, 0);
   trust.federate('partner.example', '');
   assert.equal(open().current.bundle.rootsOf('partner.example').length, 0);
 });

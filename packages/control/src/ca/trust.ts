@@ -31,6 +31,7 @@ export class MeshTrust {
   #current!: Trust;
   #part!: Uint8Array;
   readonly #jwtKeys: JwtKeys;
+  #aliases: readonly string[] = [];
 
   constructor(authority: Authority, jwtKeys: JwtKeys, state: State, clock: Clock) {
     this.#authority = authority;
@@ -40,6 +41,13 @@ export class MeshTrust {
     this.#build();
     authority.onChange(() => this.#changed());
     jwtKeys.onChange(() => this.#changed());
+  }
+
+  /** Other names of the own trust domain, as the mesh settings say them. */
+  setAliases(aliases: readonly string[]): void {
+    if (aliases.join() === this.#aliases.join()) return;
+    this.#aliases = aliases;
+    this.#changed();
   }
 
   get current(): Trust {
@@ -167,12 +175,21 @@ export class MeshTrust {
       new Map([[trustDomain, rootPem], ...state.federated]),
       new Revocations(revoked, ids),
       new Map([[trustDomain, this.#jwtKeys.jwks], ...state.federatedKeys]),
+      new Map(this.#aliases.map((alias) => [alias, trustDomain])),
     );
     this.#current = { rootPem, issuer, bundle };
     const federated = [...state.federated].map(([domain, pem]) => {
       return { trustDomain: domain, rootPem: pem, jwtKeys: state.federatedKeys.get(domain) ?? '' };
     });
-    const value = { rootPem, issuer, revoked, revokedIds: ids, federated, jwtKeys: this.#jwtKeys.jwks };
+    const value = {
+      rootPem,
+      issuer,
+      revoked,
+      revokedIds: ids,
+      federated,
+      aliases: [...this.#aliases],
+      jwtKeys: this.#jwtKeys.jwks,
+    };
     this.#part = toBinary(PartSchema, create(PartSchema, { kind: { case: 'trust', value } }));
   }
 }

@@ -95,7 +95,8 @@ export declare type Trust = Message<"weft.plan.v1.Trust"> & {
   rootPem: string;
 
   /**
-   * SHA-256 (hex) of the key that signs now: certificates by another are renewed soon
+   * SHA-256 (hex) of the key that signs now, or "root:" and that of the root's key above a CA of somebody else's:
+   * certificates by another are renewed soon
    *
    * @generated from field: string issuer = 2;
    */
@@ -117,6 +118,13 @@ export declare type Trust = Message<"weft.plan.v1.Trust"> & {
    * @generated from field: repeated weft.plan.v1.ForeignRoots federated = 5;
    */
   federated: ForeignRoots[];
+
+  /**
+   * other names of the own trust domain: the same roots and keys speak for them
+   *
+   * @generated from field: repeated string aliases = 7;
+   */
+  aliases: string[];
 
   /**
    * JSON Web Key Set: what signs the own trust domain's tokens (JWT-SVID)

@@ -1,9 +1,8 @@
 /** Workloads that speak plaintext to each other inside the mesh: who called is known, and counted once. */
 import assert from 'node:assert/strict';
-import { globSync } from 'node:fs';
-import http from 'node:http';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { localRequest } from '@weft/host';
 import { isRoot, meshOf, type TestMesh } from './harness.ts';
 
 interface Row {
@@ -14,15 +13,8 @@ interface Row {
 }
 
 function edges(mesh: TestMesh): Promise<Row[]> {
-  const socketPath = globSync(join(mesh.state, '**/control.sock'))[0];
-  return new Promise((resolve, reject) => {
-    const req = http.get({ socketPath, path: '/v1/edges?window=all' }, (res) => {
-      let text = '';
-      res.on('data', (d) => (text += d));
-      res.on('end', () => resolve(JSON.parse(text).edges));
-    });
-    req.on('error', reject);
-  });
+  const socket = join(mesh.state, mesh.name, 'control.sock');
+  return localRequest<{ edges: Row[] }>(socket, 'GET', '/v1/edges?window=all').then((answer) => answer.edges);
 }
 
 for (const capture of [isRoot ? 'transparent' : 'explicit'] as const) {

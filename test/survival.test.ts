@@ -5,6 +5,7 @@ import http from 'node:http';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
+import { localRequest } from '@weft/host';
 import { isRoot, peers, TestMesh, weftBin } from './harness.ts';
 
 const long = process.env.WEFT_LONG === '1';
@@ -17,24 +18,7 @@ const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 
 /** Asks a local API directly: often, and without starting a process each time. */
 function local<T>(mesh: TestMesh, socket: 'up.sock' | 'control.sock', path: string): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const options = { socketPath: join(mesh.state, mesh.name, socket), path, agent: false, timeout: 10_000 };
-    const request = http.get(options, (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (d) => (text += d));
-      response.on('error', reject);
-      response.on('end', () => {
-        try {
-          resolve(JSON.parse(text) as T);
-        } catch (error) {
-          reject(error);
-        }
-      });
-    });
-    request.on('timeout', () => request.destroy(new Error('timeout')));
-    request.on('error', reject);
-  });
+  return localRequest<T>(join(mesh.state, mesh.name, socket), 'GET', path, undefined, 10_000);
 }
 
 interface Ps {

@@ -24,6 +24,8 @@ export interface ControlConfig {
   /** First two numbers of the virtual addresses; default 240.240, in explicit mode 127.65. */
   vipPrefix?: string;
   certTtlMs?: number; // 10 s to 90 d, default 24 h
+  /** Connections to 15012 without a certificate, default 1000. */
+  maxAnonymousConnections?: number;
   registryOnly?: boolean;
   drainMs?: number;
   /** Blocks of addresses that keys of token issuers may be fetched from though they are not public. */
@@ -69,6 +71,9 @@ export function readControlConfig(path: string): ControlConfig {
     if (!Array.isArray(config.jwksAllow)) throw invalid(path, 'jwksAllow must be a list of address blocks');
     allowedBlocks(config.jwksAllow);
   }
+  const { maxAnonymousConnections: anonymous = 1 } = config;
+  if (!Number.isInteger(anonymous) || anonymous < 1)
+    throw invalid(path, 'maxAnonymousConnections must be a whole number from 1');
   const { certTtlMs = MIN_CERT_TTL_MS } = config;
   if (!(certTtlMs >= MIN_CERT_TTL_MS && certTtlMs <= MAX_CERT_TTL_MS))
     throw invalid(path, `certTtlMs must be ${MIN_CERT_TTL_MS} (10 s) to ${MAX_CERT_TTL_MS} (90 days)`);

@@ -2,14 +2,20 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
-import { connect as connectHttp2 } from 'node:http2';
+import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { create, fromBinary } from '@bufbuild/protobuf';
 import { createClient } from '@connectrpc/connect';
 import { silentLogger } from '@weft/base';
-import { assembleIdentity, controlTlsOptions, createKeyAndCsr, type Identity } from '@weft/identity';
+import {
+  assembleIdentity,
+  controlTlsOptions,
+  createKeyAndCsr,
+  type Identity,
+  localAuthorization,
+} from '@weft/identity';
 import {
   CertificateService,
   ENDPOINTS_TYPE,
@@ -78,6 +84,7 @@ const config: ControlConfig = {
   listen: { xds: { host: '127.0.0.1', port: 0 }, metrics: { host: '127.0.0.1', port: 0 } },
   socket: join(dir, 'api.sock'),
   capture: 'transparent',
+  maxAnonymousConnections: 20,
 };
 let control: ControlPlane = await startControlPlane(config, silentLogger);
 const clients: AdsClient[] = [];
@@ -91,13 +98,18 @@ function api<T = Record<string, unknown>>(
   method: string,
   path: string,
   body?: unknown,
+  more: Record<string, string> = {},
 ): Promise<{ status: number; body: T }> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest({ socketPath: config.socket, method, path, agent: false }, async (response) => {
-      let text = '';
-      for await (const chunk of response) text += chunk;
-      resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) });
-    });
+    const headers = { authorization: localAuthorization(config.socket), ...more };
+    const request = httpRequest(
+      { socketPath: config.socket, method, path, headers, agent: false },
+      async (response) => {
+        let text = '';
+        for await (const chunk of response) text += chunk;
+        resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) });
+      },
+    );
     request.on('error', reject);
     request.end(body === undefined ? undefined : JSON.stringify(body));
   });
@@ -264,7 +276,10 @@ test('token → certificate → plan → edit → epoch → NACK → restart', a
   await until(async () => cart.client.state !== 'connected');
   writeFileSync(file, 'kind: [');
   const seen = cart.changes.length;
-  control = await startControlPlane({ ...config, listen: { xds: { host: '127.0.0.1', port } } }, silentLogger);
+  control = await startControlPlane(
+    { ...config, listen: { ...config.listen, xds: { host: '127.0.0.1', port } } },
+    silentLogger,
+  );
   const backMs = await until(async () => (await statusOf('cart-0'))?.status === 'SYNCED');
   assert.ok(backMs < 5000, `${backMs} ms`);
   assert.deepEqual((await api('GET', '/v1/vips')).body, vips);
@@ -395,7 +410,65 @@ test('an authority that is no host name ends nothing', async () => {
     return head[':status'];
   };
   assert.equal(await ask('/weft.control.v1.CertificateService/Sign'), 415);
-  assert.equal(await ask('//:x'), 404);
+  assert.equal(await ask('//:x'), 200); // gRPC's own refusal: no certificate was shown
   session.destroy();
   assert.equal((await api('GET', '/v1/epoch')).status, 200);
+});
+
+test('the local API answers who holds its token, and no page of a browser', async () => {
+  const token = join(dir, 'api-token');
+  assert.equal(statSync(token).mode & 0o777, 0o600);
+  const status = async (headers: Record<string, string>) => (await api('GET', '/v1/epoch', undefined, headers)).status;
+  assert.equal(await status({}), 200);
+  assert.equal(await status({ authorization: '' }), 401);
+  assert.equal(await status({ authorization: 'Bearer x' }), 401);
+  assert.equal(await status({ host: 'mesh.attacker.example' }), 403);
+  assert.equal(await status({ host: 'localhost:15014' }), 200);
+  assert.equal(await status({ origin: 'https://attacker.example' }), 403);
+  assert.equal(await status({ origin: 'null' }), 403);
+});
+
+test('strangers are bounded before anything of theirs is read', async () => {
+  const { body } = await api<{ rootPem: string }>('GET', '/v1/root');
+  const tls = { ...controlTlsOptions({ rootPem: body.rootPem, trustDomain: 'cluster.local' }), ALPNProtocols: ['h2'] };
+  const open = () =>
+    connectHttp2(`https://127.0.0.1:${control.ports.xds}`, tls).on('error', () => {}) as ClientHttp2Session;
+  const session = open();
+  /** The status of gRPC that a message of so many bytes gets; `begun` of them are sent. */
+  const ask = async (path: string, bytes: number, begun: number): Promise<string> => {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': path,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    });
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(bytes, 1);
+    stream.write(head);
+    if (begun > 0) stream.write(Buffer.alloc(begun));
+    let status = '';
+    const take = (headers: Record<string, unknown>): void => {
+      status ||= String(headers['grpc-status'] ?? '');
+    };
+    stream.on('response', take);
+    stream.on('trailers', take);
+    stream.on('error', () => {});
+    stream.resume();
+    while (status === '') await new Promise((r) => setTimeout(r, 5));
+    stream.close();
+    return status;
+  };
+  // Nobody's report is waited for.
+  assert.equal(await ask('/weft.control.v1.TelemetryService/Push', 4_000_000, 0), '16');
+  assert.equal(
+    await ask('/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources', 100, 0),
+    '16',
+  );
+  // A request for a certificate is small.
+  assert.equal(await ask('/weft.control.v1.CertificateService/Sign', 80_000, 0), '8');
+  const crowd = Array.from({ length: 30 }, open);
+  await until(() => crowd.filter((s) => s.destroyed).length >= 10);
+  const text = await (await fetch(`http://127.0.0.1:${control.ports.metrics}/metrics`)).text();
+  assert.match(text, /^weft_anonymous_refused 1\d$/m);
+  for (const s of [session, ...crowd]) s.destroy();
 });

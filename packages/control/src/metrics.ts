@@ -6,6 +6,7 @@ import type { MeshTrust } from './ca/trust.ts';
 import type { Listen } from './config.ts';
 import type { Mesh } from './mesh.ts';
 import type { ProxyState, Pusher } from './push/pusher.ts';
+import type { RpcServer } from './rpc.ts';
 
 export interface MetricsSources {
   mesh: Mesh;
@@ -13,11 +14,12 @@ export interface MetricsSources {
   issuer: CertificateIssuer;
   authority: Authority;
   trust: MeshTrust;
+  rpc: RpcServer;
 }
 
 const STATES: ProxyState[] = ['SYNCED', 'STALE', 'NOT SENT', 'ERROR', 'DISCONNECTED'];
 
-export function renderMetrics({ mesh, pusher, issuer, authority, trust }: MetricsSources): string {
+export function renderMetrics({ mesh, pusher, issuer, authority, trust, rpc }: MetricsSources): string {
   const lines: string[] = [];
   const add = (name: string, type: string, help: string, samples: [labels: string, value: number][]) => {
     lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
@@ -56,6 +58,8 @@ export function renderMetrics({ mesh, pusher, issuer, authority, trust }: Metric
     'Callers without a right to a certificate.',
     one(issuer.counters.authenticationFailures),
   );
+  const strangers = rpc.counters.anonymousRefused;
+  add('weft_anonymous_refused', 'counter', 'Connections without a certificate past their bound.', one(strangers));
   const failures = issuer.counters.externalFailures;
   add('weft_ca_external_failures', 'counter', 'Requests that an external CA did not sign.', one(failures));
   add('weft_ca_jwt_issued', 'counter', 'JSON Web Tokens issued to workloads.', one(issuer.counters.tokens));

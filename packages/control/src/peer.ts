@@ -45,10 +45,11 @@ export function judgePeer(session: ServerHttp2Session, bundle: TrustBundle): Pee
   }
 }
 
+export const NEEDED = 'a verified certificate is needed';
+
 /** The caller's SPIFFE id; throws Unauthenticated where there is none. */
 export function peerOf(context: Pick<HandlerContext, 'values'>): string {
   const peer = context.values.get(peerKey);
-  if (peer.spiffeId === '')
-    throw new ConnectError(`a verified certificate is needed: ${peer.reason}`, Code.Unauthenticated);
+  if (peer.spiffeId === '') throw new ConnectError(`${NEEDED}: ${peer.reason}`, Code.Unauthenticated);
   return peer.spiffeId;
 }

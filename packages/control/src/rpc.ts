@@ -1,14 +1,23 @@
 /** Port 15012: xDS, certificates and telemetry over one TLS server. */
-import { createSecureServer, type ServerHttp2Session } from 'node:http2';
-import { type ConnectRouter, createContextValues, type Interceptor } from '@connectrpc/connect';
+import {
+  createSecureServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2';
+import { Code, type ConnectRouter, createContextValues, type Interceptor } from '@connectrpc/connect';
 import { type Clock, type Logger, type Timer, WeftError } from '@weft/base';
 import { type Identity, type IdentityClient, serverTlsOptions } from '@weft/identity';
 import { CertificateService, IstioCertificateService } from '@weft/plan';
 import { grpcHandler } from '@weft/xds';
 import type { Listen } from './config.ts';
-import { judgePeer, type Peer, peerKey, peerOf } from './peer.ts';
+import { judgePeer, NEEDED, type Peer, peerKey, peerOf } from './peer.ts';
 
 const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
+/** Of who may be anybody: a certificate request with its token. */
+const MAX_CA_MESSAGE_BYTES = 64 * 1024;
+/** Connections without a certificate. */
+const DEFAULT_MAX_ANONYMOUS = 1000;
 const MAX_STREAMS = 100;
 const SWEEP_MS = 1000;
 /** A caller without a certificate has one thing to ask, and soon. */
@@ -16,6 +25,8 @@ const ANONYMOUS_IDLE_MS = 30_000;
 
 export interface RpcOptions {
   listen: Listen;
+  /** Connections without a certificate, default 1000. */
+  maxAnonymous?: number | undefined;
   identity: IdentityClient;
   routes(router: ConnectRouter): void;
   logger: Logger;
@@ -24,35 +35,76 @@ export interface RpcOptions {
 
 const CA_SERVICES: ReadonlySet<string> = new Set([CertificateService.typeName, IstioCertificateService.typeName]);
 
+/** gRPC's answer to a call of which nothing was read. */
+const UNAUTHENTICATED = { 'content-type': 'application/grpc', 'grpc-status': String(Code.Unauthenticated) };
+
 /** The CA judges its caller itself (a token will do); every other method, also one added later, needs a verified peer. */
 const requirePeer: Interceptor = (next) => (request) => {
   if (!CA_SERVICES.has(request.service.typeName)) peerOf({ values: request.contextValues });
   return next(request);
 };
 
-export async function startRpc(options: RpcOptions): Promise<{ port: number; close(): Promise<void> }> {
+export interface RpcCounters {
+  /** Connections without a certificate that were one too many. */
+  anonymousRefused: number;
+}
+
+export interface RpcServer {
+  readonly port: number;
+  readonly counters: RpcCounters;
+  close(): Promise<void>;
+}
+
+export async function startRpc(options: RpcOptions): Promise<RpcServer> {
   const { listen, identity, logger, clock } = options;
   const peers = new WeakMap<ServerHttp2Session, Peer>();
   const sessions = new Map<ServerHttp2Session, Peer>();
   // Without a certificate a proxy may still ask for its first: refused per method, not per connection.
   const tlsOptions = (own: Identity) => ({ ...serverTlsOptions(own), rejectUnauthorized: false });
   const own = () => identity.current() as Identity;
-  const handler = grpcHandler({
+  const shared = {
     routes: options.routes,
     interceptors: [requirePeer],
-    readMaxBytes: MAX_MESSAGE_BYTES,
-    contextValues: (request) => {
-      const session = request.stream.session as ServerHttp2Session | undefined;
-      const peer = session && peers.get(session);
+    contextValues: (request: Http2ServerRequest) => {
+      const peer = peerOfRequest(request);
       return peer ? createContextValues().set(peerKey, peer) : createContextValues();
     },
-  });
+  };
+  const peerOfRequest = (request: Http2ServerRequest): Peer | undefined => {
+    const session = request.stream.session as ServerHttp2Session | undefined;
+    return session && peers.get(session);
+  };
+  const forAnybody = grpcHandler({ ...shared, readMaxBytes: MAX_CA_MESSAGE_BYTES });
+  const forPeers = grpcHandler({ ...shared, readMaxBytes: MAX_MESSAGE_BYTES });
+  const handler = (request: Http2ServerRequest, response: Http2ServerResponse): void => {
+    if (CA_SERVICES.has(request.url.split('/', 2)[1] ?? '')) forAnybody(request, response);
+    else if (peerOfRequest(request)?.spiffeId) forPeers(request, response);
+    else {
+      // Before a byte of the message is looked at.
+      const reason = peerOfRequest(request)?.reason ?? 'the connection is closed';
+      response.writeHead(200, { ...UNAUTHENTICATED, 'grpc-message': encodeURIComponent(`${NEEDED}: ${reason}`) });
+      response.end();
+      request.stream.on('error', () => {});
+    }
+  };
+  let anonymous = 0;
+  const counters: RpcCounters = { anonymousRefused: 0 };
   const server = createSecureServer(
     { ...tlsOptions(own()), allowHTTP1: false, settings: { maxConcurrentStreams: MAX_STREAMS } },
     handler,
   );
   server.on('session', (session) => {
     const peer = judgePeer(session, own().bundle);
+    if (peer.spiffeId === '') {
+      if (anonymous >= (options.maxAnonymous ?? DEFAULT_MAX_ANONYMOUS)) {
+        counters.anonymousRefused++;
+        session.on('error', () => {});
+        session.destroy();
+        return;
+      }
+      anonymous++;
+      session.on('close', () => anonymous--);
+    }
     peers.set(session, peer);
     sessions.set(session, peer);
     session.on('close', () => sessions.delete(session));
@@ -100,6 +152,7 @@ export async function startRpc(options: RpcOptions): Promise<{ port: number; clo
   const address = server.address();
   return {
     port: typeof address === 'object' && address ? address.port : listen.port,
+    counters,
     close: async () => {
       off();
       timer.cancel();

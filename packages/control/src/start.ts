@@ -116,6 +116,7 @@ export async function startControlPlane(
     });
     const rpc = await startRpc({
       listen: config.listen.xds,
+      maxAnonymous: config.maxAnonymousConnections,
       identity,
       logger,
       clock,
@@ -130,7 +131,8 @@ export async function startControlPlane(
       () => pusher.stop(),
     );
     const metrics =
-      config.listen.metrics && (await startMetrics(config.listen.metrics, { mesh, pusher, issuer, authority, trust }));
+      config.listen.metrics &&
+      (await startMetrics(config.listen.metrics, { mesh, pusher, issuer, authority, trust, rpc }));
     if (metrics) closers.push(() => metrics.close());
     const api = await startApi({
       socket: config.socket,

@@ -2,6 +2,7 @@
 
 import http from 'node:http';
 import { WeftError } from '@weft/base';
+import { localAuthorization } from '@weft/identity';
 
 /** Resolves with the parsed body of a 2xx answer. Throws `local-api` with the server's own message for any other. */
 export function localRequest<T = unknown>(
@@ -20,8 +21,12 @@ export function localRequest<T = unknown>(
         path,
         agent: false,
         timeout: timeoutMs,
-        headers:
-          text === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
+        headers: {
+          authorization: localAuthorization(socketPath),
+          ...(text === undefined
+            ? {}
+            : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
+        },
       },
       (response) => {
         const chunks: Buffer[] = [];

@@ -3,6 +3,7 @@
 import { chmodSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import { WeftError } from '@weft/base';
+import { localToken, refuseLocal } from '@weft/identity';
 
 const MAX_BODY_BYTES = 1024 * 1024;
 
@@ -11,12 +12,19 @@ export type LocalHandler = (body: unknown, query: URLSearchParams, gone: AbortSi
 
 /** `routes` maps `GET /ps` and such to handlers. Resolves when it listens. */
 export async function serveLocal(socketPath: string, routes: ReadonlyMap<string, LocalHandler>): Promise<http.Server> {
+  const token = localToken(socketPath);
   const server = http.createServer((request, response) => {
     const url = new URL(request.url ?? '/', 'http://local');
     const answer = (status: number, value: unknown) => {
       response.writeHead(status, { 'content-type': 'application/json' });
       response.end(JSON.stringify(value ?? {}));
     };
+    const refused = refuseLocal(request.headers, token);
+    if (refused) {
+      request.resume();
+      answer(refused.status, { error: refused.message });
+      return;
+    }
     const handler = routes.get(`${request.method} ${url.pathname}`);
     if (!handler) {
       answer(404, { error: `no such call: ${request.method} ${url.pathname}` });

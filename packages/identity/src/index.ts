@@ -8,6 +8,7 @@ export { type Issuer, keyIdOf, type OpenExternal, rootIdOf, type SignedCertifica
 export * from './jwt.ts';
 export * from './jwt-keys.ts';
 export * from './key-pair.ts';
+export * from './local-access.ts';
 export * from './revocations.ts';
 export * from './spiffe.ts';
 export * from './store.ts';

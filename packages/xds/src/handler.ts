@@ -25,6 +25,8 @@ export function grpcHandler(
     interceptors: options.interceptors,
     connect: false,
     grpcWeb: false,
+    // A compressed message may be a thousand times its size, and nobody here sends one.
+    acceptCompression: [],
     readMaxBytes: options.readMaxBytes,
     ...(contextValues ? { contextValues: (r) => contextValues(r as Http2ServerRequest) } : {}),
   });

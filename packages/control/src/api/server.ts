@@ -22,14 +22,15 @@
  *     POST   /v1/ca-revoke, /v1/ca-restore   {what: serial or SPIFFE id} → CaStatus
  *     POST   /v1/ca-federate                 {trustDomain, rootPem; empty: no longer} → CaStatus
  *
- * Errors: {code, message} with 400, 404, 405 or 500.
+ * Each request carries `authorization: Bearer` with the token of the file `api-token` beside the socket (`localToken`).
+ * Errors: {code, message} with 400, 401, 403, 404, 405 or 500.
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { create, type JsonObject, toJson } from '@bufbuild/protobuf';
 import { type Clock, type Logger, WeftError } from '@weft/base';
-import type { Authority } from '@weft/identity';
+import { type Authority, localToken, refuseLocal } from '@weft/identity';
 import { compile, compileEndpoints, type Instance, serviceHost, servicesSelecting } from '@weft/model';
 import { EndpointsSchema, PartSchema, ReferencesSchema, withoutKeys } from '@weft/plan';
 import type { ChangeLog } from '../audit/changes.ts';
@@ -73,7 +74,14 @@ export async function startApi(options: ApiOptions): Promise<{ close(): Promise<
     );
   }
   rmSync(socket, { force: true });
+  const token = localToken(socket);
   const server = createServer((request, response) => {
+    const refused = refuseLocal(request.headers, token);
+    if (refused) {
+      request.resume();
+      send(response, refused.status, { code: 'control/refused', message: refused.message });
+      return;
+    }
     handle(options, request)
       .then((body) => send(response, 200, body))
       .catch((error) => {

@@ -56,6 +56,10 @@ export async function startSmallServer(options: SmallServerOptions): Promise<Sma
       options.count?.('admin_host_refused');
       return send(response, 403, 'the Host header must be a loopback name\n');
     }
+    if (options.loopbackOnly && request.headers.origin !== undefined) {
+      options.count?.('admin_host_refused');
+      return send(response, 403, 'pages of other origins are not answered\n');
+    }
     const url = request.url ?? '/';
     const query = url.indexOf('?');
     try {

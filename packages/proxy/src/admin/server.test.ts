@@ -20,9 +20,14 @@ interface Answer {
   body: string;
 }
 
-function get(port: number, path: string, options: { host?: string; method?: string } = {}): Promise<Answer> {
+function get(
+  port: number,
+  path: string,
+  options: { host?: string; method?: string; origin?: string } = {},
+): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const headers = { host: options.host ?? 'localhost' };
+    const { host = 'localhost', origin } = options;
+    const headers = { host, ...(origin ? { origin } : {}) };
     const r = request(
       { host: '127.0.0.1', port, path, method: options.method ?? 'GET', headers, agent: false },
       (response) => {
@@ -165,6 +170,7 @@ test('admin: read-only, loopback names only, shows the plan and never a key', as
   assert.equal((await get(port, '/clusters', { method: 'POST' })).status, 405);
   assert.equal((await get(port, '/clusters', { host: 'evil.example' })).status, 403);
   assert.equal((await get(port, '/clusters', { host: '127.0.0.1.evil.example' })).status, 403);
+  assert.equal((await get(port, '/clusters', { origin: 'https://evil.example' })).status, 403);
   assert.equal((await get(port, '/quitquitquit')).status, 404);
   assert.equal(JSON.parse((await get(port, '/mtls?service=pay:80')).body).host, 'pay');
   assert.equal((await get(port, '/mtls?service=other:80')).status, 404);
@@ -172,7 +178,7 @@ test('admin: read-only, loopback names only, shows the plan and never a key', as
   const both = await Promise.all([get(port, '/mtls?service=pay:80'), get(port, '/mtls?service=pay:80')]);
   assert.deepEqual(both.map((b) => b.status).sort(), [200, 503], 'one at a time');
   assert.equal(JSON.parse((await get(port, '/limits')).body).admin_probe_busy, 1);
-  assert.equal(JSON.parse((await get(port, '/limits')).body).admin_host_refused, 2);
+  assert.equal(JSON.parse((await get(port, '/limits')).body).admin_host_refused, 3);
   await assert.rejects(
     startAdmin({
       bind: { admin: { host: '0.0.0.0', port: 0 } },

@@ -52,6 +52,7 @@ export class Mesh {
   #vips: ReadonlyMap<string, readonly string[]> = new Map();
   #problems: Problem[] = [];
   #refused = false;
+  readonly #onRefused = new Set<(files: readonly SourceFile[], problems: readonly Problem[]) => void>();
 
   constructor(options: MeshOptions) {
     this.#options = options;
@@ -139,6 +140,11 @@ export class Mesh {
     this.#listeners.add(listener);
   }
 
+  /** Called each time files are refused: those that could be read, and what is wrong. */
+  onRefused(listener: (files: readonly SourceFile[], problems: readonly Problem[]) => void): void {
+    this.#onRefused.add(listener);
+  }
+
   /** Looks up no more names. */
   stop(): void {
     this.#resolver.stop();
@@ -200,6 +206,7 @@ export class Mesh {
     }
     if (!model) {
       logger.error({ epoch: this.epoch }, `the files are refused: epoch ${this.epoch} stays`);
+      for (const listener of this.#onRefused) listener(files, problems);
       return;
     }
     if (this.#model && JSON.stringify(files) === JSON.stringify(this.#state.files)) return;

@@ -100,6 +100,7 @@ export async function startControlPlane(
     mesh.onChange((change) => {
       if (change.kind === 'epoch') changes.epoch(mesh.epoch, state.files);
     });
+    mesh.onRefused((refused, problems) => changes.refused(mesh.epoch, refused, problems));
     const files = new FileSource({ paths: config.files, onChange: (result) => mesh.applyFiles(result), logger, clock });
     files.start();
     closers.push(() => files.stop());

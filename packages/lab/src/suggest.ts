@@ -183,6 +183,7 @@ function order(a: string, b: string): number {
 export function suggestionYaml(namespace: string, s: Suggestion, since: string): string {
   const lines = [
     `# What the workloads of ${namespace} were asked ${since}, and nothing else.`,
+    '# Read it first: whoever called is let in by it, also who should not have.',
     '# In dry run: nothing is refused by it. Apply it, look at "weft authz dry-run", then remove the annotation.',
   ];
   for (const w of s.unseen)

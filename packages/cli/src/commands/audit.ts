@@ -66,6 +66,7 @@ interface Report {
     actor: { uid: number; user?: string };
     resources?: { change: string; resource: string; file: string; line: number }[];
     more?: number;
+    problems?: { message: string; file: string; line: number }[];
     what?: string;
     detail?: Record<string, unknown>;
   }[];
@@ -160,6 +161,15 @@ function render(r: Report): string {
     r.changes.flatMap((c) => {
       const who = c.actor.user ?? String(c.actor.uid);
       const head = [time(Date.parse(c.at)), c.epoch, who];
+      if (c.event === 'refused') {
+        const first = c.problems?.[0];
+        return [
+          [
+            ...head,
+            `refused: ${first ? `${first.file}:${first.line}: ${first.message}` : 'files that cannot be read'}`,
+          ],
+        ];
+      }
       if (c.event !== 'configuration') return [[...head, `${c.what} ${JSON.stringify(c.detail ?? {})}`]];
       const what = (c.resources ?? []).map((x) => `${x.change} ${x.resource} (${x.file}:${x.line})`);
       if (c.more) what.push(`and ${c.more} more`);

@@ -33,6 +33,15 @@ test('an epoch is a line with who, which files, and which resources at which lin
   const one =
     'kind: AuthorizationPolicy\napiVersion: security.istio.io/v1\nspec: {action: ALLOW}\nmetadata: {namespace: shop, name: one}\n';
   changes.epoch(7, [{ path, text: `# words\n${policy('two', 'DENY')}---\n${one}---\n${policy('new', 'ALLOW')}` }]);
+  const problem = { severity: 'error' as const, code: 'WEFT-FIELD', message: 'what', resource: 'X/y', namespace: '' };
+  const broken = [{ path, text: 'other' }];
+  changes.refused(7, broken, [{ ...problem, file: path, line: 3, field: '' }]);
+  const refused = changes.since(0)[1];
+  assert.deepEqual(
+    [refused.event, refused.epoch, refused.actor.uid, refused.files!.length],
+    ['refused', 7, statSync(path).uid, 1],
+  );
+  assert.deepEqual(refused.problems, [{ code: 'WEFT-FIELD', message: 'what', resource: 'X/y', file: path, line: 3 }]);
   const linkerds = {
     path: gone,
     text: policy('new', 'x').replace('security.istio.io/v1', 'policy.linkerd.io/v1alpha1'),
@@ -41,7 +50,7 @@ test('an epoch is a line with who, which files, and which resources at which lin
   both.epoch(1, [{ path, text: policy('new', 'ALLOW') }, linkerds]);
   assert.equal(both.since(0)[0].resources!.length, 2, 'of one name, in two APIs');
   changes.authority(7, 'ca-revoke', { what: '1a' });
-  const [first, second] = changes.since(0);
+  const [first, , second] = changes.since(0);
   const { uid, user } = first.actor;
   assert.equal(uid, statSync(path).uid);
   if (uid === 0) assert.equal(user, 'root');

@@ -1,9 +1,9 @@
-/** Who changed which configuration when: a line for each epoch and for each change of the CA, in `audit/changes.jsonl`. */
+/** Who changed which configuration when: a line for each epoch, each refusal and each change of the CA, in `audit/changes.jsonl`. */
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Clock } from '@weft/base';
-import { resourcesOf } from '@weft/config';
+import { type Problem, resourcesOf } from '@weft/config';
 import type { SourceFile } from '../state.ts';
 import type { JsonLines } from './log.ts';
 
@@ -33,7 +33,7 @@ export interface ChangedResource {
 
 export interface Change {
   at: string;
-  event: 'configuration' | 'certificate-authority';
+  event: 'configuration' | 'refused' | 'certificate-authority';
   epoch: number;
   /**
    * The owner of the file that changed last; where that is gone, and for the CA, whoever runs the control plane. That is
@@ -42,7 +42,9 @@ export interface Change {
   actor: Actor;
   files?: ChangedFile[];
   resources?: ChangedResource[];
-  /** Resources past the limit of a line. */
+  /** Why the files were refused. */
+  problems?: Pick<Problem, 'code' | 'message' | 'resource' | 'file' | 'line'>[];
+  /** Resources or problems past the limit of a line. */
   more?: number;
   /** Of the CA: rotate, revoke, restore, federate, and with what. */
   what?: string;
@@ -50,6 +52,7 @@ export interface Change {
 }
 
 const MAX_RESOURCES = 1000;
+const MAX_PROBLEMS = 20;
 
 interface Known {
   resource: string;
@@ -74,6 +77,39 @@ export class ChangeLog {
 
   /** An epoch began with these files. */
   epoch(epoch: number, files: readonly SourceFile[]): void {
+    const { changed, after } = this.#changed(files);
+    const resources = digests(files);
+    const all = compare(this.#resources, resources);
+    this.#files = after;
+    this.#resources = resources;
+    this.#add({
+      event: 'configuration',
+      epoch,
+      actor: actorIn(changed),
+      files: changed,
+      resources: all.slice(0, MAX_RESOURCES),
+      ...(all.length > MAX_RESOURCES && { more: all.length - MAX_RESOURCES }),
+    });
+  }
+
+  /** The files are refused, and that epoch stays. */
+  refused(epoch: number, files: readonly SourceFile[], problems: readonly Problem[]): void {
+    const { changed } = this.#changed(files);
+    const errors = problems.filter((p) => p.severity === 'error');
+    this.#add({
+      event: 'refused',
+      epoch,
+      actor: actorIn(changed),
+      files: changed,
+      problems: errors.slice(0, MAX_PROBLEMS).map(({ code, message, resource, file, line }) => ({
+        ...{ code, message: message.slice(0, 500), resource, file, line },
+      })),
+      ...(errors.length > MAX_PROBLEMS && { more: errors.length - MAX_PROBLEMS }),
+    });
+  }
+
+  /** What is different from the files in force, at most so many. */
+  #changed(files: readonly SourceFile[]): { changed: ChangedFile[]; after: Map<string, string> } {
     const after = new Map(files.map((f) => [f.path, f.text]));
     const changed: ChangedFile[] = [];
     for (const [path, text] of after) {
@@ -81,21 +117,7 @@ export class ChangeLog {
       if (before !== text) changed.push({ path, change: before === undefined ? 'added' : 'changed', ...fileOf(path) });
     }
     for (const path of this.#files.keys()) if (!after.has(path)) changed.push({ path, change: 'removed' });
-    const resources = digests(files);
-    const all = compare(this.#resources, resources);
-    this.#files = after;
-    this.#resources = resources;
-    const last = changed
-      .filter((f) => f.owner !== undefined)
-      .sort((a, b) => (a.modified! < b.modified! ? 1 : -1))[0]?.owner;
-    this.#add({
-      event: 'configuration',
-      epoch,
-      actor: last ?? ownerOfFolder(changed) ?? self(),
-      files: changed,
-      resources: all.slice(0, MAX_RESOURCES),
-      ...(all.length > MAX_RESOURCES && { more: all.length - MAX_RESOURCES }),
-    });
+    return { changed: changed.slice(0, MAX_RESOURCES), after };
   }
 
   /** The CA was changed through the local API. */
@@ -144,6 +166,13 @@ function fileOf(path: string): Pick<ChangedFile, 'owner' | 'modified'> {
   } catch {
     return {};
   }
+}
+
+/** The owner of the file that changed last. */
+function actorIn(changed: readonly ChangedFile[]): Actor {
+  const there = changed.filter((f) => f.owner !== undefined);
+  const last = there.sort((a, b) => (a.modified! < b.modified! ? 1 : -1))[0]?.owner;
+  return last ?? ownerOfFolder(changed) ?? self();
 }
 
 /** Only removals: who may remove from the folder is the nearest that can be said. */

@@ -1,6 +1,8 @@
 /** Routes of the Gateway API, from files by the plan to the engine's decision, and through real processes. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { seededRandom } from '@weft/base';
 import { loadFiles } from '@weft/config';
@@ -16,8 +18,11 @@ import {
 } from '@weft/engine';
 import { compile, type Instance, type MeshRuntime, type Model } from '@weft/model';
 import { ClientTls } from '@weft/plan';
-import { EDGE_HTTP, startGatewayMesh } from './gateway-mesh.ts';
-import { isRoot, peers } from './harness.ts';
+import { EDGE_HTTP, EDGE_HTTPS, EDGE_NAME, startGatewayMesh } from './gateway-mesh.ts';
+import { isRoot, peers, type TestMesh } from './harness.ts';
+
+const EDGE_TCP = 9000;
+const base64 = (mesh: TestMesh, file: string): string => readFileSync(join(mesh.folder, file)).toString('base64');
 
 const API = 'gateway.networking.k8s.io/v1';
 const doc = (kind: string, name: string, spec: string, api = API, ns = 'shop', more = '') =>
@@ -523,7 +528,25 @@ ${[
   doc(
     'Gateway',
     'site',
-    `{gatewayClassName: weft, listeners: [{name: http, port: ${EDGE_HTTP}, protocol: HTTP, hostname: "*.test"}]}`,
+    `{gatewayClassName: weft, listeners: [{name: http, port: ${EDGE_HTTP}, protocol: HTTP, hostname: "*.test"},
+      {name: bytes, port: ${EDGE_TCP}, protocol: TCP},
+      {name: ended, port: ${EDGE_HTTPS}, protocol: TLS, hostname: ${EDGE_NAME}, tls: {mode: Terminate, certificateRefs: [{name: edge}]}}]}`,
+  ),
+  `apiVersion: v1
+kind: Secret
+type: kubernetes.io/tls
+metadata: {name: edge, namespace: shop}
+data: {tls.crt: ${base64(mesh, 'edge.crt')}, tls.key: ${base64(mesh, 'edge.key')}}
+`,
+  doc(
+    'TCPRoute',
+    'bytes',
+    '{parentRefs: [{name: site, sectionName: bytes}], rules: [{backendRefs: [{name: back, port: 8080}]}]}',
+  ),
+  doc(
+    'TLSRoute',
+    'ended',
+    `{parentRefs: [{name: site}], hostnames: [${EDGE_NAME}], rules: [{backendRefs: [{name: canary, port: 8080}]}]}`,
   ),
   doc(
     'HTTPRoute',
@@ -553,6 +576,20 @@ ${[
   assert.match(curl('/old/x', ...site), /^HTTP\/1.1 302[\s\S]*location: http:\/\/shop\.test:\d+\/new\r/i);
   assert.match(curl('/apis', ...site), /^HTTP\/1.1 404/);
   assert.match(curl('/api', '-H', 'host: else.example'), /^HTTP\/1.1 404/);
+  // Connections: what is in them is the application's, and TLS may end at the gateway.
+  const served = (url: string, ...args: string[]): { name: string } =>
+    JSON.parse(execFileSync('curl', ['-s', '--max-time', '60', ...args, url], { encoding: 'utf8' }));
+  assert.equal(served(`http://${gateway.address}:${EDGE_TCP}/`).name, 'back');
+  const named = [
+    '--resolve',
+    `${EDGE_NAME}:${EDGE_HTTPS}:${gateway.address}`,
+    '--cacert',
+    join(gateway.mesh.folder, 'edge.crt'),
+  ];
+  assert.equal(served(`https://${EDGE_NAME}:${EDGE_HTTPS}/`, ...named).name, 'canary');
+  assert.throws(() =>
+    served(`https://other.test:${EDGE_HTTPS}/`, '-k', '--resolve', `other.test:${EDGE_HTTPS}:${gateway.address}`),
+  );
   // From service to service; the rule without a condition stands first and is the less specific one.
   const asked = async (headers: Record<string, string>): Promise<any> => {
     const call = { count: 5, url: 'http://back:8080/x', headers };

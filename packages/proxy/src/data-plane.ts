@@ -137,6 +137,7 @@ export class DataPlane {
       goaway: () => {
         this.outbound.served.drain();
         this.inbound.served.drain();
+        this.#gateway?.goaway();
         this.#mesh?.goaway();
       },
       shed: (bytes) => shedLargest([...core.exchanges, ...this.outbound.sessions], bytes),

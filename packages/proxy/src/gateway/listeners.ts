@@ -110,6 +110,11 @@ export class Gateway implements Ticking {
     }
   }
 
+  /** The connections there are finish what runs and end; new ones are served. */
+  goaway(): void {
+    for (const port of [...this.#ports.values(), ...this.#leaving]) port.served.drain();
+  }
+
   drain(): void {
     this.#started = false;
     this.#core.ticker.delete(this);

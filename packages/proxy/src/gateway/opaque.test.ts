@@ -94,12 +94,17 @@ const POLICIES = [
 
 let snapshot: Snapshot | undefined;
 let epoch = 1n;
-function planOf(ports: Record<number, Server[]>, policies: object[] = POLICIES, ca = authorityPem): Snapshot {
+function planOf(
+  ports: Record<number, Server[]>,
+  policies: object[] = POLICIES,
+  ca = authorityPem,
+  pair = own,
+): Snapshot {
   const self = { mesh: 'test', instance: 'edge-0', workload: 'edge', namespace: 'test', trustDomain: 'cluster.local' };
   const parts = [
     part({ case: 'self', value: { ...self, address: EDGE, drainMs: 300 } }),
     part({ case: 'authorization', value: { policies } }),
-    part({ case: 'secret', value: { name: 'own', ref: 'own', ...own, caPem: ca } }),
+    part({ case: 'secret', value: { name: 'own', ref: 'own', ...pair, caPem: ca } }),
     ...[7001, 7002, 7003].map((port) =>
       part({ case: 'cluster', value: { name: cluster(port), host: HOST, port, serviceName: 'app' } }),
     ),
@@ -349,7 +354,12 @@ test('what left the plan is let go: GOAWAY, connection: close, and after the dra
 
   // Another certificate is served at once, and ends nothing.
   const drained = counted('gateway_connections_drained');
-  apply(usual, [...POLICIES]);
+  const renewed = certificate('renewed', 'DNS:ended.test,DNS:web.test');
+  apply(usual, POLICIES, authorityPem, renewed);
+  const fresh = secure('web.test');
+  await once(fresh, 'secureConnect');
+  assert.equal(fresh.getPeerCertificate().subject.CN, 'renewed');
+  fresh.destroy();
   assert.equal(counted('gateway_connections_drained'), drained);
   assert.equal(await ok(), 200);
 

@@ -327,3 +327,19 @@ test('attributes of the cookie that is set', () => {
   assert.deepEqual(said('attributes: [{name: Secure}]'), [['WEFT-NO-EFFECT', 'warning']]);
   assert.deepEqual(said('ttl: 0s, attributes: [{name: "a; b"}]'), [['WEFT-VALUE', 'error']]);
 });
+
+test('fail-fast: an annotation of the service', () => {
+  const of = (value: string) =>
+    loadFiles([
+      {
+        path: 'a.yaml',
+        text: service.replace('namespace: shop}', `namespace: shop, annotations: {weft.dev/fail-fast: "${value}"}}`),
+      },
+    ]);
+  const { model } = of('3s');
+  assert.equal(model && clustersOf(model)().pool?.failFastMs, 3000);
+  assert.deepEqual(
+    of('soon').problems.map((p) => [p.severity, p.field]),
+    [['error', 'metadata.annotations.weft.dev/fail-fast']],
+  );
+});

@@ -8,6 +8,7 @@ import {
   buildSnapshot,
   type EndpointOutcome,
   type EndpointView,
+  failsFast,
   observeLatency,
   onEnd,
   onResult,
@@ -15,6 +16,8 @@ import {
   peakEwmaLoad,
   pickEndpoint,
   sweep,
+  waitedInVain,
+  wasConnected,
 } from './index.ts';
 
 const seed = 4711;
@@ -162,4 +165,23 @@ test('panic: a hash leads to ejected endpoints too where too few are well', () =
   assert.notEqual(m.pick(0, undefined, 12345), home);
   for (const e of m.all.slice(0, 3)) e.state.ejected = true;
   assert.equal(m.pick(0, undefined, 12345), home);
+});
+
+test('fail-fast: refuses until a trial is connected, one trial a second', () => {
+  const m = mesh(2, {});
+  assert.equal(failsFast(m.cluster, 0), false);
+  waitedInVain(m.cluster, 10);
+  assert.deepEqual(
+    [11, 500, 1009].map((now) => failsFast(m.cluster, now)),
+    [true, true, true],
+  );
+  assert.deepEqual(
+    [1010, 1011, 2009, 2010].map((now) => failsFast(m.cluster, now)),
+    [false, true, true, false],
+  );
+  wasConnected(m.cluster);
+  assert.deepEqual(
+    [2011, 2012].map((now) => failsFast(m.cluster, now)),
+    [false, false],
+  );
 });

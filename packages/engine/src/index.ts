@@ -38,6 +38,7 @@ export * from './compile.ts';
 export * from './draw.ts';
 export * from './edge.ts';
 export * from './ewma.ts';
+export * from './fail-fast.ts';
 export * from './gateway.ts';
 export * from './grpc.ts';
 export * from './hash.ts';

@@ -284,6 +284,7 @@ function newClusterState(): ClusterState {
     retries: 0,
     connections: 0,
     roundRobin: 0,
+    failFastAtMs: -1,
     nextSweepMs: -1,
     probeAtMs: 0,
     warmView: undefined,

@@ -63,6 +63,8 @@ export interface ClusterState {
   retries: number;
   connections: number;
   roundRobin: number;
+  /** When requests last waited in vain, or a trial began; -1: the destination does not fail fast. */
+  failFastAtMs: number;
   /** When the next outlier sweep is due; -1 before the first. */
   nextSweepMs: number;
   /** No endpoint is due for a probe before this (failure accrual). */

@@ -176,7 +176,7 @@ export function compileClusters(
             refs.use(outlier.rule, `${outlier.policy.field}.outlierDetection`),
           )
         : undefined,
-      pool: poolOf(pool, settings, (entry?.rule ?? effective.policyRule)?.maxStreamDurationMs),
+      pool: poolOf(pool, settings, (entry?.rule ?? effective.policyRule)?.maxStreamDurationMs, service.failFastMs),
       tls: backend ? ClientTls.SIMPLE : tls?.policy.tlsMode ? TLS[tls.policy.tlsMode] : automatic,
       tlsRef: backend
         ? refs.use(backend, 'spec.validation')
@@ -318,6 +318,7 @@ function poolOf(
   p: ConnectionPoolModel | undefined,
   settings: MeshConfigModel | undefined,
   maxStreamDurationMs: number | undefined,
+  failFastMs: number | undefined = undefined,
 ) {
   const keepalive = p?.keepalive ?? settings?.tcpKeepalive;
   return create(ConnectionPoolSchema, {
@@ -337,5 +338,6 @@ function poolOf(
     http2PingIntervalMs: p?.http2PingIntervalMs,
     http2PingTimeoutMs: p?.http2PingIntervalMs === undefined ? 0 : (p.http2PingTimeoutMs ?? PING_TIMEOUT_MS),
     maxStreamDurationMs,
+    failFastMs,
   });
 }

@@ -59,6 +59,8 @@ export interface ServiceModel extends Resource {
   readonly publishNotReadyAddresses: boolean;
   /** Of its annotations; where a client's DestinationRule says something of the same, that counts. */
   readonly balancing?: ServiceBalancingModel | undefined;
+  /** Of its annotation: after so long in vain for a connection, requests are refused at once. */
+  readonly failFastMs?: number | undefined;
   /** Requests of one address go to one endpoint (`sessionAffinity: ClientIP`), where no rule says how to balance. */
   readonly sessionAffinity?: boolean;
   /** Near endpoints first (`trafficDistribution`), where no rule says how localities count. */

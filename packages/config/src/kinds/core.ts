@@ -33,7 +33,7 @@ import {
   strings,
 } from './common.ts';
 import { proxyConfigAnnotation } from './proxy-config.ts';
-import { serviceBalancing } from './resilience.ts';
+import { failFast, serviceBalancing } from './resilience.ts';
 import { serviceFields, serviceFieldsOf, serviceFieldsRefused } from './service-fields.ts';
 
 const WEFT = ['weft.dev/v1alpha1'];
@@ -150,6 +150,7 @@ export const serviceKind: Kind<ServiceModel> = {
       headless,
       publishNotReadyAddresses: spec.publishNotReadyAddresses ?? false,
       balancing: serviceBalancing(resource.annotations, report),
+      failFastMs: failFast(resource.annotations, report),
       ...more,
     };
   },

@@ -104,6 +104,13 @@ function failureAccrual(read: Reader): FailureAccrualModel | undefined {
   };
 }
 
+const FAIL_FAST = 'weft.dev/fail-fast';
+
+/** Of a Service: how long its clients wait for a connection before they refuse requests at once (Linkerd's fail-fast). */
+export function failFast(annotations: Labels, report: FieldReport): number | undefined {
+  return new Reader(annotations, report).durationMs(FAIL_FAST);
+}
+
 const MAX_STREAM = 'weft.dev/max-stream-duration';
 
 /** Of a DestinationRule: how long one try with its response may last. Istio has no field for it. */

@@ -14,6 +14,8 @@ export class Attempt implements StreamHandler, Asker {
   endpoint: EndpointView | undefined;
   host = '';
   deadline: Deadline | undefined;
+  /** Until it has a lane, where that may not take long. */
+  wait: Deadline | undefined;
   headSeen = false;
   /** When it was given an endpoint, and when the response's head came; 0: not yet. */
   startedMs = 0;

@@ -14,6 +14,7 @@ import {
   type EndpointView,
   type FaultDecision,
   type ForwardDecision,
+  failsFast,
   type HeaderOps,
   hostOf,
   httpToGrpcStatus,
@@ -34,6 +35,8 @@ import {
   type Snapshot,
   sessionOps,
   speaksHttp2,
+  waitedInVain,
+  wasConnected,
 } from '@weft/engine';
 import { PASSTHROUGH_CLUSTER } from '@weft/plan';
 import type { Head, Stream } from '@weft/wire';
@@ -185,6 +188,13 @@ export class OutboundExchange extends Exchange {
       return;
     }
     this.#clusterView = cluster;
+    if ((cluster.pool?.failFastMs ?? 0) > 0 && failsFast(cluster, this.core.nowMs())) {
+      this.core.observer.count('fail_fast');
+      this.addFlag('UF');
+      this.details = 'fail_fast';
+      this.reply(503, 'fail-fast: no connection to the destination was to be had');
+      return;
+    }
     if (!acquireRequest(cluster)) {
       this.addFlag('UO');
       this.details = 'overflow';
@@ -321,6 +331,19 @@ export class OutboundExchange extends Exchange {
     this.upstreamHost = hostPort(e.address, e.port);
     this.mtls = meshed(current, picked);
     poolFor(core, current, picked, this.#h2(current)).ask(attempt);
+    const failFastMs = current.pool?.failFastMs ?? 0;
+    if (failFastMs > 0) this.#waitFor(attempt, current, failFastMs);
+  }
+
+  /** Gives the try up where it gets no connection in the time that the destination says. */
+  #waitFor(attempt: Attempt, cluster: ClusterView, ms: number): void {
+    if (attempt.lane || attempt.abandoned) return;
+    const onTimer = (): void => {
+      if (this.done || attempt.lane || attempt.abandoned) return;
+      waitedInVain(cluster, this.core.nowMs());
+      this.unavailable(attempt, 'timeout', 'fail_fast');
+    };
+    attempt.wait = this.core.timers.add(ms, { onTimer });
   }
 
   /** The answer tells the client how to come back to this endpoint. */
@@ -333,6 +356,8 @@ export class OutboundExchange extends Exchange {
 
   protected requestHead(attempt: Attempt, lane: Lane): Head {
     const { head } = this;
+    if (attempt.wait) attempt.wait.cancel();
+    if (this.#clusterView?.pool?.failFastMs) wasConnected(this.#clusterView);
     // A further attempt begins with what the first one did.
     if (this.#ownFields === 0) this.#ownFields = head.length;
     else if (head.length !== this.#ownFields) head.length = this.#ownFields;

@@ -2920,6 +2920,13 @@ export declare type ConnectionPool = Message<"weft.plan.v1.ConnectionPool"> & {
    * @generated from field: uint32 max_stream_duration_ms = 16;
    */
   maxStreamDurationMs: number;
+
+  /**
+   * after so long in vain for a connection, requests are refused at once; 0: never
+   *
+   * @generated from field: uint32 fail_fast_ms = 17;
+   */
+  failFastMs: number;
 };
 
 /**

@@ -46,13 +46,18 @@ export function reportLines(run: TestRun, files: readonly string[], coverage: bo
   const passed = run.results.length - run.failed;
   lines.push('', `${passed} passed, ${run.failed} failed`);
   if (!coverage) return lines;
-  const { rules, covered } = run.coverage;
+  const { coverage: found } = run;
+  const { rules, covered } = found;
   const missed = rules.filter((r) => !r.covered);
   if (missed.length > 0) lines.push('', 'no test has a part of');
   for (const r of missed) lines.push(`  ${place(r, show)} ${ruleName(r)}${r.because && ` (${r.because})`}`);
-  const share = rules.length === 0 ? 100 : Math.floor((1000 * covered) / rules.length) / 10;
-  lines.push(`coverage: ${covered} of ${rules.length} rules, matches and policies (${share} %)`);
+  lines.push(`coverage: ${covered} of ${rules.length} rules, matches and policies (${shareOf(found)} %)`);
   return lines;
+}
+
+/** Percent, rounded down: 100 is all. */
+export function shareOf({ rules, covered }: TestRun['coverage']): number {
+  return rules.length === 0 ? 100 : Math.floor((1000 * covered) / rules.length) / 10;
 }
 
 /** The shape of `-o json`. */

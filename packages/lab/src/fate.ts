@@ -8,6 +8,8 @@ export const blankWay: Fate = Object.freeze({
   end: 'unreachable',
   sent: [],
   grpcStatus: -1,
+  perTryTimeoutMs: 0,
+  retryOn: [],
   responseOps: [],
   from: [],
   cluster: '',

@@ -152,6 +152,8 @@ function forward(
     subset,
     timeoutMs: decision.timeoutMs,
     retries: decision.retry.attempts,
+    perTryTimeoutMs: decision.retry.perTryTimeoutMs,
+    retryOn: decision.route.retry?.retryOn ?? [],
     responseOps: decision.responseOps,
   };
   if (limit > 0 && cluster.state.requests >= limit)

@@ -19,6 +19,8 @@ function merge(ways: readonly Way[]): Outcome[] {
     responseOps: _ops,
     end: _end,
     grpcStatus: _code,
+    perTryTimeoutMs: _perTry,
+    retryOn: _on,
     probability,
     ...rest
   } of ways) {

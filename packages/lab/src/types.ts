@@ -116,6 +116,10 @@ export interface Way extends Outcome {
   readonly sent: readonly string[];
   /** Of an injected fault that is one; -1: none. */
   readonly grpcStatus: number;
+  /** 0: the route's timeout. */
+  readonly perTryTimeoutMs: number;
+  /** Conditions of retries, as they are written; none: the defaults. */
+  readonly retryOn: readonly string[];
   /** What is done to the answer's head, in this order. */
   readonly responseOps: readonly HeaderOps[];
   /** What an ordinary Random has to give, in this order, for this way to be taken. */

@@ -31,7 +31,7 @@ interface Json {
 }
 
 test('the shop’s tests pass and cover all its rules', () => {
-  const { code, out, error } = weft('test', 'examples/shop/mesh', '--coverage');
+  const { code, out, error } = weft('test', 'examples/shop/mesh', '--coverage', '--min-coverage', '100');
   assert.equal(code, 0, out + error);
   assert.match(out, /^examples\/shop\/mesh\/shop\.mesh-test\.yaml\n {2}✔ /);
   assert.match(out, /\n\d+ passed, 0 failed\ncoverage: (\d+) of \1 rules, matches and policies \(100 %\)\n$/);
@@ -95,6 +95,12 @@ test('a mistake in a test file, in the configuration, or no test at all: one mes
     wrong.error,
     /shop\.mesh-test\.yaml:\d+: spec\.tests\[0\]\.expect\.timeuot: error: unknown field "timeuot"; did you mean timeout/,
   );
+  // Less than all of it.
+  writeFileSync(file, text.slice(0, text.indexOf('\n---\n')));
+  const some = weft('test', folder, '--min-coverage', '99.5');
+  assert.equal(some.code, 1);
+  assert.match(some.out, /passed, 0 failed\n$/);
+  assert.match(some.error, /^weft: [\d.]+ % is covered, and 99\.5 % are asked for\n$/);
   writeFileSync(file, text);
   writeFileSync(
     join(folder, 'traffic.yaml'),

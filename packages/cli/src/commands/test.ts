@@ -3,15 +3,16 @@ import path from 'node:path';
 import { WeftError } from '@weft/base';
 import { isTestFile, type SourceFile } from '@weft/config';
 import { meshFromModel, readMeshTests, runMeshTests, type TestRun } from '@weft/lab';
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { print, printJson } from '../common.ts';
 import { example } from '../example.ts';
 import { findFiles, findTests, formatProblem, loadModel, onSignals, readSources } from '../mesh.ts';
-import { junitOf, reportLines, runJson } from '../test-report.ts';
+import { junitOf, reportLines, runJson, shareOf } from '../test-report.ts';
 
 interface TestOptions {
   coverage?: boolean;
   watch?: boolean;
+  minCoverage?: number;
   output: 'table' | 'json' | 'junit';
 }
 
@@ -27,6 +28,7 @@ export function addTest(program: Command): void {
       )
       .argument('<path...>', 'folders or files: the configuration and its tests')
       .option('--coverage', 'say which rules, matches and policies no test had a part of')
+      .option('--min-coverage <percent>', 'exit code 1 also where less of them is covered', percent)
       .option('--watch', 'run them again at each change, until Ctrl-C')
       .addOption(
         new Option('-o, --output <format>', 'table, json or junit')
@@ -39,11 +41,22 @@ export function addTest(program: Command): void {
   );
 }
 
+function percent(text: string): number {
+  const value = Number(text);
+  if (!/^\d{1,3}(\.\d+)?$/.test(text) || value > 100)
+    throw new InvalidArgumentError('a number from 0 to 100 is needed.');
+  return value;
+}
+
 async function test(given: string[], options: TestOptions): Promise<void> {
   if (!options.watch) {
     const run = runTests(given);
     show(run, given, options);
     if (run.failed > 0) process.exitCode = 1;
+    if (options.minCoverage !== undefined && shareOf(run.coverage) < options.minCoverage) {
+      process.stderr.write(`weft: ${shareOf(run.coverage)} % is covered, and ${options.minCoverage} % are asked for\n`);
+      process.exitCode = 1;
+    }
     return;
   }
   if (options.output !== 'table') throw new WeftError('usage', '--watch prints tables alone: leave -o out');

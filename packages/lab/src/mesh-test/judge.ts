@@ -69,7 +69,7 @@ class Judge {
     if (e.to) this.#shares('expect.to', e.to, (w, d) => this.#goesTo(w, d), true);
     if (e.mirrors) this.#mirrors(e.mirrors);
     if (e.timeoutMs !== undefined) this.#each('expect.timeout', this.#sent, ms(e.timeoutMs), (w) => ms(w.timeoutMs));
-    if (e.retries !== undefined) this.#each('expect.retries', this.#sent, String(e.retries), (w) => String(w.retries));
+    if (e.retries) this.#retries(e.retries);
     if (e.mtls !== undefined) {
       const how = (yes: boolean): string => (yes ? 'mTLS' : 'no mTLS');
       this.#each('expect.mtls', this.#sent, how(e.mtls), (w) => how(w.mtls));
@@ -170,6 +170,22 @@ class Judge {
         this.#fail('expect.fault.abort', `${abort.percentage} % ended by the fault are expected; it is ${real}`);
       }
     }
+  }
+
+  #retries({ attempts, perTryTimeoutMs, retryOn }: NonNullable<Expectation['retries']>): void {
+    const field = 'expect.retries';
+    if (attempts !== undefined) this.#each(field, this.#sent, String(attempts), (w) => String(w.retries));
+    if (perTryTimeoutMs !== undefined)
+      this.#each(`${field}.perTryTimeout`, this.#sent, ms(perTryTimeoutMs), (w) => ms(w.perTryTimeoutMs));
+    if (retryOn === undefined) return;
+    const same = (list: string): string =>
+      list
+        .split(',')
+        .map((x) => x.trim())
+        .filter(Boolean)
+        .sort()
+        .join(',') || 'defaults';
+    this.#each(`${field}.retryOn`, this.#sent, same(retryOn), (w) => same(w.retryOn.join(',')));
   }
 
   /** All of `ways` must show one text. */

@@ -53,7 +53,7 @@ spec:
       route: [{ destination: { host: pay, subset: v1 } }]
     - match: [{ uri: { prefix: /api } }]
       timeout: 3s
-      retries: { attempts: 4, retryOn: 5xx }
+      retries: { attempts: 4, perTryTimeout: 700ms, retryOn: "5xx,reset" }
       rewrite: { uri: /v2 }
       headers:
         request: { set: { x-team: pay }, remove: [x-debug] }
@@ -111,7 +111,7 @@ by: [VirtualService/pay, DestinationRule/nope]
 to: [{ subset: v1, share: 90 }, { service: pay.shop, subset: v2, workload: pay-v2, share: 10 }]
 mirrors: [{ subset: v2, share: 25 }]
 timeout: 3s
-retries: 4
+retries: { attempts: 4, perTryTimeout: 700ms, retryOn: "reset, 5xx" }
 mtls: true
 sent: { path: /v2/charge?n=1, host: pay:80, headers: { X-Team: pay }, without: [x-debug] }
 response: { headers: { x-served: "yes" }, without: [server] }`;
@@ -163,6 +163,10 @@ test('a fault that nobody expects fails a test, one that is expected is compared
   assert.deepEqual(failuresOf(flaky, `fault: { ${wrong} }`), [
     '1: 50 % delayed by 2s are expected; it is 50 % by 1s',
     '1: 10 % ended by the fault are expected; it is 10 % with 418',
+  ]);
+  assert.deepEqual(failuresOf('path: /api', 'retries:\n  perTryTimeout: 1s\n  retryOn: ""'), [
+    '2: retries.perTryTimeout: 1s is expected; it is 700ms',
+    '3: retries.retryOn: defaults is expected; it is 5xx,reset',
   ]);
   assert.equal(failuresOf('path: /api', `fault: { ${good} }`).length, 2);
 });

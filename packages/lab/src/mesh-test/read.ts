@@ -20,6 +20,7 @@ const nonEmpty: Schema = { t: 'string', check: (v) => (v === '' ? 'it may not be
 const bool: Schema = { t: 'bool' };
 const percentage: Schema = { t: 'number', min: 0, max: 100 };
 const duration: Schema = { t: 'duration' };
+const attempts: Schema = { t: 'int', min: 0, max: 1000 };
 const headers: Schema = { t: 'map', of: { t: 'string' }, checkKey: checkHeaderName };
 const headerNames: Schema = { t: 'list', of: { t: 'string', check: checkHeaderName }, min: 1 };
 
@@ -45,7 +46,12 @@ const EXPECT: ObjectSchema = {
     to: destinations,
     mirrors: { ...destinations, min: 0 },
     timeout: duration,
-    retries: { t: 'int', min: 0, max: 1000 },
+    retries: {
+      t: 'either',
+      scalar: attempts,
+      list: attempts,
+      map: { t: 'object', fields: { attempts, perTryTimeout: duration, retryOn: { t: 'string' } } },
+    },
     fault: {
       t: 'object',
       fields: {
@@ -205,7 +211,7 @@ function testOf(plain: Plain, namespace: string, file: string, lineOf: (field: s
     ...(expect.to && { to: to(expect.to, 'expect.to') }),
     ...(expect.mirrors && { mirrors: to(expect.mirrors, 'expect.mirrors') }),
     ...(expect.timeout !== undefined && { timeoutMs: expect.timeout }),
-    ...(expect.retries !== undefined && { retries: expect.retries }),
+    ...(expect.retries !== undefined && { retries: retriesOf(expect.retries) }),
     ...(delay && { delay: { percentage: delay.percentage, delayMs: delay.fixedDelay } }),
     ...(abort && { abort }),
     ...(expect.location !== undefined && { location: expect.location }),
@@ -230,6 +236,16 @@ function testOf(plain: Plain, namespace: string, file: string, lineOf: (field: s
     },
     expect: expected,
     lineOf,
+  };
+}
+
+function retriesOf(written: number | Plain): Expectation['retries'] {
+  if (typeof written === 'number') return { attempts: written };
+  const { attempts, perTryTimeout, retryOn } = written;
+  return {
+    ...(attempts !== undefined && { attempts }),
+    ...(perTryTimeout !== undefined && { perTryTimeoutMs: perTryTimeout }),
+    ...(retryOn !== undefined && { retryOn }),
   };
 }
 

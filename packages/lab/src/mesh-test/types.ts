@@ -28,7 +28,7 @@ export interface Expectation {
   readonly to?: readonly DestinationExpectation[];
   readonly mirrors?: readonly DestinationExpectation[];
   readonly timeoutMs?: number;
-  readonly retries?: number;
+  readonly retries?: { readonly attempts?: number; readonly perTryTimeoutMs?: number; readonly retryOn?: string };
   readonly delay?: { readonly percentage: number; readonly delayMs: number };
   readonly abort?: { readonly percentage: number; readonly httpStatus?: number; readonly grpcStatus?: number };
   readonly location?: string;

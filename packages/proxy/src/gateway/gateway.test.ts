@@ -20,6 +20,7 @@ import {
   type Part,
   PartSchema,
   Protocol,
+  type SelfSchema,
   TlsVersion,
 } from '@weft/plan';
 import { proxyHeader } from '@weft/wire';
@@ -75,7 +76,7 @@ let snapshot: Snapshot | undefined;
 function planOf(
   ports: Record<number, Server[]>,
   secrets = pairs,
-  self: { acceptHttp10?: boolean; numTrustedProxies?: number; proxyProtocol?: boolean } = {},
+  self: MessageInitShape<typeof SelfSchema> = {},
 ): Snapshot {
   const parts = [
     part({
@@ -111,6 +112,7 @@ let app: http.Server;
 before(async () => {
   app = http.createServer((q, r) => {
     r.setHeader('content-type', 'application/json');
+    r.setHeader('x-weft-decision', 'of the inside');
     let size = 0;
     q.on('data', (d: Buffer) => {
       size += d.length;
@@ -228,6 +230,19 @@ test('nothing from outside is trusted, and the visitor’s address is told', asy
   assert.equal(record.service?.host, HOST, 'the service is the one that the route leads to');
   assert.equal(record.cluster, cluster);
   assert.equal(record.routeRef, 'to');
+});
+
+test('which rules decided is told to no visitor, whatever the plan says of the gateway', async () => {
+  edge.apply(planOf(usual, pairs, { decisionCallers: ['*'], decisionNamespaces: ['*'] }), 1n);
+  for (const [path, status] of [
+    ['/x', 200],
+    ['/admin', 403],
+  ] as const) {
+    const a = await ask(path);
+    assert.equal(a.status, status);
+    assert.equal(a.headers['x-weft-decision'], undefined);
+  }
+  edge.apply(planOf(usual), 1n);
 });
 
 test('hosts: one spelling; unknown ones, other methods and redirects are answered here', async () => {

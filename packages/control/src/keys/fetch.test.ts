@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
+import https from 'node:https';
 import net, { type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { allowedBlocks, fetchDocument, mayAsk } from './fetch.ts';
 
@@ -99,4 +104,25 @@ test('redirects, other answers, too much, too slow, broken off: no document', as
   await is(quiet, /no answer within 300 ms/, 300);
   await is('http://127.7.80.1:1/', /ECONNREFUSED/);
   assert.equal((await fetchDocument(`${base}/fits`, 5000, limits)).length, 1000);
+});
+
+test('by TLS the certificate is judged, by the name that was asked for', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'weft-keys-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')];
+  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key, '-out', cert];
+  const name = ['-subj', '/CN=issuer.test', '-addext', 'subjectAltName=DNS:issuer.test', '-days', '2'];
+  execFileSync('openssl', ['req', '-x509', ...made, ...name], { stdio: 'pipe' });
+  const server = https.createServer({ key: readFileSync(key), cert: readFileSync(cert) }, (_req, res) =>
+    res.end('keys'),
+  );
+  const port = await listening(t, server);
+  const resolve = async () => [{ address: '127.7.80.1', family: 4 }];
+  await assert.rejects(fetchDocument(`https://issuer.test:${port}/`, 5000, limits, resolve), /self-signed/);
+  // Nor is a server without TLS spoken to where TLS was asked for.
+  const plain = await listening(
+    t,
+    http.createServer((_req, res) => res.end('keys')),
+  );
+  await assert.rejects(fetchDocument(`https://issuer.test:${plain}/`, 5000, limits, resolve));
 });

@@ -535,3 +535,92 @@ test('at a gateway: a login by redirect, headers for the application and for the
   assert.equal((await ask('/free')).statusCode, 418);
   assert.equal(ext.asked.length, 2);
 });
+
+test('upgrades and gRPC calls are asked of as what they are; who goes away is asked of no longer', async (t) => {
+  const network = '127.7.79';
+  const upgraded = http.createServer();
+  upgraded.on('upgrade', (_req, socket) => {
+    t.after(() => socket.destroy());
+    socket.on('error', () => {});
+    socket.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n');
+    socket.pipe(socket);
+  });
+  const appPort = await listening(t, upgraded, `${network}.3`);
+  const pair = await testPair(t, {
+    network,
+    ports: [{ port: PORT, protocol: Protocol.HTTP, appHost: `${network}.3`, appPort }],
+  });
+  const back = pair.back!;
+  const first = back.core.snapshot!;
+  let epoch = 1n;
+  const apply = (port: number): void => {
+    const authorizers = [
+      { name: 'ext', cluster: CLUSTER, authority: 'authz.test', timeoutMs: 60_000, maxBodyBytes: 10 },
+    ];
+    const parts = [
+      create(PartSchema, { kind: { case: 'authorization', value: { policies: [custom], authorizers } } }),
+      create(PartSchema, { kind: { case: 'cluster', value: { name: CLUSTER, host: 'authz.test', port: 9000 } } }),
+    ];
+    const to = [{ instance: 'authz-0', address: `${network}.4`, port }];
+    const endpoints = create(EndpointsSchema, { host: 'authz.test', port: 9000, endpoints: to });
+    const { authorization, clusters } = buildSnapshot(parts, [endpoints]);
+    back.apply({ ...first, authorization, clusters }, ++epoch);
+  };
+  const ext = await httpAuthorizer(t, `${network}.4`, ({ url }) => ({ status: url.includes('no') ? 401 : 200 }));
+  apply(ext.port);
+  const upgrade = (path: string): Promise<string> =>
+    new Promise((resolve) => {
+      const socket = net.connect(PORT, pair.frontAddress);
+      t.after(() => socket.destroy());
+      let got = '';
+      socket.on('error', () => {});
+      socket.on('data', (d) => {
+        got += d.toString();
+        if (/^HTTP.1.1 101.*\r\n\r\nhello$/s.test(got) || /^HTTP.1.1 4/.test(got)) resolve(got);
+      });
+      socket.write(`GET ${path} HTTP/1.1\r\nhost: app\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\nhello`);
+    });
+  assert.match(await upgrade('/asked/chat'), /^HTTP.1.1 101/);
+  assert.match(await upgrade('/asked/no'), /^HTTP.1.1 401/);
+  assert.deepEqual(
+    ext.asked.map((a) => [a.method, a.url]),
+    [
+      ['GET', '/asked/chat'],
+      ['GET', '/asked/no'],
+    ],
+  );
+  const client = http2.connect(`http://${pair.frontAddress}:${PORT}`);
+  t.after(() => client.destroy());
+  client.on('error', () => {});
+  const call = client.request({
+    ':method': 'POST',
+    ':path': '/asked.no/M',
+    'content-type': 'application/grpc',
+    te: 'trailers',
+  });
+  call.end(Buffer.alloc(5));
+  const answered = await new Promise<http2.IncomingHttpHeaders>((resolve) => call.on('response', resolve));
+  assert.deepEqual([answered[':status'], answered['grpc-status']], [200, '16']);
+
+  // One that says nothing, and a client that has had enough.
+  const waiting = new Set<net.Socket>();
+  let left: () => void;
+  const gone = new Promise<void>((resolve) => {
+    left = resolve;
+  });
+  const silent = net.createServer((socket) => {
+    waiting.add(socket);
+    socket.on('error', () => {});
+    socket.on('data', () => impatient.resetAndDestroy());
+    socket.on('close', () => left());
+  });
+  apply(await listening(t, silent, `${network}.4`));
+  t.after(() => {
+    for (const socket of waiting) socket.destroy();
+  });
+  const impatient = net.connect(PORT, pair.frontAddress);
+  impatient.on('error', () => {});
+  impatient.write('GET /asked HTTP/1.1\r\nhost: app\r\n\r\n');
+  await gone;
+  assert.equal(pair.backSeen.requests.at(-1)!.flags, 'DC');
+});

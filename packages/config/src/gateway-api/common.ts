@@ -298,7 +298,9 @@ export function routeOf(
     const field = `spec.parentRefs[${i}]`;
     const { group = GROUP, kind = 'Gateway' } = p;
     if (!(group === GROUP && kind === 'Gateway') && !(group === '' && kind === 'Service')) {
-      const message = `names a ${`${kind} of group "${group}"`.slice(0, 120)}: a parent is a Gateway (${GROUP}) or a Service (group "")`;
+      const linkerds = group === 'policy.linkerd.io' && kind === 'Server';
+      const help = linkerds ? '. A route of a Server has apiVersion policy.linkerd.io/v1beta3' : '';
+      const message = `names a ${`${kind} of group "${group}"`.slice(0, 120)}: a parent is a Gateway (${GROUP}) or a Service (group "")${help}`;
       report(VALUE, message, `${field}.kind`);
       continue;
     }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawn } from 'node:child_process';
-import { openSync } from 'node:fs';
+import { openSync, readFileSync } from 'node:fs';
 import net from 'node:net';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
@@ -169,6 +169,13 @@ test('a namespace captures what leaves and enters, exempts the proxy, and fails 
       s.on('error', reject);
     });
     assert.equal(marked, 'host');
+
+    // Nobody on the bridge tells this machine or a workload where to send its packets.
+    const accepts = 'cat /proc/sys/net/ipv6/conf/eth0/accept_ra /proc/sys/net/ipv6/conf/eth0/accept_redirects';
+    if (address6) {
+      assert.equal(execFileSync(argv[0]!, [...argv.slice(1), 'sh', '-c', accepts], { encoding: 'utf8' }), '0\n0\n');
+      assert.equal(readFileSync(`/proc/sys/net/ipv6/conf/${network.bridge}/accept_ra`, 'utf8'), '0\n');
+    }
 
     // An application that asked to be root cannot take the rules away, nor lead its traffic past them.
     const root = [...argv, ...runAsArgv({ uid: 0, gid: 0 }, { setpriv: true })];

@@ -95,6 +95,9 @@ function nameServers(): string[] {
 
 /** Ports below this need root; a namespace has its own. */
 const LOWEST_PORT = '/proc/sys/net/ipv4/ip_unprivileged_port_start';
+/** Routes come from us alone: a neighbour on the bridge that announces some is not believed. */
+const strangersRoutes = (device: string): string[] =>
+  ['accept_ra', 'accept_redirects'].map((name) => `/proc/sys/net/ipv6/conf/${device}/${name}`);
 
 function ownFolder(path: string, marker: string): void {
   if (existsSync(path)) return;
@@ -158,6 +161,7 @@ export class MeshNetwork {
       run('ip', ['link', 'add', this.bridge, 'type', 'bridge']);
       run('ip', ['link', 'set', this.bridge, 'alias', `weft:${mesh}`]);
       run('ip', ['address', 'add', `${this.gateway}/16`, 'dev', this.bridge]);
+      for (const path of strangersRoutes(this.bridge)) if (existsSync(path)) writeFileSync(path, '0');
       run('ip', ['link', 'set', this.bridge, 'up']);
       const prefix6 = uniqueLocalPrefix(mesh);
       // No duplicates are looked for: nobody else gives addresses here, and looking takes a second.
@@ -194,6 +198,9 @@ export class MeshNetwork {
       run('ip', ['netns', 'add', namespace]);
       run('ip', ['link', 'add', hostInterface, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace]);
       run('ip', ['link', 'set', hostInterface, 'master', this.bridge, 'up']);
+      const zero = [...(options.lowPorts ? [LOWEST_PORT] : []), ...(address6 ? strangersRoutes('eth0') : [])];
+      const settings = zero.map((path) => `echo 0 > ${path}`).join('; ');
+      if (zero.length > 0) run('ip', ['netns', 'exec', namespace, 'sh', '-ec', settings]);
       // One process for all of the inside.
       const inside = ['link set lo up', `address add ${address}/16 dev eth0`];
       if (address6) inside.push(`address add ${address6}/64 dev eth0 nodad`);
@@ -201,7 +208,6 @@ export class MeshNetwork {
       if (address6) inside.push(`route add default via ${this.prefix6}:1`);
       run('ip', ['-n', namespace, '-batch', '-'], `${inside.join('\n')}\n`);
       if (options.rules) run('ip', ['netns', 'exec', namespace, 'nft', '-f', '-'], captureRules(options.rules));
-      if (options.lowPorts) run('ip', ['netns', 'exec', namespace, 'sh', '-c', `echo 0 > ${LOWEST_PORT}`]);
       ownFolder(ETC_NETNS, '.made-etc-netns');
       mkdirSync(`${ETC_NETNS}/${namespace}`, { recursive: true, mode: 0o755 });
       const search = options.dnsSearch?.length ? `search ${options.dnsSearch.join(' ')}\noptions ndots:5\n` : '';

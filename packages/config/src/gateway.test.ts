@@ -341,7 +341,7 @@ test('a Service of the gateway says where its ports listen; servers of one port 
       ),
       gateway('{port: {number: 80, name: http, protocol: HTTP}, hosts: [a.test]}'),
       gateway(
-        '{port: {number: 80, name: http, protocol: GRPC}, hosts: [b.test]}, {port: {number: 81, name: h, protocol: HTTP2}, hosts: ["*"]}',
+        '{port: {number: 80, name: http, protocol: GRPC}, hosts: [b.test]}, {port: {number: 81, name: h, protocol: HTTP2}, hosts: ["*"]}, {port: {number: 82, name: w, protocol: GRPC-WEB}, hosts: ["*"]}',
         'gw2',
       ),
       vs(`{hosts: ["*"], gateways: [gw, gw2], ${to}}`),
@@ -352,6 +352,7 @@ test('a Service of the gateway says where its ports listen; servers of one port 
     plan.listeners.map((l) => [l.port, l.servers.map((s) => s.protocol)]),
     [
       [81, [Protocol.HTTP2]],
+      [82, [Protocol.GRPC_WEB]],
       [8080, [Protocol.HTTP]], // one of the two says HTTP
     ],
   );
@@ -361,7 +362,7 @@ test('a Service of the gateway says where its ports listen; servers of one port 
   // No Service selects this one: it listens where the Gateway says.
   assert.deepEqual(
     planOf(model, 'edge').listeners.map((l) => l.port),
-    [80, 81],
+    [80, 81, 82],
   );
   // Other workloads reach a gateway in plaintext, as visitors do.
   const endpoints = compileEndpoints(model, runtimeOf([instanceOf(model, 'named')]));

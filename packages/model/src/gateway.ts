@@ -146,7 +146,7 @@ export function compileGateway(
       if (!listener) listeners.set(port, (listener = create(GatewayListenerSchema, { port })));
       const made = create(GatewayServerSchema, {
         ref: refs.use(gateway, server.field),
-        protocol: server.opaque ? Protocol.TCP : server.http2 ? Protocol.HTTP2 : Protocol.HTTP,
+        protocol: declared(server),
         meshOnly: server.tls?.mode === 'ISTIO_MUTUAL',
       });
       if (!server.opaque) made.virtualHosts = virtualHosts(model, domain, instance, gateway, server, refs);
@@ -178,6 +178,12 @@ export function compileGateway(
   return { listeners: [...listeners.values()].sort((a, b) => a.port - b.port), secrets };
 }
 
+function declared(server: GatewayServerModel): Protocol {
+  if (server.opaque) return Protocol.TCP;
+  if (server.grpcWeb) return Protocol.GRPC_WEB;
+  return server.http2 ? Protocol.HTTP2 : Protocol.HTTP;
+}
+
 /** Plaintext servers of one port are one: nothing but the host tells them apart. */
 function mergePlain(listener: GatewayListener, server: GatewayServer): void {
   const plain = listener.servers.find((s) => !s.tls && s.protocol !== Protocol.TLS);
@@ -185,7 +191,8 @@ function mergePlain(listener: GatewayListener, server: GatewayServer): void {
     listener.servers.push(server);
     return;
   }
-  if (server.protocol === Protocol.HTTP && plain.protocol === Protocol.HTTP2) plain.protocol = Protocol.HTTP;
+  // What one of them says holds where all say it.
+  if (server.protocol !== plain.protocol) plain.protocol = Protocol.HTTP;
   // The first route takes every connection.
   if (plain.tcp.length === 0) plain.tcp.push(...server.tcp);
   for (const host of server.virtualHosts) {

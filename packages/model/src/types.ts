@@ -434,6 +434,8 @@ export interface GatewayServerModel {
   readonly hosts: readonly { readonly namespace: string; readonly host: string }[];
   /** Declared as HTTP2 or GRPC. HTTP/1 is served as well; what is neither is answered in HTTP/2. */
   readonly http2: boolean;
+  /** Declared as GRPC-WEB: such requests go on as gRPC. */
+  readonly grpcWeb: boolean;
   /** It carries connections (TCP, TLS), not requests. */
   readonly opaque: boolean;
   /** Undefined: plaintext. */

@@ -98,7 +98,8 @@ export function readBootstrap(path: string, mode: ProxyMode = 'sidecar'): Bootst
     throw invalid(path, 'capture', 'must be transparent or explicit');
   const bind = b.bind as Record<string, unknown> | undefined;
   if (typeof bind !== 'object' || bind === null) throw invalid(path, 'bind', 'must be an object');
-  for (const name of ['outbound', 'mesh']) checkBind(path, `bind.${name}`, bind[name], mode === 'sidecar');
+  checkBind(path, 'bind.outbound', bind.outbound, mode === 'sidecar');
+  checkBind(path, 'bind.mesh', bind.mesh, true);
   for (const name of ['inbound', 'admin', 'probes', 'health', 'metrics', 'dns'])
     checkBind(path, `bind.${name}`, bind[name], false);
   for (const name of ['uid', 'gid']) {

@@ -122,6 +122,7 @@ export const apiGatewayKind: Kind<GatewayModel> = {
         portName: l.name,
         hosts: [{ namespace: '*', host }],
         http2: false,
+        grpcWeb: false,
         opaque: l.protocol === 'TCP' || l.protocol === 'TLS',
         tls,
         httpsRedirect: false,

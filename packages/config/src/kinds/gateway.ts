@@ -161,6 +161,7 @@ export const gatewayKind: Kind<GatewayModel> = {
         portName: s.port.name ?? '',
         hosts: ((s.hosts ?? []) as (string | undefined)[]).flatMap((h) => (h ? [hostOf(h, resource.namespace)] : [])),
         http2: protocol === 'HTTP2' || protocol === 'GRPC',
+        grpcWeb: protocol === 'GRPC-WEB',
         // What is passed on is not looked into.
         opaque: OPAQUE.has(protocol) || tls?.mode === 'PASSTHROUGH',
         tls,

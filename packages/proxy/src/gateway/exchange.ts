@@ -9,8 +9,10 @@ import {
   type Snapshot,
   visitorAddress,
 } from '@weft/engine';
-import type { Head, Stream } from '@weft/wire';
+import { Protocol } from '@weft/plan';
+import type { Head, Stream, StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
+import { GrpcWebStream, isGrpcWeb } from '../http/grpc-web.ts';
 import { setPseudo, stripMeshHeaders } from '../http/headers.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
@@ -28,7 +30,27 @@ export interface GatewayVia extends OutboundVia {
   readonly peer: LinkPeer | undefined;
 }
 
-export class GatewayExchange extends OutboundExchange {
+/** Begins the exchange of a request; what comes back hears of its body. `server` undefined: the plan has none any more. */
+export function gatewayExchange(
+  core: Core,
+  snapshot: Snapshot,
+  stream: Stream,
+  head: Head,
+  end: boolean,
+  via: GatewayVia,
+  server: GatewayServerView | undefined,
+): StreamHandler {
+  if (server?.server.protocol !== Protocol.GRPC_WEB || !isGrpcWeb(head)) {
+    return new GatewayExchange(core, snapshot, stream, head, end, via).serve(server);
+  }
+  const web = new GrpcWebStream(stream, head);
+  const exchange = new GatewayExchange(core, snapshot, web, head, end, via);
+  web.handler = exchange;
+  exchange.serve(server);
+  return web;
+}
+
+class GatewayExchange extends OutboundExchange {
   #visitor: GatewayVia;
   #originalIp = '';
   /** The head as policies saw it: routes rewrite it afterwards. */

@@ -11,6 +11,7 @@ import {
   type TcpRouteView,
 } from '@weft/engine';
 import { Protocol } from '@weft/plan';
+import type { StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { Served, serveHttp } from '../http/serve.ts';
 import type { LinkPeer } from '../link/server.ts';
@@ -21,7 +22,7 @@ import { ProxyHeaderSink } from '../net/proxy-header.ts';
 import { SocketPipe } from '../net/socket-output.ts';
 import { OutboundTcp } from '../tcp/outbound.ts';
 import type { TcpSession } from '../tcp/session.ts';
-import { GatewayExchange, type GatewayVia } from './exchange.ts';
+import { type GatewayVia, gatewayExchange } from './exchange.ts';
 import { TlsEnd } from './tls.ts';
 
 /** A connection on which nothing passed for so long is asked by TCP whether it still has another end. */
@@ -212,11 +213,11 @@ export class GatewayPort {
   }
 
   /** A request that came by a mesh link. */
-  request(via: GatewayVia, ...[stream, head, end]: Parameters<Parameters<typeof serveHttp>[5]>): GatewayExchange {
+  request(via: GatewayVia, ...[stream, head, end]: Parameters<Parameters<typeof serveHttp>[5]>): StreamHandler {
     const core = this.#core;
     const { view } = this;
     const server = view?.plain?.opaque ? undefined : view?.plain;
-    return new GatewayExchange(core, core.snapshot!, stream, head, end, via).serve(server);
+    return gatewayExchange(core, core.snapshot!, stream, head, end, via, server);
   }
 
   /** Finds the server of a connection, by its first bytes where they tell. */
@@ -379,7 +380,7 @@ export class GatewayPort {
         const snapshot = core.snapshot!;
         const view = snapshot.gateways.get(port);
         const server: GatewayServerView | undefined = secure ? view?.servers.get(ref) : view?.plain;
-        return new GatewayExchange(core, snapshot, stream, head, end, via).serve(server);
+        return gatewayExchange(core, snapshot, stream, head, end, via, server);
       },
       { scheme, acceptHttp10, onGone },
     );

@@ -3,8 +3,12 @@ import assert from 'node:assert/strict';
 import http from 'node:http';
 import http2 from 'node:http2';
 import { test } from 'node:test';
-import { Protocol } from '@weft/plan';
-import { testPair } from '../test-pair.ts';
+import { create } from '@bufbuild/protobuf';
+import { silentLogger } from '@weft/base';
+import { buildSnapshot } from '@weft/engine';
+import { EndpointsSchema, outboundClusterName, type Part, PartSchema, Protocol } from '@weft/plan';
+import { DataPlane } from '../data-plane.ts';
+import { TEST_HOST, testPair, Watched } from '../test-pair.ts';
 
 const APP = '127.7.24.9';
 const PORT = 7010;
@@ -46,18 +50,20 @@ test('messages, trailers and errors, binary and base64', async (t) => {
   await new Promise<void>((ok) => app.listen(PORT, APP, () => ok()));
   const port = { port: PORT, protocol: Protocol.GRPC_WEB, appHost: APP, appPort: PORT };
   const pair = await testPair(t, { network: '127.7.24', ports: [port] });
-  const ask = (path: string, type: string, pieces: Buffer[]): Promise<{ head: http.IncomingMessage; body: Buffer }> =>
+  const ask = (
+    path: string,
+    type: string,
+    pieces: Buffer[],
+    host = pair.frontAddress,
+  ): Promise<{ head: http.IncomingMessage; body: Buffer }> =>
     new Promise((resolve, reject) => {
       const headers = { 'content-type': type };
-      const q = http.request(
-        { host: pair.frontAddress, port: PORT, path, method: 'POST', headers, agent: false },
-        (r) => {
-          const parts: Buffer[] = [];
-          r.on('data', (d: Buffer) => parts.push(d));
-          r.on('end', () => resolve({ head: r, body: Buffer.concat(parts) }));
-          r.on('error', reject);
-        },
-      );
+      const q = http.request({ host, port: PORT, path, method: 'POST', headers, agent: false }, (r) => {
+        const parts: Buffer[] = [];
+        r.on('data', (d: Buffer) => parts.push(d));
+        r.on('end', () => resolve({ head: r, body: Buffer.concat(parts) }));
+        r.on('error', reject);
+      });
       q.on('error', reject);
       for (const piece of pieces) q.write(piece);
       q.end();
@@ -82,4 +88,26 @@ test('messages, trailers and errors, binary and base64', async (t) => {
   assert.equal(failed.head.headers['grpc-status'], '5');
   const record = pair.backSeen.requests.at(-1)!;
   assert.deepEqual([record.protocol, record.grpcStatus], ['grpc', 5]);
+
+  // A gateway's server of protocol GRPC-WEB, before an application that has no proxy.
+  const edge = '127.7.24.5';
+  const cluster = outboundClusterName(PORT, '', TEST_HOST);
+  const part = (kind: object): Part => create(PartSchema, { kind: kind as Part['kind'] });
+  const virtualHosts = [{ host: '*', http: [{ ref: 'r', clusters: [{ ref: 'r', cluster, weight: 1 }] }] }];
+  const servers = [{ ref: 'web', protocol: Protocol.GRPC_WEB, virtualHosts }];
+  const gateway = new DataPlane({
+    ...{ address: edge, capture: 'explicit', bind: {}, gateway: { host: edge }, logger: silentLogger },
+    observer: new Watched().observer,
+  });
+  t.after(() => gateway.close());
+  const parts = [
+    part({ case: 'cluster', value: { name: cluster, host: TEST_HOST, port: PORT, protocol: Protocol.GRPC } }),
+    part({ case: 'gateway', value: { port: PORT, servers } }),
+  ];
+  const endpoints = [{ instance: 'app-0', address: APP, port: PORT }];
+  gateway.apply(buildSnapshot(parts, [create(EndpointsSchema, { host: TEST_HOST, port: PORT, endpoints })]), 1n);
+  await gateway.listen();
+  const outside = await ask('/echo', 'application/grpc-web+proto', request, edge);
+  assert.equal(outside.head.headers['content-type'], 'application/grpc-web+proto');
+  assert.deepEqual(outside.body, wanted);
 });

@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { ClientTls, Protocol } from '@weft/plan';
 import { testPair } from '../test-pair.ts';
 
-const APP = '127.7.24.9';
+const APP = '127.7.143.9';
 
 /** All that comes after `bytes` and a half-close. */
 function talk(host: string, port: number, bytes: string): Promise<string> {
@@ -70,7 +70,7 @@ test('through a forward proxy by CONNECT and POST, by the mesh and past it; its 
     ...{ port, protocol: Protocol.TCP, appHost: APP, appPort: 3128, tunnel, tls },
   });
   const pair = await testPair(t, {
-    network: '127.7.24',
+    network: '127.7.143',
     ports: [
       of(7001, { authority: 'a.test:443' }),
       of(7002, { authority: '[2001:db8::1]:443', post: true }),

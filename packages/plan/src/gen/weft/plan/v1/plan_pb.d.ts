@@ -3134,7 +3134,8 @@ export declare type GatewayServer = Message<"weft.plan.v1.GatewayServer"> & {
   virtualHosts: VirtualHost[];
 
   /**
-   * HTTP where it carries requests (plaintext: HTTP2 where every server of the port says HTTP2 or GRPC). TCP: opaque
+   * HTTP where it carries requests (plaintext: HTTP2 where every server of the port says HTTP2 or GRPC; GRPC_WEB where all
+   * say that: such requests go on as gRPC). TCP: opaque
    * connections, what is left of them where TLS is ended here. TLS: passed on as it is, by server name.
    *
    * @generated from field: weft.plan.v1.Protocol protocol = 5;

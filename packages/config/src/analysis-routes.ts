@@ -2,6 +2,7 @@
 import {
   type ApiRouteModel,
   allows,
+  type BackendPolicyModel,
   type BackendTlsPolicyModel,
   backendTlsFor,
   type DestinationModel,
@@ -45,6 +46,7 @@ export class RouteAnalysis {
 
   run(): void {
     this.#classes();
+    for (const policy of this.#model.backendPolicies) if (this.#intact(policy)) this.#targets(policy);
     for (const policy of this.#model.backendTlsPolicies) if (this.#intact(policy)) this.#backendTls(policy);
     for (const route of this.#model.apiRoutes) {
       if (!this.#intact(route)) continue;
@@ -85,6 +87,19 @@ export class RouteAnalysis {
         ? `the GatewayClass ${className} belongs to ${found.controllerName}`
         : `there is no GatewayClass ${className}. Classes: ${list(known, 'none')}`;
       this.#report(gateway, 'WEFT-NO-CLASS', message, 'spec.gatewayClassName');
+    }
+  }
+
+  #targets(policy: BackendPolicyModel): void {
+    const own = this.#model.services.filter((s) => s.namespace === policy.namespace && !s.external);
+    for (const target of policy.targets) {
+      if (own.some((s) => s.name === target.name)) continue;
+      const have = list(
+        own.map((s) => s.name),
+        'none',
+      );
+      const message = `there is no service ${target.name} in namespace ${policy.namespace}. Services there: ${have}`;
+      this.#report(policy, 'WEFT-NO-SERVICE', message, `${target.field}.name`);
     }
   }
 

@@ -1,6 +1,7 @@
 /** The Gateway API in files: what is refused or warned of, and with which code, at which field. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { compile, type Instance, type Model } from '@weft/model';
 import { loadFiles } from './index.ts';
 
 const API = 'gateway.networking.k8s.io/v1';
@@ -348,3 +349,61 @@ test('sessions: of a cookie or a header, by the name of the rule where it has no
   ]);
   assert.deepEqual(found([rule(session('sessionName: "a b"'))]), [`error WEFT-VALUE HTTPRoute/r ${at(0)}.sessionName`]);
 });
+
+test('policies of a service: sessions of routes that have none, and a budget of retries', () => {
+  const policy = (spec: string, kind = 'XBackendTrafficPolicy', api = 'gateway.networking.x-k8s.io/v1alpha1') =>
+    doc(kind, 'p', `{targetRefs: [{group: "", kind: Service, name: back}], ${spec}}`, api);
+  const session = 'sessionPersistence: {sessionName: sid}';
+  const own = `${back}, sessionPersistence: {sessionName: own}`;
+  const both = 'backendRefs: [{name: back, port: 80}, {name: other, namespace: far, port: 80}]';
+  const grant = doc(
+    'ReferenceGrant',
+    'g',
+    '{from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: "", kind: Service}]}',
+    `${API}beta1`,
+    'far',
+  );
+  const routes = (policies: string): (string | undefined)[] => {
+    const { model, problems } = load(
+      policies,
+      grant,
+      http(
+        `${onFront}, rules: [{matches: [{path: {value: /a}}], ${back}}, {matches: [{path: {value: /b}}], ${own}}, {matches: [{path: {value: /c}}], ${both}}]`,
+      ),
+    );
+    assert.ok(model, JSON.stringify(problems, null, 1));
+    const plan = planOf(model);
+    const service = (host: string) => {
+      const part = plan.get(`service/${host}.shop.svc.cluster.local`)?.kind;
+      return part?.case === 'service' ? part.value.ports[0].http : [];
+    };
+    const names = new Map(service('front').map((r) => [r.match[0]?.uri?.kind.value, r.session?.name]));
+    return [...['/a', '/b', '/c'].map((p) => names.get(p)), service('back')[0].session?.name];
+  };
+  assert.deepEqual(routes(policy(session)), ['sid', 'own', undefined, 'sid']);
+  assert.deepEqual(routes(policy(session, 'BackendLBPolicy', 'gateway.networking.k8s.io/v1alpha2')), [
+    'sid',
+    'own',
+    undefined,
+    'sid',
+  ]);
+  const { model } = load(policy('retryConstraint: {budget: {percent: 30}}'));
+  const cluster = model && planOf(model).get('cluster/outbound|80||back.shop.svc.cluster.local')?.kind;
+  assert.equal(cluster?.case === 'cluster' && cluster.value.retryBudget?.percent, 30);
+  assert.deepEqual(found([policy('retryConstraint: {minRetryRate: {count: 5, interval: 1s}}')]), [
+    'warning WEFT-NO-EFFECT XBackendTrafficPolicy/p spec.retryConstraint.minRetryRate',
+  ]);
+  assert.deepEqual(found([policy(session).replace('name: back', 'name: gone')]), [
+    'error WEFT-NO-SERVICE XBackendTrafficPolicy/p spec.targetRefs[0].name',
+  ]);
+});
+
+/** The plan of a client in the namespace. */
+function planOf(model: Model) {
+  const instance: Instance = {
+    ...{ name: 'c-0', workload: 'c', namespace: 'shop', serviceAccount: 'c', labels: {}, ports: [], injected: true },
+    ...{ address: '10.0.0.9', dialAddress: '10.0.0.9', ready: true, draining: false },
+  };
+  const runtime = { mesh: 'm', trustDomain: 't', domain: 'cluster.local', capture: 'transparent' as const };
+  return compile(model, { ...runtime, instances: [instance], vips: new Map() }, instance).parts;
+}

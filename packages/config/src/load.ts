@@ -2,6 +2,7 @@
 import type { Position } from '@weft/base';
 import {
   type ApiRouteModel,
+  type BackendPolicyModel,
   type BackendTlsPolicyModel,
   type ConfigMapModel,
   type DestinationRuleModel,
@@ -19,6 +20,7 @@ import { CODES } from './analysis/codes.ts';
 import { type Finding, findingOf, suppressedByResource } from './analysis/findings.ts';
 import { lint } from './analysis/lint.ts';
 import { analyze } from './analysis.ts';
+import { backendPolicyKinds } from './gateway-api/backend-policy.ts';
 import { backendTlsPolicyKind, configMapKind } from './gateway-api/backend-tls.ts';
 import { apiGatewayKind, gatewayClassKind, referenceGrantKind } from './gateway-api/gateway.ts';
 import { grpcRouteKind } from './gateway-api/grpc-route.ts';
@@ -145,6 +147,7 @@ const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     tlsRouteKind,
     backendTlsPolicyKind,
     configMapKind,
+    ...backendPolicyKinds,
   ] as Kind<Resource>[],
   (k) => k.kind,
 );
@@ -301,6 +304,9 @@ class Loader {
       referenceGrants: of('ReferenceGrant'),
       gatewayClasses: of('GatewayClass'),
       backendTlsPolicies: byAge(of<BackendTlsPolicyModel>('BackendTLSPolicy')),
+      backendPolicies: byAge(
+        ['BackendLBPolicy', 'XBackendTrafficPolicy'].flatMap((kind) => of<BackendPolicyModel>(kind)),
+      ),
       configMaps: of<ConfigMapModel | MeshConfigModel>('ConfigMap').filter((c) => 'caPem' in c),
       secrets: of('Secret'),
       peerAuthentications: oldestFirst(of<PeerAuthenticationModel>('PeerAuthentication')),

@@ -228,6 +228,7 @@ function writtenRules(model: Model): RuleReference[] {
     ...model.destinationRules,
     ...model.gateways,
     ...model.backendTlsPolicies,
+    ...model.backendPolicies,
     ...model.peerAuthentications,
     ...model.authorizationPolicies,
     ...model.requestAuthentications,

@@ -17,6 +17,7 @@ import {
   type TlsOrigination,
   TlsOriginationSchema,
 } from '@weft/plan';
+import { backendPoliciesOf } from './backend-policies.ts';
 import { compileBalancing, hashesAddress, localityOf } from './balancing.ts';
 import { isExportedTo, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
 import { rulesByNamespace } from './lookup.ts';
@@ -168,7 +169,7 @@ export function compileClusters(
       // A rule's outlier detection takes its place: two breakers would undo each other's ejections.
       tcpFault: tcpFaultOf(model, client, host, port.port, refs),
       failureAccrual: outlier ? undefined : accrualOf(service, refs),
-      retryBudget: layers.find((l) => l.policy.retryBudget)?.policy.retryBudget,
+      retryBudget: layers.find((l) => l.policy.retryBudget)?.policy.retryBudget ?? policyBudget(model, service),
       outlier: outlier?.policy.outlierDetection
         ? outlierOf(
             outlier.policy.outlierDetection,
@@ -236,6 +237,12 @@ function originationOf({ credentialName, ...o }: TlsOriginationModel, namespace:
   // Gateways are sent the Secret; a sidecar that is told to use one makes no connection.
   const credential = credentialName ? secretName(namespace, credentialName) : '';
   return create(TlsOriginationSchema, { ...o, credential, subjectAltNames: [...o.subjectAltNames] });
+}
+
+/** A policy of the Gateway API says the part alone: so few retries at once are always allowed, as in Istio. */
+function policyBudget(model: Model, service: ServiceModel) {
+  const percent = backendPoliciesOf(model, service).find((p) => p.retryPercent !== undefined)?.retryPercent;
+  return percent === undefined ? undefined : { percent, minRetryConcurrency: 3 };
 }
 
 interface Layer {

@@ -1,6 +1,7 @@
 /** The mesh as one immutable snapshot, and what each proxy needs to know of it. */
 export * from './api-routes.ts';
 export * from './authz.ts';
+export * from './backend-policies.ts';
 export * from './balancing.ts';
 export * from './capture-scope.ts';
 export * from './clusters.ts';

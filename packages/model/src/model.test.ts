@@ -37,6 +37,7 @@ const empty: Model = {
   referenceGrants: [],
   gatewayClasses: [],
   backendTlsPolicies: [],
+  backendPolicies: [],
   configMaps: [],
   secrets: [],
   peerAuthentications: [],

@@ -34,6 +34,7 @@ import {
   WeightedClusterSchema,
 } from '@weft/plan';
 import { rankedRoutes, routesOfService } from './api-routes.ts';
+import { backendPoliciesOf, sessionPolicyOf } from './backend-policies.ts';
 import type { Client } from './clusters.ts';
 import { httpRoutesOf } from './delegates.ts';
 import { isSeenFrom, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
@@ -42,6 +43,7 @@ import { meshConfigOf } from './mesh-config.ts';
 import { mayCarryHttp } from './protocols.ts';
 import type { RefTable } from './refs.ts';
 import {
+  type BackendPolicyModel,
   type CorsModel,
   type DestinationModel,
   type FaultModel,
@@ -126,6 +128,10 @@ export function compileHttpRoutes(
         timeoutMs: fallback.ms,
         timeoutRef,
         retry: retryOf(model, undefined, '', refs),
+        session: policySession(
+          backendPoliciesOf(model, service).find((p) => p.session),
+          refs,
+        ),
       }),
     ];
   }
@@ -378,7 +384,9 @@ export function httpRoute(
     fault: route.fault ? faultOf(route.fault, ownerOf('fault'), said('fault')) : undefined,
     headers: headersOf(route.headers),
     rewrite: route.rewrite ? create(RewriteSchema, { ...route.rewrite }) : undefined,
-    session: route.session && sessionOf(route.session, from, refs),
+    session: route.session
+      ? sessionOf(route.session, from, refs)
+      : policySession(forwards ? sessionPolicyOf(model, from, route.route) : undefined, refs),
     cors: route.cors ? corsOf(route.cors, said('cors', 'corsPolicy')) : undefined,
     mirrors: route.mirrors.map((m) =>
       mirrorOf(model, domain, route.inherited?.mirrors ? route.inherited.owner : from, m, port, refs),
@@ -391,6 +399,10 @@ const DERIVED = {
   FROM_PROTOCOL_DEFAULT: DerivePort.FROM_PROTOCOL_DEFAULT,
   FROM_REQUEST_PORT: DerivePort.FROM_REQUEST_PORT,
 };
+
+function policySession(policy: BackendPolicyModel | undefined, refs: RefTable): SessionPersistence | undefined {
+  return policy?.session && sessionOf(policy.session, policy, refs);
+}
 
 function sessionOf(session: SessionModel, from: Resource, refs: RefTable): SessionPersistence {
   const { field, ...rest } = session;

@@ -514,6 +514,17 @@ export interface BackendTlsPolicyModel extends Resource {
   readonly names: readonly string[];
 }
 
+/** What clients of services of its namespace keep to: BackendLBPolicy, XBackendTrafficPolicy. */
+export interface BackendPolicyModel extends Resource {
+  /** RFC 3339; empty: not known. */
+  readonly created: string;
+  readonly targets: readonly { readonly field: string; readonly name: string }[];
+  /** For routes that have no sessions of their own. */
+  readonly session: SessionModel | undefined;
+  /** Of the requests that run, where no DestinationRule says so. */
+  readonly retryPercent: number | undefined;
+}
+
 /** A ConfigMap with a CA. */
 export interface ConfigMapModel extends Resource {
   readonly caPem: string;
@@ -818,6 +829,7 @@ export interface Model {
   readonly gatewayClasses: readonly GatewayClassModel[];
   /** Oldest first, as apiRoutes. */
   readonly backendTlsPolicies: readonly BackendTlsPolicyModel[];
+  readonly backendPolicies: readonly BackendPolicyModel[];
   readonly configMaps: readonly ConfigMapModel[];
   readonly secrets: readonly SecretModel[];
   readonly peerAuthentications: readonly PeerAuthenticationModel[];

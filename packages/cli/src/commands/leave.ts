@@ -14,7 +14,7 @@ import {
   print,
 } from '../common.ts';
 import { example } from '../example.ts';
-import { calleesFirst, keyOf, type Member, obstacles } from '../mtls/leave.ts';
+import { calleesFirst, type JudgedCall, keyOf, losesIdentity, type Member, obstacles } from '../mtls/leave.ts';
 import { askState } from './mtls.ts';
 import { statusTable } from './up.ts';
 
@@ -31,7 +31,7 @@ export function addLeave(program: Command): void {
       )
       .argument('[name]')
       .option('--all', 'every process (of the namespace)')
-      .option('--force', 'also where STRICT would refuse them, or would hold no more')
+      .option('--force', 'also where STRICT or a policy would refuse them, or STRICT would hold no more')
       .addOption(namespaceOption())
       .addOption(meshOption())
       .action(leave),
@@ -82,10 +82,11 @@ async function choose(name: string | undefined, o: Arguments, fits: (i: Instance
 async function leave(name: string | undefined, o: Arguments): Promise<void> {
   const { mesh, members } = await choose(name, o, (i) => i.injected && !i.gateway);
   const state = await askState(mesh, 0);
-  const found = obstacles(members, state);
+  const { calls } = await askControl<{ calls: JudgedCall[] }>(mesh, 'GET', '/v1/calls?since=0');
+  const found = [...obstacles(members, state), ...losesIdentity(members, calls)];
   for (const line of found) print(line);
   if (found.length > 0 && !o.force)
-    throw new WeftError('strict', 'nothing was changed: make these PERMISSIVE first, or say --force');
+    throw new WeftError('strict', 'nothing was changed: change these policies first, or say --force');
   await each(mesh, '/leave', calleesFirst(members, state));
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { MtlsState, MtlsWorkload } from '@weft/control';
-import { calleesFirst, keyOf, type Member, obstacles } from './leave.ts';
+import { calleesFirst, keyOf, losesIdentity, type Member, obstacles } from './leave.ts';
 
 const member = (workload: string): Member => ({ namespace: 'shop', workload, serviceAccount: workload });
 const called = (workload: string, by: string[], mode: 'STRICT' | 'PERMISSIVE' = 'PERMISSIVE'): MtlsWorkload => ({
@@ -30,4 +30,21 @@ test('who is called goes before who calls; circles end', () => {
   assert.deepEqual(order(['a', 'b']), ['b', 'a']);
   assert.deepEqual(order(['z', 'a', 'b']), ['b', 'a', 'z']);
   assert.equal(order(['a', 'b', 'c', 'z']).length, 4);
+});
+
+test('who is let in by a policy that may ask for its identity', () => {
+  const call = (workload: string, by: string, policy: string, denied = false) => ({
+    ...{ namespace: 'shop', workload, principal: `cluster.local/ns/shop/sa/${by}`, policy, denied, requests: 2 },
+  });
+  const calls = [
+    call('pay', 'cart', 'shop/let-cart'),
+    call('pay', 'cart', 'shop/let-cart'),
+    call('pay', 'front', 'shop/deny', true),
+    call('stock', 'cart', 'none'),
+    call('cart', 'front', 'shop/let-front'),
+  ];
+  assert.deepEqual(losesIdentity([member('cart')], calls), [
+    'shop/cart is let in to shop/pay by the policy shop/let-cart, which may ask for its identity: 4 calls seen',
+  ]);
+  assert.deepEqual(losesIdentity([member('cart'), member('pay')], calls), []);
 });

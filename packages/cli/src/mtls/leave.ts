@@ -19,6 +19,31 @@ function strictPorts(w: MtlsWorkload): number[] {
   return w.ports.filter((p) => p.mode === 'STRICT').map((p) => p.port);
 }
 
+/** A row of the control plane's `/v1/calls`. */
+export interface JudgedCall {
+  readonly namespace: string;
+  readonly workload: string;
+  readonly principal: string;
+  readonly policy: string;
+  readonly denied: boolean;
+  readonly requests: number;
+}
+
+/** In words, who is let in by a policy now, which may ask for the identity that goes with the proxy. */
+export function losesIdentity(leaving: readonly Member[], calls: readonly JudgedCall[]): string[] {
+  const goes = new Set(leaving.map(keyOf));
+  const sums = new Map<string, number>();
+  for (const c of calls) {
+    // Where no ALLOW policy selects the workload, nobody asks who it is.
+    if (c.denied || c.policy === 'none' || c.principal === '' || goes.has(keyOf(c))) continue;
+    const who = leaving.filter((m) => proves(m, c.principal)).map(keyOf);
+    if (who.length === 0) continue;
+    const what = `${who.join(' or ')} is let in to ${keyOf(c)} by the policy ${c.policy}, which may ask for its identity`;
+    sums.set(what, (sums.get(what) ?? 0) + c.requests);
+  }
+  return [...sums].map(([what, requests]) => `${what}: ${requests} calls seen`);
+}
+
 /** In words, whom STRICT would refuse, and where it would no longer hold. Workloads that leave together harm nobody there. */
 export function obstacles(leaving: readonly Member[], state: MtlsState): string[] {
   const found: string[] = [];

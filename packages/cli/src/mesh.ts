@@ -1,5 +1,5 @@
 /** From files to a running mesh: what `weft up` and `weft demo` share. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -197,6 +197,15 @@ function reloader(given: readonly string[], allowPending: boolean | undefined): 
   };
 }
 
+/** Services that ask for IPv6 where there is none. Loopback addresses, which explicit capture gives, are of IPv4. */
+export function ipv6Warnings(model: Model, capture: 'transparent' | 'explicit', machineHasIpv6: boolean): string[] {
+  if (capture === 'transparent' && machineHasIpv6) return [];
+  const why = capture === 'explicit' ? 'with --capture explicit there is none: it gets' : 'this machine has none: use';
+  return model.services
+    .filter((s) => s.families?.includes(6) && !s.external)
+    .map((s) => `warning: Service ${s.namespace}/${s.name} asks for IPv6, ${why} an IPv4 address`);
+}
+
 /** Loads, checks and starts a mesh; throws after cleaning up. */
 export async function bringUp(
   options: UpOptions,
@@ -217,6 +226,7 @@ export async function bringUp(
       );
     }
   }
+  for (const line of ipv6Warnings(model, capture, existsSync('/proc/net/if_inet6'))) options.say('weft', line);
   createRequire(import.meta.url).resolve('@weft/control'); // A broken installation is said before anything is made.
   const trustDomain = meshConfigOf(model)?.trustDomain;
   const hostOptions: MeshHostOptions = {

@@ -99,7 +99,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   protected edge: EdgeKey | undefined;
   protected done = false;
   #startMs: number;
-  #startWallMs: number;
+  /** When it began, by the wall clock. */
+  protected readonly startWallMs: number;
   #upstreamMs = -1;
   #held = NOTHING;
   #heldBytes = 0;
@@ -140,7 +141,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     this.#requestEnded = end;
     this.#epoch = core.epoch;
     this.#startMs = core.nowMs();
-    this.#startWallMs = core.wallMs();
+    this.startWallMs = core.wallMs();
   }
 
   protected abstract readonly reporter: Reporter;
@@ -992,7 +993,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     r.userAgent = f.userAgent;
     r.forwardedFor = f.forwardedFor;
     r.sni = this.sni;
-    r.startWallMs = this.#startWallMs;
+    r.startWallMs = this.startWallMs;
     r.source = this.source;
     r.destination = this.destination;
     r.service = this.service;

@@ -211,6 +211,8 @@ class InboundExchange extends Exchange {
 
   /** A Sidecar says how many requests a port takes at once. */
   #acquire(): boolean {
+    // Few ports have a limit: the others are not counted.
+    if (!this.#inbound.pool?.maxRequests) return true;
     this.#acquired = this.core.portUse.acquire(this.#inbound, 'requests');
     if (this.#acquired) return true;
     this.core.observer.count('inbound_overflow');

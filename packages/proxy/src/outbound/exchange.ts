@@ -127,7 +127,7 @@ export class OutboundExchange extends Exchange {
 
   /** Decides among the routes of `view` and does what they say. */
   protected route(view: RouteView): this {
-    const decision = routeHttp(view, this.head, this.core.random, this.core.wallMs(), this.token?.claims);
+    const decision = routeHttp(view, this.head, this.core.random, this.startWallMs, this.token?.claims);
     this.#decision = decision;
     if (decision.kind === 'none') return this.noRoute();
     this.routeRef = decision.ref;

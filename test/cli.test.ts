@@ -399,6 +399,9 @@ test('the command line', { timeout: 240_000 }, async (t) => {
     assert.ok(Math.abs(outcomes.reduce((sum, o) => sum + o.probability, 0) - 1) < 1e-9);
     assert.ok(outcomes.every((o) => o.status === 'application' && o.instance.startsWith('front-')));
     assert.ok(steps.some((s) => s.side === 'server' && s.kind === 'authorize'));
+    const visitor = weft(mesh, 'explain', '--live', '--from', 'outside', '--to', 'shop/front:8080', '/x');
+    assert.equal(visitor.code, 0, visitor.error);
+    assert.match(visitor.out, /plaintext to shop\/front: the caller has no proxy/);
     const files = weft(mesh, 'explain', '-f', '.', '--from', 'shop/front', '--to', 'front:8080');
     assert.equal(files.code, 0, files.error);
     refuses(mesh, ['explain', '--from', 'shop/nobody', '--to', 'front:8080'], /shop\/front/);

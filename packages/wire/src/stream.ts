@@ -40,8 +40,8 @@ export interface Stream {
   sendHead(head: Head, end: boolean): void;
   sendInterim(head: Head): void;
   /**
-   * Sends body bytes (also tunnel bytes after CONNECT). The codec may keep the buffer until it is written; the caller
-   * must not change it. False: above the high-water mark, wait for onDrain before sending more (what was passed is taken).
+   * Sends body bytes (also tunnel bytes after CONNECT). The codec may keep the buffer until it is written, unless
+   * it is lent (lent.ts), and the caller must not change it. False: above the high-water mark, wait for onDrain before sending more (what was passed is taken).
    */
   sendData(chunk: Uint8Array, end: boolean): boolean;
   /** Sends trailers and ends this direction. */
@@ -60,7 +60,7 @@ export interface StreamHandler {
   /** A server's request head comes through the connection's onStream instead; this is the response head of a client. */
   onHead(stream: Stream, head: Head, end: boolean): void;
   onInterim?(stream: Stream, head: Head): void;
-  /** The chunk is only lent if `lent` is true: copy what must outlive the call. Codecs pass false unless noted. */
+  /** The chunk is lent (lent.ts): `own` what must outlive the call. */
   onData(stream: Stream, chunk: Uint8Array, end: boolean): void;
   onTrailers(stream: Stream, fields: Head): void;
   /** The exchange is over before its end; nothing else follows. */
@@ -73,7 +73,7 @@ export interface StreamHandler {
 
 /** Where a codec puts bytes. Implemented over a socket by the proxy and over arrays in tests. */
 export interface Output {
-  /** False: above the socket's high-water mark; the owner calls `drained()` on the codec when it fell. Takes the buffer. */
+  /** False: above the socket's high-water mark; the owner calls `drained()` on the codec when it fell. Takes the buffer, unless it is lent (lent.ts). */
   write(bytes: Uint8Array): boolean;
   /** Half-close after what was written. */
   end(): void;
@@ -92,7 +92,7 @@ export interface Output {
 
 /** A codec that owns one connection, fed by whoever owns the socket. */
 export interface Connection {
-  /** Bytes came in. The codec may keep `chunk`. */
+  /** Bytes came in. They may be lent (lent.ts). */
   receive(chunk: Uint8Array): void;
   /** Peer half-closed. */
   receiveEnd(): void;

@@ -13,7 +13,7 @@ import {
   releaseRequest,
   type Snapshot,
 } from '@weft/engine';
-import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
+import { type Head, own, type ResetCode, type Stream, type StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { field } from '../http/headers.ts';
 import type { Deadline, TimerOwner } from '../net/timers.ts';
@@ -119,7 +119,7 @@ export class SideCall implements StreamHandler, Asker, TimerOwner {
       this.#over('too_long');
       return;
     }
-    if (chunk.length > 0) this.#chunks.push(chunk);
+    if (chunk.length > 0) this.#chunks.push(own(chunk));
     if (end) this.#answered([]);
   }
 

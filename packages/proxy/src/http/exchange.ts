@@ -18,7 +18,7 @@ import {
 } from '@weft/engine';
 import type { ExternalAuthorizer } from '@weft/plan';
 import { continueTrace } from '@weft/telemetry';
-import { type Head, type ResetCode, type Stream, type StreamHandler, UPGRADE_IGNORED } from '@weft/wire';
+import { type Head, own, type ResetCode, type Stream, type StreamHandler, UPGRADE_IGNORED } from '@weft/wire';
 import { type Checked, checkWith } from '../authorize/check.ts';
 import { applyAllowed, type CheckOutcome } from '../authorize/outcome.ts';
 import type { SideCall } from '../authorize/side-call.ts';
@@ -502,8 +502,9 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     if (end) this.#requestEnded = true;
     const stream = this.attempt?.stream;
     if (this.#keep && chunk.length > 0) {
-      if (this.#held === NOTHING) this.#held = [chunk];
-      else this.#held.push(chunk);
+      const kept = own(chunk);
+      if (this.#held === NOTHING) this.#held = [kept];
+      else this.#held.push(kept);
       this.#heldBytes += chunk.length;
       if (this.#heldBytes > RETRY_BUFFER_BYTES) {
         if (stream) this.#dropHeld();

@@ -3,7 +3,7 @@
  * `grpc-web`: what browsers can send is made gRPC before anything judges it, and the answer's trailers come as the last
  * frame of its body. With `-text` bodies are base64.
  */
-import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
+import { type Head, own, type ResetCode, type Stream, type StreamHandler } from '@weft/wire';
 import { field, removeField } from './headers.ts';
 
 const WEB = 'application/grpc-web';
@@ -124,7 +124,7 @@ export class GrpcWebStream implements Stream, StreamHandler {
   #encode(chunk: Uint8Array, end: boolean): Uint8Array {
     const all = this.#bytes.length === 0 ? chunk : Buffer.concat([this.#bytes, chunk]);
     const whole = end ? all.length : all.length - (all.length % 3);
-    this.#bytes = all.subarray(whole);
+    this.#bytes = own(all.subarray(whole));
     const bytes = Buffer.from(all.buffer, all.byteOffset, whole);
     return Buffer.from(bytes.toString('base64'), 'latin1');
   }

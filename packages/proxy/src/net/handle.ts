@@ -5,6 +5,7 @@
  * gives nothing, and the caller uses events and `socket.write` as everywhere else. `WEFT_PLAIN_SOCKETS=1` does the same.
  */
 import { Socket } from 'node:net';
+import { readBuffer } from '@weft/wire';
 
 interface WriteRequest {
   handle: Handle | undefined;
@@ -22,11 +23,6 @@ interface StreamBinding {
   kLastWriteWasAsync: number;
 }
 type Internals = Record<symbol, unknown> & { _handle?: Handle | null; encrypted?: boolean };
-
-/** What one read may bring; also the most that is copied per read. */
-const READ_BYTES = 64 * 1024;
-
-const shared = Buffer.allocUnsafeSlow(READ_BYTES);
 
 interface Keys {
   buffer: symbol;
@@ -68,12 +64,6 @@ const found = plain ? undefined : findBinding();
 const state = found?.stream.streamBaseState ?? new Int32Array(8);
 const asyncAt = found?.stream.kLastWriteWasAsync ?? 0;
 
-/** Chunks up to this size are cut from a slab; it costs a copy, and saves an allocation outside of the heap per read. */
-const SLAB_BYTES = 64 * 1024;
-const SLAB_CHUNK_BYTES = 16 * 1024;
-let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-let slabAt = 0;
-
 /**
  * Bytes read between two collections of the young garbage. What is read lives outside of the heap, where the engine sees
  * it late: left alone it lets tens of megabytes gather and then stops for a whole collection, again and again. A young
@@ -83,29 +73,18 @@ const COLLECT_BYTES = 4 * 1024 * 1024;
 const collect = (globalThis as { gc?: (options: { type: 'minor' }) => void }).gc;
 let sinceCollect = 0;
 
-function take(size: number): Buffer {
+function took(size: number): void {
   sinceCollect += size;
-  if (sinceCollect > COLLECT_BYTES) {
-    sinceCollect = 0;
-    collect?.({ type: 'minor' });
-  }
-  if (size > SLAB_CHUNK_BYTES) {
-    const own = Buffer.allocUnsafeSlow(size);
-    shared.copy(own, 0, 0, size);
-    return own;
-  }
-  if (slabAt + size > SLAB_BYTES) {
-    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-    slabAt = 0;
-  }
-  const at = slabAt;
-  slabAt += size;
-  shared.copy(slab, at, 0, size);
-  return slab.subarray(at, slabAt);
+  if (sinceCollect <= COLLECT_BYTES) return;
+  sinceCollect = 0;
+  collect?.({ type: 'minor' });
 }
 
+/** For tests: what was lent is destroyed as soon as it is given back, so that whoever kept it is found out. */
+const poison = process.env.WEFT_POISON_READS === '1';
+
 /**
- * From now on what `socket` receives goes to `onBytes`, each chunk the receiver's own, and no longer to 'data'; end, errors
+ * From now on what `socket` receives goes to `onBytes`, lent (wire's lent.ts), and no longer to 'data'; end, errors
  * and pausing stay as they are. False: nothing was changed. The socket must be connected and have nothing unread.
  */
 export function readsDirectly(socket: Socket, onBytes: (chunk: Buffer) => void): boolean {
@@ -113,13 +92,15 @@ export function readsDirectly(socket: Socket, onBytes: (chunk: Buffer) => void):
   const handle = inside._handle;
   if (!keys || !handle || typeof handle.useUserBuffer !== 'function') return false;
   if (socket.readableLength > 0 || inside[keys.buffer] !== null) return false;
-  inside[keys.buffer] = shared;
+  inside[keys.buffer] = readBuffer;
   inside[keys.generator] = null;
   inside[keys.callback] = (size: number): boolean => {
-    onBytes(take(size));
+    took(size);
+    onBytes(readBuffer.subarray(0, size));
+    if (poison) readBuffer.fill(0xdb, 0, size);
     return true;
   };
-  handle.useUserBuffer(shared);
+  handle.useUserBuffer(readBuffer);
   return true;
 }
 

@@ -1,4 +1,5 @@
 /** A pipe that takes bytes no faster than a rate: what a TCPFault's `bandwidth` makes of a connection. */
+import { own } from '@weft/wire';
 import type { Pipe, PipeSink } from './pipe.ts';
 import { nullSink } from './pipe.ts';
 import type { Deadline, TimerOwner, TimerWheel } from './timers.ts';
@@ -42,7 +43,7 @@ export class PacedPipe implements Pipe, PipeSink, TimerOwner {
 
   write(bytes: Uint8Array): boolean {
     if (this.#over || bytes.length === 0) return !this.#over;
-    this.#held.push(bytes);
+    this.#held.push(own(bytes));
     this.#heldBytes += bytes.length;
     this.#pump();
     return this.#heldBytes === 0 && !this.#full;

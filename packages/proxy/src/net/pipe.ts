@@ -2,7 +2,7 @@
  * A pipe is one side of a byte stream: a socket, a TLS socket or the inside of a CONNECT stream. A codec writes into
  * it as its Output; a tunnel joins two of them. Whoever owns the bytes now is its sink, and may hand it on.
  */
-import type { Connection, Output } from '@weft/wire';
+import { type Connection, type Output, own } from '@weft/wire';
 import type { Ticker, Ticking } from './timers.ts';
 
 export interface PipeSink {
@@ -69,7 +69,7 @@ export class HoldSink implements PipeSink {
   end = false;
   lost: string | undefined;
   bytes(chunk: Uint8Array): void {
-    this.chunks.push(chunk);
+    this.chunks.push(own(chunk));
   }
   ended(): void {
     this.end = true;

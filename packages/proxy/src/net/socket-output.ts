@@ -1,12 +1,13 @@
 /** A net or tls socket as a Pipe: writes of one turn of the loop leave as one contiguous write, errors never escape. */
 import type { Socket } from 'node:net';
 import { getSystemErrorName } from 'node:util';
+import { own } from '@weft/wire';
 import { type DirectWriter, directWriter, readsDirectly } from './handle.ts';
 import { nullSink, type Pipe, type PipeSink } from './pipe.ts';
 import type { Ticker, Ticking } from './timers.ts';
 
 /** Above this many unsent bytes `write` says false; below half of it the sink hears `drained`. */
-const HIGH_BYTES = 256 * 1024;
+const HIGH_BYTES = 64 * 1024;
 /** Chunks up to this size are copied together; larger ones go alone, since a copy would cost more than a write. */
 const JOIN_BYTES = 64 * 1024;
 /** How long a socket may stay half-open after an HTTP codec ended it. */
@@ -98,6 +99,7 @@ export class SocketPipe implements Pipe, Ticking {
   write(bytes: Uint8Array): boolean {
     if (this.#gone || this.#ending) return true;
     if (bytes.length > 0) {
+      bytes = own(bytes);
       if (this.#first === undefined) this.#first = bytes;
       else if (this.#more === undefined) this.#more = [bytes];
       else this.#more.push(bytes);
@@ -214,7 +216,11 @@ export class SocketPipe implements Pipe, Ticking {
     const total = this.#bytes;
     this.#bytes = 0;
     if (more === undefined || total <= JOIN_BYTES) {
-      const whole = more === undefined ? first : join(first, more, total);
+      if (more !== undefined && this.#writer !== undefined) {
+        this.#joined(first, more, total);
+        return;
+      }
+      const whole = more === undefined ? first : join(Buffer.allocUnsafe(total), first, more);
       if (this.#writer === undefined) this.socket.write(whole, this.#onWritten);
       else this.#direct(whole);
       return;
@@ -229,6 +235,12 @@ export class SocketPipe implements Pipe, Ticking {
     for (let i = 0; i < last; i++) this.socket.write(more[i]);
     this.socket.write(more[last], this.#onWritten);
     this.socket.uncork();
+  }
+
+  /** In a buffer that serves again, unless the kernel did not take all of it. */
+  #joined(first: Uint8Array, more: readonly Uint8Array[], total: number): void {
+    this.#direct(join(scratch.subarray(0, total), first, more));
+    if ((this.#writer as DirectWriter).pending > 0) scratch = Buffer.allocUnsafeSlow(JOIN_BYTES);
   }
 
   #direct(bytes: Uint8Array): boolean {
@@ -303,8 +315,9 @@ export class SocketPipe implements Pipe, Ticking {
   }
 }
 
-function join(first: Uint8Array, more: readonly Uint8Array[], total: number): Buffer {
-  const joined = Buffer.allocUnsafe(total);
+let scratch = Buffer.allocUnsafeSlow(JOIN_BYTES);
+
+function join(joined: Buffer, first: Uint8Array, more: readonly Uint8Array[]): Buffer {
   joined.set(first);
   let at = first.length;
   for (const c of more) {

@@ -14,7 +14,7 @@ import {
   pickEndpoint,
   releaseRequest,
 } from '@weft/engine';
-import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
+import { type Head, own, type ResetCode, type Stream, type StreamHandler } from '@weft/wire';
 import type { Core, InFlight } from '../core.ts';
 import type { RequestCopy } from '../http/exchange.ts';
 import { field, setPseudo } from '../http/headers.ts';
@@ -94,7 +94,7 @@ export class Mirror implements RequestCopy, StreamHandler, Asker, TimerOwner, In
     if (this.abandoned) return;
     if (end) this.#requestEnded = true;
     if (!this.#stream) {
-      if (chunk.length > 0) this.#held.push(chunk);
+      if (chunk.length > 0) this.#held.push(own(chunk));
       this.#wait(chunk.length);
       return;
     }

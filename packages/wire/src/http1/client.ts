@@ -1,3 +1,4 @@
+import { own } from '../lent.ts';
 import type {
   Connection,
   Head,
@@ -225,6 +226,7 @@ export class Http1Client implements Connection, ExchangeOwner {
     if (this.reading === 'closed' || this.reading === 'discard') return;
     this.input.push(asBuffer(chunk));
     this.run();
+    this.input.keep();
   }
 
   receiveEnd(): void {
@@ -466,7 +468,7 @@ export class Http1Client implements Connection, ExchangeOwner {
       switch (this.framing) {
         case 'tunnel':
           if (this.reading !== 'tunnel') {
-            this.early.push(chunk);
+            this.early.push(own(chunk));
             this.earlyBytes += chunk.length;
             if (end) this.writeLeft = -1;
             return this.taken();

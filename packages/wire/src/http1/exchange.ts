@@ -1,3 +1,4 @@
+import { ownBuffer } from '../lent.ts';
 import type { Head, ResetCode, Stream, StreamHandler } from '../stream.ts';
 
 /** What a stream needs from its connection; after the exchange the stream has none and every call does nothing. */
@@ -99,6 +100,13 @@ export class InputQueue {
     if (this.current !== undefined) this.rest.unshift(this.current);
     this.current = from === 0 ? bytes : bytes.subarray(from);
     this.size += bytes.length - from;
+  }
+
+  /** Whoever lent the bytes wants them back: what is left is copied. */
+  keep(): void {
+    if (this.size === 0) return;
+    if (this.current !== undefined) this.current = ownBuffer(this.current);
+    for (let i = 0; i < this.rest.length; i++) this.rest[i] = ownBuffer(this.rest[i]);
   }
 
   clear(): void {

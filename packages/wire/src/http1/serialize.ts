@@ -204,7 +204,7 @@ export function checkRequestLine(method: string, target: string): void {
 
 const FLUSH_BYTES = 64 * 1024;
 /** Larger chunks go out uncopied. */
-const DIRECT_BYTES = 16 * 1024;
+const DIRECT_BYTES = 4 * 1024;
 const SLAB_BYTES = 16 * 1024;
 
 /** What connections write goes one behind the other here; bytes once written are never touched again. */

@@ -130,6 +130,7 @@ export class Http1Server implements Connection, ExchangeOwner {
     this.input.push(asBuffer(chunk));
     if (!this.yielded) this.begun = 0;
     this.run();
+    this.input.keep();
   }
 
   receiveEnd(): void {

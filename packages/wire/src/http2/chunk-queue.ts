@@ -1,3 +1,5 @@
+import { own } from '../lent.ts';
+
 /** Blocks that small chunks are gathered in, so that a one-byte chunk does not hold its whole socket buffer. */
 const blockBytes = 8192;
 const smallBytes = 1024;
@@ -22,7 +24,7 @@ export class ChunkQueue {
     this.bytes += length;
     if (this.#items === NOTHING) this.#items = [];
     if (length >= smallBytes) {
-      this.#items.push(chunk);
+      this.#items.push(own(chunk));
       this.#blockStart = this.#blockEnd; // what comes next does not belong to the item before this one
       return;
     }

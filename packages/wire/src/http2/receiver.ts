@@ -1,3 +1,4 @@
+import { ownBuffer } from '../lent.ts';
 import type { Http2Connection } from './connection.ts';
 import { http2Counter, TokenBucket } from './floods.ts';
 import type { FrameSink } from './frames.ts';
@@ -232,7 +233,7 @@ export class Receiver implements FrameSink {
     this.#blockId = id;
     this.#blockEnd = last;
     this.#blocks++;
-    this.#parts.push(buf.subarray(start, end));
+    this.#parts.push(ownBuffer(buf.subarray(start, end)));
     return true;
   }
 
@@ -245,7 +246,7 @@ export class Receiver implements FrameSink {
     }
     const whole = (flags & flag.endHeaders) !== 0;
     if (start === end && !whole && !this.#empty()) return false;
-    this.#parts.push(buf.subarray(start, end));
+    this.#parts.push(ownBuffer(buf.subarray(start, end)));
     if (!whole) return true;
     const block = Buffer.concat(this.#parts);
     this.#parts = [];

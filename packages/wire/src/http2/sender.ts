@@ -123,17 +123,24 @@ export class Sender {
       this.#first === undefined &&
       !this.writer.blocked &&
       stream.queue.bytes === 0 &&
-      length <= this.maxFrame &&
       length <= stream.sendWindow &&
       length <= this.window
     );
   }
 
+  /** What `direct` allowed, or nothing but the end. */
   data(stream: H2Stream, chunk: Uint8Array, end: boolean): void {
-    stream.sendWindow -= chunk.length;
-    this.window -= chunk.length;
+    const { length } = chunk;
+    const { maxFrame } = this;
+    stream.sendWindow -= length;
+    this.window -= length;
+    let at = 0;
+    for (; length - at > maxFrame; at += maxFrame) {
+      this.dataFrames++;
+      this.writer.frame(frame.data, 0, stream.id, chunk.subarray(at, at + maxFrame));
+    }
     this.dataFrames++;
-    this.writer.frame(frame.data, end ? flag.endStream : 0, stream.id, chunk);
+    this.writer.frame(frame.data, end ? flag.endStream : 0, stream.id, at === 0 ? chunk : chunk.subarray(at));
     this.schedule();
   }
 

@@ -1,0 +1,17 @@
+/**
+ * Bytes that are lent: sockets read into one buffer, and what they read lies in it only until the reader returns. Whoever
+ * keeps a chunk longer than that keeps `own(chunk)`.
+ */
+
+/** What all sockets of the process read into. */
+export const readBuffer: Buffer = Buffer.allocUnsafeSlow(64 * 1024);
+
+/** The same bytes, to keep: a copy where they are lent. */
+export function own(chunk: Uint8Array): Uint8Array {
+  return chunk.buffer === readBuffer.buffer ? Buffer.from(chunk) : chunk;
+}
+
+/** As `own`, of a Buffer. */
+export function ownBuffer(chunk: Buffer): Buffer {
+  return chunk.buffer === readBuffer.buffer ? Buffer.from(chunk) : chunk;
+}

@@ -6,12 +6,16 @@
 /** What all sockets of the process read into. */
 export const readBuffer: Buffer = Buffer.allocUnsafeSlow(64 * 1024);
 
+export function isLent(chunk: Uint8Array): boolean {
+  return chunk.buffer === readBuffer.buffer;
+}
+
 /** The same bytes, to keep: a copy where they are lent. */
 export function own(chunk: Uint8Array): Uint8Array {
-  return chunk.buffer === readBuffer.buffer ? Buffer.from(chunk) : chunk;
+  return isLent(chunk) ? Buffer.from(chunk) : chunk;
 }
 
 /** As `own`, of a Buffer. */
 export function ownBuffer(chunk: Buffer): Buffer {
-  return chunk.buffer === readBuffer.buffer ? Buffer.from(chunk) : chunk;
+  return isLent(chunk) ? Buffer.from(chunk) : chunk;
 }

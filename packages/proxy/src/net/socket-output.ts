@@ -1,15 +1,13 @@
 /** A net or tls socket as a Pipe: writes of one turn of the loop leave as one contiguous write, errors never escape. */
 import type { Socket } from 'node:net';
 import { getSystemErrorName } from 'node:util';
-import { own } from '@weft/wire';
 import { type DirectWriter, directWriter, readsDirectly } from './handle.ts';
 import { nullSink, type Pipe, type PipeSink } from './pipe.ts';
 import type { Ticker, Ticking } from './timers.ts';
+import { WriteQueue } from './write-queue.ts';
 
 /** Above this many unsent bytes `write` says false; below half of it the sink hears `drained`. */
 const HIGH_BYTES = 64 * 1024;
-/** Chunks up to this size are copied together; larger ones go alone, since a copy would cost more than a write. */
-const JOIN_BYTES = 64 * 1024;
 /** How long a socket may stay half-open after an HTTP codec ended it. */
 const LINGER_MS = 5000;
 
@@ -53,10 +51,7 @@ export class SocketPipe implements Pipe, Ticking {
   remoteAddress: string;
   remotePort: number;
   readonly socket: Socket;
-  /** What was written in this turn; mostly one chunk. */
-  #first: Uint8Array | undefined;
-  #more: Uint8Array[] | undefined;
-  #bytes = 0;
+  readonly #queue = new WriteQueue();
   #blocked = false;
   #ending = false;
   #gone = false;
@@ -93,17 +88,13 @@ export class SocketPipe implements Pipe, Ticking {
 
   /** Bytes given that the kernel has not taken. */
   get unsent(): number {
-    return this.#bytes + (this.#writer === undefined ? this.socket.writableLength : this.#writer.pending);
+    return this.#queue.bytes + (this.#writer === undefined ? this.socket.writableLength : this.#writer.pending);
   }
 
   write(bytes: Uint8Array): boolean {
     if (this.#gone || this.#ending) return true;
     if (bytes.length > 0) {
-      bytes = own(bytes);
-      if (this.#first === undefined) this.#first = bytes;
-      else if (this.#more === undefined) this.#more = [bytes];
-      else this.#more.push(bytes);
-      this.#bytes += bytes.length;
+      this.#queue.push(bytes);
       this.#mark();
     }
     if (this.unsent > this.#highBytes) {
@@ -134,8 +125,6 @@ export class SocketPipe implements Pipe, Ticking {
   abort(): void {
     if (this.#gone) return;
     this.#gone = true;
-    this.#first = undefined;
-    this.#more = undefined;
     this.#linger?.delete(this);
     this.sink = nullSink;
     const raw = this.socket as Socket & { resetAndDestroy(): void; encrypted?: boolean };
@@ -180,7 +169,7 @@ export class SocketPipe implements Pipe, Ticking {
     if (this.#gone) return;
     this.#write();
     // What a writer that was let go on gave meanwhile goes first; it is flushed in the same turn.
-    if (this.#ending && this.#first === undefined) {
+    if (this.#ending && this.#queue.bytes === 0) {
       this.socket.end();
       if (this.#linger) {
         this.#lingerFrom = 0;
@@ -208,39 +197,17 @@ export class SocketPipe implements Pipe, Ticking {
   }
 
   #write(): void {
-    const first = this.#first;
-    const more = this.#more;
-    if (first === undefined || this.socket.destroyed || !this.socket.writable) return;
-    this.#first = undefined;
-    this.#more = undefined;
-    const total = this.#bytes;
-    this.#bytes = 0;
-    if (more === undefined || total <= JOIN_BYTES) {
-      if (more !== undefined && this.#writer !== undefined) {
-        this.#joined(first, more, total);
-        return;
-      }
-      const whole = more === undefined ? first : join(Buffer.allocUnsafe(total), first, more);
-      if (this.#writer === undefined) this.socket.write(whole, this.#onWritten);
-      else this.#direct(whole);
+    const { socket } = this;
+    if (this.#queue.bytes === 0 || socket.destroyed || !socket.writable) return;
+    if (this.#writer === undefined) {
+      // TLS takes one write at a time, and copies what waits behind it: that waits here instead.
+      if (socket.writableLength === 0) socket.write(this.#queue.take() as Uint8Array, this.#onWritten);
       return;
     }
-    if (this.#writer !== undefined) {
-      if (this.#direct(first)) for (const chunk of more) if (!this.#direct(chunk)) return;
-      return;
+    for (let piece = this.#queue.take(); piece !== undefined; piece = this.#queue.take()) {
+      if (!this.#direct(piece)) return;
     }
-    this.socket.cork();
-    const last = more.length - 1;
-    this.socket.write(first);
-    for (let i = 0; i < last; i++) this.socket.write(more[i]);
-    this.socket.write(more[last], this.#onWritten);
-    this.socket.uncork();
-  }
-
-  /** In a buffer that serves again, unless the kernel did not take all of it. */
-  #joined(first: Uint8Array, more: readonly Uint8Array[], total: number): void {
-    this.#direct(join(scratch.subarray(0, total), first, more));
-    if ((this.#writer as DirectWriter).pending > 0) scratch = Buffer.allocUnsafeSlow(JOIN_BYTES);
+    if (this.#writer.pending === 0) this.#queue.release();
   }
 
   #direct(bytes: Uint8Array): boolean {
@@ -265,6 +232,9 @@ export class SocketPipe implements Pipe, Ticking {
   }
 
   #onWritten = (): void => {
+    const waiting = this.#writer === undefined ? this.socket.writableLength : this.#writer.pending;
+    if (waiting === 0) this.#queue.release();
+    if (this.#queue.bytes > 0) this.#mark();
     if (this.#blocked && !this.#gone && this.unsent <= this.#highBytes / 2) {
       this.#blocked = false;
       this.#guard(() => this.sink.drained());
@@ -313,18 +283,6 @@ export class SocketPipe implements Pipe, Ticking {
     this.#detail = 'internal error';
     this.socket.destroy();
   }
-}
-
-let scratch = Buffer.allocUnsafeSlow(JOIN_BYTES);
-
-function join(joined: Buffer, first: Uint8Array, more: readonly Uint8Array[]): Buffer {
-  joined.set(first);
-  let at = first.length;
-  for (const c of more) {
-    joined.set(c, at);
-    at += c.length;
-  }
-  return joined;
 }
 
 /** `::ffff:1.2.3.4` is 1.2.3.4: a dual-stack socket's view of IPv4. */

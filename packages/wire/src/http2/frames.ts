@@ -97,21 +97,43 @@ export function resetOfError(error: number): ResetCode {
 }
 
 const slabBytes = 64 * 1024;
+/** Slabs that wait for their bytes to leave; more of them are let go. */
+const waitingSlabs = 4;
 
 /**
- * Appends frames to a slab that leaves in one write. Bytes once written are never touched again; the rest of the slab
- * serves the next turn.
+ * Appends frames to a slab that leaves in one write. Bytes once written are not touched until the output has let go of
+ * them, where it says so (`buffered`); the rest of the slab serves the next turn.
  */
 export class FrameWriter {
   #output: Output;
   /** The output said that it is above its high-water mark and has not yet drained. */
   blocked = false;
-  slab = Buffer.allocUnsafeSlow(slabBytes);
+  slab: Buffer = Buffer.allocUnsafeSlow(slabBytes);
   pos = 0;
   #start = 0;
+  /** Bytes given to the output so far. */
+  #given = 0;
+  /** Full slabs, the oldest first, and how many bytes had been given with their last one. */
+  #used: Buffer[] = [];
+  #usedUpTo: number[] = [];
 
   constructor(output: Output) {
     this.#output = output;
+  }
+
+  /** A slab whose bytes have left, or a new one. */
+  #nextSlab(): Buffer {
+    const { buffered } = this.#output;
+    if (buffered === undefined) return Buffer.allocUnsafeSlow(slabBytes);
+    if (this.slab.length === slabBytes && this.#used.length < waitingSlabs) {
+      this.#used.push(this.slab);
+      this.#usedUpTo.push(this.#given);
+    }
+    if (this.#used.length > 0 && this.#usedUpTo[0] <= this.#given - buffered) {
+      this.#usedUpTo.shift();
+      return this.#used.shift() as Buffer;
+    }
+    return Buffer.allocUnsafeSlow(slabBytes);
   }
 
   /** Makes room for `bytes` contiguous bytes at `slab[pos]`. What does not fit beside the rest of a turn is written now. */
@@ -119,13 +141,14 @@ export class FrameWriter {
     if (this.slab.length - this.pos >= bytes) return;
     const pending = this.pos - this.#start;
     if (pending + bytes <= slabBytes) {
-      const slab = Buffer.allocUnsafeSlow(slabBytes);
-      this.slab.copy(slab, 0, this.#start, this.pos);
+      const before = this.slab;
+      const slab = this.#nextSlab();
+      before.copy(slab, 0, this.#start, this.pos);
       this.slab = slab;
       this.pos = pending;
     } else {
       this.flush();
-      this.slab = Buffer.allocUnsafeSlow(Math.max(slabBytes, bytes));
+      this.slab = bytes > slabBytes ? Buffer.allocUnsafeSlow(bytes) : this.#nextSlab();
       this.pos = 0;
     }
     this.#start = 0;
@@ -171,6 +194,7 @@ export class FrameWriter {
     if (this.pos === this.#start) return;
     const bytes = this.slab.subarray(this.#start, this.pos);
     this.#start = this.pos;
+    this.#given += bytes.length;
     if (!this.#output.write(bytes)) this.blocked = true;
   }
 }

@@ -12,6 +12,9 @@ import {
 import type { H2Stream } from './h2-stream.ts';
 import { HpackEncoder } from './hpack-encoder.ts';
 
+/** What a TLS record carries at most (RFC 8446 5.1). SETTINGS_MAX_FRAME_SIZE is never smaller. */
+const recordBytes = 16_384;
+
 /**
  * The sending half of a connection: encodes heads, shares the connection's window and the output among streams (one
  * frame each in turn), and lets all frames of a turn leave in one write.
@@ -23,6 +26,8 @@ export class Sender {
   window = defaultWindow;
   initialWindow = defaultWindow;
   maxFrame = defaultFrameBytes;
+  /** Of DATA: a frame and its header fill a TLS record, so that the peer mostly gets it whole, in one read. */
+  readonly dataBytes = recordBytes - frameHeaderBytes;
   /** Decoded bytes of a head. */
   maxHeaderList = maxWindow;
   /** DATA frames sent so far. */
@@ -131,13 +136,13 @@ export class Sender {
   /** What `direct` allowed, or nothing but the end. */
   data(stream: H2Stream, chunk: Uint8Array, end: boolean): void {
     const { length } = chunk;
-    const { maxFrame } = this;
+    const { dataBytes } = this;
     stream.sendWindow -= length;
     this.window -= length;
     let at = 0;
-    for (; length - at > maxFrame; at += maxFrame) {
+    for (; length - at > dataBytes; at += dataBytes) {
       this.dataFrames++;
-      this.writer.frame(frame.data, 0, stream.id, chunk.subarray(at, at + maxFrame));
+      this.writer.frame(frame.data, 0, stream.id, chunk.subarray(at, at + dataBytes));
     }
     this.dataFrames++;
     this.writer.frame(frame.data, end ? flag.endStream : 0, stream.id, at === 0 ? chunk : chunk.subarray(at));
@@ -192,7 +197,7 @@ export class Sender {
       if (this.#first === undefined) this.#last = undefined;
       stream.next = undefined;
       stream.inLine = false;
-      const length = Math.min(stream.queue.bytes, stream.sendWindow, this.window, this.maxFrame);
+      const length = Math.min(stream.queue.bytes, stream.sendWindow, this.window, this.dataBytes);
       // A stream that was reset since, or whose window a SETTINGS shrank.
       if (stream.done || length <= 0) continue;
       const end = stream.endQueued && length === stream.queue.bytes;

@@ -1,3 +1,4 @@
+export * from './blocks.ts';
 export * from './detect/index.ts';
 export * from './dns/index.ts';
 export * from './http1/index.ts';

@@ -12,10 +12,16 @@ export function isLent(chunk: Uint8Array): boolean {
 
 /** The same bytes, to keep: a copy where they are lent. */
 export function own(chunk: Uint8Array): Uint8Array {
-  return isLent(chunk) ? Buffer.from(chunk) : chunk;
+  return isLent(chunk) ? copyOf(chunk) : chunk;
 }
 
 /** As `own`, of a Buffer. */
 export function ownBuffer(chunk: Buffer): Buffer {
-  return isLent(chunk) ? Buffer.from(chunk) : chunk;
+  return isLent(chunk) ? copyOf(chunk) : chunk;
+}
+
+function copyOf(chunk: Uint8Array): Buffer {
+  const copy = Buffer.allocUnsafe(chunk.length);
+  copy.set(chunk);
+  return copy;
 }

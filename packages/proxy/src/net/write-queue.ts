@@ -2,16 +2,10 @@
  * What is to be written to a socket, in order: gives it in few contiguous pieces. Small chunks and lent ones are copied
  * together into blocks that serve again when their bytes have left; large ones pass as they are.
  */
-import { isLent } from '@weft/wire';
+import { BLOCK_BYTES, giveBlock, isLent, takeBlock } from '@weft/wire';
 
-const BLOCK_BYTES = 64 * 1024;
 /** Larger chunks go alone, since a copy would cost more than a write. */
 const ALONE_BYTES = 16 * 1024;
-/** Blocks kept for all sockets of the process. */
-const POOL_BLOCKS = 32;
-
-const pool: Buffer[] = [];
-
 export class WriteQueue {
   /** That wait here. */
   bytes = 0;
@@ -49,7 +43,7 @@ export class WriteQueue {
     const out = this.#out;
     if (out === undefined) return;
     this.#out = undefined;
-    for (const block of out) if (pool.length < POOL_BLOCKS) pool.push(block);
+    for (const block of out) giveBlock(block);
   }
 
   #next(): Uint8Array | undefined {
@@ -62,7 +56,7 @@ export class WriteQueue {
     if (first.length > ALONE_BYTES || (this.#more === undefined && this.#block === undefined)) return this.#shift();
     // Small ones, as many as fit in one block.
     if (this.#block !== undefined) this.#close();
-    const block = newBlock();
+    const block = takeBlock();
     let end = 0;
     for (let chunk = this.#first; chunk !== undefined && end + chunk.length <= BLOCK_BYTES; chunk = this.#first) {
       block.set(chunk, end);
@@ -100,7 +94,7 @@ export class WriteQueue {
 
   /** What little waits is taken along, so that a head and its body are one piece. `bytes` at most come next. */
   #open(bytes: number): void {
-    const block = newBlock();
+    const block = takeBlock();
     let end = 0;
     if (this.bytes <= ALONE_BYTES && this.bytes + bytes <= BLOCK_BYTES) {
       for (let chunk = this.#shift(); chunk !== undefined; chunk = this.#shift()) {
@@ -124,8 +118,4 @@ export class WriteQueue {
     if (this.#out === undefined) this.#out = [block];
     else this.#out.push(block);
   }
-}
-
-function newBlock(): Buffer {
-  return pool.pop() ?? Buffer.allocUnsafeSlow(BLOCK_BYTES);
 }

@@ -1,8 +1,11 @@
-import { own } from '../lent.ts';
+import { giveBlock, takeBlock } from '../blocks.ts';
+import { isLent, own } from '../lent.ts';
 
 /** Blocks that small chunks are gathered in, so that a one-byte chunk does not hold its whole socket buffer. */
 const blockBytes = 8192;
 const smallBytes = 1024;
+/** Lent chunks from this size on are copied into a block of their own, which serves again. */
+const lentBytes = 16 * 1024;
 
 /** Most queues are never used: one list for all of them, which stays empty. */
 const NOTHING: Uint8Array[] = [];
@@ -17,6 +20,8 @@ export class ChunkQueue {
   #block: Buffer | undefined;
   #blockStart = 0;
   #blockEnd = 0;
+  /** Of lent chunks, in order. */
+  #lent: Buffer[] | undefined;
 
   push(chunk: Uint8Array): void {
     const length = chunk.length;
@@ -24,7 +29,7 @@ export class ChunkQueue {
     this.bytes += length;
     if (this.#items === NOTHING) this.#items = [];
     if (length >= smallBytes) {
-      this.#items.push(own(chunk));
+      this.#items.push(length >= lentBytes && isLent(chunk) ? this.#inBlock(chunk) : own(chunk));
       this.#blockStart = this.#blockEnd; // what comes next does not belong to the item before this one
       return;
     }
@@ -42,9 +47,18 @@ export class ChunkQueue {
     else this.#items.push(view);
   }
 
+  #inBlock(chunk: Uint8Array): Uint8Array {
+    const block = takeBlock();
+    block.set(chunk);
+    if (this.#lent === undefined) this.#lent = [block];
+    else this.#lent.push(block);
+    return block.subarray(0, chunk.length);
+  }
+
   /** Takes the first chunk; the queue must not be empty. */
   shift(): Uint8Array {
     const item = this.#items[this.#head];
+    this.#lentFirst(); // it leaves, with its block
     const chunk = this.#offset > 0 ? item.subarray(this.#offset) : item;
     this.#offset = 0;
     this.bytes -= chunk.length;
@@ -64,6 +78,8 @@ export class ChunkQueue {
       this.#offset += part;
       if (this.#offset === item.length) {
         this.#offset = 0;
+        const block = this.#lentFirst();
+        if (block !== undefined) giveBlock(block);
         this.#next();
       }
     }
@@ -73,9 +89,19 @@ export class ChunkQueue {
     if (this.#items === NOTHING) return;
     this.bytes = 0;
     this.#items = NOTHING;
+    this.#lent = undefined;
     this.#head = 0;
     this.#offset = 0;
     this.#block = undefined;
+  }
+
+  /** The block of the first item, taken off the list; undefined: it has none. */
+  #lentFirst(): Buffer | undefined {
+    const lent = this.#lent;
+    if (lent === undefined || this.#items[this.#head].buffer !== lent[0].buffer) return undefined;
+    const block = lent.shift();
+    if (lent.length === 0) this.#lent = undefined;
+    return block;
   }
 
   #next(): void {

@@ -4,7 +4,7 @@ import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
-import { peers, TestMesh } from './harness.ts';
+import { peers, request, TestMesh } from './harness.ts';
 
 const policies = (issuer: string): string => `
 apiVersion: v1
@@ -93,9 +93,10 @@ test('an external authorizer is called over the mesh; keys of an issuer are fetc
   mesh.write('policies.yaml', policies(issuer));
   mesh.start(['--jwks-allow', '127.0.0.0/8']);
   await mesh.ready();
+  const { address } = mesh.row('client');
   const call = async (path: string, headers = {}, body?: string): Promise<{ key: string; text: string }> => {
     const url = `http://payment.shop:8080${path}`;
-    return (await mesh.ask('client', '/run', { url, headers, body })).json.sample;
+    return (await request(address, 8080, '/run', { url, headers, body })).json.sample;
   };
   const bearer = (kid: string, claims: object): object => ({
     authorization: `Bearer ${jwt(pairs.get(kid)!.privateKey, kid, { iss: issuer, sub: 'ann', ...claims })}`,

@@ -101,6 +101,18 @@ test('a mesh replaces its root under load, revokes, and shows no key anywhere', 
     await mesh.until('cart is believed again', 60_000, async () => (await call('cart'))['200'] === 1);
   });
 
+  // Two looks of the supervisor, ten seconds apart, and the start of a proxy.
+  if (process.env.WEFT_LONG === '1')
+    await t.test('a proxy that was away while its root was retired comes back by itself', async () => {
+      const { proxyPid } = mesh.row('cart');
+      process.kill(proxyPid as number, 'SIGSTOP');
+      await weft(mesh, 'ca', 'rotate', '--force', '--wait', '3s');
+      process.kill(proxyPid as number, 'SIGCONT');
+      await mesh.until('cart is back', 120_000, async () => (await call('cart'))['200'] === 1);
+      assert.equal((await call('other'))['200'], 1);
+      assert.ok((await caStatus(mesh)).workloads.every((w) => w.connected && w.holdsTrust && w.reissued));
+    });
+
   await t.test('keys are in files of their owner alone, and in nothing that is shown', async () => {
     const holders = new Set<string>();
     for (const path of filesBelow(join(mesh.state, mesh.name))) {
@@ -109,6 +121,8 @@ test('a mesh replaces its root under load, revokes, and shows no key anywhere', 
       holders.add(basename(path));
       assert.equal(statSync(path).mode & 0o077, 0, path);
     }
+    for (const folder of ['', 'control', 'control/ca', 'logs'])
+      assert.equal(statSync(join(mesh.state, mesh.name, folder)).mode & 0o777, 0o700, folder);
     // Without root there is no /run/weft: the proxies' own folders are below the state folder.
     const kept = ['jwt-keys.json', 'root-key.pem'];
     assert.deepEqual([...holders].sort(), isRoot ? kept : ['identity.json', ...kept]);

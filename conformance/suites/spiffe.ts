@@ -64,6 +64,18 @@ export const suite: Suite = {
         async () => void (await go('denied', 'cart', elsewhere)),
       );
     } else tally.notes.push('one user runs all workloads here, so that nothing keeps them from one another’s sockets');
+    await tally.check('no key and no token is in a log or on a page', async () => {
+      for (const name of ['cart', 'other']) {
+        // Where the kernel captures, the admin port is the workload's own loopback.
+        const at = isRoot ? '127.0.0.1' : apps.address(name);
+        const fetchAll = `for (const p of ['/config_dump', '/certs', '/limits', '/listeners']) console.log(await (await fetch('http://${at}:15000' + p)).text())`;
+        const env = { NODE_USE_ENV_PROXY: '0' };
+        const pages = await apps.must(name, ['node', '--input-type=module', '-e', fetchAll], { env });
+        if (!pages.includes('spiffe://')) throw new Error(`the pages of ${name} were not seen`);
+        for (const text of [apps.mesh.logs(name), apps.mesh.logs(name, true), apps.mesh.output, pages])
+          if (/PRIVATE KEY|MIGHAgEA|eyJhbGci/.test(text)) throw new Error(`something secret of ${name} is shown`);
+      }
+    });
     return tally;
   },
 };

@@ -410,6 +410,11 @@ test('an authority that is no host name ends nothing', async () => {
     return head[':status'];
   };
   assert.equal(await ask('/weft.control.v1.CertificateService/Sign'), 415);
+  const tunnel = session.request({ ':method': 'CONNECT', ':authority': 'a%2Fb' });
+  tunnel.on('error', () => {});
+  const [refusal] = (await once(tunnel, 'response')) as [{ ':status': number }];
+  assert.ok(refusal[':status'] >= 200);
+  tunnel.close();
   assert.equal(await ask('//:x'), 200); // gRPC's own refusal: no certificate was shown
   session.destroy();
   assert.equal((await api('GET', '/v1/epoch')).status, 200);

@@ -18,6 +18,7 @@ export async function main(env: Record<string, string | undefined> = process.env
       pino.destination({ dest: 2, sync: true }),
     );
     // A mistake in one request must not take the mesh's control plane away.
+    process.on('uncaughtException', (error) => logger.error({ error: error.stack ?? String(error) }, 'uncaught error'));
     process.on('unhandledRejection', (reason) => logger.error({ error: String(reason) }, 'unhandled rejection'));
     const stopped = new Promise<void>((resolve) => {
       for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(signal, () => resolve());

@@ -77,14 +77,14 @@ export async function startRpc(options: RpcOptions): Promise<RpcServer> {
   const forAnybody = grpcHandler({ ...shared, readMaxBytes: MAX_CA_MESSAGE_BYTES });
   const forPeers = grpcHandler({ ...shared, readMaxBytes: MAX_MESSAGE_BYTES });
   const handler = (request: Http2ServerRequest, response: Http2ServerResponse): void => {
-    if (CA_SERVICES.has(request.url.split('/', 2)[1] ?? '')) forAnybody(request, response);
+    if (CA_SERVICES.has(request.url?.split('/', 2)[1] ?? '')) forAnybody(request, response);
     else if (peerOfRequest(request)?.spiffeId) forPeers(request, response);
     else {
       // Before a byte of the message is looked at.
       const reason = peerOfRequest(request)?.reason ?? 'the connection is closed';
+      request.stream.on('error', () => {});
       response.writeHead(200, { ...UNAUTHENTICATED, 'grpc-message': encodeURIComponent(`${NEEDED}: ${reason}`) });
       response.end();
-      request.stream.on('error', () => {});
     }
   };
   let anonymous = 0;

@@ -39,6 +39,9 @@ const IDLE_ASK_MS = 50;
 /** How often a proxy's certificate is looked at, and how long one whose certificate ended has to use a token. */
 const CERTIFICATE_LOOK_MS = 1000;
 const TOKEN_USE_MS = 5000;
+/** How often it is seen to that a proxy's root is still one of the mesh's. */
+const ROOTS_LOOK_MS = 10_000;
+const PROXY_STOP_MS = 3000;
 /** How long the restart of a proxy that has a certificate waits for a token, which it needs only to get another one. */
 const TOKEN_WAIT_MS = 300;
 
@@ -358,9 +361,29 @@ export class Instance {
     const files = makeProxyFolders(this.#host, this.name);
     const stored = new StoredCertificate(files);
     let waitUntilMs = 0;
+    let rootsAtMs = systemClock.now() + ROOTS_LOOK_MS;
+    let strange = 0;
+    /**
+     * A proxy that was away while its root was retired believes nobody, and nobody believes it, the control plane neither.
+     * It is started anew, with the roots of now. Seen twice, since one that is there hears of its new root in a moment.
+     */
+    const lookAtRoots = ({ rootPem }: { rootPem: string }): void => {
+      strange = stored.believedBy(rootPem) ? 0 : strange + 1;
+      if (strange < 2 || this.#stopping) return;
+      strange = 0;
+      this.#host.say(this.name, 'the root of its certificate was retired while it was away: its proxy starts anew');
+      void this.#proxy?.stop(PROXY_STOP_MS);
+    };
     const look = (): void => {
       if (this.#stopping) return;
       this.#certificateLook = systemClock.after(CERTIFICATE_LOOK_MS, look);
+      if (systemClock.now() >= rootsAtMs) {
+        rootsAtMs = systemClock.now() + ROOTS_LOOK_MS;
+        this.#host
+          .control<{ rootPem: string }>('GET', '/v1/root', undefined, TOKEN_USE_MS)
+          .then(lookAtRoots)
+          .catch(() => {});
+      }
       if (systemClock.now() < waitUntilMs || stored.counts(systemClock.wall())) return;
       waitUntilMs = systemClock.now() + TOKEN_USE_MS;
       this.#askToken(TOKEN_USE_MS)

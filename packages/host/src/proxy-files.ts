@@ -2,7 +2,7 @@
 import { chmodSync, chownSync, mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { confinedArgv, PROXY_UID, type RunAs, unprivilegedArgv } from '@weft/capture';
-import { type Identity, inTime, readIdentity } from '@weft/identity';
+import { type Identity, inTime, isUnder, readIdentity } from '@weft/identity';
 import type { HostContext } from './instance.ts';
 import type { ProbeSpec, ProcessSpec } from './specs.ts';
 
@@ -138,6 +138,11 @@ export class StoredCertificate {
       this.#identity = undefined;
     }
     return this.#identity !== undefined && inTime(this.#identity, wallMs);
+  }
+
+  /** False where what counted at the last look is by a root that is none of these: nobody believes it any more. */
+  believedBy(rootPem: string): boolean {
+    return this.#identity === undefined || isUnder(this.#identity, rootPem);
   }
 }
 

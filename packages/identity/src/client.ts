@@ -13,6 +13,7 @@ import { createKeyAndCsr, type KeyAndCsr } from './csr.ts';
 import {
   assembleIdentity,
   type Identity,
+  isUnder,
   readIdentity,
   removeIdentity,
   type Trust,
@@ -35,6 +36,8 @@ export interface IdentityClientOptions {
   dir?: string;
   /** The id this workload must get; another one from the CA, or in the folder, is not used. */
   spiffeId?: string;
+  /** The roots of now, where they are known: a stored identity under none of them is not used. */
+  rootPem?: string | undefined;
   clock?: Clock;
   random?: Random;
   logger?: Logger;
@@ -76,7 +79,9 @@ export class IdentityClient {
     if (this.#options.dir && !this.#identity) {
       try {
         const stored = readIdentity(this.#options.dir);
-        if (stored && this.#usable(stored)) this.#adopt(stored, stored.notBeforeMs);
+        const { rootPem } = this.#options;
+        const believed = stored && (rootPem === undefined || isUnder(stored, rootPem));
+        if (believed && this.#usable(stored)) this.#adopt(stored, stored.notBeforeMs);
       } catch (error) {
         this.#logger.warn({ error: String(error) }, 'stored identity is not used');
       }

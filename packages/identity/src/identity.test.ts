@@ -230,3 +230,26 @@ test('a certificate that could not be kept is asked for again with the same key'
   client.stop();
   assert.equal(new Set(requests).size, 2);
 });
+
+test('a stored certificate by a root that is no longer one is not used, where the roots of now are known', async () => {
+  const place = join(dir, 'retired');
+  const old = await createAuthority({ dir: join(dir, 'ca10'), trustDomain: 'cluster.local' });
+  const now = await createAuthority({ dir: join(dir, 'ca11'), trustDomain: 'cluster.local' });
+  let authority = old;
+  const start = async (rootPem?: string): Promise<string> => {
+    const client = new IdentityClient({
+      dir: place,
+      rootPem,
+      signCsr: (csr) => authority.sign(csr, { spiffeId: CART, ttlMs: 60_000 }),
+    });
+    await client.start();
+    client.stop();
+    return client.current()!.serial;
+  };
+  const first = await start(old.rootPem);
+  assert.equal(await start(old.rootPem), first);
+  authority = now;
+  assert.equal(await start(), first);
+  assert.equal(await start(old.rootPem + now.rootPem), first);
+  assert.notEqual(await start(now.rootPem), first);
+});

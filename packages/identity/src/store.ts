@@ -81,6 +81,11 @@ export function assembleIdentity(parts: { keyPem: string; chainPem: string; root
   };
 }
 
+/** Whether one of these roots (PEM) is the one above an identity. */
+export function isUnder(identity: Identity, rootPem: string): boolean {
+  return parseCertificates(rootPem).some((root) => identity.signers.includes(rootIdOf(root.publicKey)));
+}
+
 const FILE = 'identity.json';
 
 /** One file, since key, certificate and roots are only of use together. */

@@ -13,7 +13,7 @@ import {
   PROXY_MARK,
 } from '@weft/capture';
 import { resolveName } from '@weft/engine';
-import { controlTlsOptions, IdentityClient } from '@weft/identity';
+import { controlTlsOptions, IdentityClient, isUnder } from '@weft/identity';
 import { CertificateService } from '@weft/plan';
 import { EdgeAggregator, Registry } from '@weft/telemetry';
 import { encodeResponse, parseQuery } from '@weft/wire';
@@ -102,6 +102,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
   const planned = new Promise<void>((resolve) => {
     firstPlan = resolve;
   });
+  let loading = false;
   const store = new PlanStore({
     dir: b.snapshotDir,
     logger,
@@ -112,6 +113,9 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     onReferences: (r) => references.update(r),
     onTrust: (part) => {
       const trust = readTrust(part, b.trustDomain);
+      // What an earlier process left may be older than the own certificate; the control plane will say it anew.
+      const own = identity.current();
+      if (loading && own && !isUnder(own, trust.rootPem)) return;
       identity.setTrust(trust);
       application.setTrust(trust);
     },
@@ -125,6 +129,8 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
   const identity = new IdentityClient({
     dir: b.identityDir,
     spiffeId: b.spiffeId,
+    // A token comes from who knows the roots of now. Without one they may be older than what is stored.
+    rootPem: b.token ? b.rootPem : undefined,
     logger,
     signCsr: async (csrPem) => {
       const channel = openChannel(b, host, port, identity);
@@ -253,7 +259,9 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
       logger.error({ error: String(error) }, 'there is no Workload API');
       return undefined;
     }));
+  loading = true;
   const initial = store.load(b.instance);
+  loading = false;
   ads = new AdsClient({
     connect: () => openChannel(b, host, port, identity),
     node: { id: b.instance, cluster: b.mesh },

@@ -94,10 +94,31 @@ export function addCa(program: Command): void {
   }
   example(
     ca
+      .command('token')
+      .description(
+        "a join token for an instance: a proxy that is started by hand shows it, with one key, for its first certificate; the instance's older ones end",
+      )
+      .argument('<instance>')
+      .addOption(meshOption())
+      .addOption(outputOption())
+      .action(async (instance: string, o: MeshOption & OutputOption) => {
+        const given = await askControl<{ token: string; identity: string; rootPem: string; trustDomain: string }>(
+          chooseMesh(o.mesh),
+          'POST',
+          '/v1/tokens',
+          { instance },
+        );
+        if (o.output === 'json') printJson(given);
+        else print(given.token);
+      }),
+    'weft ca token payment-v1-0 -o json',
+  );
+  example(
+    ca
       .command('federate')
       .description("believe another trust domain's workloads by its roots; without --roots no longer")
       .argument('<trust domain>')
-      .option('--roots <file>', 'its root certificates in PEM form')
+      .option('--roots <file>', 'its root certificates in PEM form, or its SPIFFE bundle (JSON), with keys of tokens')
       .addOption(meshOption())
       .action(async (trustDomain: string, o: MeshOption & { roots?: string }) => {
         const rootPem = o.roots === undefined ? '' : readFileSync(o.roots, 'utf8');

@@ -6,7 +6,7 @@ import { ClientTls, Protocol } from '@weft/plan';
 import { testPair } from '../test-pair.ts';
 
 test('ISTIO_MUTUAL towards what takes no mTLS: nothing is sent, it fails and is counted', async (t) => {
-  const app = '127.7.62.3';
+  const app = '127.8.62.3';
   let reached = 0;
   const server = net.createServer((s) => {
     reached++;
@@ -17,7 +17,7 @@ test('ISTIO_MUTUAL towards what takes no mTLS: nothing is sent, it fails and is 
   const appPort = (server.address() as AddressInfo).port;
   const at = { appHost: app, appPort, tls: ClientTls.ISTIO_MUTUAL };
   const pair = await testPair(t, {
-    network: '127.7.62',
+    network: '127.8.62',
     plaintext: true,
     ports: [
       { port: 8080, protocol: Protocol.HTTP, ...at },

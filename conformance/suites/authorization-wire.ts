@@ -18,7 +18,7 @@ import { type NaivePolicy, type NaiveRequest, naiveAllows } from '../naive/autho
 import { Draw, PORTS, ROOT, WORKLOAD } from '../random-policies.ts';
 import { type Suite, type SuiteContext, Tally } from '../suite.ts';
 
-const SETS = { short: 100, full: 2000 };
+const SETS = { short: 60, full: 2000 };
 const REQUESTS = 10;
 const SEED = 20_261_205;
 const ADDRESS = '127.100.0.9';

@@ -172,7 +172,7 @@ test('an authorizer by HTTP: told of the request, believed in what it says, aske
   );
   const authorizer = {
     pathPrefix: '/check',
-    requestHeaders: ['x-key', 'x-trace-*'],
+    requestHeaders: ['x-key', 'x-trace-*', 'x-forwarded-client-cert'],
     additionalHeaders: [{ name: 'x-mesh', value: 'weft' }],
     upstreamHeaders: ['x-user'],
     denyHeaders: ['x-why'],
@@ -180,7 +180,7 @@ test('an authorizer by HTTP: told of the request, believed in what it says, aske
   };
   s.apply(authorizer, [custom], ext.port);
 
-  const plain = await s.ask({ path: '/free' });
+  const plain = await s.ask({ path: '/free', headers: { 'x-forwarded-client-cert': 'URI=forged' } });
   assert.equal(plain.status, 200);
   assert.equal(ext.asked.length, 0);
 
@@ -201,6 +201,10 @@ test('an authorizer by HTTP: told of the request, believed in what it says, aske
   const { method, url, headers } = ext.asked[0];
   assert.deepEqual([method, url, headers.host], ['GET', '/check/asked/a?b=1', 'app']);
   assert.equal(headers['x-mesh'], 'weft');
+  assert.match(
+    String(headers['x-forwarded-client-cert']),
+    /^By=[^;]+;Hash=[0-9a-f]{64};Subject="";URI=[^,]+\/sa\/front$/,
+  );
   assert.equal(headers['x-trace-id'], '7');
   assert.equal(headers.authorization, 'A');
   assert.equal(headers['x-other'], undefined);

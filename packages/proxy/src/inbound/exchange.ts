@@ -279,11 +279,19 @@ class InboundExchange extends Exchange {
   }
 
   protected override checkedOf(): ReturnType<Exchange['checkedOf']> {
-    const { core, facts, head } = this;
+    const { core, facts } = this;
     const via = this.#via;
+    // As the application will see it: who calls is what an authorizer asks first.
+    const told = via.peer ? ['x-forwarded-client-cert', via.peer.forwarded(core.spiffeId)] : [];
     return {
       http: true,
-      ...{ head, method: facts.method, path: facts.path, authority: facts.authority, requestId: facts.requestId },
+      ...{
+        head: [...this.head, ...told],
+        method: facts.method,
+        path: facts.path,
+        authority: facts.authority,
+        requestId: facts.requestId,
+      },
       ...{ httpVersion: this.httpVersion, remoteIp: via.remoteAddress, remotePort: via.remotePort },
       ...{ principal: via.peer?.principal ?? '', localIp: core.options.address, localPort: this.#port },
       ...{ ownPrincipal: core.spiffeId, sni: via.sni ?? '', wallMs: core.wallMs() },

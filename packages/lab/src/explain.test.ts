@@ -233,3 +233,18 @@ test('a rate limit of the called side is told with what it allows', () => {
   assert.match(step?.decision ?? '', /: 100 requests a second in all, 10 of one caller$/);
   assert.equal(step?.reference?.resource, 'HTTPLocalRateLimitPolicy/shop/fair');
 });
+
+test('how long a try may last and a connection may take, and where retries go', () => {
+  const rule =
+    '---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: other, namespace: shop, annotations: { weft.dev/max-stream-duration: 1m } }\nspec: { host: db }\n' +
+    '---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: db, namespace: shop }\nspec: { hosts: [db], http: [{ retries: { attempts: 1, retryRemoteLocalities: true }, route: [{ destination: { host: db } }] }] }\n';
+  const db = service('db', 'http', 80).replace('name: db,', 'name: db, annotations: { weft.dev/fail-fast: 3s },');
+  const { steps } = ask(BASE + db + process('db', 'v1') + rule, { to: 'db:80' });
+  const said = steps.filter((s) => s.side === 'client').map((s) => `${s.kind}: ${s.decision}`);
+  for (const line of [
+    'timeout: each try with its response at most 60000 ms',
+    'limit: waits 3000 ms for a connection, then refuses others at once',
+    'retry: at most 1, waits from 25 ms to 250 ms, in other localities while one is well there',
+  ])
+    assert.ok(said.includes(line), JSON.stringify(said));
+});

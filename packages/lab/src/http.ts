@@ -370,10 +370,21 @@ function notePlan(notes: Notes, d: ForwardDecision): void {
   const timeout = d.timeoutMs > 0 ? `${d.timeoutMs} ms over all attempts` : 'none';
   notes.touch(d.timeoutRef, d.retry.ref);
   notes.add('client', 'timeout', timeout, d.timeoutRef ? 'asked for' : 'the default', d.timeoutRef);
+  const { maxStreamDurationMs = 0, failFastMs = 0 } = d.cluster?.pool ?? {};
+  const ref = d.cluster?.cluster.ref;
+  if (maxStreamDurationMs > 0) {
+    const what = `each try with its response at most ${maxStreamDurationMs} ms`;
+    notes.add('client', 'timeout', what, 'the DestinationRule says so (UMSDR)', ref);
+  }
+  if (failFastMs > 0) {
+    const what = `waits ${failFastMs} ms for a connection, then refuses others at once`;
+    notes.add('client', 'limit', what, 'the service says so (fail-fast)', ref);
+  }
   const { retry } = d;
   const on = d.route.retry?.retryOn.join(',') ?? '';
   const perTry = retry.perTryTimeoutMs > 0 ? `, each try ${retry.perTryTimeoutMs} ms` : '';
-  const wait = `, waits from ${retry.backoffBaseMs} ms to ${retry.backoffMaxMs} ms`;
+  const where = retry.remoteLocalities ? ', in other localities while one is well there' : '';
+  const wait = `, waits from ${retry.backoffBaseMs} ms to ${retry.backoffMaxMs} ms${where}`;
   if (retry.attempts === 0) notes.add('client', 'retry', 'none', retry.ref ? 'asked for' : 'the default', retry.ref);
   else
     notes.add('client', 'retry', `at most ${retry.attempts}${perTry}${wait}`, `on ${on || 'the defaults'}`, retry.ref);

@@ -17,6 +17,7 @@ const RETRY_ON = new Set([
   'internal',
   'resource-exhausted',
   'unavailable',
+  'envoy-ratelimited',
 ]);
 
 export const retries: ObjectSchema = {

@@ -780,7 +780,10 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     const grpc = grpcText === undefined ? -1 : Number(grpcText);
     if (!this.#headSent && this.retry && this.#keep && !(end && this.facts.protocol !== '')) {
       const retryAfter = this.retry.retryAfterMaxMs > 0 ? field(head, 'retry-after') : undefined;
-      const outcome: AttemptOutcome = { kind: 'status', status, grpcStatus: grpc < 0 ? undefined : grpc, retryAfter };
+      // A limit that refused this request refuses it again: only who asks for that tries again.
+      const rateLimited = status >= 400 && field(head, 'x-envoy-ratelimited') !== undefined;
+      const grpcStatus = grpc < 0 ? undefined : grpc;
+      const outcome: AttemptOutcome = { kind: 'status', status, grpcStatus, rateLimited, retryAfter };
       if (this.#maybeRetryStatus(attempt, outcome, status, grpc)) return;
     }
     if (this.facts.protocol !== '') {

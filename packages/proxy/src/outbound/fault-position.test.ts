@@ -88,3 +88,17 @@ test('Retry-After: the next try waits for it', async (t) => {
   assert.equal(await ask(), '200 fine');
   assert.ok(times[1] - times[0] >= 990, `${times[1] - times[0]} ms`);
 });
+
+test('x-envoy-ratelimited: tried again only by those who ask for that', async (t) => {
+  let asked = 0;
+  const limited: http.RequestListener = (_request, response) => {
+    if (++asked % 2 === 1) response.writeHead(503, { 'x-envoy-ratelimited': 'true' });
+    response.end('fine');
+  };
+  const plain = await asking(t, '127.7.47', { retry: { ...retry, retryOn: ['5xx', 'gateway-error'] } }, limited);
+  assert.equal(await plain.ask(), '503 fine');
+  assert.equal(plain.pair.frontSeen.requests.at(-1)?.attempts, 1);
+  asked = 0;
+  const again = await asking(t, '127.7.48', { retry: { ...retry, retryOn: ['envoy-ratelimited'] } }, limited);
+  assert.equal(await again.ask(), '200 fine');
+});

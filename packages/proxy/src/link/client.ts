@@ -29,6 +29,8 @@ const MARGIN_MAX_MS = 60_000;
 /** Where a certificate is out of its time (a machine slept, a clock jumped), its owner is getting another just now. */
 const OUT_OF_TIME = /CERT_HAS_EXPIRED|CERT_NOT_YET_VALID|alert certificate expired/;
 const OUT_OF_TIME_RETRY_MS = 200;
+/** Wall time that moved so much against the monotonic one has jumped. */
+const JUMP_MS = 2000;
 
 export interface LinkDeps {
   connector: Connector;
@@ -243,6 +245,9 @@ export class LinkPool implements LanePool, Ticking, TimerOwner {
   /** Until when who waits goes on waiting for a certificate that is in its time; undefined: none is missed. */
   #certificateByMs: number | undefined;
   #retry: Deadline | undefined;
+  /** Wall time less monotonic time, as it was last seen. */
+  #drift: number;
+  #unsettledUntilMs = 0;
   #onEmpty: (pool: LinkPool) => void;
 
   constructor(host: string, port: number, identityId: string, deps: LinkDeps, onEmpty: (pool: LinkPool) => void) {
@@ -252,6 +257,7 @@ export class LinkPool implements LanePool, Ticking, TimerOwner {
     this.expected = new Set([identityId]);
     this.#deps = deps;
     this.#onEmpty = onEmpty;
+    this.#drift = deps.wallMs() - deps.nowMs();
     deps.ticker.add(this);
   }
 
@@ -317,7 +323,7 @@ export class LinkPool implements LanePool, Ticking, TimerOwner {
       this.#deps.counters.count('link_connect_failed');
       this.#deps.logger.debug({ host: this.host, port: this.port, detail }, 'mesh link failed');
       if (this.#links.some((l) => !l.dead && !l.draining)) return;
-      if (OUT_OF_TIME.test(detail) && this.#awaitCertificate()) return;
+      if ((OUT_OF_TIME.test(detail) || this.#jumped()) && this.#awaitCertificate()) return;
       this.#fail(reason, detail);
     } else {
       this.serve();
@@ -345,6 +351,18 @@ export class LinkPool implements LanePool, Ticking, TimerOwner {
     return true;
   }
 
+  /**
+   * Whether the clock has jumped within the time that a link may take. Not all proxies have the new time in the same
+   * moment: until they have, one takes another's certificate for one of the past or of the future, and just closes.
+   */
+  #jumped(): boolean {
+    const now = this.#deps.nowMs();
+    const drift = this.#deps.wallMs() - now;
+    if (Math.abs(drift - this.#drift) > JUMP_MS) this.#unsettledUntilMs = now + this.#timeoutMs;
+    this.#drift = drift;
+    return now < this.#unsettledUntilMs;
+  }
+
   /** Looks for a certificate again. */
   onTimer(): void {
     this.#retry = undefined;
@@ -370,6 +388,7 @@ export class LinkPool implements LanePool, Ticking, TimerOwner {
 
   tick(nowMs: number): void {
     const wall = this.#deps.wallMs();
+    this.#jumped();
     for (const link of [...this.#links]) link.tick(nowMs, wall);
     this.#startSuccessor();
     let live = 0;

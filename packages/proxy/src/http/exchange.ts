@@ -56,6 +56,7 @@ const TIMER_GRPC = 5;
 const TIMER_STREAM = 6;
 
 const NO_BODY = new Uint8Array(0);
+const NOBODY: readonly string[] = Object.freeze([]);
 
 /** gRPC's status for a call that took longer than its client allowed. */
 const DEADLINE_EXCEEDED = 4;
@@ -210,10 +211,10 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   }
 
   /** External authorizers that let this request pass. */
-  protected readonly approved: string[] = [];
+  protected approved = NOBODY;
   #check: SideCall | undefined;
   /** What they add to the response, whatever the route says of it. */
-  readonly #authorizerOps: HeaderOps[] = [];
+  #authorizerOps: readonly HeaderOps[] | undefined;
 
   /** What an external authorizer is told of the request, but its body. */
   protected checkedOf(): Omit<Checked, 'body' | 'bodyAsked' | 'partial' | 'size'> | undefined {
@@ -279,7 +280,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
         for (const name of outcome.remove) this.#guard(name);
         this.facts.path = field(this.head, ':path') ?? this.facts.path;
         if (outcome.response.length > 0) {
-          this.#authorizerOps.push({ remove: [], set: [], add: outcome.response });
+          this.#authorizerOps = [...(this.#authorizerOps ?? []), { remove: [], set: [], add: outcome.response }];
         }
       } else if (outcome.kind === 'deny') {
         this.addFlag('UAEX');
@@ -295,7 +296,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
         this.reply(authorizer.statusOnError, '');
         return;
       }
-      this.approved.push(authorizer.name);
+      this.approved = [...this.approved, authorizer.name];
       next();
     };
     const call = checkWith(this.core, this.snapshot, authorizer, checked, tell);
@@ -804,7 +805,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       this.#routeTimer.cancel();
     }
     if (this.responseOps && this.responseOps.length > 0) applyHeaderOps(head, this.responseOps);
-    if (this.#authorizerOps.length > 0) applyHeaderOps(head, this.#authorizerOps);
+    if (this.#authorizerOps) applyHeaderOps(head, this.#authorizerOps);
     if (!this.tellsDecisions || attempt.lane?.weft !== true) dropDecisions(head);
     this.#tellDecisions(head);
     this.#headSent = true;
@@ -886,7 +887,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     }
     const head: Head = [':status', String(status), 'content-length', String(bytes.length), ...extra];
     if (this.responseOps && this.responseOps.length > 0) applyHeaderOps(head, this.responseOps);
-    if (this.#authorizerOps.length > 0) applyHeaderOps(head, this.#authorizerOps);
+    if (this.#authorizerOps) applyHeaderOps(head, this.#authorizerOps);
     const none = bytes.length === 0 || this.facts.method === 'HEAD';
     dropDecisions(head);
     this.#tellDecisions(head);

@@ -147,5 +147,6 @@ function howOf(option: CheckHeaderOption): HeaderChange['how'] {
 function textOf(option: CheckHeaderOption): { name: string; value: string } {
   const { key = '', value = '', rawValue } = option.header ?? {};
   const text = rawValue && rawValue.length > 0 ? Buffer.from(rawValue).toString('latin1') : value;
-  return { name: key.toLowerCase(), value: text };
+  // Blanks around a value are no part of it (RFC 9110 5.5).
+  return { name: key.toLowerCase(), value: text.trim() };
 }

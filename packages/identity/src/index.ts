@@ -4,7 +4,14 @@ export * from './ca.ts';
 export * from './client.ts';
 export * from './csr.ts';
 export { refuseIfShared, writeFileAtomic } from './files.ts';
-export { type Issuer, keyIdOf, type OpenExternal, rootIdOf, type SignedCertificate } from './issuer.ts';
+export {
+  type Issuer,
+  issuerFromMemory,
+  keyIdOf,
+  type OpenExternal,
+  rootIdOf,
+  type SignedCertificate,
+} from './issuer.ts';
 export * from './jwt.ts';
 export * from './jwt-keys.ts';
 export * from './key-pair.ts';

@@ -238,6 +238,28 @@ async function openIntermediate(dir: string): Promise<Issuer> {
   const root = oneCertificate(path('root-cert.pem'));
   const chainPath = join(dir, 'cert-chain.pem');
   const given = existsSync(chainPath) ? parseCertificates(readFileSync(chainPath, 'utf8')) : [];
+  return intermediateIssuer({ signer, given, root, key }, dir);
+}
+
+/**
+ * An intermediate that is in memory alone: its certificate, then those above it, and its key, both PEM. `where` names it
+ * in errors (`identity/not-a-ca`, `identity/broken-chain`, `identity/bad-root-key`).
+ */
+export async function issuerFromMemory(
+  parts: { chainPem: string; keyPem: string; root: X509Certificate },
+  where: string,
+): Promise<Issuer> {
+  const [signer, ...given] = parseCertificates(parts.chainPem);
+  const key = await usableKey(parts.keyPem, where);
+  if (!signer?.checkPrivateKey(key.node)) throw mismatch('identity/ca-mismatch', where, where);
+  return intermediateIssuer({ signer, given, root: parts.root, key }, where);
+}
+
+function intermediateIssuer(
+  parts: { signer: X509Certificate; given: X509Certificate[]; root: X509Certificate; key: LoadedKey },
+  dir: string,
+): Issuer {
+  const { signer, given, root, key } = parts;
   const intermediates: X509Certificate[] = [];
   let at = signer;
   while (at.fingerprint256 !== root.fingerprint256) {
@@ -277,8 +299,12 @@ function oneCertificate(path: string): X509Certificate {
 /** P-256, P-384, or RSA of 2048 bits or more. */
 async function loadKey(path: string, what: string): Promise<LoadedKey> {
   refuseIfShared(path, what, '0600');
+  return usableKey(readFileSync(path, 'utf8'), path);
+}
+
+async function usableKey(pem: string, path: string): Promise<LoadedKey> {
   try {
-    const node = createPrivateKey(readFileSync(path, 'utf8'));
+    const node = createPrivateKey(pem);
     const algorithm = algorithmOf(node);
     const pkcs8 = new Uint8Array(node.export({ type: 'pkcs8', format: 'der' }));
     return { node, algorithm, signing: await crypto.subtle.importKey('pkcs8', pkcs8, algorithm, false, ['sign']) };

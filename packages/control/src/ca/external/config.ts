@@ -6,8 +6,11 @@ import { WeftError } from '@weft/base';
 import { refuseIfShared } from '@weft/identity';
 
 export interface ExternalConfig {
-  /** vault: `POST /v1/MOUNT/sign/ROLE` of HashiCorp's Vault. istio: IstioCertificateService, as istiod and istio-csr serve it. */
-  readonly kind: 'vault' | 'istio';
+  /**
+   * spiffe: a SPIFFE Workload API (`unix:///path`) that gives us a CA's certificate, by which we sign ourselves.
+   * vault: `POST /v1/MOUNT/sign/ROLE` of HashiCorp's Vault. istio: IstioCertificateService, as istiod and istio-csr serve it.
+   */
+  readonly kind: 'vault' | 'istio' | 'spiffe';
   readonly address: URL;
   /** Vault's mount of the PKI, default pki, and its role. */
   readonly mount: string;
@@ -42,7 +45,7 @@ export function readExternal(dir: string): ExternalConfig {
     if (typeof value !== 'string') throw bad(`${name} must be a text`);
   }
   const { kind, mount = 'pki', role = '', namespace = '', tokenFile, serverName } = given as Record<string, string>;
-  if (kind !== 'vault' && kind !== 'istio') throw bad('kind must be vault or istio');
+  if (kind !== 'vault' && kind !== 'istio' && kind !== 'spiffe') throw bad('kind must be vault, istio or spiffe');
   if (kind === 'vault' && !NAME.test(role)) throw bad('role must name the role of the PKI that signs for the mesh');
   if (!NAME.test(mount) || (namespace !== '' && !NAME.test(namespace)))
     throw bad('mount and namespace are names of letters, digits, "_", "-" and "."');
@@ -54,7 +57,9 @@ export function readExternal(dir: string): ExternalConfig {
   }
   const host = address.hostname.replace(/^\[|\]$/g, '');
   const loopback = host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
-  if (address.protocol !== 'https:' && !(address.protocol === 'http:' && loopback))
+  if ((kind === 'spiffe') !== (address.protocol === 'unix:'))
+    throw bad('address must be unix:///PATH for spiffe, and for nothing else');
+  if (address.protocol !== 'https:' && kind !== 'spiffe' && !(address.protocol === 'http:' && loopback))
     throw bad('address must begin with https://: without TLS anybody could sign for the mesh');
   const text = (name: string): string | undefined => {
     try {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createServer as createHttp2 } from 'node:http2';
 import type { AddressInfo } from 'node:net';
@@ -20,7 +22,12 @@ import {
   TrustBundle,
   withTrust,
 } from '@weft/identity';
-import { IstioCertificateResponseSchema, IstioCertificateService } from '@weft/plan';
+import {
+  IstioCertificateResponseSchema,
+  IstioCertificateService,
+  SpiffeWorkloadAPI,
+  X509SVIDResponseSchema,
+} from '@weft/plan';
 import { grpcHandler } from '@weft/xds';
 import { openExternal } from './issuer.ts';
 
@@ -206,6 +213,8 @@ test('what external.json may say', async (t) => {
     [/kind/, { kind: 'other', address: 'https://a' }],
     [/address/, { kind: 'istio', address: 'nowhere' }],
     [/https/, { kind: 'istio', address: 'http://192.0.2.1' }],
+    [/unix/, { kind: 'spiffe', address: 'https://a' }],
+    [/unix/, { kind: 'istio', address: 'unix:///a' }],
     [/role/, { kind: 'vault', address: 'https://a' }],
     [/mount/, { kind: 'vault', address: 'https://a', role: 'a', mount: '../sys' }],
     [/port is not known/, { kind: 'istio', address: 'https://a', port: '1' }],
@@ -213,6 +222,68 @@ test('what external.json may say', async (t) => {
   for (const [why, external] of bad)
     await assert.rejects(place.own.rotate('distribute', folder(place, external)), (e: Error) => why.test(e.message));
   assert.equal(place.own.phase, 'stable');
+});
+
+test('a Workload API that gives a CA makes the control plane an intermediate; any other certificate signs nothing', async (t) => {
+  const place = await setUp(t);
+  const { dir, own } = place;
+  const ssl = (...args: string[]): void => {
+    execFileSync('openssl', args, { cwd: dir, stdio: ['ignore', 'ignore', 'pipe'] });
+  };
+  const ca = [
+    '-addext',
+    'basicConstraints=critical,CA:TRUE',
+    '-addext',
+    'keyUsage=critical,keyCertSign,digitalSignature',
+  ];
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+  ssl('req', '-x509', ...key, '-keyout', 'r.key', '-out', 'r.pem', '-subj', '/O=Root', '-days', '9', ...ca.slice(2));
+  const below = ['-CA', 'r.pem', '-CAkey', 'r.key', '-CAcreateserial', '-copy_extensions', 'copyall', '-days', '5'];
+  const make = (name: string, extensions: string[]): { x509Svid: Buffer; x509SvidKey: Buffer } => {
+    ssl('req', '-new', ...key, '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', `/O=${name}`, ...extensions);
+    ssl('x509', '-req', '-in', `${name}.csr`, ...below, '-out', `${name}.pem`);
+    const read = (file: string) => readFileSync(join(dir, file));
+    return {
+      x509Svid: new X509Certificate(read(`${name}.pem`)).raw,
+      x509SvidKey: createPrivateKey(read(`${name}.key`)).export({ type: 'pkcs8', format: 'der' }),
+    };
+  };
+  const good = make('middle', ca);
+  const leaf = make('leaf', ['-addext', 'basicConstraints=critical,CA:FALSE']);
+  let svid = good;
+  const server = createHttp2(
+    grpcHandler({
+      readMaxBytes: 65_536,
+      routes: (router) =>
+        router.service(SpiffeWorkloadAPI, {
+          async *fetchX509SVID(_request, { requestHeader, signal }) {
+            assert.equal(requestHeader.get('workload.spiffe.io'), 'true');
+            const x509Svid = new Uint8Array(svid.x509Svid);
+            yield create(X509SVIDResponseSchema, {
+              svids: [{ spiffeId: 'spiffe://cluster.local', x509Svid, x509SvidKey: new Uint8Array(svid.x509SvidKey) }],
+            });
+            await new Promise((resolve) => signal.addEventListener('abort', resolve));
+          },
+        }),
+    }),
+  ).listen(join(dir, 'agent.sock'));
+  await once(server, 'listening');
+  const from = folder(place, { kind: 'spiffe', address: `unix://${dir}/agent.sock` });
+  writeFileSync(join(from, 'root-cert.pem'), readFileSync(join(dir, 'r.pem')));
+  const first = await identityOf(own);
+  await own.rotate('distribute', from);
+  await own.rotate('issue');
+  const second = await identityOf(own);
+  assert.equal(second.spiffeId, CART);
+  await handshake(own, first, second);
+  await handshake(own, second, first);
+  svid = leaf;
+  await assert.rejects(identityOf(own), /CA:FALSE/);
+  svid = { ...good, x509SvidKey: leaf.x509SvidKey };
+  await assert.rejects(identityOf(own), { code: 'control/external-ca' });
+  svid = { ...good, x509Svid: good.x509Svid.subarray(0, 100) };
+  await assert.rejects(identityOf(own), { code: 'control/external-ca' });
+  server.close();
 });
 
 test("another IstioCertificateService is asked in the workload's name", async (t) => {

@@ -13,6 +13,7 @@ import {
 } from '@weft/identity';
 import { readExternal } from './config.ts';
 import { askIstio } from './istio.ts';
+import { askWorkloadApi } from './spiffe.ts';
 import { askVault } from './vault.ts';
 
 /** Intermediates that an answer may bring. */
@@ -30,7 +31,12 @@ const refused = (what: string) => new WeftError('control/external-ca', `the exte
 /** Throws `control/bad-external-ca`. */
 export function openExternal(dir: string, root: X509Certificate): Issuer {
   const config = readExternal(dir);
-  const ask = config.kind === 'vault' ? askVault(config) : askIstio(config);
+  const ask =
+    config.kind === 'vault'
+      ? askVault(config)
+      : config.kind === 'istio'
+        ? askIstio(config)
+        : askWorkloadApi(config, root);
   return externalIssuer(root, ask);
 }
 

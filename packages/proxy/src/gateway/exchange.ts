@@ -14,6 +14,7 @@ import type { Head, Stream, StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { GrpcWebStream, isGrpcWeb } from '../http/grpc-web.ts';
 import { setPseudo, stripMeshHeaders } from '../http/headers.ts';
+import type { CheckedFacts } from '../http/vetting.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
 import { OutboundExchange, type OutboundVia } from '../outbound/exchange.ts';
@@ -152,7 +153,7 @@ class GatewayExchange extends OutboundExchange {
     });
   }
 
-  protected override checkedOf(): ReturnType<OutboundExchange['checkedOf']> {
+  protected override checkedOf(): CheckedFacts {
     const { core, facts, head } = this;
     const via = this.#visitor;
     return {

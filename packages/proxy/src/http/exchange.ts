@@ -16,15 +16,10 @@ import {
   type Snapshot,
   type VerifiedToken,
 } from '@weft/engine';
-import type { ExternalAuthorizer } from '@weft/plan';
 import { continueTrace } from '@weft/telemetry';
 import { type Head, own, type ResetCode, type Stream, type StreamHandler, UPGRADE_IGNORED } from '@weft/wire';
-import { type Checked, checkWith } from '../authorize/check.ts';
-import { applyAllowed, type CheckOutcome } from '../authorize/outcome.ts';
-import type { SideCall } from '../authorize/side-call.ts';
 import type { Core, InFlight } from '../core.ts';
 import type { Deadline, TimerOwner } from '../net/timers.ts';
-import { noteAuthorization } from '../observe/authorization-notes.ts';
 import { DECISION_HEADER, dropDecisions } from '../observe/disclosure.ts';
 import {
   type Decisions,
@@ -37,11 +32,13 @@ import {
 } from '../observe/types.ts';
 import type { Lane, UnavailableReason } from '../upstream/lane.ts';
 import { Attempt } from './attempt.ts';
-import { field, type RequestFacts, removeField, stripMeshHeaders } from './headers.ts';
+import { field, type RequestFacts, stripMeshHeaders } from './headers.ts';
 import { sharedRecord } from './record.ts';
+import { type CheckedFacts, type Vetted, Vetting } from './vetting.ts';
 
 /** Most requests have no body: one list for all of them, which stays empty. */
 const NOTHING: Uint8Array[] = [];
+const NOBODY: readonly string[] = [];
 
 export const RETRY_BUFFER_BYTES = 64 * 1024;
 
@@ -54,9 +51,6 @@ const TIMER_BACKOFF = 3;
 const TIMER_TRY = 4;
 const TIMER_GRPC = 5;
 const TIMER_STREAM = 6;
-
-const NO_BODY = new Uint8Array(0);
-const NOBODY: readonly string[] = Object.freeze([]);
 
 /** gRPC's status for a call that took longer than its client allowed. */
 const DEADLINE_EXCEEDED = 4;
@@ -71,13 +65,13 @@ export interface RequestCopy {
   cut(): void;
 }
 
-export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
+export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, Vetted {
   readonly core: Core;
   readonly snapshot: Snapshot;
   readonly down: Stream;
   readonly head: Head;
   place = -1;
-  protected facts!: RequestFacts;
+  facts!: RequestFacts;
   protected attempts = 0;
   protected attempt: Attempt | undefined;
   protected retry: CompiledRetry | undefined;
@@ -85,7 +79,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   protected maxStreamMs = 0;
   protected responseOps: readonly HeaderOps[] | undefined;
   protected flags = '';
-  protected details = '';
+  details = '';
   protected routeRef = '';
   /** Of a fault that was drawn. */
   protected faultRef = '';
@@ -98,7 +92,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   protected destination: PeerInfo | undefined;
   protected service: ServiceInfo | undefined;
   protected edge: EdgeKey | undefined;
-  protected done = false;
+  done = false;
   #startMs: number;
   /** When it began, by the wall clock. */
   protected readonly startWallMs: number;
@@ -126,10 +120,6 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   #traceparent = '';
   #parentSpan = '';
   #copies: RequestCopy[] | undefined;
-  /** An external authorizer waits for this much of the body (and is then asked). */
-  #bodyWanted = 0;
-  #bodyEnough = 0;
-  #bodyThere: (() => void) | undefined;
   /** Something passed since the last tick. */
   #active = true;
   #idleSinceMs = 0;
@@ -160,6 +150,9 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   /** What the request's token says, once it is verified. */
   protected token: VerifiedToken | undefined;
 
+  /** What else it has to pass; undefined: nothing. */
+  #vetting: Vetting | undefined;
+
   /**
    * Has the request's token verified and goes on, at once or later; else answers 401. To be asked where the plan believes
    * some issuer. The body that comes meanwhile is kept as for a retry.
@@ -170,28 +163,33 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       next();
       return;
     }
-    for (const rule of rules) {
-      if (rule.payloadHeader !== '') this.#guard(rule.payloadHeader);
-      for (const { header } of rule.claimHeaders) this.#guard(header);
-    }
-    this.core.tokens.check(rules, this.head, (outcome) => {
-      if (this.done) return;
-      // Without the token, where it stood there.
-      this.facts.path = field(this.head, ':path') ?? this.facts.path;
-      if (outcome.ok) {
-        this.token = outcome.token;
-        next();
-        return;
-      }
-      this.core.observer.count('token_refused');
-      if (outcome.why === 'token_too_long') this.core.observer.count('token_too_long');
-      this.details = `jwt_authn_access_denied{${outcome.why}}`;
-      this.reply(401, `token refused: ${outcome.why}`, ['www-authenticate', 'Bearer error="invalid_token"']);
+    this.#vetting ??= new Vetting(this);
+    this.#vetting.verifyToken(rules, (token) => {
+      this.token = token;
+      next();
     });
   }
 
-  /** Names that only we set in the head of this request (claims of tokens, what authorizers say). */
-  #guarded: Set<string> | undefined;
+  /** What an external authorizer is told of the request, but its body. */
+  protected checkedOf(): CheckedFacts | undefined {
+    return undefined;
+  }
+
+  /** Has the external authorizer that `verdict` names decide, and goes on to judge again; else answers. */
+  protected askAuthorizer(verdict: AuthorizationResult, next: () => void): void {
+    this.authzRef = verdict.ref;
+    this.authzPolicy = verdict.policy;
+    // Denied unless the authorizer says otherwise: then it is judged again.
+    this.verdict = verdict;
+    const facts = this.checkedOf();
+    this.#vetting ??= new Vetting(this);
+    if (facts) this.#vetting.ask(verdict, facts, next);
+  }
+
+  /** External authorizers that let this request pass. */
+  protected get approved(): readonly string[] {
+    return this.#vetting?.approved ?? NOBODY;
+  }
 
   /**
    * Takes off trailers what may not stand in the head either: applications may join the two. Mesh headers, and what says who
@@ -199,119 +197,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
    */
   protected cleanTrailers(fields: Head): void {
     stripMeshHeaders(fields);
-    if (!this.#guarded) return;
-    for (let i = fields.length - 2; i >= 0; i -= 2) {
-      if (this.#guarded.has(fields[i].replaceAll('_', '-'))) fields.splice(i, 2);
-    }
-  }
-
-  #guard(name: string): void {
-    this.#guarded ??= new Set();
-    this.#guarded.add(name.replaceAll('_', '-'));
-  }
-
-  /** External authorizers that let this request pass. */
-  protected approved = NOBODY;
-  #check: SideCall | undefined;
-  /** What they add to the response, whatever the route says of it. */
-  #authorizerOps: readonly HeaderOps[] | undefined;
-
-  /** What an external authorizer is told of the request, but its body. */
-  protected checkedOf(): Omit<Checked, 'body' | 'bodyAsked' | 'partial' | 'size'> | undefined {
-    return undefined;
-  }
-
-  /**
-   * Has the external authorizer that `verdict` names decide, once as much of the body is there as it is to see, and goes
-   * on to judge again; else answers. A client that goes away, or a time that runs out, ends the asking.
-   */
-  protected askAuthorizer(verdict: AuthorizationResult, next: () => void): void {
-    const authorizer = verdict.ask as ExternalAuthorizer;
-    this.authzRef = verdict.ref;
-    this.authzPolicy = verdict.policy;
-    // Denied unless the authorizer says otherwise: then it is judged again.
-    this.verdict = verdict;
-    // A tunnel has no body that ends.
-    const wanted = this.facts.protocol === '' && this.facts.method !== 'CONNECT' ? authorizer.maxBodyBytes : 0;
-    if (wanted === 0) {
-      this.#ask(authorizer, NO_BODY, false, next);
-      return;
-    }
-    if (field(this.head, 'expect') !== undefined) {
-      removeField(this.head, 'expect');
-      this.down.sendInterim([':status', '100']);
-    }
-    this.#bodyWanted = wanted;
-    this.#bodyThere = () => {
-      this.#bodyThere = undefined;
-      if (this.#heldBytes > wanted && !authorizer.partialBody) {
-        this.details = 'ext_authz_body_too_large';
-        this.core.observer.count('ext_authz_body_too_large');
-        this.reply(413, 'the body is longer than may be checked');
-        return;
-      }
-      const body = Buffer.concat(this.#held);
-      this.#ask(authorizer, body.subarray(0, wanted), body.length > wanted || !this.#requestEnded, next);
-    };
-    this.#bodyEnough = authorizer.partialBody ? wanted : wanted + 1;
-    this.#lookAtBody();
-  }
-
-  #lookAtBody(): void {
-    if (this.#requestEnded || this.#heldBytes >= this.#bodyEnough) this.#bodyThere?.();
-  }
-
-  #ask(authorizer: ExternalAuthorizer, body: Uint8Array, partial: boolean, next: () => void): void {
-    const facts = this.checkedOf();
-    if (!facts) return;
-    const checked: Checked = {
-      ...facts,
-      body,
-      bodyAsked: authorizer.maxBodyBytes > 0 && this.hasBody,
-      size: this.#requestEnded ? this.#bytesIn : -1,
-      partial,
-    };
-    const tell = (outcome: CheckOutcome): void => {
-      this.#check = undefined;
-      if (this.done) return;
-      if (outcome.kind === 'allow') {
-        applyAllowed(outcome, this.head);
-        for (const { name } of outcome.changes) this.#guard(name);
-        for (const name of outcome.remove) this.#guard(name);
-        this.facts.path = field(this.head, ':path') ?? this.facts.path;
-        if (outcome.response.length > 0) {
-          this.#authorizerOps = [...(this.#authorizerOps ?? []), { remove: [], set: [], add: outcome.response }];
-        }
-      } else if (outcome.kind === 'deny') {
-        this.addFlag('UAEX');
-        this.details = 'ext_authz_denied';
-        this.#noteRefused(facts);
-        this.answer(outcome.status, outcome.body, outcome.headers);
-        return;
-      } else if (authorizer.failOpen) this.core.observer.count('ext_authz_failure_mode_allowed');
-      else {
-        this.addFlag('UAEX');
-        this.details = `ext_authz_error{${outcome.why}}`;
-        this.#noteRefused(facts);
-        this.reply(authorizer.statusOnError, '');
-        return;
-      }
-      this.approved = [...this.approved, authorizer.name];
-      next();
-    };
-    const call = checkWith(this.core, this.snapshot, authorizer, checked, tell);
-    if (call && !call.abandoned) this.#check = call;
-  }
-
-  #noteRefused({
-    principal,
-    remoteIp: remote,
-    localPort: port,
-    method,
-    path,
-  }: NonNullable<ReturnType<Exchange['checkedOf']>>): void {
-    if (!this.verdict) return;
-    noteAuthorization(this.core, this.verdict, { principal: principal || undefined, remote, port, method, path });
+    this.#vetting?.cleanTrailers(fields);
   }
 
   /** The policies that let this request in; undefined where none are asked (outbound). */
@@ -345,7 +231,16 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   protected get bodyDropped(): boolean {
     return !this.#keep;
   }
-  protected get hasBody(): boolean {
+  get keptBody(): readonly Uint8Array[] {
+    return this.#held;
+  }
+  get requestEnded(): boolean {
+    return this.#requestEnded;
+  }
+  get bytesIn(): number {
+    return this.#bytesIn;
+  }
+  get hasBody(): boolean {
     return this.#bytesIn > 0 || !this.#requestEnded;
   }
 
@@ -509,10 +404,10 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       this.#heldBytes += chunk.length;
       if (this.#heldBytes > RETRY_BUFFER_BYTES) {
         if (stream) this.#dropHeld();
-        else if (this.#heldBytes > this.#bodyWanted) this.#pauseDown();
+        else if (this.#heldBytes > (this.#vetting?.bodyWanted ?? 0)) this.#pauseDown();
       }
     }
-    if (this.#bodyThere) this.#lookAtBody();
+    this.#vetting?.bodyGrew();
     if (stream && !stream.sendData(chunk, end)) this.#pauseDown();
     if (this.#copies) for (const copy of this.#copies) copy.data(chunk, end);
   }
@@ -528,7 +423,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     this.#requestEnded = true;
     this.cleanTrailers(fields);
     this.#trailers = fields;
-    if (this.#bodyThere) this.#lookAtBody();
+    this.#vetting?.bodyGrew();
     this.attempt?.stream?.sendTrailers(fields);
     if (this.#copies) for (const copy of this.#copies) copy.trailers(fields);
   }
@@ -617,7 +512,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     }
     if (this.#trailers) {
       // They may have come before it was known what must not stand in them.
-      if (this.#guarded) this.cleanTrailers(this.#trailers);
+      if (this.#vetting) this.cleanTrailers(this.#trailers);
       stream.sendTrailers(this.#trailers);
     }
     if (this.#heldBytes > RETRY_BUFFER_BYTES) this.#dropHeld();
@@ -805,7 +700,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
       this.#routeTimer.cancel();
     }
     if (this.responseOps && this.responseOps.length > 0) applyHeaderOps(head, this.responseOps);
-    if (this.#authorizerOps) applyHeaderOps(head, this.#authorizerOps);
+    if (this.#vetting) applyHeaderOps(head, this.#vetting.responseOps);
     if (!this.tellsDecisions || attempt.lane?.weft !== true) dropDecisions(head);
     this.#tellDecisions(head);
     this.#headSent = true;
@@ -862,7 +757,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   }
 
   /** An answer of the proxy's own: plain text, or a gRPC status without a body. */
-  protected reply(status: number, body: string, extra?: Head): void {
+  reply(status: number, body: string, extra?: Head): void {
     if (this.done) return;
     this.#status = status;
     if (this.facts.grpc) {
@@ -874,7 +769,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
   }
 
   /** An answer that is not the upstream's: a body of whatever kind, with its headers. */
-  protected answer(status: number, bytes: Buffer, extra: Head): void {
+  answer(status: number, bytes: Buffer, extra: Head): void {
     if (this.done) return;
     this.#status = status;
     if (this.facts.grpc) {
@@ -887,7 +782,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     }
     const head: Head = [':status', String(status), 'content-length', String(bytes.length), ...extra];
     if (this.responseOps && this.responseOps.length > 0) applyHeaderOps(head, this.responseOps);
-    if (this.#authorizerOps) applyHeaderOps(head, this.#authorizerOps);
+    if (this.#vetting) applyHeaderOps(head, this.#vetting.responseOps);
     const none = bytes.length === 0 || this.facts.method === 'HEAD';
     dropDecisions(head);
     this.#tellDecisions(head);
@@ -944,7 +839,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     head.push(DECISION_HEADER, disclosure.field(this.reporter, this.#epoch, text));
   }
 
-  protected addFlag(flag: string): void {
+  addFlag(flag: string): void {
     this.flags = this.flags === '' ? flag : `${this.flags},${flag}`;
   }
 
@@ -966,9 +861,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight {
     if (this.done) return;
     this.#held = NOTHING;
     this.done = true;
-    this.#check?.cancel();
-    this.#check = undefined;
-    this.#bodyThere = undefined;
+    this.#vetting?.cancel();
     if (!this.#upgraded) this.core.exchanges.delete(this);
     this.#routeTimer?.cancel();
     this.#otherTimer?.cancel();

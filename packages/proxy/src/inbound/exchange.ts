@@ -16,6 +16,7 @@ import type { Attempt } from '../http/attempt.ts';
 import { Exchange } from '../http/exchange.ts';
 import { GrpcWebStream, isGrpcWeb } from '../http/grpc-web.ts';
 import { field, requestFacts, stripMeshHeaders } from '../http/headers.ts';
+import type { CheckedFacts } from '../http/vetting.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { SOURCE_HEADER } from '../link/settings.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
@@ -278,7 +279,7 @@ class InboundExchange extends Exchange {
     });
   }
 
-  protected override checkedOf(): ReturnType<Exchange['checkedOf']> {
+  protected override checkedOf(): CheckedFacts {
     const { core, facts } = this;
     const via = this.#via;
     // As the application will see it: who calls is what an authorizer asks first.

@@ -62,12 +62,36 @@ export class GatewayAnalysis {
       }
       // With the mesh among its gateways, its hosts may be for that.
       if (this.#broken.has(refOf(gateway)) || mesh) continue;
-      if (gateway.servers.some((s) => boundHosts(this.#model, s, vs).length > 0)) continue;
+      const bound = gateway.servers.filter((s) => boundHosts(this.#model, s, vs).length > 0);
+      if (bound.length > 0) {
+        this.#unused(vs, name, bound);
+        continue;
+      }
       const hosts = gateway.servers.flatMap((s) =>
         s.hosts.map((h) => (h.namespace === '*' ? h.host : `${h.namespace}/${h.host}`)),
       );
       const message = `none of its hosts is one of the Gateway ${name}: it would serve nothing there. That has ${list(hosts, 'none')}`;
       this.#report(vs, 'WEFT-NO-HOST', message, 'spec.hosts', 'warning');
+    }
+  }
+
+  /** Routes of a kind that no server with its hosts asks for. */
+  #unused(vs: VirtualServiceModel, name: string, bound: readonly GatewayServerModel[]): void {
+    const passes = (s: GatewayServerModel): boolean => s.tls?.mode === 'PASSTHROUGH';
+    const asks = {
+      http: bound.some((s) => !s.opaque),
+      tls: bound.some(passes),
+      tcp: bound.some((s) => s.opaque && !passes(s)),
+    };
+    const wanted = list(
+      Object.entries(asks).flatMap(([what, is]) => (is ? [what] : [])),
+      'none',
+    );
+    for (const what of ['http', 'tls', 'tcp'] as const) {
+      // A Gateway may serve the same hosts in several ways, and each rule is for one of them.
+      if (vs[what].length === 0 || asks[what]) continue;
+      const message = `the servers of the Gateway ${name} with its hosts take no ${what} routes: these are never used there. They take ${wanted}`;
+      this.#report(vs, 'WEFT-NO-EFFECT', message, `spec.${what}`, 'warning');
     }
   }
 

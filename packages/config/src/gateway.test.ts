@@ -262,6 +262,21 @@ test('what helps nobody is warned of', () => {
   ]);
 });
 
+test('routes of a kind that the servers do not take are warned of', () => {
+  const said = (server: string, routes: string) => {
+    const text = `${gateway(server)}---\n${vs(`{hosts: [a.example.com], gateways: [gw], ${routes}}`)}`;
+    return load(text).problems.map((p) => `${p.code} ${p.field}`);
+  };
+  const tls = 'tls: [{match: [{sniHosts: [a.example.com]}], route: [{destination: {host: front}}]}]';
+  const tcp = 'tcp: [{route: [{destination: {host: front}}]}]';
+  const passes = https('{mode: PASSTHROUGH}');
+  assert.deepEqual(said(passes, to), ['WEFT-NO-EFFECT spec.http']);
+  assert.deepEqual(said(passes, tls), []);
+  assert.deepEqual(said(`${passes}, ${HTTP}`, `${to}, ${tls}`), []);
+  assert.deepEqual(said(HTTP, `${to}, ${tcp}`), ['WEFT-NO-EFFECT spec.tcp']);
+  assert.deepEqual(said('{port: {number: 1, name: t, protocol: TCP}, hosts: ["*"]}', tcp), []);
+});
+
 test('a certificate that is not for a host is warned of', () => {
   const hosts = '["a.example.com", "*.b.test", x.b.test, "*"]';
   const text = `${gateway(https('{mode: SIMPLE, credentialName: c}', hosts))}---\n${secret('c')}`;

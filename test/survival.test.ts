@@ -88,7 +88,11 @@ test(`survival of the control plane's absence, ${capture} capture`, async (t) =>
       ['route', /payment\.shop\.svc\.cluster\.local:8080 +all +outbound\|8080\|\|payment\.shop/, 'services'],
       ['cluster', /payment\.shop\.svc\.cluster\.local +8080/, 'clusters'],
       ['endpoint', /payment-0 .*HEALTHY .*spiffe:\/\/cluster\.local\/ns\/shop\/sa\/payment/, 'services'],
-      ['secret', /spiffe:\/\/cluster\.local\/ns\/shop\/sa\/cart +[0-9a-f]{16,}/, 'certificates'],
+      [
+        'secret',
+        /\(spiffe:\/\/cluster\.local\/ns\/shop\/sa\/cart\) +Cert Chain +ACTIVE +true +[0-9a-f]{16,}/,
+        'certificates',
+      ],
     ];
     for (const [what, pattern, field] of expected) {
       const text = mesh.weft('proxy-config', what, 'cart');

@@ -37,15 +37,17 @@ if (!existsSync(bin('node'))) {
 }
 if (isRoot) run('Debian packages', 'sh', ['scripts/debian.sh']);
 const long = process.argv.includes('--long');
-const only = process.argv.slice(2).filter((arg) => arg !== '--long');
-if (only.length === 0) {
+// `--meshes`: only the tests that run whole meshes, which are those that differ by user.
+const onlyMeshes = process.argv.includes('--meshes');
+const only = process.argv.slice(2).filter((arg) => arg !== '--long' && arg !== '--meshes');
+if (only.length === 0 && !onlyMeshes) {
   run('types', bin('tsc'), ['--noEmit']);
   run('lint', bin('biome'), ['check', '--error-on-warnings', '.']);
   run('layers', bin('node'), ['scripts/check-imports.ts']);
 }
 /**
  * Whole-mesh tests that measure (shares, seconds, memory) or look at what the machine holds: one file at a time, or they
- * disturb each other. The others run two at a time.
+ * disturb each other. The others run three at a time: they mostly wait.
  */
 const ALONE = /\/(lifecycle|overload|packets|replicas|survival|throughput|traffic)\.test\.ts$/;
 function test(title, files, concurrency) {
@@ -68,12 +70,12 @@ const below = (folders) =>
     .flatMap(testsBelow);
 if (only.length > 0) test('tests', only, 1);
 else {
-  test('tests of packages', below(['packages', 'testing', 'fuzz', 'bench']), 2);
+  if (!onlyMeshes) test('tests of packages', below(['packages', 'testing', 'fuzz', 'bench']), 2);
   const meshes = below(['test']);
   test(
     'tests of whole meshes',
     meshes.filter((file) => !ALONE.test(file)),
-    2,
+    3,
   );
   test(
     'tests of whole meshes that need the machine for themselves',

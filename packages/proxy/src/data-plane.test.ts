@@ -585,7 +585,7 @@ const linkHead = (path: string) => [
   ...['x-weft-port', String(ports.http)],
 ];
 
-test('199 stalled streams on a link: the 200th runs at full speed', async () => {
+test('199 stalled streams on a link hold up nothing of the 200th', async () => {
   const lane = await linkLane();
   const read = (): Promise<number> =>
     new Promise((resolve, reject) => {
@@ -601,13 +601,6 @@ test('199 stalled streams on a link: the 200th runs at full speed', async () => 
         onDrain() {},
       });
     });
-  const timed = async (): Promise<number> => {
-    const t0 = performance.now();
-    assert.equal(await read(), BIG.length);
-    return performance.now() - t0;
-  };
-  await timed();
-  const alone = Math.min(await timed(), await timed());
   const stalled: Stream[] = [];
   let heads = 0;
   await new Promise<void>((resolve, reject) => {
@@ -616,7 +609,7 @@ test('199 stalled streams on a link: the 200th runs at full speed', async () => 
         onHead() {
           if (++heads === 199) resolve();
         },
-        onData() {},
+        onData: () => reject(new Error('a stalled stream was given data')),
         onTrailers() {},
         onReset: (_s, code, detail) => reject(new Error(`${code} ${detail}`)),
         onDrain() {},
@@ -625,9 +618,9 @@ test('199 stalled streams on a link: the 200th runs at full speed', async () => 
       stalled.push(stream);
     }
   });
-  const beside = Math.min(await timed(), await timed(), await timed());
+  // More than any window that the stalled ones could have left.
+  for (let i = 0; i < 3; i++) assert.equal(await read(), BIG.length);
   for (const s of stalled) s.reset('cancel');
-  assert.ok(beside < alone * 2 + 100, `alone ${alone} ms, beside 199 stalled ones ${beside} ms`);
 });
 
 test('a peer of the mesh may cancel many streams; a stranger to Weft may not', async () => {

@@ -4,10 +4,9 @@
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { request as httpRequest } from 'node:http';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { processMemory } from '@weft/host';
+import { localRequest, processMemory } from '@weft/host';
 import { cpuUs } from '../measure.ts';
 import type { Line } from '../results.ts';
 import type { FromClients, ToClients } from './clients.ts';
@@ -32,16 +31,7 @@ class Api {
     this.#socket = socket;
   }
   call<T>(method: string, path: string, body?: unknown): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const request = httpRequest({ socketPath: this.#socket, method, path, agent: false }, async (response) => {
-        let text = '';
-        for await (const chunk of response) text += chunk;
-        if (response.statusCode === 200) resolve(JSON.parse(text) as T);
-        else reject(new Error(`${method} ${path}: ${response.statusCode} ${text}`));
-      });
-      request.on('error', reject);
-      request.end(body === undefined ? undefined : JSON.stringify(body));
-    });
+    return localRequest<T>(this.#socket, method, path, body, 120_000);
   }
 }
 

@@ -36,10 +36,14 @@ class Api {
 }
 
 async function until<T>(what: string, ask: () => Promise<T | undefined>, withinMs = 120_000): Promise<T> {
+  let why: unknown;
   for (const end = Date.now() + withinMs; ; ) {
-    const found = await ask().catch(() => undefined);
+    const found = await ask().catch((error) => {
+      why = error;
+      return undefined;
+    });
     if (found !== undefined) return found;
-    if (Date.now() > end) throw new Error(`${what}: not within ${withinMs} ms`);
+    if (Date.now() > end) throw new Error(`${what}: not within ${withinMs} ms`, { cause: why });
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }

@@ -64,36 +64,73 @@ export function compileOwn(model: Model, runtime: MeshRuntime, instance: Instanc
   return { parts, references: refs.list() };
 }
 
+/** What one service brings to the plan of a client. */
+export interface ServicePiece extends Compiled {
+  /** Hosts that its routes lead to. */
+  readonly leadsTo: readonly string[];
+}
+
 /** What every client of one class gets (see clientClass): the services it may call, and their clusters. */
 export function compileShared(model: Model, runtime: MeshRuntime, client: Instance): Compiled {
+  const pieces = sharedPieces(
+    model,
+    client,
+    (service) => compileTold(model, runtime, client, service),
+    (service) => compileReached(model, runtime, client, service),
+  );
+  const references = new Map(pieces.flatMap((p) => p.references).map((r) => [r.ref, r]));
+  return { parts: new Map(pieces.flatMap((p) => [...p.parts])), references: [...references.values()] };
+}
+
+/** The pieces of which compileShared's result consists; who has some from before may give those. */
+export function sharedPieces<P extends Pick<ServicePiece, 'leadsTo'>>(
+  model: Model,
+  client: Instance,
+  told: (service: ServiceModel) => P,
+  clusters: (service: ServiceModel) => P,
+): P[] {
+  // A gateway routes by its Gateways' hosts alone, to the same clusters.
+  const services = client.gateway ? [] : servicesFor(model, client);
+  const pieces = services.map(told);
+  const hostOf = (service: ServiceModel): string => serviceHost(service, model.domain);
+  // Where its routes lead is needed, even if the client may not name it.
+  const reached =
+    client.gateway || services.length === model.services.length
+      ? undefined
+      : new Set([...authorizerHosts(model), ...services.map(hostOf), ...pieces.flatMap((p) => p.leadsTo)]);
+  for (const service of model.services) if (!reached || reached.has(hostOf(service))) pieces.push(clusters(service));
+  return pieces;
+}
+
+/** A service as a client is told of it. Reads of VirtualServices those that cover its host, and their delegates. */
+export function compileTold(model: Model, runtime: MeshRuntime, client: Instance, service: ServiceModel): ServicePiece {
+  const refs = new RefTable(model);
+  const value = compileService(model, runtime, client, service, refs);
+  const leadsTo = new Set<string>();
+  for (const p of value.ports) {
+    for (const route of [...p.http, ...p.tcp, ...p.tls]) for (const c of route.clusters) leadsTo.add(hostOf(c.cluster));
+    for (const route of p.http) for (const mirror of route.mirrors) leadsTo.add(hostOf(mirror.cluster));
+  }
+  const parts = new Map([[`service/${value.host}`, part({ case: 'service', value })]]);
+  return { parts, references: refs.list(), leadsTo: [...leadsTo] };
+}
+
+/** The clusters of a service for a client. Reads of DestinationRules those that cover its host. */
+export function compileReached(
+  model: Model,
+  runtime: MeshRuntime,
+  client: Instance,
+  service: ServiceModel,
+): ServicePiece {
   const refs = new RefTable(model);
   const parts = new Map<string, Part>();
-  // A gateway routes by its Gateways' hosts alone, to the same clusters.
-  const told = client.gateway ? [] : servicesFor(model, client);
-  const reached =
-    client.gateway || told.length === model.services.length ? undefined : new Set<string>(authorizerHosts(model));
-  for (const service of told) {
-    const value = compileService(model, runtime, client, service, refs);
-    parts.set(`service/${value.host}`, part({ case: 'service', value }));
-    if (!reached) continue;
-    reached.add(value.host);
-    // Where its routes lead is needed, even if the client may not name it.
-    for (const p of value.ports) {
-      for (const route of [...p.http, ...p.tcp, ...p.tls])
-        for (const c of route.clusters) reached.add(hostOf(c.cluster));
-      for (const route of p.http) for (const mirror of route.mirrors) reached.add(hostOf(mirror.cluster));
+  for (const port of service.ports) {
+    if (port.transport !== 'TCP') continue;
+    for (const cluster of compileClusters(model, runtime.domain, client, service, port, refs)) {
+      parts.set(`cluster/${cluster.name}`, part({ case: 'cluster', value: cluster }));
     }
   }
-  for (const service of model.services) {
-    if (reached && !reached.has(serviceHost(service, runtime.domain))) continue;
-    for (const port of service.ports) {
-      if (port.transport !== 'TCP') continue;
-      for (const cluster of compileClusters(model, runtime.domain, client, service, port, refs)) {
-        parts.set(`cluster/${cluster.name}`, part({ case: 'cluster', value: cluster }));
-      }
-    }
-  }
-  return { parts, references: refs.list() };
+  return { parts, references: refs.list(), leadsTo: [] };
 }
 
 /** `outbound|80|v1|pay.shop.svc.cluster.local` → its host. */

@@ -4,6 +4,7 @@ export * from './authz.ts';
 export * from './backend-policies.ts';
 export * from './balancing.ts';
 export * from './capture-scope.ts';
+export * from './changes.ts';
 export * from './clusters.ts';
 export * from './compile.ts';
 export * from './delegates.ts';

@@ -136,4 +136,5 @@ export function servicesSelecting(model: Model, workload: Pick<Instance, 'namesp
   return found.sort((a, b) => (order.get(a) ?? 0) - (order.get(b) ?? 0));
 }
 
-const orderOfServices = perModel((model) => new Map(model.services.map((s, i) => [s, i])));
+/** Where a service stands in the model. */
+export const orderOfServices = perModel((model) => new Map(model.services.map((s, i) => [s, i])));

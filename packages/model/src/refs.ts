@@ -1,6 +1,7 @@
 /** Reference ids: what a plan carries in the place of positions, and the table that says where each one stands. */
 import { create } from '@bufbuild/protobuf';
 import { type Reference, ReferenceSchema } from '@weft/plan';
+import { perModel } from './lookup.ts';
 import type { Model, Resource } from './types.ts';
 
 /** `VirtualService/shop/payment#spec.http[0]`. Stable while lines move. */
@@ -8,11 +9,19 @@ export function refOf(resource: Pick<Resource, 'kind' | 'namespace' | 'name'>, f
   return `${resource.kind}/${resource.namespace}/${resource.name}${field ? `#${field}` : ''}`;
 }
 
+/** `VirtualService/shop/payment`: what a ref stands for without the field. */
+export function resourceOfRef(of: Pick<Resource, 'kind' | 'namespace' | 'name'>): string {
+  return refOf(of);
+}
+
 /** Takes a ref apart again; undefined where it is none. */
 export function parseRef(ref: string): { kind: string; namespace: string; name: string; field: string } | undefined {
   const m = /^([^/#]+)\/([^/#]*)\/([^/#]+)(?:#(.*))?$/s.exec(ref);
   return m ? { kind: m[1], namespace: m[2], name: m[3], field: m[4] ?? '' } : undefined;
 }
+
+/** What refs of a model stand for: the same objects for all plans that use them. */
+const made = perModel((): Map<string, Reference> => new Map());
 
 /** Collects the refs that a plan uses. */
 export class RefTable {
@@ -27,12 +36,15 @@ export class RefTable {
   use(resource: Resource, field = ''): string {
     const ref = refOf(resource, field);
     if (!this.#entries.has(ref)) {
-      const at = this.#position(resource, field);
-      const { kind, namespace, name } = resource;
-      this.#entries.set(
-        ref,
-        create(ReferenceSchema, { ref, kind, namespace, name, file: at.file, line: at.line, field }),
-      );
+      const known = made(this.#model);
+      let entry = known.get(ref);
+      if (!entry) {
+        const at = this.#position(resource, field);
+        const { kind, namespace, name } = resource;
+        entry = create(ReferenceSchema, { ref, kind, namespace, name, file: at.file, line: at.line, field });
+        known.set(ref, entry);
+      }
+      this.#entries.set(ref, entry);
     }
     return ref;
   }

@@ -2,18 +2,26 @@
 import { createHash } from 'node:crypto';
 import { create, toBinary } from '@bufbuild/protobuf';
 import {
-  type Compiled,
+  changeOf,
   clientClass,
   compileEndpoints,
   compileOwn,
+  compileReached,
   compileServiceEndpoints,
-  compileShared,
+  compileTold,
   compileWorkload,
+  hostCovers,
   type Instance,
   type MeshRuntime,
   type Model,
+  type ModelChange,
+  orderOfServices,
+  resourceOfRef,
   type ServiceModel,
+  type ServicePiece,
+  serviceHost,
   servicesSelecting,
+  sharedPieces,
 } from '@weft/model';
 import {
   ENDPOINTS_TYPE,
@@ -26,7 +34,7 @@ import {
   ReferencesSchema,
   workloadName,
 } from '@weft/plan';
-import type { Layers, Resources } from '@weft/xds';
+import type { Layers, Resource, Resources } from '@weft/xds';
 
 /**
  * Types in sending order: what a reference stands for before what carries it, and clusters before their endpoints.
@@ -37,6 +45,36 @@ interface Plan {
   readonly parts: Resources;
   readonly references: Resources;
 }
+
+/** A service's piece of a class's plan, as bytes. */
+interface Piece {
+  readonly parts: Resources;
+  /** By the resource that they stand for. */
+  readonly references: ReadonlyMap<string, readonly Reference[]>;
+  readonly leadsTo: readonly string[];
+}
+
+/** What all clients of a class get, and the pieces it was made of, by the service's place in the model. */
+interface Shared {
+  plan: Plan;
+  /** An epoch came since the plan was made; pieces that it may have changed are gone. */
+  stale: boolean;
+  told: Map<number, Piece>;
+  clusters: Map<number, Piece>;
+  /** Of the plan, in order. */
+  pieces: ReadonlySet<Piece>;
+}
+
+interface Own {
+  readonly instance: Instance;
+  readonly parts: Resources;
+  readonly entries: readonly Reference[];
+  epoch: number;
+  references: Resources;
+}
+
+/** Of so many classes the resources are looked through for equal ones: most classes differ in few. */
+const ALIKE = 3;
 
 const NOTHING: Resources = new Map();
 
@@ -52,21 +90,29 @@ export class Renderer {
   #epoch = 0;
   #runtime: MeshRuntime | undefined;
   #endpoints: Resources = NOTHING;
-  /** By client class, of the current epoch; those of the one before serve to find what did not change. */
-  #shared = new Map<string, Plan>();
-  #oldShared = new Map<string, Plan>();
+  readonly #shared = new Map<string, Shared>();
   #trust: Resources = NOTHING;
-  #own = new Map<string, { instance: Instance; plan: Plan }>();
+  readonly #own = new Map<string, Own>();
 
-  /** A new epoch: everything is looked at again; what comes out with the same bytes stays the same object. */
+  /** A new epoch: what it may have changed is made again; what comes out with the same bytes stays the same object. */
   epoch(model: Model, runtime: MeshRuntime, epoch: number): void {
+    const change =
+      this.#model && this.#runtime && sameRuntime(this.#runtime, runtime) ? changeOf(this.#model, model) : undefined;
     this.#model = model;
     this.#runtime = runtime;
     this.#epoch = epoch;
-    this.#oldShared = this.#shared;
-    this.#shared = new Map();
-    this.#own.clear();
-    this.#endpoints = encoded(bytesOf(compileEndpoints(model, runtime)), this.#endpoints);
+    const covered = change ? coveredServices(model, change.hosts) : new Set<number>();
+    for (const [key, shared] of this.#shared) {
+      // Nobody of the class asked since the last epoch.
+      if (shared.stale) this.#shared.delete(key);
+      else outdate(shared, change, covered);
+    }
+    for (const [name, own] of this.#own) {
+      // Gateways have routes of their own.
+      const stays = change && !own.instance.gateway && !own.entries.some((r) => change.touched.has(resourceOfRef(r)));
+      if (!stays) this.#own.delete(name);
+    }
+    this.#endpoints = encoded(bytesOf(compileEndpoints(model, runtime)), [this.#endpoints]);
   }
 
   /** Instances came, changed or went; `changed` holds them as they were and as they are; `renamed`: services with other addresses. */
@@ -84,13 +130,13 @@ export class Renderer {
       if (workload) fresh.set(workloadName(name), toBinary(EndpointsSchema, workload));
       else all.delete(workloadName(name));
     }
-    for (const [name, resource] of encoded(fresh, this.#endpoints)) all.set(name, resource);
+    for (const [name, resource] of encoded(fresh, [this.#endpoints])) all.set(name, resource);
     this.#endpoints = same(all, this.#endpoints) ? this.#endpoints : all;
   }
 
   /** The part of whom to believe, which no epoch changes. */
   trust(part: Uint8Array): void {
-    this.#trust = encoded(new Map([['trust', part]]), this.#trust);
+    this.#trust = encoded(new Map([['trust', part]]), [this.#trust]);
   }
 
   get endpoints(): Resources {
@@ -100,22 +146,77 @@ export class Renderer {
   of(instance: Instance): ProxyResources {
     const model = this.#model as Model;
     const runtime = this.#runtime as MeshRuntime;
-    const key = clientClass(model, runtime, instance);
-    let shared = this.#shared.get(key);
-    if (!shared) {
-      shared = planOf(compileShared(model, runtime, instance), this.#oldShared.get(key), undefined);
-      this.#shared.set(key, shared);
-    }
-    let own = this.#own.get(instance.name);
-    if (own?.instance !== instance) {
-      own = { instance, plan: planOf(compileOwn(model, runtime, instance), undefined, this.#epoch) };
-      this.#own.set(instance.name, own);
-    }
+    const shared = this.#sharedOf(model, runtime, instance);
+    const own = this.#ownOf(model, runtime, instance);
     return {
-      parts: [own.plan.parts, shared.parts, this.#trust],
-      references: [own.plan.references, shared.references],
+      parts: [own.parts, shared.parts, this.#trust],
+      references: [own.references, shared.references],
       endpoints: [this.#endpoints],
     };
+  }
+
+  #sharedOf(model: Model, runtime: MeshRuntime, client: Instance): Plan {
+    const key = clientClass(model, runtime, client);
+    let shared = this.#shared.get(key);
+    if (shared && !shared.stale) return shared.plan;
+    if (!shared) {
+      const plan = { parts: NOTHING, references: NOTHING };
+      shared = { plan, stale: true, told: new Map(), clusters: new Map(), pieces: new Set() };
+      this.#shared.set(key, shared);
+    }
+    const alike = [shared.plan];
+    for (const other of this.#shared.values()) {
+      if (other !== shared && alike.push(other.plan) > ALIKE) break;
+    }
+    const parts = alike.map((plan) => plan.parts);
+    const places = orderOfServices(model);
+    const kept = (
+      before: ReadonlyMap<number, Piece>,
+      now: Map<number, Piece>,
+      make: (service: ServiceModel) => ServicePiece,
+    ) => {
+      return (service: ServiceModel): Piece => {
+        const place = places.get(service) as number;
+        const piece = before.get(place) ?? pieceOf(make(service), parts);
+        now.set(place, piece);
+        return piece;
+      };
+    };
+    const told = new Map<number, Piece>();
+    const clusters = new Map<number, Piece>();
+    const pieces = new Set(
+      sharedPieces(
+        model,
+        client,
+        kept(shared.told, told, (service) => compileTold(model, runtime, client, service)),
+        kept(shared.clusters, clusters, (service) => compileReached(model, runtime, client, service)),
+      ),
+    );
+    const dirty = new Set<string>();
+    for (const [some, others] of [
+      [pieces, shared.pieces],
+      [shared.pieces, pieces],
+    ] as const)
+      for (const piece of some) if (!others.has(piece)) for (const name of piece.references.keys()) dirty.add(name);
+    shared.plan = { parts: joined(pieces, shared.plan.parts), references: referencesOf(pieces, dirty, alike) };
+    Object.assign(shared, { told, clusters, pieces });
+    shared.stale = false;
+    return shared.plan;
+  }
+
+  #ownOf(model: Model, runtime: MeshRuntime, instance: Instance): Own {
+    let own = this.#own.get(instance.name);
+    if (own?.instance !== instance) {
+      const { parts, references: entries } = compileOwn(model, runtime, instance);
+      const bytes = new Map([...parts].map(([name, part]) => [name, toBinary(PartSchema, part)]));
+      own = { instance, parts: encoded(bytes, []), entries, epoch: -1, references: NOTHING };
+      this.#own.set(instance.name, own);
+    }
+    if (own.epoch !== this.#epoch) {
+      own.references = encoded(ownReferences(own.entries, this.#epoch), []);
+      own.epoch = this.#epoch;
+    }
+    return own;
   }
 
   forget(name: string): void {
@@ -123,11 +224,90 @@ export class Renderer {
   }
 }
 
-function planOf(compiled: Compiled, before: Plan | undefined, epoch: number | undefined): Plan {
-  const parts = new Map<string, Uint8Array>();
-  for (const [name, part] of compiled.parts) parts.set(name, toBinary(PartSchema, part));
-  const references = epoch === undefined ? byResource(compiled.references) : ownReferences(compiled.references, epoch);
-  return { parts: encoded(parts, before?.parts), references: encoded(references, before?.references) };
+/** Whether what plans read of it beside the model is the same. Instances and addresses of names are in endpoints alone. */
+function sameRuntime(a: MeshRuntime, b: MeshRuntime): boolean {
+  const keys = new Set([...Object.keys(a), ...Object.keys(b)]) as Set<keyof MeshRuntime>;
+  for (const key of keys) {
+    if (key === 'instances' || key === 'resolved' || a[key] === b[key]) continue;
+    if (!(a[key] instanceof Map && b[key] instanceof Map)) return false;
+    // Its values are strings, or lists of them.
+    if (JSON.stringify([...(a[key] as Map<string, unknown>)]) !== JSON.stringify([...(b[key] as Map<string, unknown>)]))
+      return false;
+  }
+  return true;
+}
+
+function coveredServices(model: Model, hosts: readonly string[]): Set<number> {
+  const covered = new Set<number>();
+  const patterns = [...new Set(hosts)];
+  for (const [place, service] of model.services.entries()) {
+    const host = serviceHost(service, model.domain);
+    if (patterns.some((p) => hostCovers(p, host))) covered.add(place);
+  }
+  return covered;
+}
+
+/** Takes the pieces away that the change may reach, or whose rules stand elsewhere now. */
+function outdate(shared: Shared, change: ModelChange | undefined, covered: ReadonlySet<number>): void {
+  shared.stale = true;
+  if (!change) {
+    shared.told.clear();
+    shared.clusters.clear();
+    return;
+  }
+  for (const pieces of [shared.told, shared.clusters]) {
+    for (const [place, piece] of pieces) {
+      if (covered.has(place) || touches(piece, change.touched)) pieces.delete(place);
+    }
+  }
+}
+
+function touches(piece: Piece, touched: ReadonlySet<string>): boolean {
+  if (touched.size === 0) return false;
+  for (const name of piece.references.keys()) if (touched.has(name)) return true;
+  return false;
+}
+
+function pieceOf(compiled: ServicePiece, alike: readonly Resources[]): Piece {
+  const bytes = new Map([...compiled.parts].map(([name, part]) => [name, toBinary(PartSchema, part)]));
+  const references = Map.groupBy(compiled.references, resourceOfRef);
+  return { parts: encoded(bytes, alike), references, leadsTo: compiled.leadsTo };
+}
+
+function joined(pieces: ReadonlySet<Piece>, before: Resources): Resources {
+  const parts = new Map<string, Resource>();
+  for (const piece of pieces) for (const [name, resource] of piece.parts) parts.set(name, resource);
+  return same(parts, before) ? before : parts;
+}
+
+/**
+ * One for each written resource: lines that move in one file move nothing of the others. `dirty`: the others are as they
+ * were in the plan before.
+ */
+function referencesOf(pieces: ReadonlySet<Piece>, dirty: ReadonlySet<string>, alike: readonly Plan[]): Resources {
+  const before = alike[0]!.references;
+  const groups = new Map<string, Map<string, Reference>>();
+  const out = new Map<string, Resource>();
+  for (const piece of pieces) {
+    for (const [name, entries] of piece.references) {
+      const old = dirty.has(name) ? undefined : before.get(name);
+      if (old) {
+        out.set(name, old);
+        continue;
+      }
+      let group = groups.get(name);
+      if (!group) groups.set(name, (group = new Map()));
+      for (const entry of entries) group.set(entry.ref, entry);
+    }
+  }
+  const bytes = new Map<string, Uint8Array>();
+  for (const [name, group] of groups) {
+    const entries = [...group.values()];
+    bytes.set(name, toBinary(ReferencesSchema, create(ReferencesSchema, { entries })));
+  }
+  const others = alike.map((plan) => plan.references);
+  for (const [name, resource] of encoded(bytes, others)) out.set(name, resource);
+  return same(out, before) ? before : out;
 }
 
 /** The epoch travels in what each proxy has for itself, so that an epoch that changes nothing costs next to nothing. */
@@ -136,37 +316,31 @@ function ownReferences(references: readonly Reference[], epoch: number): Map<str
   return new Map([['own', toBinary(ReferencesSchema, value)]]);
 }
 
-/** One piece for each written resource: lines that move in one file move nothing of the others. */
-function byResource(references: readonly Reference[]): Map<string, Uint8Array> {
-  const groups = new Map<string, Reference[]>();
-  for (const r of references) {
-    const name = `${r.kind}/${r.namespace}/${r.name}`;
-    const group = groups.get(name);
-    if (group) group.push(r);
-    else groups.set(name, [r]);
-  }
-  const out = new Map<string, Uint8Array>();
-  for (const [name, entries] of groups)
-    out.set(name, toBinary(ReferencesSchema, create(ReferencesSchema, { entries })));
-  return out;
-}
-
 function bytesOf(endpoints: ReadonlyMap<string, Endpoints>): Map<string, Uint8Array> {
   return new Map([...endpoints].map(([name, value]) => [name, toBinary(EndpointsSchema, value)]));
 }
 
 /**
  * Equal bytes have equal versions, also across restarts of the control plane: a proxy that returns gets only news. What
- * has the bytes it had before is what it was; where that is all, so is the whole.
+ * has the bytes that it has in one of `alike` is that; where all of it is the first's, so is the whole.
  */
-function encoded(bytes: ReadonlyMap<string, Uint8Array>, before: Resources = NOTHING): Resources {
-  const out = new Map<string, { version: string; bytes: Uint8Array }>();
-  for (const [name, value] of bytes) {
-    const old = before.get(name);
-    if (old && Buffer.compare(old.bytes, value) === 0) out.set(name, old);
-    else out.set(name, { version: createHash('sha256').update(value).digest('base64url').slice(0, 22), bytes: value });
+function encoded(bytes: ReadonlyMap<string, Uint8Array>, alike: readonly Resources[]): Resources {
+  const out = new Map<string, Resource>();
+  for (const [name, value] of bytes)
+    out.set(name, known(name, value, alike) ?? { version: versionOf(value), bytes: value });
+  return alike[0] && same(out, alike[0]) ? alike[0] : out;
+}
+
+function known(name: string, bytes: Uint8Array, alike: readonly Resources[]): Resource | undefined {
+  for (const resources of alike) {
+    const resource = resources.get(name);
+    if (resource && Buffer.compare(resource.bytes, bytes) === 0) return resource;
   }
-  return same(out, before) ? before : out;
+  return undefined;
+}
+
+function versionOf(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('base64url').slice(0, 22);
 }
 
 function same(a: Resources, b: Resources): boolean {

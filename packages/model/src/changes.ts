@@ -44,8 +44,9 @@ export function changeOf(before: Model, after: Model): ModelChange | undefined {
     }
   }
   if (!equal(callerLabels(before), callerLabels(after))) return undefined;
-  moved(before.positions, after.positions, touched);
-  moved(after.positions, before.positions, touched);
+  const gone = moved(before.positions, after.positions, touched);
+  // As many, and none gone: none came.
+  if (gone || before.positions.size !== after.positions.size) moved(after.positions, before.positions, touched);
   return { hosts, touched };
 }
 
@@ -59,13 +60,17 @@ function reachOf(key: keyof Model, a: Resource, b: Resource, domain: string): st
   return both.flatMap((vs) => vs.hosts.map((host) => resolveHost(host, vs.namespace, domain)));
 }
 
-function moved(from: Model['positions'], to: Model['positions'], touched: Set<string>): void {
+/** Adds the resources of refs that stand elsewhere or nowhere in `to`; returns whether there is one of the latter. */
+function moved(from: Model['positions'], to: Model['positions'], touched: Set<string>): boolean {
+  let gone = false;
   for (const [ref, at] of from) {
     const other = to.get(ref);
     if (other === at || (other && other.line === at.line && other.file === at.file)) continue;
+    if (!other) gone = true;
     const end = ref.indexOf('#');
     touched.add(end < 0 ? ref : ref.slice(0, end));
   }
+  return gone;
 }
 
 function equalButSource(a: Resource, b: Resource): boolean {

@@ -57,10 +57,10 @@ function processes(mesh: TestMesh): number[] {
   });
 }
 
-/** What is in the state folder: the logs, the CA and caches may stay, no socket, lock, key of a workload or child file. */
+/** What is in the state folder: the logs, the CA, the API's token and caches may stay, no socket, lock, key of a workload or child file. */
 function stateLeft(mesh: TestMesh): string[] {
   return list(join(mesh.state, mesh.name))
-    .filter((f) => !['logs', 'control'].includes(f))
+    .filter((f) => !['logs', 'control', 'api-token'].includes(f))
     .sort();
 }
 

@@ -50,6 +50,8 @@ if (only.length === 0 && !onlyMeshes) {
  * disturb each other. The others run three at a time: they mostly wait.
  */
 const ALONE = /\/(lifecycle|overload|packets|replicas|survival|throughput|traffic)\.test\.ts$/;
+/** Those that take long begin first, or the last of them would run with nothing beside it. */
+const LONG = /\/(authorization|cli|gateway|gateway-api|identity|protocols|shop)\.test\.ts$/;
 function test(title, files, concurrency) {
   if (files.length === 0) return;
   const args = [
@@ -60,7 +62,8 @@ function test(title, files, concurrency) {
     `--test-timeout=${long ? 900_000 : 300_000}`,
   ];
   const env = { WEFT_SKIP_IS_FAILURE: isRoot ? '1' : '', WEFT_LONG: long ? '1' : '' };
-  run(title, bin('node'), [...args, ...files.sort()], env);
+  const longFirst = files.sort((a, b) => Number(LONG.test(b)) - Number(LONG.test(a)) || (a < b ? -1 : 1));
+  run(title, bin('node'), [...args, ...longFirst], env);
 }
 
 const below = (folders) =>

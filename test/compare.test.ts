@@ -62,7 +62,7 @@ test('the demo without and with the mesh', { skip: process.platform !== 'linux' 
     services: { name: string; without?: Cost; application?: Cost; proxy?: Cost }[];
   };
   for (const side of [said.without, said.with]) {
-    assert.ok(side.requests > 20 && side.failures === 0 && side.p50Ms > 0, out);
+    assert.ok(side.requests > 5 && side.failures === 0 && side.p50Ms > 0, out);
   }
   const of = (name: string) => said.services.find((s) => s.name === name);
   for (const name of ['frontend', 'cart']) {

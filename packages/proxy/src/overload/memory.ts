@@ -39,12 +39,12 @@ export const systemMemory: MemorySources = {
   },
 };
 
-/** Names of one version's files, and of the cached pages that the kernel takes back before it kills. */
+/** Names of one version's files, and of the pages of files that the kernel takes back before it kills. */
 interface Level {
   limit: string;
   usage: string;
   stat: string;
-  cached: string;
+  cached: readonly string[];
 }
 
 const ROOT = '/sys/fs/cgroup';
@@ -62,12 +62,17 @@ function levels(sources: MemorySources): Level[] {
     for (let at = path; ; at = at.slice(0, at.lastIndexOf('/'))) {
       const dir = join(root, at);
       const level = v2
-        ? { limit: 'memory.max', usage: 'memory.current', stat: 'memory.stat', cached: 'inactive_file' }
+        ? {
+            limit: 'memory.max',
+            usage: 'memory.current',
+            stat: 'memory.stat',
+            cached: ['inactive_file', 'active_file'],
+          }
         : {
             limit: 'memory.limit_in_bytes',
             usage: 'memory.usage_in_bytes',
             stat: 'memory.stat',
-            cached: 'total_inactive_file',
+            cached: ['total_inactive_file', 'total_active_file'],
           };
       const { limit, usage, stat, cached } = level;
       if (sources.read(join(dir, limit)) !== undefined)
@@ -123,12 +128,24 @@ export class MemorySensor {
 
   /** Of a cgroup that others fill, only our own part counts: to refuse requests here would free nothing of theirs. */
   #used(level: Level, rss: number): number {
+    const own = this.#own(rss);
     const usage = Number(this.#sources.read(level.usage));
-    if (!(usage > 0)) return rss;
+    if (!(usage > 0)) return own;
     const stat = this.#sources.read(level.stat) ?? '';
-    const at = stat.indexOf(`${level.cached} `);
-    const cached = at < 0 ? 0 : Number.parseInt(stat.slice(at + level.cached.length + 1), 10) || 0;
-    const held = Math.max(0, usage - cached);
-    return rss * 2 >= held ? Math.max(held, rss) : rss;
+    let held = usage;
+    for (const name of level.cached) held -= bytesOf(stat, name);
+    return own * 2 >= held ? Math.max(held, own) : own;
   }
+
+  /** What of our memory is no file's: the program's own pages, a third of it, are shared and can be read again. */
+  #own(rss: number): number {
+    const [, resident, shared] = (this.#sources.read('/proc/self/statm') ?? '').split(' ').map(Number);
+    return resident > 0 && shared >= 0 ? (rss * (resident - shared)) / resident : rss;
+  }
+}
+
+/** Of a line `name value`; 0 where there is none. */
+function bytesOf(stat: string, name: string): number {
+  const at = stat.startsWith(`${name} `) ? 0 : stat.indexOf(`\n${name} `) + 1;
+  return at === 0 && !stat.startsWith(`${name} `) ? 0 : Number.parseInt(stat.slice(at + name.length + 1), 10) || 0;
 }

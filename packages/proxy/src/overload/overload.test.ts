@@ -16,7 +16,7 @@ function kernel(files: Record<string, string>, rssMb = 50, heapMb = 10): MemoryS
 const v2 = (dir: string, maxMb: number | 'max', currentMb: number, cachedMb = 0) => ({
   [`/sys/fs/cgroup${dir}/memory.max`]: maxMb === 'max' ? 'max\n' : `${maxMb * MB}\n`,
   [`/sys/fs/cgroup${dir}/memory.current`]: `${currentMb * MB}\n`,
-  [`/sys/fs/cgroup${dir}/memory.stat`]: `anon 1\nfile 2\ninactive_file ${cachedMb * MB}\nactive_file 3\n`,
+  [`/sys/fs/cgroup${dir}/memory.stat`]: `anon 1\nfile 2\ninactive_file ${cachedMb * MB}\nactive_file 0\n`,
 });
 
 test('no limit anywhere is no pressure; a configured limit is judged by resident memory', () => {
@@ -40,6 +40,18 @@ test('a cgroup that others fill is judged by our own part of it', () => {
   const files = { '/proc/self/cgroup': '0::/\n', ...v2('', 1000, 950) };
   assert.equal(new MemorySensor(0, kernel(files, 50)).read().memory, 0.05);
   assert.equal(new MemorySensor(0, kernel(files, 500)).read().memory, 0.95);
+});
+
+test('pages of files are not memory that is short: the kernel takes them back', () => {
+  const files = {
+    '/proc/self/cgroup': '0::/\n',
+    '/proc/self/statm': '9000 1000 400 1 0 1 0\n',
+    '/sys/fs/cgroup/memory.max': `${100 * MB}\n`,
+    '/sys/fs/cgroup/memory.current': `${95 * MB}\n`,
+    '/sys/fs/cgroup/memory.stat': `anon 1\ninactive_file ${10 * MB}\nactive_file ${20 * MB}\n`,
+  };
+  assert.equal(new MemorySensor(0, kernel(files, 50)).read().memory, 0.3);
+  assert.equal(new MemorySensor(0, kernel(files, 80)).read().memory, 0.65);
 });
 
 test('cgroup v1, with and without a limit', () => {

@@ -73,7 +73,7 @@ const below = (folders) =>
     .flatMap(testsBelow);
 if (only.length > 0) test('tests', only, 1);
 else {
-  if (!onlyMeshes) test('tests of packages', below(['packages', 'testing', 'fuzz', 'bench']), 2);
+  if (!onlyMeshes) test('tests of packages', below(['packages', 'testing', 'fuzz', 'bench', 'conformance']), 2);
   const meshes = below(['test']);
   test(
     'tests of whole meshes',

@@ -140,9 +140,10 @@ async function play(s: Setup, c: HostileCase): Promise<void> {
   const after = await settled(s, victim === pair.front);
   const otherAfter = await other.take();
   for (const [name, expected] of Object.entries(c.counters ?? {})) {
-    let rose = (after.counters.get(name) ?? 0) - (before.counters.get(name) ?? 0);
+    const names = name.split('|');
+    let rose = sum(after, names) - sum(before, names);
     // Which of the two sees it first is chance.
-    if (expected === SOME) rose += (otherAfter.counters.get(name) ?? 0) - (otherBefore.counters.get(name) ?? 0);
+    if (expected === SOME) rose += sum(otherAfter, names) - sum(otherBefore, names);
     if (expected === SOME ? rose < 1 : rose !== expected)
       problems.push(`${name} rose by ${rose}, not by ${expected}: ${changes(before, after)}`);
   }
@@ -178,6 +179,10 @@ async function settled(s: Setup, front: boolean): Promise<SideReport> {
     if (report.inFlight === 0 || n === 100) return report;
     await sleep(60);
   }
+}
+
+function sum(report: SideReport, names: readonly string[]): number {
+  return names.reduce((n, name) => n + (report.counters.get(name) ?? 0), 0);
 }
 
 function changes(before: SideReport, after: SideReport): string {

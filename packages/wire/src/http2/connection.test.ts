@@ -3,6 +3,7 @@ import http2 from 'node:http2';
 import { Duplex } from 'node:stream';
 import test from 'node:test';
 import { seededRandom } from '@weft/base';
+import { readBuffer } from '../lent.ts';
 import type { Head, Output, Stream, StreamHandler } from '../stream.ts';
 import { Http2Connection, type Http2Options } from './connection.ts';
 import { HpackEncoder } from './hpack-encoder.ts';
@@ -1035,10 +1036,16 @@ test('a read with very many requests is taken in parts: the rest waits for a lat
     client.request([...get.slice(0, 6), ':path', `/${i}`], true, new Record());
   }
   const all = Buffer.concat(parts);
-  server.receive(all.subarray(0, all.length - 5));
+  // As sockets give it: what was read is gone when the call is over.
+  const lend = (bytes: Buffer): void => {
+    bytes.copy(readBuffer);
+    server.receive(readBuffer.subarray(0, bytes.length));
+    readBuffer.fill(0xdb);
+  };
+  lend(all.subarray(0, all.length - 5));
   assert.deepEqual([paths.length, reading], [10, false]);
   // What comes meanwhile comes after it.
-  server.receive(all.subarray(all.length - 5));
+  lend(all.subarray(all.length - 5));
   assert.equal(paths.length, 10);
   const seen: [number, boolean][] = [];
   while (later.length > 0) {

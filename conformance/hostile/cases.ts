@@ -22,7 +22,7 @@ const one = (name: string): Readonly<Record<string, number>> => ({ [name]: 1 });
 const RESETS = one('http2_reset_sent_flood');
 const GLITCHES = one('http2_glitch_flood');
 /** Which of the two limits is met first depends on how fast the acknowledgements leave. */
-const PINGS = one('http2_glitch_flood|http2_control_queue');
+const ACKS = one('http2_glitch_flood|http2_control_queue');
 const BROKEN = one('http2_connection_error');
 
 type Row = [name: string, counters: Readonly<Record<string, number>> | undefined, more?: Partial<HostileCase>];
@@ -50,12 +50,12 @@ const front: Row[] = [
   ['cookie-crumbs-few', RESETS],
   ['hpack-bad-index', BROKEN],
   ['hpack-size-updates', BROKEN],
-  ['settings-flood', GLITCHES, SHORT],
+  ['settings-flood', ACKS, SHORT],
   ['settings-entries', one('http2_settings_entries')],
   ['settings-windows', GLITCHES],
   ['settings-frame-size-0', BROKEN],
   ['settings-window-too-large', BROKEN],
-  ['ping-flood', PINGS, SHORT],
+  ['ping-flood', ACKS, SHORT],
   ['empty-data', one('http2_empty_frame_flood')],
   ['padded-empty-data', one('http2_empty_frame_flood')],
   ['priority-idle-streams', one('http2_priority_flood')],
@@ -94,8 +94,8 @@ const mesh: Row[] = [
   ['line-feed-in-value', RESETS],
   ['continuation-flood', one('http2_continuation_flood')],
   ['hpack-bomb', one('http2_header_abuse')],
-  ['settings-flood', GLITCHES],
-  ['ping-flood', PINGS, SHORT],
+  ['settings-flood', ACKS],
+  ['ping-flood', ACKS, SHORT],
   ['priority-idle-streams', one('http2_priority_flood')],
   ['window-update-flood', one('http2_window_update_flood')],
   ['unknown-frames', GLITCHES],
@@ -105,11 +105,11 @@ const mesh: Row[] = [
 ];
 
 const upstream: Row[] = [
-  ['server-settings-flood', GLITCHES],
+  ['server-settings-flood', ACKS],
   ['server-settings-entries', one('http2_settings_entries')],
   ['server-settings-frame-size-0', BROKEN],
   ['server-settings-push', BROKEN],
-  ['server-ping-flood', PINGS, SHORT],
+  ['server-ping-flood', ACKS, SHORT],
   ['server-priority-flood', one('http2_priority_flood')],
   ['server-window-update-flood', one('http2_window_update_flood')],
   ['server-window-overflow', BROKEN],

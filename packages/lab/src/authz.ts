@@ -29,7 +29,8 @@ export interface AuthorizationQuestion {
   };
 }
 
-const LABELS = {
+/** The lists of policies, in words. */
+export const POLICY_LABELS = {
   custom: 'CUSTOM',
   deny: 'DENY',
   allow: 'ALLOW',
@@ -38,8 +39,8 @@ const LABELS = {
   shadowAllow: 'ALLOW (dry run)',
   table: 'TABLE',
 } as const;
-type ListName = Exclude<keyof typeof LABELS, 'table'>;
-const LISTS = Object.keys(LABELS).filter((name) => name !== 'table') as ListName[];
+type ListName = Exclude<keyof typeof POLICY_LABELS, 'table'>;
+const LISTS = Object.keys(POLICY_LABELS).filter((name) => name !== 'table') as ListName[];
 
 export interface PolicyLine {
   /** `namespace/name`. */
@@ -80,14 +81,14 @@ export function policiesOf(mesh: LabMesh, workload: string): PolicyLine[] {
   const a: CompiledAuthorization = sideOf(mesh, workload).snapshot.authorization;
   const tables = a.tables.map((t) => ({
     policy: t.label,
-    action: LABELS.table,
+    action: POLICY_LABELS.table,
     rules: t.rows.length,
     reference: mesh.reference(t.ref),
   }));
   const policies = LISTS.flatMap((list) =>
     a[list].map((p) => ({
       policy: p.label,
-      action: LABELS[list],
+      action: POLICY_LABELS[list],
       rules: p.rules.length,
       reference: mesh.reference(p.ref),
     })),
@@ -136,7 +137,7 @@ export function decide(mesh: LabMesh, workload: string, question: AuthorizationQ
   }
   const considered = traceAuthorization(snapshot.authorization, request).map((t) => ({
     policy: t.policy,
-    action: LABELS[t.list],
+    action: POLICY_LABELS[t.list],
     matched: t.matched,
     because: t.because,
     reference: mesh.reference(t.ref),

@@ -4,22 +4,20 @@ import {
   canonicalHead,
   edgeHead,
   findGatewayServer,
-  findVirtualHost,
   type GatewayPortView,
   type GatewayServerView,
   headValue,
   hostOf,
   visitorAddress,
 } from '@weft/engine';
+import { connectionAtGateway, requestAtGateway } from './at-gateway.ts';
 import { explore, type Leaf } from './explore.ts';
 import { blankWay, type Fate } from './fate.ts';
-import { headOf, routedWay, setPseudo } from './http.ts';
+import { headOf, setPseudo } from './http.ts';
 import { instanceNamed, type LabMesh, type Side } from './mesh.ts';
 import { Notes } from './notes.ts';
 import { explanation } from './outcomes.ts';
-import { judge, noteAuthorization, UNBELIEVED } from './server.ts';
-import { tcpWay } from './tcp.ts';
-import { noteToken } from './token.ts';
+import { judge } from './server.ts';
 import type { Explanation, Question } from './types.ts';
 
 /** Who is no workload of the mesh, as `from` of a question. */
@@ -66,7 +64,6 @@ function visit(
   random: Random,
 ): Fate {
   notes.token = question.token;
-  const where = `${gateway.namespace}/${gateway.workload}`;
   const head = headOf(question, { host: gateway.address, port });
   const chosen = serverOf(notes, view, head, question);
   if (typeof chosen === 'string') return { ...blankWay, end: 'denied', details: chosen };
@@ -74,13 +71,7 @@ function visit(
   const { tls } = server.server;
   notes.touch(server.server.ref, tls && gateway.snapshot.secrets.get(tls.secret)?.ref);
   const from = { principal: undefined, remoteIp: ADDRESS, destPort: port, localIp: gateway.address, sni: name };
-  if (server.opaque) {
-    const verdict = noteAuthorization(notes, where, 'client', gateway.snapshot, from);
-    if (!verdict.allow)
-      return { ...blankWay, end: 'denied', details: verdict.details, from: notes.references(verdict.ref) };
-    const asked = { ...question, tcp: true, ...(name !== undefined && { sni: name }) };
-    return tcpWay(mesh, notes, gateway, server.opaque, asked, random, gateway.address);
-  }
+  if (server.opaque) return connectionAtGateway(mesh, notes, gateway, server.opaque, from, question, random).fate;
   if (question.tcp) {
     notes.add('client', 'protocol', 'answered with 400', 'the server carries requests, and this is no HTTP');
     return { ...blankWay, end: 'answered', status: 400 };
@@ -96,25 +87,7 @@ function visit(
     return { ...blankWay, end: 'answered', status: problem.status, details: problem.details };
   }
   dropUsualPort(head, secure ? ':443' : ':80');
-  const answer = noteToken(notes, where, 'client', gateway.snapshot, port);
-  if ('refused' in answer) {
-    const { end, status } = UNBELIEVED;
-    return { ...blankWay, end, status, details: `jwt_authn_access_denied{${answer.refused}}` };
-  }
-  const { token } = answer;
-  const request = { ...from, originalIp, head, ...(token && { token }) };
-  const verdict = noteAuthorization(notes, where, 'client', gateway.snapshot, request);
-  if (!verdict.allow) {
-    const { details, ref } = verdict;
-    return { ...blankWay, end: 'denied', status: 403, details, from: notes.references(ref) };
-  }
-  const authority = headValue(head, ':authority') ?? '';
-  const routes = findVirtualHost(server, authority);
-  if (!routes) {
-    notes.add('client', 'rule', 'answered with 404', `no route has the host "${hostOf(authority)}"`, server.server.ref);
-    return { ...blankWay, status: 404, flags: 'NR', details: 'route_not_found' };
-  }
-  return routedWay(mesh, notes, gateway, routes, head, random, token?.claims);
+  return requestAtGateway(mesh, notes, gateway, server, { ...from, originalIp }, head, random).fate;
 }
 
 /** The server that takes the visitor, and the name asked for where it comes by TLS; or why none does. */

@@ -11,6 +11,7 @@ import {
 } from '@weft/engine';
 import { spiffeId } from '@weft/model';
 import { type Endpoint, MtlsMode, type RateLimit } from '@weft/plan';
+import { POLICY_LABELS } from './authz.ts';
 import type { LabMesh, Side } from './mesh.ts';
 import type { Notes } from './notes.ts';
 import { noteToken } from './token.ts';
@@ -31,16 +32,6 @@ const MODES = new Map([
   [MtlsMode.PERMISSIVE, 'PERMISSIVE'],
   [MtlsMode.STRICT, 'STRICT'],
 ]);
-
-const LISTS = {
-  custom: 'CUSTOM',
-  deny: 'DENY',
-  allow: 'ALLOW',
-  audit: 'AUDIT',
-  shadowDeny: 'DENY (dry run)',
-  shadowAllow: 'ALLOW (dry run)',
-  table: 'TABLE',
-};
 
 /** Of a token that nobody here believes. */
 export const UNBELIEVED = { status: 401, end: 'denied', flags: '', ref: '' } as const;
@@ -144,7 +135,7 @@ export function noteAuthorization(
   request: AuthorizationRequest,
 ): AuthorizationResult {
   for (const t of traceAuthorization(snapshot.authorization, request)) {
-    const decision = `${where}: ${LISTS[t.list]} ${t.policy} ${t.matched ? 'matches' : 'does not match'}`;
+    const decision = `${where}: ${POLICY_LABELS[t.list]} ${t.policy} ${t.matched ? 'matches' : 'does not match'}`;
     notes.add(side, 'authorize', decision, t.because, t.ref);
     if (t.matched) notes.touch(t.ref);
   }

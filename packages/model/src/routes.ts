@@ -157,10 +157,8 @@ export function virtualServiceRoutes(
 ): HttpRoute[] {
   const routes: HttpRoute[] = [];
   for (const route of httpRoutesOf(model, vs)) {
-    const match = route.match.filter((m) => appliesTo(m, client, gateway, port));
-    // None of its matches can hold for this caller and port; with no match at all it holds always.
-    if (route.match.length > 0 && match.length === 0) continue;
-    routes.push(httpRoute(model, domain, route.owner ?? vs, route, match, fallback, port, refs));
+    const match = matchesFor(route.match, client, gateway, port);
+    if (match) routes.push(httpRoute(model, domain, route.owner ?? vs, route, match, fallback, port, refs));
   }
   return routes;
 }
@@ -196,8 +194,8 @@ export function virtualServiceTcpRoutes(
 ): TcpRoute[] {
   const routes: TcpRoute[] = [];
   for (const route of vs.tcp) {
-    const match = route.match.filter((m) => appliesTo(m, client, gateway, port));
-    if (route.match.length > 0 && match.length === 0) continue;
+    const match = matchesFor(route.match, client, gateway, port);
+    if (!match) continue;
     const made = tcpRoute(model, domain, vs, route, port, refs);
     routes.push(made);
     // What was dialled is known where it was captured; at a gateway it is the gateway.
@@ -278,6 +276,17 @@ export function tlsRoutes(
   for (const m of match) if (m.destinationSubnets.length > 0) add(m.sniHosts, [...m.destinationSubnets]);
   if (anywhere.length > 0) add(anywhere, []);
   return routes;
+}
+
+/** Those that can hold for this client there; undefined: none can. With no match at all a route holds always. */
+function matchesFor<M extends Parameters<typeof appliesTo>[0]>(
+  matches: readonly M[],
+  client: Client,
+  gateway: string,
+  port: number,
+): M[] | undefined {
+  const match = matches.filter((m) => appliesTo(m, client, gateway, port));
+  return matches.length > 0 && match.length === 0 ? undefined : match;
 }
 
 function appliesTo(

@@ -11,13 +11,8 @@ export function isLent(chunk: Uint8Array): boolean {
 }
 
 /** The same bytes, to keep: a copy where they are lent. */
-export function own(chunk: Uint8Array): Uint8Array {
-  return isLent(chunk) ? copyOf(chunk) : chunk;
-}
-
-/** As `own`, of a Buffer. */
-export function ownBuffer(chunk: Buffer): Buffer {
-  return isLent(chunk) ? copyOf(chunk) : chunk;
+export function own<T extends Uint8Array>(chunk: T): T {
+  return isLent(chunk) ? (copyOf(chunk) as Uint8Array as T) : chunk;
 }
 
 function copyOf(chunk: Uint8Array): Buffer {

@@ -71,6 +71,9 @@ export interface StreamHandler {
   onClose?(stream: Stream): void;
 }
 
+/** Takes events of a stream that nobody wants to hear of. */
+export const ignoreAll: StreamHandler = { onHead() {}, onData() {}, onTrailers() {}, onReset() {}, onDrain() {} };
+
 /** Where a codec puts bytes. Implemented over a socket by the proxy and over arrays in tests. */
 export interface Output {
   /** False: above the socket's high-water mark; the owner calls `drained()` on the codec when it fell. Takes the buffer, unless it is lent (lent.ts). */

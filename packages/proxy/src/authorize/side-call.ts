@@ -13,7 +13,7 @@ import {
   releaseRequest,
   type Snapshot,
 } from '@weft/engine';
-import { type Head, own, type ResetCode, type Stream, type StreamHandler } from '@weft/wire';
+import { type Head, ignoreAll, own, type ResetCode, type Stream, type StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { field } from '../http/headers.ts';
 import type { Deadline, TimerOwner } from '../net/timers.ts';
@@ -182,9 +182,7 @@ export class SideCall implements StreamHandler, Asker, TimerOwner {
     const stream = this.#stream;
     this.#stream = undefined;
     if (!stream) return;
-    stream.handler = over;
+    stream.handler = ignoreAll;
     stream.reset('cancel');
   }
 }
-
-const over: StreamHandler = { onHead() {}, onData() {}, onTrailers() {}, onReset() {}, onDrain() {} };

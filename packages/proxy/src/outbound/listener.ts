@@ -8,7 +8,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { hostPort } from '@weft/base';
 import { findService, findServiceByAuthority, type ServicePortView } from '@weft/engine';
 import { Protocol, serverFirst } from '@weft/plan';
-import type { Head, Stream, StreamHandler } from '@weft/wire';
+import { type Head, ignoreAll, type Stream, type StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { field, removeField } from '../http/headers.ts';
 import { Served, serveHttp } from '../http/serve.ts';
@@ -210,16 +210,14 @@ function isOwnProxyPort(core: Core, target: { host: string; port: number }): boo
   return isProxyPort(target.port) && isOwn(target.host, core);
 }
 
-const ignore: StreamHandler = { onHead() {}, onData() {}, onTrailers() {}, onReset() {}, onDrain() {} };
-
 /** A plain answer of the listener itself. */
 export function answer(stream: Stream, status: number, text: string, extra: Head = []): StreamHandler {
   const body = Buffer.from(text);
-  stream.handler = ignore;
+  stream.handler = ignoreAll;
   stream.sendHead(
     [':status', String(status), 'content-type', 'text/plain', 'content-length', String(body.length), ...extra],
     false,
   );
   stream.sendData(body, true);
-  return ignore;
+  return ignoreAll;
 }

@@ -14,7 +14,7 @@ import {
   pickEndpoint,
   releaseRequest,
 } from '@weft/engine';
-import { type Head, own, type ResetCode, type Stream, type StreamHandler } from '@weft/wire';
+import { type Head, ignoreAll, own, type ResetCode, type Stream, type StreamHandler } from '@weft/wire';
 import type { Core, InFlight } from '../core.ts';
 import type { RequestCopy } from '../http/exchange.ts';
 import { field, setPseudo } from '../http/headers.ts';
@@ -210,9 +210,7 @@ export class Mirror implements RequestCopy, StreamHandler, Asker, TimerOwner, In
     const stream = this.#stream;
     this.#stream = undefined;
     if (!stream) return;
-    stream.handler = over;
+    stream.handler = ignoreAll;
     stream.reset('cancel');
   }
 }
-
-const over: StreamHandler = { onHead() {}, onData() {}, onTrailers() {}, onReset() {}, onDrain() {} };

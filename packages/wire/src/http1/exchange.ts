@@ -1,4 +1,4 @@
-import { ownBuffer } from '../lent.ts';
+import { own } from '../lent.ts';
 import type { Head, ResetCode, Stream, StreamHandler } from '../stream.ts';
 
 /** What a stream needs from its connection; after the exchange the stream has none and every call does nothing. */
@@ -56,15 +56,6 @@ export class Exchange implements Stream {
   }
 }
 
-/** Until the application has given its own. */
-export const ignoreAll: StreamHandler = {
-  onHead() {},
-  onData() {},
-  onTrailers() {},
-  onReset() {},
-  onDrain() {},
-};
-
 export const EMPTY: Uint8Array = new Uint8Array(0);
 
 /** The bytes as a Buffer over the same memory. */
@@ -105,8 +96,8 @@ export class InputQueue {
   /** Whoever lent the bytes wants them back: what is left is copied. */
   keep(): void {
     if (this.size === 0) return;
-    if (this.current !== undefined) this.current = ownBuffer(this.current);
-    for (let i = 0; i < this.rest.length; i++) this.rest[i] = ownBuffer(this.rest[i]);
+    if (this.current !== undefined) this.current = own(this.current);
+    for (let i = 0; i < this.rest.length; i++) this.rest[i] = own(this.rest[i]);
   }
 
   clear(): void {

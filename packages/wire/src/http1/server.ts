@@ -8,18 +8,9 @@ import type {
   WireCounters,
   WireLimits,
 } from '../stream.ts';
-import { defaultWireLimits, UPGRADE_IGNORED } from '../stream.ts';
+import { defaultWireLimits, ignoreAll, UPGRADE_IGNORED } from '../stream.ts';
 import { ChunkedDecoder } from './chunked.ts';
-import {
-  asBuffer,
-  chunkSize,
-  EMPTY,
-  Exchange,
-  type ExchangeOwner,
-  InputQueue,
-  ignoreAll,
-  type WriteFraming,
-} from './exchange.ts';
+import { asBuffer, chunkSize, EMPTY, Exchange, type ExchangeOwner, InputQueue, type WriteFraming } from './exchange.ts';
 import { HeadBuffer } from './head-buffer.ts';
 import { Refusal } from './refusal.ts';
 import { dropField, parseRequestHead, type RequestHead } from './request-head.ts';

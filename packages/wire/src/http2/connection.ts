@@ -1,4 +1,4 @@
-import { ownBuffer } from '../lent.ts';
+import { own } from '../lent.ts';
 import type { Connection, Head, OnStream, Output, Stream, StreamHandler, WireCounters, WireLimits } from '../stream.ts';
 import { defaultWireLimits } from '../stream.ts';
 import { http2Counter, TokenBucket } from './floods.ts';
@@ -219,7 +219,7 @@ export class Http2Connection implements Connection {
     if (this.dead) return;
     const buf = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     if (this.#rest !== undefined) {
-      this.#rest.push(ownBuffer(buf));
+      this.#rest.push(own(buf));
       return;
     }
     try {
@@ -232,7 +232,7 @@ export class Http2Connection implements Connection {
       }
       this.#receiver.newRead();
       const rest = this.#reader.push(at === 0 ? buf : buf.subarray(at));
-      if (rest !== undefined) this.#wait([ownBuffer(rest)]);
+      if (rest !== undefined) this.#wait([own(rest)]);
     } catch (error) {
       this.#handlerError(error);
     }

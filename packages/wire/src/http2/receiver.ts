@@ -1,4 +1,5 @@
-import { ownBuffer } from '../lent.ts';
+import { own } from '../lent.ts';
+import { ignoreAll } from '../stream.ts';
 import type { Http2Connection } from './connection.ts';
 import { http2Counter, TokenBucket } from './floods.ts';
 import type { FrameSink } from './frames.ts';
@@ -10,8 +11,6 @@ import { applySetting, settingError } from './settings.ts';
 
 /** DATA frames below this are tiny. */
 const tinyBytes = 256;
-
-const nobody = { onHead() {}, onData() {}, onTrailers() {}, onReset() {}, onDrain() {} };
 
 /** The receiving half of a connection: frames in, stream events out. Handlers return false when the connection is over. */
 export class Receiver implements FrameSink {
@@ -233,7 +232,7 @@ export class Receiver implements FrameSink {
     this.#blockId = id;
     this.#blockEnd = last;
     this.#blocks++;
-    this.#parts.push(ownBuffer(buf.subarray(start, end)));
+    this.#parts.push(own(buf.subarray(start, end)));
     return true;
   }
 
@@ -246,7 +245,7 @@ export class Receiver implements FrameSink {
     }
     const whole = (flags & flag.endHeaders) !== 0;
     if (start === end && !whole && !this.#empty()) return false;
-    this.#parts.push(ownBuffer(buf.subarray(start, end)));
+    this.#parts.push(own(buf.subarray(start, end)));
     if (!whole) return true;
     const block = Buffer.concat(this.#parts);
     this.#parts = [];
@@ -319,7 +318,7 @@ export class Receiver implements FrameSink {
       c.count(http2Counter.malformed);
       return c.streamError(id, h2Error.protocol, undefined, facts.problem);
     }
-    const stream = new H2Stream(c, id, nobody);
+    const stream = new H2Stream(c, id, ignoreAll);
     stream.isHead = facts.isHead;
     stream.isConnect = facts.isConnect;
     stream.smallFrames = facts.isConnect || (!last && isGrpc(head));

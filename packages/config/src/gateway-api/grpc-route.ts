@@ -2,19 +2,9 @@
 import type { ApiRouteModel, RankedHttpRouteModel, StringMatchModel } from '@weft/model';
 import { checkRegex, type FieldReport, type Kind, type Plain, str } from '../kinds/common.ts';
 import type { ObjectSchema } from '../schema.ts';
-import {
-  backendFields,
-  backendRequired,
-  backendsOf,
-  filters,
-  filtersOf,
-  hostnames,
-  parentFields,
-  routeOf,
-  versions,
-} from './common.ts';
+import { backendFields, backendRequired, backendsOf, filters, filtersOf, routeOf, versions } from './common.ts';
 import { escapeRegex, headerMatches, keysOf } from './http-route.ts';
-import { actionsOf, emptyMatch, ruleOf } from './rules.ts';
+import { actionsOf, emptyMatch, matchesIn, routeSpec, ruleOf, rulesIn } from './rules.ts';
 import { sessionOf, sessionPersistence } from './session.ts';
 
 const rule: ObjectSchema = {
@@ -52,26 +42,16 @@ const rule: ObjectSchema = {
 export const grpcRouteKind: Kind<ApiRouteModel> = {
   kind: 'GRPCRoute',
   apiVersions: versions('v1', 'v1alpha2'),
-  spec: {
-    t: 'object',
-    fields: { ...parentFields, hostnames, rules: { t: 'list', of: rule, min: 1, max: 128 } },
-    required: ['parentRefs'],
-    unsupported: ['useDefaultGateways'],
-  },
+  spec: routeSpec(rule),
   specRequired: true,
   build(resource, spec, report, context) {
     const http: RankedHttpRouteModel[] = [];
-    for (const [i, r] of ((spec.rules ?? [{}]) as (Plain | undefined)[]).entries()) {
-      if (!r) continue;
-      const field = `spec.rules[${i}]`;
+    for (const { rule: r, field, index } of rulesIn(spec)) {
       const said = filtersOf(r.filters, resource, `${field}.filters`, report, context);
       const backends = backendsOf(r.backendRefs, resource, `${field}.backendRefs`, report, context);
-      const session = sessionOf(r.sessionPersistence, resource, field, i, report);
+      const session = sessionOf(r.sessionPersistence, resource, field, index, report);
       const base = { ...ruleOf(field, r.name ?? ''), ...actionsOf(backends, said), session };
-      const matches = (r.matches?.length ? r.matches : [{}]) as (Plain | undefined)[];
-      for (const [j, m] of matches.entries()) {
-        if (!m) continue;
-        const at = r.matches?.length ? `${field}.matches[${j}]` : field;
+      for (const { match: m, at } of matchesIn(r, field)) {
         const uri = m.method ? methodOf(m.method, `${at}.method`, report) : undefined;
         const headers = keysOf(m.headers, true, `${at}.headers`, report);
         const { service = '', method = '' } = (m.method ?? {}) as { service?: string; method?: string };

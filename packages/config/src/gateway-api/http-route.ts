@@ -20,12 +20,10 @@ import {
   filtersOf,
   gepDuration,
   hostname,
-  hostnames,
-  parentFields,
   routeOf,
   versions,
 } from './common.ts';
-import { actionsOf, emptyMatch, retriesOf, ruleOf } from './rules.ts';
+import { actionsOf, emptyMatch, matchesIn, retriesOf, routeSpec, ruleOf, rulesIn } from './rules.ts';
 import { sessionOf, sessionPersistence } from './session.ts';
 
 const VALUE = 'WEFT-VALUE';
@@ -150,19 +148,11 @@ const rule: ObjectSchema = {
 export const httpRouteKind: Kind<ApiRouteModel> = {
   kind: 'HTTPRoute',
   apiVersions: versions('v1', 'v1beta1', 'v1alpha2'),
-  spec: {
-    t: 'object',
-    fields: { ...parentFields, hostnames, rules: { t: 'list', of: rule, min: 1, max: 128 } },
-    required: ['parentRefs'],
-    unsupported: ['useDefaultGateways'],
-  },
+  spec: routeSpec(rule),
   specRequired: true,
   build(resource, spec, report, context) {
     const http: RankedHttpRouteModel[] = [];
-    // Without rules there is one: everything, and no backend.
-    for (const [i, r] of ((spec.rules ?? [{}]) as (Plain | undefined)[]).entries()) {
-      if (!r) continue;
-      const field = `spec.rules[${i}]`;
+    for (const { rule: r, field, index } of rulesIn(spec)) {
       const said = filtersOf(r.filters, resource, `${field}.filters`, report, context);
       const backends = backendsOf(r.backendRefs, resource, `${field}.backendRefs`, report, context);
       if (said.redirect && backends.length > 0) {
@@ -174,12 +164,9 @@ export const httpRouteKind: Kind<ApiRouteModel> = {
         cors: said.cors && corsOf(said.cors),
         timeoutMs: durationOf(r.timeouts?.request),
         retries: retriesOf(r.retry, r.timeouts, `${field}.timeouts`, report),
-        session: sessionOf(r.sessionPersistence, resource, field, i, report),
+        session: sessionOf(r.sessionPersistence, resource, field, index, report),
       };
-      const matches = (r.matches?.length ? r.matches : [{}]) as (Plain | undefined)[];
-      for (const [j, m] of matches.entries()) {
-        if (!m) continue;
-        const at = r.matches?.length ? `${field}.matches[${j}]` : field;
+      for (const { match: m, at } of matchesIn(r, field)) {
         http.push(...rankedOf(base, m, at, said.rewrite, said.redirect, said.rewriteField, said.redirectField, report));
       }
     }

@@ -1,7 +1,32 @@
 /** What rules of HTTPRoute and GRPCRoute become in the words of the model. */
 import type { DestinationModel, HttpMatchModel, HttpRouteModel, RetriesModel } from '@weft/model';
 import type { FieldReport, Plain } from '../kinds/common.ts';
-import { durationOf, type Filters } from './common.ts';
+import type { ObjectSchema, Schema } from '../schema.ts';
+import { durationOf, type Filters, hostnames, parentFields } from './common.ts';
+
+/** The spec of a route whose rules have matches. */
+export function routeSpec(rule: Schema): ObjectSchema {
+  return {
+    t: 'object',
+    fields: { ...parentFields, hostnames, rules: { t: 'list', of: rule, min: 1, max: 128 } },
+    required: ['parentRefs'],
+    unsupported: ['useDefaultGateways'],
+  };
+}
+
+/** Rules and where they stand. Without any there is one: everything, and no backend. */
+export function* rulesIn(spec: Plain): Generator<{ rule: Plain; field: string; index: number }> {
+  for (const [index, rule] of ((spec.rules ?? [{}]) as (Plain | undefined)[]).entries()) {
+    if (rule) yield { rule, field: `spec.rules[${index}]`, index };
+  }
+}
+
+/** A rule's matches and where they stand; without any it matches everything, by where the rule stands. */
+export function* matchesIn(rule: Plain, field: string): Generator<{ match: Plain; at: string }> {
+  const written = (rule.matches ?? []) as (Plain | undefined)[];
+  if (written.length === 0) yield { match: {}, at: field };
+  for (const [j, match] of written.entries()) if (match) yield { match, at: `${field}.matches[${j}]` };
+}
 
 /** A rule that says nothing but where it is. */
 export function ruleOf(field: string, name: string): HttpRouteModel {

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import http2 from 'node:http2';
 import net, { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,83 +16,15 @@ import {
   TrustBundle,
   withTrust,
 } from '@weft/identity';
-import { Protocol } from '@weft/plan';
-import { type TestPair, testPair } from '../test-pair.ts';
+import { echoes, openAll, TCP } from '../test-long-lived.ts';
+import type { TestPair } from '../test-pair.ts';
 
-const HTTP = 8080;
-const GRPC = 9090;
-const TCP = 7000;
 const WITHIN_MS = 5000;
 const CONNECT_MS = 700;
-
-/** A pair whose applications echo: bytes, upgraded connections, gRPC streams. */
-async function echoes(t: TestContext, network: string): Promise<TestPair> {
-  const app = `${network}.3`;
-  const echo = net.createServer((s) => s.on('error', () => {}).pipe(s));
-  const upgrades = net.createServer((s) => {
-    s.on('error', () => {});
-    s.once('data', () => {
-      s.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n');
-      s.pipe(s);
-    });
-  });
-  const grpc = http2.createServer();
-  grpc.on('session', (s) => t.after(() => s.destroy()));
-  grpc.on('stream', (s) => {
-    s.on('error', () => {});
-    s.respond({ ':status': 200, 'content-type': 'application/grpc' });
-    s.pipe(s);
-  });
-  const ports: number[] = [];
-  for (const server of [upgrades, grpc, echo]) {
-    await new Promise<void>((resolve) => server.listen(0, app, resolve));
-    ports.push((server.address() as AddressInfo).port);
-    t.after(() => server.close());
-  }
-  return testPair(t, {
-    network,
-    ports: [
-      { port: HTTP, protocol: Protocol.HTTP, appHost: app, appPort: ports[0] },
-      { port: GRPC, protocol: Protocol.GRPC, appHost: app, appPort: ports[1] },
-      {
-        ...{ port: TCP, protocol: Protocol.TCP, appHost: app, appPort: ports[2] },
-        pool: { connectTimeoutMs: CONNECT_MS },
-      },
-    ],
-  });
-}
+const POOL = { connectTimeoutMs: CONNECT_MS };
 
 interface Closing {
   once(event: 'close', heard: () => void): unknown;
-}
-
-/** A tunnel, an upgrade and a stream that work; resolves with what to wait for. */
-async function openAll(t: TestContext, pair: TestPair): Promise<Closing[]> {
-  const connect = (port: number): net.Socket => {
-    const socket = net.connect(port, pair.frontAddress);
-    socket.on('error', () => {});
-    t.after(() => socket.destroy());
-    return socket;
-  };
-  const tunnel = connect(TCP);
-  tunnel.write('one');
-  assert.equal(String((await once(tunnel, 'data'))[0]), 'one');
-  const upgraded = connect(HTTP);
-  upgraded.write('GET /chat HTTP/1.1\r\nhost: app\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n');
-  assert.match(String((await once(upgraded, 'data'))[0]), /^HTTP\/1.1 101/);
-  const client = http2.connect(`http://${pair.frontAddress}:${GRPC}`);
-  client.on('error', () => {});
-  t.after(() => client.destroy());
-  const call = client.request({
-    ':method': 'POST',
-    ':path': '/S/M',
-    'content-type': 'application/grpc',
-    te: 'trailers',
-  });
-  call.on('error', () => {});
-  call.write('three');
-  assert.equal(String((await once(call, 'data'))[0]), 'three');
-  return [tunnel, upgraded, call];
 }
 
 async function allEnd(what: readonly Closing[], why: string): Promise<void> {
@@ -187,9 +118,9 @@ const causes: [string, string, Act, counter: string][] = [
 
 for (const [why, network, act, counter] of causes) {
   test(`${why}: tunnels, upgrades and streams end, and none is opened again`, async (t) => {
-    const pair = await echoes(t, network);
+    const pair = await echoes(t, network, POOL);
     const has = await identities(pair);
-    const open = await openAll(t, pair);
+    const open = Object.values(await openAll(t, pair));
     const ends = allEnd(open, why);
     act(pair, has, await stranger(t));
     await ends;
@@ -201,8 +132,8 @@ for (const [why, network, act, counter] of causes) {
 }
 
 test('tunnels, upgrades and streams end with the certificate of their link', async (t) => {
-  const pair = await echoes(t, '127.7.76');
-  const open = await openAll(t, pair);
+  const pair = await echoes(t, '127.7.76', POOL);
+  const open = Object.values(await openAll(t, pair));
   const ends = allEnd(open, 'the certificate ended');
   mock.timers.enable({ apis: ['Date'], now: Date.now() });
   t.after(() => mock.timers.reset());
@@ -214,7 +145,7 @@ test('tunnels, upgrades and streams end with the certificate of their link', asy
 });
 
 test('without a certificate in its time requests wait as long as for a link, and then no more', async (t) => {
-  const pair = await echoes(t, '127.7.79');
+  const pair = await echoes(t, '127.7.79', POOL);
   assert.equal(await asksAgain(pair), 'again');
   mock.timers.enable({ apis: ['Date'], now: Date.now() });
   t.after(() => mock.timers.reset());
@@ -233,7 +164,7 @@ test('without a certificate in its time requests wait as long as for a link, and
 });
 
 test('nothing can be resumed: each connection shows its certificate, and is judged by it', async (t) => {
-  const pair = await echoes(t, '127.7.77');
+  const pair = await echoes(t, '127.7.77', POOL);
   const has = await identities(pair);
   const sessions: Buffer[] = [];
   const connect = async (session?: Buffer): Promise<{ reused: boolean; answered: boolean }> => {
@@ -265,7 +196,7 @@ test('nothing can be resumed: each connection shows its certificate, and is judg
 });
 
 test('mesh TLS to a captured port ends too: by revocation, and with its certificate', async (t) => {
-  const pair = await echoes(t, '127.7.78');
+  const pair = await echoes(t, '127.7.78', POOL);
   const has = await identities(pair);
   const back = pair.back!;
   // In the place of the kernel's redirect to 15006.

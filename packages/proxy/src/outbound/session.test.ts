@@ -14,7 +14,10 @@ test('the cookie of an answer leads to the endpoint that answered, at the first 
     app.closeAllConnections();
   });
   const { port } = app.address() as AddressInfo;
-  const route = { session: { ref: 'session', name: 'sid' }, retry: { attempts: 2, retryOn: ['connect-failure'] } };
+  const route = {
+    session: { ref: 'session', name: 'sid' },
+    retry: { attempts: 2, retryOn: ['connect-failure'], ignorePreviousHosts: true },
+  };
   const pair = await testPair(t, {
     network: '127.7.54',
     ports: [{ port: 9000, protocol: Protocol.HTTP, appHost: '127.7.54.3', appPort: port, route }],

@@ -67,13 +67,3 @@ export function uniqueLocalPrefix(mesh: string): string {
   const hash = createHash('sha256').update(`prefix6 ${mesh}`).digest('hex');
   return canonicalIp(`fd${hash.slice(0, 2)}:${hash.slice(2, 6)}:${hash.slice(6, 10)}:1::`).replace(/::$/, ':');
 }
-
-/**
- * The explicit mode's address number `n` (from 1) of a mesh: 127.a.b.c with a from the mesh's name, so that two
- * meshes side by side do not meet. 127.0.0.0/16 is left to everybody else.
- */
-export function loopbackAddress(mesh: string, n: number): string {
-  const a = 1 + (stableHash(`loopback ${mesh}`) % 254);
-  // Skips .0 and .255 in the last octet: some software takes them for network and broadcast.
-  return `127.${a}.${Math.floor(n / 254) & 255}.${1 + (n % 254)}`;
-}

@@ -12,7 +12,7 @@ import {
   inNamespace,
   inNamespaceArgv,
   inNetworkOnlyArgv,
-  loopbackAddress,
+  LoopbackRange,
   MeshNetwork,
   meshNamespaces,
   originalDestination,
@@ -35,11 +35,25 @@ test('a subnet avoids what is routed, and is the same again', () => {
   assert.equal(parseCidr('10.1.2.3/33'), undefined);
 });
 
-test('explicit addresses differ and avoid the ends of a block', () => {
+test('explicit addresses differ and avoid the ends of a block', async (t) => {
+  const range = await LoopbackRange.hold('shop');
+  t.after(() => range.release());
   const seen = new Set<string>();
-  for (let n = 1; n <= 1000; n++) seen.add(loopbackAddress('shop', n));
+  for (let n = 1; n <= 1000; n++) seen.add(range.next());
   assert.equal(seen.size, 1000);
   for (const a of seen) assert.doesNotMatch(a, /^127\.0\.|\.(0|255)$/);
+});
+
+test('two that lead to the same range of explicit addresses do not meet; the same name gets the same again', async (t) => {
+  const one = await LoopbackRange.hold('twice');
+  const two = await LoopbackRange.hold('twice');
+  t.after(() => two.release());
+  const [first, other] = [one.next(), two.next()];
+  assert.notEqual(first, other);
+  one.release();
+  const again = await LoopbackRange.hold('twice');
+  t.after(() => again.release());
+  assert.equal(again.next(), first);
 });
 
 test('an application is never started as the proxy', () => {

@@ -2,6 +2,7 @@ export * from './addresses.ts';
 export * from './confine.ts';
 export * from './drop.ts';
 export * from './entrances.ts';
+export { LoopbackRange } from './loopback.ts';
 export * from './namespaces.ts';
 export * from './peer.ts';
 export * from './rules.ts';

@@ -5,7 +5,7 @@ import type http from 'node:http';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { systemClock, type Timer, WeftError } from '@weft/base';
-import { loopbackAddress, MeshNetwork } from '@weft/capture';
+import { LoopbackRange, MeshNetwork } from '@weft/capture';
 import { createAuthority } from '@weft/identity';
 import { applicationUser, onPath, ownEnvironment, ownProcessEnvironment } from './application.ts';
 import { checkSpec, workloadKey } from './check-spec.ts';
@@ -73,7 +73,7 @@ export class MeshHost {
   #controlLog: LogFile | undefined;
   #controlErrors: string[] = [];
   #server: http.Server | undefined;
-  #loopback = 1;
+  #loopback: LoopbackRange | undefined;
   #locked = false;
   #stopping = false;
   #stopped: Promise<void> | undefined;
@@ -95,7 +95,8 @@ export class MeshHost {
       if (removed.length > 0) o.say('weft', `removed what an earlier run left: ${removed.join(', ')}`);
       const trustDomain = o.trustDomain ?? 'cluster.local';
       if (o.capture === 'transparent') this.#network = new MeshNetwork(o.mesh);
-      const controlHost = this.#network?.gateway ?? loopbackAddress(o.mesh, this.#loopback++);
+      else this.#loopback = await LoopbackRange.hold(o.mesh);
+      const controlHost = this.#network?.gateway ?? this.#loopback!.next();
       const authority = await createAuthority({ dir: this.paths.ca, trustDomain });
       const baseEnv = ownEnvironment(lock.run);
       this.#context = {
@@ -114,7 +115,7 @@ export class MeshHost {
         setpriv: onPath('setpriv'),
         control: (method, path, body, timeoutMs) =>
           localRequest(this.paths.controlSocket, method, path, body, timeoutMs),
-        nextLoopback: () => loopbackAddress(o.mesh, this.#loopback++),
+        nextLoopback: () => this.#loopback!.next(),
         say: o.say,
         hosts: (namespace) => hostsFile(namespace, o.reload?.().services ?? o.services, [...this.#instances.values()]),
         onState: () => {
@@ -397,6 +398,7 @@ export class MeshHost {
     if (!this.#locked) return;
     try {
       this.#network?.close();
+      this.#loopback?.release();
       removeLeftovers(this.mesh);
     } catch (error) {
       this.#options.say('weft', `clean-up: ${(error as Error).message}; "weft down --mesh ${this.mesh}" tries again`);

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { WeftError } from '@weft/base';
+import { LoopbackRange } from '@weft/capture';
 import { groupCpuMs, type MeshHost, processMemory } from '@weft/host';
 import { entrances, entranceUrl } from '../entrances.ts';
 import { bringUp, findFiles, loadModel, processSpecs, serviceSpecs } from '../mesh.ts';
@@ -98,7 +99,12 @@ interface Measured {
 
 async function runPlain(o: CompareOptions): Promise<Measured> {
   const model = loadModel(findFiles([o.folder]), () => {});
-  const plain = new PlainProcesses(o.mesh, processSpecs(model), serviceSpecs(model), () => {});
+  const plain = new PlainProcesses(
+    await LoopbackRange.hold(`${o.mesh} without a mesh`),
+    processSpecs(model),
+    serviceSpecs(model),
+    () => {},
+  );
   try {
     await Promise.race([plain.start(), o.interrupted]);
     const parts = plain.status().map(({ name, pid }): Part => ({ service: name, part: 'application', pid }));

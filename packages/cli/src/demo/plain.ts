@@ -3,7 +3,7 @@
  * own, finding each other by the `<NAME>_SERVICE_HOST` and `_PORT` that they read anyway. No proxies, no namespaces.
  */
 import { WeftError } from '@weft/base';
-import { loopbackAddress, runAsArgv } from '@weft/capture';
+import { type LoopbackRange, runAsArgv } from '@weft/capture';
 import {
   applicationEnvironment,
   applicationUser,
@@ -32,15 +32,18 @@ export class PlainProcesses {
   readonly #running: Running[] = [];
   #stopping = false;
 
-  /** `name` chooses the addresses, so that several run side by side. Gateways are proxies and left out. */
+  readonly #range: LoopbackRange;
+
+  /** Of `range` are their addresses; it is released at the end. Gateways are proxies and left out. */
   constructor(
-    name: string,
+    range: LoopbackRange,
     processes: readonly ProcessSpec[],
     services: readonly ServiceSpec[],
     onLine: (name: string, line: string) => void,
   ) {
+    this.#range = range;
     const applications = processes.filter((p) => !p.gateway);
-    const addresses = new Map(applications.map((p, i) => [p, loopbackAddress(`${name} without a mesh`, i + 1)]));
+    const addresses = new Map(applications.map((p) => [p, range.next()]));
     const found = serviceVariables(services, addresses);
     const prefix = runAsArgv(applicationUser(), { setpriv: onPath('setpriv') });
     for (const spec of applications) {
@@ -106,6 +109,7 @@ export class PlainProcesses {
   async stop(): Promise<void> {
     this.#stopping = true;
     await Promise.all(this.#running.map((r) => r.child.stop(STOP_MS)));
+    this.#range.release();
   }
 }
 

@@ -6,16 +6,11 @@
  */
 import { commonHost, labelsMatch, serviceHost } from './hosts.ts';
 import { findService, perModel } from './lookup.ts';
-import type {
-  ApiRouteModel,
-  GatewayModel,
-  GatewayServerModel,
-  HttpRouteModel,
-  Model,
-  RouteParentModel,
-  ServiceModel,
-  ServicePortModel,
-} from './types.ts';
+import type { GatewayModel, GatewayServerModel } from './types/gateway.ts';
+import type { ApiRouteModel, RouteParentModel } from './types/gateway-api.ts';
+import type { Model } from './types/model.ts';
+import type { HttpRouteModel } from './types/route.ts';
+import type { ServiceModel, ServicePortModel } from './types/service.ts';
 
 /** Routes by the service that they are attached to, in the model's order. */
 const routesByService = perModel((model): ReadonlyMap<ServiceModel, ReadonlySet<ApiRouteModel>> => {

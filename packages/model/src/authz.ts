@@ -21,7 +21,8 @@ import { servicesSelecting } from './lookup.ts';
 import { type ExtensionProviderModel, meshConfigOf } from './mesh-config.ts';
 import { type PolicyWorkload, policiesWithin, policyReach, type Reach } from './policy-targets.ts';
 import type { RefTable } from './refs.ts';
-import type { AuthorizationPolicyModel, Model, RequestAuthenticationModel, TokenRuleModel } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { AuthorizationPolicyModel, RequestAuthenticationModel, TokenRuleModel } from './types/security.ts';
 
 const NO_KEYS: ReadonlyMap<string, string> = new Map();
 

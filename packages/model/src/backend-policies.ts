@@ -1,8 +1,11 @@
 /** Policies of the Gateway API for a service's clients: sessions and a budget of retries. */
-
 import { resolveHost } from './hosts.ts';
 import { findService, perModel } from './lookup.ts';
-import type { BackendPolicyModel, DestinationModel, Model, Resource, ServiceModel } from './types.ts';
+import type { BackendPolicyModel } from './types/gateway-api.ts';
+import type { Model } from './types/model.ts';
+import type { Resource } from './types/resource.ts';
+import type { DestinationModel } from './types/route.ts';
+import type { ServiceModel } from './types/service.ts';
 
 const byService = perModel((model): ReadonlyMap<string, readonly BackendPolicyModel[]> => {
   const table = new Map<string, BackendPolicyModel[]>();

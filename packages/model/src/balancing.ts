@@ -2,14 +2,9 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { type ClusterSchema, ConsistentHashSchema, LbPolicy, LocalityLbSchema, localityCovers } from '@weft/plan';
 import { label } from './labels.ts';
-import type {
-  ConsistentHashModel,
-  Labels,
-  LoadBalancerModel,
-  LocalityModel,
-  ServiceBalancingModel,
-  ServiceModel,
-} from './types.ts';
+import type { ConsistentHashModel, LoadBalancerModel, LocalityModel } from './types/destination-rule.ts';
+import type { Labels } from './types/resource.ts';
+import type { ServiceBalancingModel, ServiceModel } from './types/service.ts';
 
 const DEFAULT_LOCALITY: LocalityModel = { enabled: true, distribute: [], failover: [], failoverPriority: [] };
 

@@ -6,7 +6,10 @@
 import { resolveHost } from './hosts.ts';
 import { callerLabels } from './lookup.ts';
 import { resourceOfRef } from './refs.ts';
-import type { DestinationRuleModel, Model, Resource, VirtualServiceModel } from './types.ts';
+import type { DestinationRuleModel } from './types/destination-rule.ts';
+import type { Model } from './types/model.ts';
+import type { Resource } from './types/resource.ts';
+import type { VirtualServiceModel } from './types/route.ts';
 
 export interface ModelChange {
   /** Services that these hosts (exact, `*.suffix` or `*`) cover may have other routes and clusters, and nothing else may. */

@@ -25,19 +25,18 @@ import { type MeshConfigModel, meshConfigOf } from './mesh-config.ts';
 import { planProtocol } from './protocols.ts';
 import type { RefTable } from './refs.ts';
 import type {
-  BackendTlsPolicyModel,
   ConnectionPoolModel,
   DestinationRuleModel,
-  Instance,
-  Model,
   OutlierDetectionModel,
   OutlierRatesModel,
-  ServiceModel,
-  ServicePortModel,
   SubsetModel,
   TlsOriginationModel,
   TrafficPolicyModel,
-} from './types.ts';
+} from './types/destination-rule.ts';
+import type { BackendTlsPolicyModel } from './types/gateway-api.ts';
+import type { Model } from './types/model.ts';
+import type { Instance } from './types/runtime.ts';
+import type { ServiceModel, ServicePortModel } from './types/service.ts';
 
 /** What the rules of one level say together about one host. */
 export interface EffectiveRule {

@@ -27,7 +27,9 @@ import { RefTable } from './refs.ts';
 import { compileHttpRoutes, compileTcpRoutes, compileTlsRoutes } from './routes.ts';
 import { egressPorts, servicesFor, sidecarFor } from './scope.ts';
 import { tablesFor } from './tables.ts';
-import type { Instance, MeshRuntime, Model, ServiceModel } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { Instance, MeshRuntime } from './types/runtime.ts';
+import type { ServiceModel } from './types/service.ts';
 
 export interface Compiled {
   /** Resource name (`self`, `inbound/8080`, `authz`, `service/<host>`, `cluster/<name>`, `gateway/443`, …) → part. */

@@ -1,6 +1,7 @@
 /** Routes of a VirtualService, with those of its delegates in the places where it names them (features: R14; one level). */
 import { isSeenFrom } from './hosts.ts';
-import type { HttpMatchModel, HttpRouteModel, Model, StringMatchModel, VirtualServiceModel } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { HttpMatchModel, HttpRouteModel, StringMatchModel, VirtualServiceModel } from './types/route.ts';
 
 /** The VirtualService without hosts that a route hands over to; undefined: there is none that the rule may use. */
 export function delegateOf(

@@ -1,6 +1,7 @@
 /** Who is told which rules decided (DecisionHeader): of a workload's own decisions, and what it is told of others'. */
 import { spiffeId } from './hosts.ts';
-import type { Instance, MeshRuntime, Model } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { Instance, MeshRuntime } from './types/runtime.ts';
 
 export interface DisclosedTo {
   /** Callers of the workload. */

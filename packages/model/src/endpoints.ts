@@ -15,7 +15,9 @@ import { serviceHost, spiffeId } from './hosts.ts';
 import { mtlsFor, targetPortOn } from './inbound.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
 import { servicesSelecting } from './lookup.ts';
-import type { Instance, MeshRuntime, Model, ServiceModel } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { Instance, MeshRuntime } from './types/runtime.ts';
+import type { ServiceModel } from './types/service.ts';
 
 export const MESH_PORT = 15008;
 

@@ -4,7 +4,9 @@ import { type Endpoint, EndpointSchema } from '@weft/plan';
 import { labelsMatch, spiffeId } from './hosts.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
 import { perModel } from './lookup.ts';
-import type { EntryEndpointModel, ExternalModel, MeshRuntime, Model, ServiceModel, ServicePortModel } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { MeshRuntime } from './types/runtime.ts';
+import type { EntryEndpointModel, ExternalModel, ServiceModel, ServicePortModel } from './types/service.ts';
 
 export function entryEndpoints(
   model: Model,

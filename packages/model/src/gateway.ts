@@ -34,16 +34,11 @@ import {
   virtualServiceTcpRoutes,
   virtualServiceTlsRoutes,
 } from './routes.ts';
-import type {
-  ApiRouteModel,
-  GatewayModel,
-  GatewayServerModel,
-  GatewayTlsMode,
-  Instance,
-  Model,
-  TlsVersionName,
-  VirtualServiceModel,
-} from './types.ts';
+import type { GatewayModel, GatewayServerModel, GatewayTlsMode, TlsVersionName } from './types/gateway.ts';
+import type { ApiRouteModel } from './types/gateway-api.ts';
+import type { Model } from './types/model.ts';
+import type { VirtualServiceModel } from './types/route.ts';
+import type { Instance } from './types/runtime.ts';
 
 /** `namespace/name`, by which VirtualServices name a Gateway. */
 export function gatewayName(gateway: Pick<GatewayModel, 'namespace' | 'name'>): string {

@@ -1,5 +1,7 @@
 /** Names of services, label selection, and which of several rules is the most specific. */
-import type { Instance, Labels, ServiceModel } from './types.ts';
+import type { Labels } from './types/resource.ts';
+import type { Instance } from './types/runtime.ts';
+import type { ServiceModel } from './types/service.ts';
 
 /** `payment` in namespace `shop` → `payment.shop.svc.cluster.local`. */
 export function serviceHost(

@@ -7,16 +7,12 @@ import { servicesSelecting } from './lookup.ts';
 import { planProtocol, portProtocol } from './protocols.ts';
 import type { RefTable } from './refs.ts';
 import { sidecarFor } from './scope.ts';
-import type {
-  Instance,
-  Labels,
-  Model,
-  MtlsModeName,
-  PeerAuthenticationModel,
-  RateLimitModel,
-  ServiceModel,
-  ServicePortModel,
-} from './types.ts';
+import type { Model } from './types/model.ts';
+import type { RateLimitModel } from './types/rate-limit.ts';
+import type { Labels } from './types/resource.ts';
+import type { Instance } from './types/runtime.ts';
+import type { MtlsModeName, PeerAuthenticationModel } from './types/security.ts';
+import type { ServiceModel, ServicePortModel } from './types/service.ts';
 
 export interface MtlsDecision {
   readonly mode: Exclude<MtlsModeName, 'UNSET'>;

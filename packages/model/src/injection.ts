@@ -1,5 +1,6 @@
 /** Whether a process gets a proxy (features: B-1, T11). */
-import type { Model, ProcessModel } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { ProcessModel } from './types/process.ts';
 
 export interface InjectionDecision {
   readonly injected: boolean;

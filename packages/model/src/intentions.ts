@@ -15,7 +15,9 @@ import { labelsMatch } from './hosts.ts';
 import type { TableWorkload } from './linkerd-policy.ts';
 import type { RefTable } from './refs.ts';
 import { httpMatch } from './routes.ts';
-import type { HttpMatchModel, Model, Resource } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { Resource } from './types/resource.ts';
+import type { HttpMatchModel } from './types/route.ts';
 
 /** `consul.hashicorp.com ServiceIntentions`: who may call a service. Names and namespaces may be `*`. */
 export interface ServiceIntentionsModel extends Resource {

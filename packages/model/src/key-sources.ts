@@ -1,5 +1,6 @@
 /** Where the keys of token issuers come from, for those that are not written into the configuration. */
-import type { Model, TokenRuleModel } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { TokenRuleModel } from './types/security.ts';
 
 export interface KeySource {
   readonly name: string;

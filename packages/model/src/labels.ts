@@ -1,5 +1,6 @@
 /** What labels say of a workload. */
-import type { Instance, Labels } from './types.ts';
+import type { Labels } from './types/resource.ts';
+import type { Instance } from './types/runtime.ts';
 
 /** `labels[key]`, own properties only: `constructor` is a legal label key. */
 export function label(labels: Labels, key: string): string | undefined {

@@ -15,7 +15,11 @@ import {
 import { labelsMatch } from './hosts.ts';
 import type { RefTable } from './refs.ts';
 import { httpMatch } from './routes.ts';
-import type { HttpMatchModel, Instance, Model, Resource, ServerModel } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { ServerModel } from './types/rate-limit.ts';
+import type { Resource } from './types/resource.ts';
+import type { HttpMatchModel } from './types/route.ts';
+import type { Instance } from './types/runtime.ts';
 
 export type AccessPolicyName =
   | 'all-unauthenticated'

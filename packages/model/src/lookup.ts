@@ -1,14 +1,11 @@
 /** Tables over one model, made when first asked for: whoever compiles a mesh looks up every host of it, often. */
 import { hostCovers, hostSpecificity, resolveHost, serviceHost, serviceSelects } from './hosts.ts';
-import {
-  type DestinationRuleModel,
-  type Instance,
-  MESH_GATEWAY,
-  type Model,
-  type ProcessModel,
-  type ServiceModel,
-  type VirtualServiceModel,
-} from './types.ts';
+import type { DestinationRuleModel } from './types/destination-rule.ts';
+import type { Model } from './types/model.ts';
+import type { ProcessModel } from './types/process.ts';
+import { MESH_GATEWAY, type VirtualServiceModel } from './types/route.ts';
+import type { Instance } from './types/runtime.ts';
+import type { ServiceModel } from './types/service.ts';
 
 /** Values by host pattern: exact ones by table, wildcards one after the other. In the order in which they were added. */
 export class HostTable<T> {

@@ -1,5 +1,8 @@
 /** Settings of the whole mesh: Istio's MeshConfig, as far as it has an effect here. */
-import type { LocalityModel, Model, Resource, RetriesModel } from './types.ts';
+import type { LocalityModel } from './types/destination-rule.ts';
+import type { Model } from './types/model.ts';
+import type { Resource } from './types/resource.ts';
+import type { RetriesModel } from './types/route.ts';
 
 export interface TcpKeepaliveModel {
   /** Unanswered probes before the connection is given up; undefined: the system's. */

@@ -3,7 +3,10 @@ import { servesGateway } from './gateway.ts';
 import { labelsMatch } from './hosts.ts';
 import { targetPortOn } from './inbound.ts';
 import { servicesSelecting } from './lookup.ts';
-import type { AuthorizationPolicyModel, AuthorizationRuleModel, Instance, Labels, Model } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { Labels } from './types/resource.ts';
+import type { Instance } from './types/runtime.ts';
+import type { AuthorizationPolicyModel, AuthorizationRuleModel } from './types/security.ts';
 
 export interface PolicyTargetModel {
   readonly field: string;

@@ -1,6 +1,6 @@
 /** What protocol a port speaks, as Kubernetes and Istio let people say it. */
 import { Protocol, serverFirst } from '@weft/plan';
-import type { PortProtocol } from './types.ts';
+import type { PortProtocol } from './types/service.ts';
 
 const BY_NAME = new Map<string, PortProtocol>([
   ['http', 'http'],

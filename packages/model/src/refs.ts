@@ -2,7 +2,8 @@
 import { create } from '@bufbuild/protobuf';
 import { type Reference, ReferenceSchema } from '@weft/plan';
 import { perModel } from './lookup.ts';
-import type { Model, Resource } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { Resource } from './types/resource.ts';
 
 /** `VirtualService/shop/payment#spec.http[0]`. Stable while lines move. */
 export function refOf(resource: Pick<Resource, 'kind' | 'namespace' | 'name'>, field = ''): string {

@@ -42,8 +42,10 @@ import { findService, meshVirtualServices } from './lookup.ts';
 import { meshConfigOf } from './mesh-config.ts';
 import { mayCarryHttp } from './protocols.ts';
 import type { RefTable } from './refs.ts';
+import type { BackendPolicyModel } from './types/gateway-api.ts';
+import type { Model } from './types/model.ts';
+import type { Resource } from './types/resource.ts';
 import {
-  type BackendPolicyModel,
   type CorsModel,
   type DestinationModel,
   type FaultModel,
@@ -52,19 +54,16 @@ import {
   type HttpRouteModel,
   type KeyMatchModel,
   MESH_GATEWAY,
-  type MeshDefaultsModel,
   type MirrorModel,
-  type Model,
-  type Resource,
   type RetriesModel,
-  type ServiceModel,
-  type ServicePortModel,
   type SessionModel,
   type StringMatchModel,
   type TcpRouteModel,
   type TlsRouteModel,
   type VirtualServiceModel,
-} from './types.ts';
+} from './types/route.ts';
+import type { ServiceModel, ServicePortModel } from './types/service.ts';
+import type { MeshDefaultsModel } from './types/weft.ts';
 
 /** Annotation of a VirtualService: whether its faults stand before the retry layer (Istio's place) or behind it. */
 export const FAULT_POSITION = 'weft.dev/fault-position';

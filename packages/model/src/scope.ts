@@ -1,6 +1,9 @@
 /** Which services a client is told of: what is exported to it, as far as its Sidecar asks for it (features: B-1). */
 import { hostCovers, isExportedTo, labelsMatch, serviceHost } from './hosts.ts';
-import type { Labels, Model, ServiceModel, SidecarModel } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { Labels } from './types/resource.ts';
+import type { ServiceModel } from './types/service.ts';
+import type { SidecarModel } from './types/sidecar.ts';
 
 type Client = { readonly namespace: string; readonly labels: Labels };
 

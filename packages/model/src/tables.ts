@@ -4,7 +4,8 @@ import { byEveryName, trustDomainNames } from './authz.ts';
 import { intentionTables } from './intentions.ts';
 import { linkerdTables, type TableWorkload } from './linkerd-policy.ts';
 import type { RefTable } from './refs.ts';
-import type { Model, ProcessModel } from './types.ts';
+import type { Model } from './types/model.ts';
+import type { ProcessModel } from './types/process.ts';
 
 export function tablesFor(
   model: Model,

@@ -1,0 +1,78 @@
+/**
+ * The mesh as one immutable snapshot. Everything in this folder is plain data: durations in milliseconds, hosts as they
+ * were written, defaults not yet applied (compile does that). Who builds a model (package config) has checked it:
+ * references resolve, numbers are in range.
+ */
+import type { Position } from '@weft/base';
+import type { ServiceIntentionsModel } from '../intentions.ts';
+import type {
+  InboundRouteModel,
+  LinkerdAuthorizationModel,
+  MeshTlsAuthenticationModel,
+  NetworkAuthenticationModel,
+} from '../linkerd-policy.ts';
+import type { MeshConfigModel } from '../mesh-config.ts';
+import type { DestinationRuleModel } from './destination-rule.ts';
+import type { GatewayClassModel, GatewayModel, SecretModel } from './gateway.ts';
+import type {
+  ApiRouteModel,
+  BackendPolicyModel,
+  BackendTlsPolicyModel,
+  ConfigMapModel,
+  ReferenceGrantModel,
+} from './gateway-api.ts';
+import type { ProcessModel } from './process.ts';
+import type { RateLimitModel, ServerModel } from './rate-limit.ts';
+import type { NamespaceModel, ServiceAccountModel } from './resource.ts';
+import type { VirtualServiceModel } from './route.ts';
+import type { AuthorizationPolicyModel, PeerAuthenticationModel, RequestAuthenticationModel } from './security.ts';
+import type { EndpointSliceModel, ServiceModel, WorkloadEntryModel } from './service.ts';
+import type { SidecarModel } from './sidecar.ts';
+import type { DecisionHeaderModel, MeshDefaultsModel, TcpFaultModel } from './weft.ts';
+
+export interface Model {
+  readonly namespaces: readonly NamespaceModel[];
+  readonly serviceAccounts: readonly ServiceAccountModel[];
+  /** Those of ServiceEntries come last. */
+  readonly services: readonly ServiceModel[];
+  /** Those that are a name for another (`type: ExternalName`): they have nothing of their own. */
+  readonly serviceAliases: readonly ServiceModel[];
+  readonly workloadEntries: readonly WorkloadEntryModel[];
+  readonly sidecars: readonly SidecarModel[];
+  readonly endpointSlices: readonly EndpointSliceModel[];
+  readonly processes: readonly ProcessModel[];
+  readonly virtualServices: readonly VirtualServiceModel[];
+  readonly destinationRules: readonly DestinationRuleModel[];
+  readonly gateways: readonly GatewayModel[];
+  /** In order of precedence: the oldest first, then by namespace and name. */
+  readonly apiRoutes: readonly ApiRouteModel[];
+  readonly referenceGrants: readonly ReferenceGrantModel[];
+  readonly gatewayClasses: readonly GatewayClassModel[];
+  /** Oldest first, as apiRoutes. */
+  readonly backendTlsPolicies: readonly BackendTlsPolicyModel[];
+  readonly backendPolicies: readonly BackendPolicyModel[];
+  readonly configMaps: readonly ConfigMapModel[];
+  readonly secrets: readonly SecretModel[];
+  readonly peerAuthentications: readonly PeerAuthenticationModel[];
+  readonly authorizationPolicies: readonly AuthorizationPolicyModel[];
+  readonly requestAuthentications: readonly RequestAuthenticationModel[];
+  readonly meshDefaults: readonly MeshDefaultsModel[];
+  /** The first of them counts (see meshConfigOf). */
+  readonly meshConfigs: readonly MeshConfigModel[];
+  readonly servers: readonly ServerModel[];
+  readonly linkerdAuthorizations: readonly LinkerdAuthorizationModel[];
+  readonly meshTlsAuthentications: readonly MeshTlsAuthenticationModel[];
+  readonly networkAuthentications: readonly NetworkAuthenticationModel[];
+  readonly inboundRoutes: readonly InboundRouteModel[];
+  readonly serviceIntentions: readonly ServiceIntentionsModel[];
+  readonly tcpFaults: readonly TcpFaultModel[];
+  readonly decisionHeaders: readonly DecisionHeaderModel[];
+  readonly httpRateLimits: readonly RateLimitModel[];
+  readonly tcpRateLimits: readonly RateLimitModel[];
+  /** ref → where that field stands. A ref is `Kind/namespace/name#field.path`. */
+  readonly positions: ReadonlyMap<string, Position>;
+  /** Policies of this namespace hold for the whole mesh. Default istio-system. */
+  readonly rootNamespace: string;
+  /** Default cluster.local. */
+  readonly domain: string;
+}

@@ -1,0 +1,26 @@
+/** Kinds of `weft.dev/v1alpha1` beside Process. */
+import type { Resource } from './resource.ts';
+
+/** `weft.dev/v1alpha1 TCPFault`, for clients of its namespace. */
+export interface TcpFaultModel extends Resource {
+  readonly host: string;
+  /** 0: all ports. */
+  readonly port: number;
+  readonly delayPercent: number;
+  readonly delayMs: number;
+  readonly resetPercent: number;
+  readonly blackholePercent: number;
+  readonly bandwidthPercent: number;
+  readonly bandwidthBytesPerSecond: number;
+}
+
+/** `weft.dev/v1alpha1 DecisionHeader`: who is told which rules decided, of the workloads of its namespace. */
+export interface DecisionHeaderModel extends Resource {
+  /** Principals without `spiffe://`: exact, `prefix*` or `*`. */
+  readonly callers: readonly string[];
+}
+
+/** `weft.dev/v1alpha1 MeshDefaults`: in the root namespace it holds for the mesh, elsewhere for that namespace's services. */
+export interface MeshDefaultsModel extends Resource {
+  readonly timeoutMs: number | undefined;
+}

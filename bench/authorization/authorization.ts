@@ -48,7 +48,7 @@ function measure(shape: (i: number) => Rule, hit: boolean, decisions: number): n
   const runs = SIZES.map((rules) => prepare(rules, shape, hit));
   for (const run of runs) run(20_000);
   const best = runs.map(() => Number.POSITIVE_INFINITY);
-  for (let round = 0; round < 20; round++) {
+  for (let round = 0; round < 50; round++) {
     for (const [i, run] of runs.entries()) {
       const started = performance.now();
       run(decisions);

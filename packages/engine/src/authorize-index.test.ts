@@ -6,6 +6,8 @@ import { AuthorizationAction as Action, PartSchema } from '@weft/plan';
 import { type AuthorizationRequest, authorize, buildSnapshot, Subject } from './index.ts';
 
 const SEED = 7;
+/** Letters whose codes are far from each other. */
+const WIDE = 'abé中';
 
 test('of many rules the same one is found as by trying each in order', () => {
   const random = seededRandom(SEED);
@@ -14,6 +16,7 @@ test('of many rules the same one is found as by trying each in order', () => {
     Array.from({ length: 1 + below(longest) }, () => alphabet[below(alphabet.length)]).join('');
   const pattern = (text: string): string => ['', '', '*', '{*}'].map((end) => text + end)[below(4)];
   const plain = (text: string): string => (below(3) === 0 ? `${text}*` : text);
+  const scheme = (): string => ['', 'spiffe://'][below(2)];
   const several = <T>(make: () => T): T[] => Array.from({ length: 1 + below(2) }, make);
   let found = 0;
   let asked = 0;
@@ -24,7 +27,9 @@ test('of many rules the same one is found as by trying each in order', () => {
         ref: `r${i}`,
         from:
           way === 0
-            ? several(() => ({ principals: several(() => plain(`td/ns/${word('ab', 3)}/sa/${word('ab', 2)}`)) }))
+            ? several(() => ({
+                principals: several(() => scheme() + plain(`td/ns/${word('ab', 3)}/sa/${word(WIDE, 2)}`)),
+              }))
             : way === 1
               ? several(() => ({ namespaces: several(() => plain(word('ab', 3))) }))
               : way === 2
@@ -45,7 +50,7 @@ test('of many rules the same one is found as by trying each in order', () => {
       const host = word('xy', 2) + ['', ':8', ':80'][below(3)];
       const http = below(5) > 0;
       const request: AuthorizationRequest = {
-        principal: `td/ns/${word('ab', 3)}/sa/${word('ab', 2)}`,
+        principal: `${scheme()}td/ns/${word('ab', 3)}/sa/${word(WIDE, 2)}`,
         ...{ remoteIp: '10.0.0.1', localIp: '10.0.0.2', destPort: 80 + below(2) },
         ...(http && {
           head: [':method', 'GET', ':scheme', 'http', ':authority', host, ':path', `/${word('ab/', 6)}?q`],

@@ -33,7 +33,10 @@ function when(rule: AuthorizationRule, key: string): readonly string[] | undefin
   return rule.when.find((c) => c.key === key && c.values.length > 0)?.values;
 }
 
-const withoutScheme = (p: string): string => (p.startsWith('spiffe://') ? p.slice(9) : p);
+/** As a connection has it: its text is the same for all its requests, and so is the text's hash. */
+const withScheme = (p: string): string => (p.startsWith('spiffe://') ? p : `spiffe://${p}`);
+/** A pattern that has no beginning narrows nothing down, also with a scheme before it. */
+const principalPattern = (p: string): string => (/^(spiffe:\/\/)?\*/.test(p) ? '*' : withScheme(p));
 
 const DIMENSIONS: readonly Dimension[] = [
   {
@@ -49,8 +52,8 @@ const DIMENSIONS: readonly Dimension[] = [
   },
   {
     http: false,
-    patterns: (r) => (allOf(r.from, (f) => f.principals) ?? when(r, 'source.principal'))?.map(withoutScheme),
-    read: (s) => s.principal,
+    patterns: (r) => (allOf(r.from, (f) => f.principals) ?? when(r, 'source.principal'))?.map(principalPattern),
+    read: (s) => s.spiffeId,
   },
   { http: false, patterns: (r) => allOf(r.from, (f) => f.serviceAccounts), read: (s) => s.serviceAccount },
   {
@@ -90,12 +93,19 @@ export interface IndexedRule<R> {
 /** Up to so many are simply tried in order. */
 const FEW = 8;
 
-/** A piece of prefixes, the positions of the rules whose prefix ends with it, and how they go on by first character. */
+/**
+ * A piece of prefixes, the positions of the rules whose prefix ends with it, and how they go on: at their first character's
+ * code less `low`.
+ */
 interface Branch {
   readonly label: string;
   readonly positions: readonly number[] | undefined;
-  readonly next: ReadonlyMap<number, Branch>;
+  readonly low: number;
+  readonly next: readonly (Branch | undefined)[] | ReadonlyMap<number, Branch>;
 }
+
+/** Codes of ASCII, of which most prefixes are; what has others is looked up in a map. */
+const DENSE = 128;
 
 /** `keys` are in order, and share their first `depth` characters, the last of which are `label`. */
 function branch(keys: readonly string[], depth: number, label: string, lists: ReadonlyMap<string, number[]>): Branch {
@@ -112,7 +122,19 @@ function branch(keys: readonly string[], depth: number, label: string, lists: Re
     next.set(first.charCodeAt(depth), branch(keys.slice(from, to), end, first.slice(depth, end), lists));
     from = to;
   }
-  return { label, positions: keys[0].length === depth ? lists.get(keys[0]) : undefined, next };
+  const positions = keys[0].length === depth ? lists.get(keys[0]) : undefined;
+  const codes = [...next.keys()];
+  const low = codes[0] ?? 0;
+  const span = codes.length === 0 ? 0 : codes[codes.length - 1] - low + 1;
+  if (span > DENSE) return { label, positions, low: 0, next };
+  return { label, positions, low, next: Array.from({ length: span }, (_, i) => next.get(low + i)) };
+}
+
+function follow(at: Branch, code: number): Branch | undefined {
+  const { next } = at;
+  if (!Array.isArray(next)) return (next as ReadonlyMap<number, Branch>).get(code);
+  const i = code - at.low;
+  return i >= 0 && i < next.length ? next[i] : undefined;
 }
 
 /** Positions of rules, ascending, by the values of one field. */
@@ -145,9 +167,11 @@ class Table {
     let depth = 0;
     while (at) {
       found = firstOf(at.positions, subject, rules, found);
-      at = depth < value.length ? at.next.get(value.charCodeAt(depth)) : undefined;
-      if (!at || !value.startsWith(at.label, depth)) break;
-      depth += at.label.length;
+      at = depth < value.length ? follow(at, value.charCodeAt(depth)) : undefined;
+      if (!at) break;
+      const { length } = at.label;
+      if (length > 1 && !value.startsWith(at.label, depth)) break;
+      depth += length;
     }
     return found;
   }

@@ -200,6 +200,13 @@ export class Subject {
     this.principal = p?.startsWith('spiffe://') ? p.slice(9) : p || undefined;
   }
 
+  /** With its scheme. */
+  get spiffeId(): string | undefined {
+    const p = this.request.principal;
+    if (!p) return undefined;
+    return p.startsWith('spiffe://') ? p : `spiffe://${p}`;
+  }
+
   #identity(): readonly string[] {
     if (!this.#parts) {
       const parts = this.principal?.split('/') ?? [];

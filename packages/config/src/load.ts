@@ -19,7 +19,6 @@ import {
 import { CODES } from './analysis/codes.ts';
 import { type Finding, findingOf, suppressedByResource } from './analysis/findings.ts';
 import { lint } from './analysis/lint.ts';
-import { analyze } from './analysis.ts';
 import { backendPolicyKinds } from './gateway-api/backend-policy.ts';
 import { backendTlsPolicyKind, configMapKind } from './gateway-api/backend-tls.ts';
 import { apiGatewayKind, gatewayClassKind, referenceGrantKind } from './gateway-api/gateway.ts';
@@ -62,6 +61,7 @@ import { tcpFaultKind } from './kinds/tcp-fault.ts';
 import { virtualServiceKind } from './kinds/virtual-service.ts';
 import { pendingReason } from './pending.ts';
 import { nearest, type Problem, Problems } from './problems.ts';
+import { checkReferences } from './references/check.ts';
 import { CLUSTER_WIDE } from './resources.ts';
 import { type ObjectSchema, type Report, readSchema } from './schema.ts';
 import type { SourceFile } from './source.ts';
@@ -329,7 +329,7 @@ class Loader {
       domain: this.#domain,
     };
     if (!this.#broken.has('*')) {
-      analyze(model, this.#broken, (resource, code, message, field, severity) =>
+      checkReferences(model, this.#broken, (resource, code, message, field, severity) =>
         this.#report(resource, code, message, field, severity),
       );
     }

@@ -24,14 +24,14 @@ import {
   serviceHost,
   virtualServiceFor,
 } from '@weft/model';
-import type { Report } from './analysis.ts';
-import { BUILT_IN_CLASSES, CONTROLLERS } from './gateway-api/gateway.ts';
-import { list } from './words.ts';
+import { BUILT_IN_CLASSES, CONTROLLERS } from '../gateway-api/gateway.ts';
+import { list } from '../words.ts';
+import type { Report } from './known.ts';
 
 /** Reports a destination that does not exist. `used`: something is sent there. */
 type Check = (rule: ApiRouteModel, target: DestinationModel | MirrorModel, used: boolean) => void;
 
-export class RouteAnalysis {
+export class RouteCheck {
   readonly #model: Model;
   readonly #broken: ReadonlySet<string>;
   readonly #report: Report;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compileAuthorization, RefTable } from '@weft/model';
-import { loadFiles } from './index.ts';
+import { loadFiles } from '../index.ts';
 
 const BASE = `
 apiVersion: weft.dev/v1alpha1

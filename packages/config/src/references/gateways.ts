@@ -18,11 +18,11 @@ import {
   servesGateway,
   type VirtualServiceModel,
 } from '@weft/model';
-import type { Report } from './analysis.ts';
-import { noGrant } from './analysis-routes.ts';
-import { list, pairs } from './words.ts';
+import { list, pairs } from '../words.ts';
+import { noGrant } from './gateway-api-routes.ts';
+import type { Report } from './known.ts';
 
-export class GatewayAnalysis {
+export class GatewayCheck {
   readonly #model: Model;
   readonly #broken: ReadonlySet<string>;
   readonly #report: Report;

@@ -10,10 +10,10 @@ import {
   serverPort,
   workloadOfProcess,
 } from '@weft/model';
-import type { Report } from './analysis.ts';
-import { list } from './words.ts';
+import { list } from '../words.ts';
+import type { Report } from './known.ts';
 
-export function analyzeOtherPolicies(model: Model, broken: ReadonlySet<string>, report: Report): void {
+export function checkOtherPolicies(model: Model, broken: ReadonlySet<string>, report: Report): void {
   const ok = (r: Resource): boolean => !broken.has(refOf(r));
   const missing = (
     r: Resource,

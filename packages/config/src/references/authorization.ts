@@ -18,8 +18,8 @@ import {
   servicesSelecting,
   targetPortOn,
 } from '@weft/model';
-import type { Report } from './analysis.ts';
-import { list } from './words.ts';
+import { list } from '../words.ts';
+import type { Report } from './known.ts';
 
 interface HttpField {
   /** Where it stands in the resource. */
@@ -28,7 +28,7 @@ interface HttpField {
   readonly ports: readonly number[];
 }
 
-export function analyzeAuthorization(model: Model, broken: ReadonlySet<string>, report: Report): void {
+export function checkAuthorization(model: Model, broken: ReadonlySet<string>, report: Report): void {
   providers(model, broken, report);
   if (model.processes.some((p) => broken.has(refOf(p)))) return;
   const ports = new Map(model.processes.map((p) => [p, opaquePorts(model, p)]));

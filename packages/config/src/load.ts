@@ -6,6 +6,7 @@ import {
   type BackendTlsPolicyModel,
   type ConfigMapModel,
   type DestinationRuleModel,
+  type InboundRouteModel,
   type Labels,
   type MeshConfigModel,
   type Model,
@@ -279,6 +280,7 @@ class Loader {
       ...of<ConfigMapModel | MeshConfigModel>('ConfigMap').filter((c) => 'extensionProviders' in c),
     ];
     const settings = meshConfigs[0] as MeshConfigModel | undefined;
+    const apiRoutes = byAge(API_ROUTES.flatMap((kind) => of<ApiRouteModel>(kind)));
     const model: Model = {
       namespaces: of('Namespace'),
       serviceAccounts: of('ServiceAccount'),
@@ -300,7 +302,7 @@ class Loader {
         forAll(r, settings?.destinationRuleExportTo),
       ),
       gateways: of('Gateway'),
-      apiRoutes: byAge(API_ROUTES.flatMap((kind) => of<ApiRouteModel>(kind))),
+      apiRoutes: apiRoutes.filter((r) => !r.inbound),
       referenceGrants: of('ReferenceGrant'),
       gatewayClasses: of('GatewayClass'),
       backendTlsPolicies: byAge(of<BackendTlsPolicyModel>('BackendTLSPolicy')),
@@ -318,7 +320,10 @@ class Loader {
       linkerdAuthorizations: of('AuthorizationPolicy.policy.linkerd.io'),
       meshTlsAuthentications: of('MeshTLSAuthentication'),
       networkAuthentications: of('NetworkAuthentication'),
-      inboundRoutes: of('HTTPRoute.policy.linkerd.io'),
+      inboundRoutes: [
+        ...of<InboundRouteModel>('HTTPRoute.policy.linkerd.io'),
+        ...apiRoutes.flatMap((r) => r.inbound ?? []),
+      ],
       serviceIntentions: of('ServiceIntentions'),
       tcpFaults: of('TCPFault'),
       decisionHeaders: of('DecisionHeader'),

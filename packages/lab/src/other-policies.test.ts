@@ -150,6 +150,67 @@ test('Linkerd: of routes the most specific counts, policies of the Server hold f
   );
 });
 
+const GATEWAY_API = 'gateway.networking.k8s.io';
+const apiRoute = (kind: string, name: string, rules: string, parents = 'name: pay-http') =>
+  doc(
+    `${GATEWAY_API}/v1`,
+    kind,
+    name,
+    `{parentRefs: [{group: policy.linkerd.io, kind: Server, ${parents}}], rules: [${rules}]}`,
+  );
+const forRoute = (name: string, kind: string, group: string, refs: string) =>
+  policy(name, `kind: ${kind}, name: ${name}`, refs).replace('group: policy.linkerd.io', `group: ${group}`);
+
+test('Linkerd: HTTPRoutes of the Gateway API are routes of a Server too, beside its own of the same name', () => {
+  const own = linkerd(
+    'HTTPRoute',
+    'admin',
+    '{parentRefs: [{group: policy.linkerd.io, kind: Server, name: pay-http}], rules: [{matches: [{path: {value: /admin/own}}]}]}',
+    'v1beta3',
+  );
+  const text =
+    server() +
+    own +
+    apiRoute('HTTPRoute', 'admin', '{matches: [{path: {value: /admin}, method: GET}]}') +
+    forRoute('admin', 'HTTPRoute', GATEWAY_API, account('front')) +
+    forRoute('admin', 'HTTPRoute', 'policy.linkerd.io', account('cart')).replace('name: admin', 'name: own');
+  const mesh = meshOf(text);
+  // It routes nothing.
+  assert.deepEqual(loadFiles([{ path: 'a.yaml', text: processes + text }]).model?.apiRoutes, []);
+  const by = (from: string, request: string) => ask(mesh, request, { from: id(from) });
+  assert.deepEqual([by('front', 'GET /admin/x'), by('cart', 'GET /admin/own')], ['allow', 'allow']);
+  const denied = [by('cart', 'GET /admin'), by('front', 'GET /admin/own'), by('front', 'POST /admin')];
+  assert.deepEqual([...denied, by('front', 'GET /')], Array(4).fill('deny'));
+});
+
+test('Linkerd: a GRPCRoute of a Server says who may call which methods', () => {
+  const mesh = meshOf(
+    server() +
+      apiRoute('GRPCRoute', 'read', '{matches: [{method: {service: shop.Pay, method: Get}}]}') +
+      apiRoute('GRPCRoute', 'all', '{matches: [{method: {service: shop.Pay}}]}') +
+      forRoute('read', 'GRPCRoute', GATEWAY_API, account('front')) +
+      forRoute('all', 'GRPCRoute', GATEWAY_API, account('cart')) +
+      policy('root', onServer, account('root')),
+  );
+  const by = (from: string, request: string) => ask(mesh, request, { from: id(from) });
+  const allowed = [
+    by('front', 'POST /shop.Pay/Get'),
+    by('cart', 'POST /shop.Pay/Take'),
+    by('root', 'POST /shop.Pay/Get'),
+  ];
+  assert.deepEqual(allowed, Array(3).fill('allow'));
+  assert.deepEqual(
+    [
+      by('front', 'POST /shop.Pay/Take'),
+      by('cart', 'POST /shop.Pay/Get'),
+      by('front', 'GET /shop.Pay/Get'),
+      by('front', 'POST /shop.PayX/Get'),
+      by('root', 'POST /shop.Other/Get'),
+    ],
+    Array(5).fill('deny'),
+  );
+});
+
 test('Linkerd: what holds where nothing else does, of a Server, a Process and a Namespace', () => {
   const callers: Ask[] = [
     { from: id('x') },
@@ -286,6 +347,13 @@ test('mistakes have a place: what does not exist, what cannot be, what would say
       problem(policy('p', onServer, '')),
       problem(server() + policy('p', onServer, authn('MeshTLSAuthentication', 'no'))),
       problem(server() + policy('p', 'kind: GRPCRoute, name: x', '')),
+      problem(server() + policy('p', 'kind: Pod, name: x', '')),
+      problem(server() + forRoute('x', 'GRPCRoute', GATEWAY_API, '')),
+      problem(server() + apiRoute('HTTPRoute', 'r', '{backendRefs: [{name: pay, port: 80}]}')),
+      problem(server() + apiRoute('HTTPRoute', 'r', '{}', 'name: pay-http, port: 80')),
+      problem(server() + apiRoute('HTTPRoute', 'r', '{}', 'name: pay-http}, {group: "", kind: Service, name: pay')),
+      problem(server() + apiRoute('GRPCRoute', 'r', '{}', 'name: other')),
+      problem(server() + apiRoute('HTTPRoute', 'r', '{}') + apiRoute('GRPCRoute', 'g', '{}')),
       problem(server() + policy('p', onServer, `${account('a')}, ${account('b')}`)),
       problem(linkerd('MeshTLSAuthentication', 'm', '{identities: [cart.shop]}')),
       problem(linkerd('MeshTLSAuthentication', 'm', '{}')),
@@ -303,7 +371,14 @@ test('mistakes have a place: what does not exist, what cannot be, what would say
     [
       'WEFT-NO-TARGET spec.targetRef.name',
       'WEFT-NO-TARGET spec.requiredAuthenticationRefs[0].name',
-      'WEFT-UNSUPPORTED spec.targetRef.kind',
+      'WEFT-VALUE spec.targetRef.group',
+      'WEFT-VALUE spec.targetRef.kind',
+      'WEFT-NO-TARGET spec.targetRef.name',
+      'WEFT-UNSUPPORTED spec.rules[0].backendRefs',
+      'WEFT-VALUE spec.parentRefs[0].port',
+      'WEFT-VALUE spec.parentRefs[1].kind',
+      'WEFT-NO-TARGET spec.parentRefs[0].name',
+      'WEFT-ROUTE-CONFLICT spec.parentRefs',
       'WEFT-VALUE spec.requiredAuthenticationRefs[1]',
       'WEFT-VALUE spec.identities[0]',
       'WEFT-FIELD spec',

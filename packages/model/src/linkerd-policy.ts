@@ -1,6 +1,6 @@
 /**
  * Linkerd's policy of a workload's ports as a table: a Server closes its port, AuthorizationPolicies open it again, for the
- * whole Server or for an HTTPRoute of it. Of routes the most specific that matches counts; what matches none is refused
+ * whole Server or for an HTTPRoute or GRPCRoute of it. Of routes the most specific that matches counts; what matches none is refused
  * (features: B-4).
  */
 import { create } from '@bufbuild/protobuf';
@@ -37,10 +37,14 @@ export const ACCESS_POLICIES: readonly AccessPolicyName[] = [
 /** Of a Process or a Namespace: what holds for ports that no Server selects. */
 export const DEFAULT_INBOUND_POLICY = 'config.linkerd.io/default-inbound-policy';
 
+/** The Gateway API has HTTPRoutes too, beside Linkerd's own: another kind, so perhaps of the same name. */
+export type InboundRouteKind = 'HTTPRoute.policy.linkerd.io' | 'HTTPRoute' | 'GRPCRoute';
+export type LinkerdTargetKind = 'Server' | 'Namespace' | InboundRouteKind;
+
 /** `policy.linkerd.io AuthorizationPolicy`. All of its authentications must hold; none: anybody. */
 export interface LinkerdAuthorizationModel extends Resource {
   /** Of its own namespace. */
-  readonly target: { readonly kind: 'Server' | 'HTTPRoute' | 'Namespace'; readonly name: string };
+  readonly target: { readonly kind: LinkerdTargetKind; readonly name: string };
   readonly authentications: readonly {
     readonly field: string;
     readonly kind: 'MeshTLSAuthentication' | 'NetworkAuthentication' | 'ServiceAccount';
@@ -58,8 +62,9 @@ export interface NetworkAuthenticationModel extends Resource {
   readonly networks: readonly { readonly cidr: string; readonly except: readonly string[] }[];
 }
 
-/** `policy.linkerd.io HTTPRoute` of Servers. */
+/** An HTTPRoute or GRPCRoute of Servers. */
 export interface InboundRouteModel extends Resource {
+  readonly kind: InboundRouteKind;
   readonly servers: readonly { readonly field: string; readonly name: string }[];
   readonly hostnames: readonly string[];
   readonly matches: readonly {
@@ -162,13 +167,18 @@ function serverTable(
   const rows: AuthorizationRow[] = [];
   for (const { route, field, match } of matches) {
     const http = match.map((m) => httpMatch(m, route, refs));
-    const of = mine.filter((p) => p.target.kind === 'HTTPRoute' && p.target.name === route.name).map(rowOf);
+    const of = mine.filter((p) => isTarget(p, route)).map(rowOf);
     const end = create(AuthorizationRowSchema, { ref: refs.use(route, field), label: labelOf(route) });
     for (const row of [...of, ...whole, end])
       rows.push(create(AuthorizationRowSchema, { ...plain(row), http, hosts: [...route.hostnames] }));
   }
   for (const row of whole) rows.push(create(AuthorizationRowSchema, { ...plain(row), tcpOnly: true }));
   return create(AuthorizationTableSchema, { ...table, rows });
+}
+
+/** Whether a policy is for this route, which is in its namespace. */
+export function isTarget({ target }: LinkerdAuthorizationModel, route: InboundRouteModel): boolean {
+  return target.kind === route.kind && target.name === route.name;
 }
 
 function plain({ ref, label, from, allow, audit }: AuthorizationRow) {

@@ -5,6 +5,7 @@ import {
   findService,
   injected,
   intentionsFor,
+  isTarget,
   meshConfigOf,
   mtlsFor,
   type ProcessModel,
@@ -62,9 +63,10 @@ function closedServers({ model, intact, report }: Lint): void {
     const routes = model.inboundRoutes.filter(
       (r) => r.namespace === server.namespace && r.servers.some((s) => s.name === server.name),
     );
-    const opened = model.linkerdAuthorizations.some(({ namespace, target: { kind, name } }) => {
-      if (namespace !== server.namespace || kind === 'Namespace') return namespace === server.namespace;
-      return kind === 'Server' ? name === server.name : routes.some((r) => r.name === name);
+    const opened = model.linkerdAuthorizations.some((p) => {
+      const { kind, name } = p.target;
+      if (p.namespace !== server.namespace || kind === 'Namespace') return p.namespace === server.namespace;
+      return kind === 'Server' ? name === server.name : routes.some((r) => isTarget(p, r));
     });
     if (opened) continue;
     const message = `refuses everybody: no AuthorizationPolicy names it. Write one, or an accessPolicy that lets callers in`;

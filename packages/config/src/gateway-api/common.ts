@@ -299,7 +299,7 @@ export function routeOf(
     const { group = GROUP, kind = 'Gateway' } = p;
     if (!(group === GROUP && kind === 'Gateway') && !(group === '' && kind === 'Service')) {
       const linkerds = group === 'policy.linkerd.io' && kind === 'Server';
-      const help = linkerds ? '. A route of a Server has apiVersion policy.linkerd.io/v1beta3' : '';
+      const help = linkerds ? '. HTTPRoutes and GRPCRoutes alone can be of a Server' : '';
       const message = `names a ${`${kind} of group "${group}"`.slice(0, 120)}: a parent is a Gateway (${GROUP}) or a Service (group "")${help}`;
       report(VALUE, message, `${field}.kind`);
       continue;

@@ -4,6 +4,7 @@ import { checkRegex, type FieldReport, type Kind, type Plain, str } from '../kin
 import type { ObjectSchema } from '../schema.ts';
 import { backendFields, backendRequired, backendsOf, filters, filtersOf, routeOf, versions } from './common.ts';
 import { escapeRegex, headerMatches, keysOf } from './http-route.ts';
+import { inboundRoute, isOfServers } from './inbound.ts';
 import { actionsOf, emptyMatch, matchesIn, routeSpec, ruleOf, rulesIn } from './rules.ts';
 import { sessionOf, sessionPersistence } from './session.ts';
 
@@ -59,9 +60,16 @@ export const grpcRouteKind: Kind<ApiRouteModel> = {
         http.push({ rank: [service.length, method.length, headers.length], route: { ...base, field: at, match } });
       }
     }
+    if (isOfServers(spec)) return inboundRoute(resource, spec, http.map(asCall), report, context);
     return { ...routeOf(resource, spec, report, context), http, tcp: [], tls: [] };
   },
 };
+
+/** Calls are POSTs: who may call a method may not do with its path what else HTTP knows. */
+function asCall({ rank, route }: RankedHttpRouteModel): RankedHttpRouteModel {
+  const method: StringMatchModel = { type: 'exact', value: 'POST' };
+  return { rank, route: { ...route, match: route.match.map((m) => ({ ...m, method })) } };
+}
 
 function methodOf(m: Plain, field: string, report: FieldReport): StringMatchModel | undefined {
   const { type = 'Exact', service, method } = m as { type?: string; service?: string; method?: string };

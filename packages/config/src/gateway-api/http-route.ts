@@ -23,6 +23,7 @@ import {
   routeOf,
   versions,
 } from './common.ts';
+import { inboundRoute, isOfServers } from './inbound.ts';
 import { actionsOf, emptyMatch, matchesIn, retriesOf, routeSpec, ruleOf, rulesIn } from './rules.ts';
 import { sessionOf, sessionPersistence } from './session.ts';
 
@@ -170,6 +171,7 @@ export const httpRouteKind: Kind<ApiRouteModel> = {
         http.push(...rankedOf(base, m, at, said.rewrite, said.redirect, said.rewriteField, said.redirectField, report));
       }
     }
+    if (isOfServers(spec)) return inboundRoute(resource, spec, http, report, context);
     return { ...routeOf(resource, spec, report, context), http, tcp: [], tls: [] };
   },
 };

@@ -5,12 +5,13 @@ import type {
   MeshTlsAuthenticationModel,
   NetworkAuthenticationModel,
 } from '@weft/model';
-import { hostnames } from '../gateway-api/common.ts';
+import { GROUP, hostnames } from '../gateway-api/common.ts';
 import { matchesOf, routeMatches } from '../gateway-api/http-route.ts';
+import { POLICY, serversIn } from '../gateway-api/inbound.ts';
+import { matchesIn, rulesIn } from '../gateway-api/rules.ts';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { checkIpBlock, checkLabelName, type Kind, nonEmpty, type Plain, port, str } from './common.ts';
 
-const POLICY = 'policy.linkerd.io';
 const CORE = ['', 'core'];
 const namespace: Schema = { t: 'string', check: checkLabelName };
 
@@ -19,6 +20,18 @@ const reference: ObjectSchema = {
   fields: { group: str, kind: nonEmpty, name: nonEmpty, namespace },
   required: ['kind', 'name'],
 };
+
+/** What a policy may be for, and the groups of it. */
+const TARGETS: ReadonlyMap<string, readonly string[]> = new Map([
+  ['Server', [POLICY]],
+  ['HTTPRoute', [POLICY, GROUP]],
+  ['GRPCRoute', [GROUP]],
+  ['Namespace', CORE],
+]);
+
+function article(kind: string): string {
+  return kind.startsWith('HTTP') ? `an ${kind}` : `a ${kind}`;
+}
 
 export const linkerdAuthorizationKind: Kind<LinkerdAuthorizationModel> = {
   kind: 'AuthorizationPolicy',
@@ -33,16 +46,14 @@ export const linkerdAuthorizationKind: Kind<LinkerdAuthorizationModel> = {
   build(resource, spec, report) {
     const target: Plain = spec.targetRef ?? {};
     const at = 'spec.targetRef';
-    const group = target.kind === 'Namespace' ? CORE : [POLICY];
-    if (target.kind === 'GRPCRoute') {
-      const message = 'a GRPCRoute cannot be a target yet: write an HTTPRoute whose paths are /package.Service/Method';
-      report('WEFT-UNSUPPORTED', message, `${at}.kind`);
-    } else if (target.kind && !['Server', 'HTTPRoute', 'Namespace'].includes(target.kind)) {
-      report('WEFT-VALUE', `is ${target.kind}; it may be Server, HTTPRoute or Namespace`, `${at}.kind`);
-    } else if (target.kind && !group.includes(target.group ?? '')) {
-      const message = `the group of a ${target.kind} is ${group[0] || 'core, or empty'}`;
+    const groups = TARGETS.get(target.kind);
+    if (target.kind && !groups) {
+      report('WEFT-VALUE', `is ${target.kind}; it may be ${[...TARGETS.keys()].join(', ')}`, `${at}.kind`);
+    } else if (groups && !groups.includes(target.group ?? '')) {
+      const message = `the group of ${article(target.kind)} is ${groups[0] === '' ? 'core, or empty' : groups.join(' or ')}`;
       report('WEFT-VALUE', message, target.group === undefined ? at : `${at}.group`);
     }
+    const kind = target.kind === 'HTTPRoute' && target.group === POLICY ? `HTTPRoute.${POLICY}` : target.kind;
     if (target.kind === 'Namespace' && target.name && target.name !== resource.namespace)
       report('WEFT-VALUE', `is ${target.name}: only its own namespace, ${resource.namespace}, can be`, `${at}.name`);
     if (target.namespace && target.namespace !== resource.namespace)
@@ -67,7 +78,7 @@ export const linkerdAuthorizationKind: Kind<LinkerdAuthorizationModel> = {
       seen.add(what);
       authentications.push({ field, kind: r.kind, name: r.name, namespace: r.namespace ?? resource.namespace });
     }
-    return { ...resource, target: { kind: target.kind, name: target.name ?? '' }, authentications };
+    return { ...resource, target: { kind, name: target.name ?? '' }, authentications };
   },
 };
 
@@ -155,7 +166,7 @@ export const networkAuthenticationKind: Kind<NetworkAuthenticationModel> = {
   },
 };
 
-/** An HTTPRoute of Servers. One of a Service is the Gateway API's. */
+/** Linkerd's own HTTPRoute, of Servers. The Gateway API's may be of Servers too, or of Services and Gateways. */
 export const inboundRouteKind: Kind<InboundRouteModel> = {
   kind: 'HTTPRoute',
   as: `HTTPRoute.${POLICY}`,
@@ -189,29 +200,11 @@ export const inboundRouteKind: Kind<InboundRouteModel> = {
   },
   specRequired: true,
   build(resource, spec, report) {
-    const servers: InboundRouteModel['servers'][number][] = [];
-    for (const [i, p] of ((spec.parentRefs ?? []) as (Plain | undefined)[]).entries()) {
-      if (!p?.name) continue;
-      const field = `spec.parentRefs[${i}]`;
-      if (p.group !== POLICY || p.kind !== 'Server') {
-        const message = `its parents are Servers (group: ${POLICY}, kind: Server); a route of a Service is written with apiVersion gateway.networking.k8s.io/v1`;
-        report('WEFT-VALUE', message, `${field}${p.kind === undefined ? '' : '.kind'}`);
-      } else if (p.namespace && p.namespace !== resource.namespace)
-        report('WEFT-VALUE', 'the Server is in the namespace of the route', `${field}.namespace`);
-      else servers.push({ field: `${field}.name`, name: p.name });
-      for (const name of ['sectionName', 'port'])
-        if (p[name] !== undefined) report('WEFT-VALUE', 'a Server has one port', `${field}.${name}`);
-    }
-    const matches = ((spec.rules ?? [{}]) as (Plain | undefined)[]).flatMap((r, i) => {
-      if (!r) return [];
-      const rule = spec.rules ? `spec.rules[${i}]` : 'spec';
-      const written = (r.matches ?? []) as (Plain | undefined)[];
-      if (written.length === 0) return matchesOf({}, rule, report).map((m) => ({ field: rule, ...m }));
-      return written.flatMap((m, j) => {
-        const field = `${rule}.matches[${j}]`;
-        return m ? matchesOf(m, field, report).map((one) => ({ field, ...one })) : [];
-      });
-    });
-    return { ...resource, servers, hostnames: (spec.hostnames ?? []) as string[], matches };
+    const matches = [...rulesIn(spec)]
+      .flatMap(({ rule, field }) => [...matchesIn(rule, field)])
+      .flatMap(({ match, at }) => matchesOf(match, at, report).map((one) => ({ field: at, ...one })));
+    const servers = serversIn(spec, resource, report);
+    const { hostnames: hosts = [] } = spec as { hostnames?: string[] };
+    return { ...resource, kind: `HTTPRoute.${POLICY}`, servers, hostnames: hosts, matches };
   },
 };

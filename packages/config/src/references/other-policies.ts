@@ -3,6 +3,7 @@ import {
   ACCESS_POLICIES,
   accountsOf,
   DEFAULT_INBOUND_POLICY,
+  type InboundRouteModel,
   type Model,
   type Resource,
   refOf,
@@ -39,7 +40,10 @@ export function checkOtherPolicies(model: Model, broken: ReadonlySet<string>, re
     const { kind, name } = p.target;
     const at = 'spec.targetRef.name';
     if (kind === 'Server') missing(p, kind, name, model.servers, p.namespace, at);
-    if (kind === 'HTTPRoute') missing(p, kind, name, model.inboundRoutes, p.namespace, at);
+    else if (kind !== 'Namespace') {
+      const there = model.inboundRoutes.filter((r) => r.kind === kind);
+      missing(p, `${kind} of a Server`, name, there, p.namespace, at);
+    }
     for (const a of p.authentications) {
       const field = `${a.field}.name`;
       if (a.kind === 'MeshTLSAuthentication')
@@ -58,6 +62,7 @@ export function checkOtherPolicies(model: Model, broken: ReadonlySet<string>, re
       }
     }
   }
+  oneKindAServer(model, ok, report);
   oneServerAPort(model, ok, report);
   for (const i of model.serviceIntentions) {
     if (!ok(i)) continue;
@@ -73,6 +78,20 @@ export function checkOtherPolicies(model: Model, broken: ReadonlySet<string>, re
       if (known || accounts.includes(account)) continue;
       missing(i, 'Service or ServiceAccount', s.name, own, s.namespace, `${s.field}.name`);
     }
+  }
+}
+
+/** Which of an HTTPRoute and a GRPCRoute is more specific nobody has said. */
+function oneKindAServer(model: Model, ok: (r: Resource) => boolean, report: Report): void {
+  for (const route of model.inboundRoutes) {
+    if (route.kind !== 'GRPCRoute' || !ok(route)) continue;
+    const same = (r: InboundRouteModel): boolean => r.servers.some((s) => route.servers.some((x) => x.name === s.name));
+    const other = model.inboundRoutes.find(
+      (r) => r.kind !== 'GRPCRoute' && r.namespace === route.namespace && ok(r) && same(r),
+    );
+    if (!other) continue;
+    const message = `the HTTPRoute ${other.name} (${other.source.file}:${other.source.line}) is of the same Server: write all its routes as HTTPRoutes (methods are paths, /package.Service/Method), or all as GRPCRoutes`;
+    report(route, 'WEFT-ROUTE-CONFLICT', message, 'spec.parentRefs');
   }
 }
 

@@ -1,4 +1,5 @@
 /** What the Gateway API has beside Gateways: routes attached to them and to services, grants, policies of backends. */
+import type { InboundRouteModel } from '../linkerd-policy.ts';
 import type { Resource } from './resource.ts';
 import type { HttpRouteModel, SessionModel, TcpRouteModel, TlsRouteModel } from './route.ts';
 
@@ -32,6 +33,8 @@ export interface ApiRouteModel extends Resource {
   readonly http: readonly RankedHttpRouteModel[];
   readonly tcp: readonly TcpRouteModel[];
   readonly tls: readonly TlsRouteModel[];
+  /** Of a route whose parents are Servers: it says who may call, and nothing of where requests go. */
+  readonly inbound?: InboundRouteModel;
 }
 
 /** Lets resources of other namespaces name those of its own. */

@@ -1,7 +1,7 @@
 /**
  * One HTTP exchange through a proxy, whichever way: takes a request from a downstream stream, decides (subclass), sends
  * it upstream in one or more attempts, and passes the response back. Bodies pass as the chunks they came in, with
- * back-pressure each way; up to 64 KiB of the request are kept for a retry until the response begins.
+ * back-pressure each way.
  */
 import {
   type AttemptOutcome,
@@ -16,31 +16,18 @@ import {
   type Snapshot,
   type VerifiedToken,
 } from '@weft/engine';
-import { continueTrace } from '@weft/telemetry';
-import { type Head, own, type ResetCode, type Stream, type StreamHandler, UPGRADE_IGNORED } from '@weft/wire';
+import { type Head, type ResetCode, type Stream, type StreamHandler, UPGRADE_IGNORED } from '@weft/wire';
 import type { Core, InFlight } from '../core.ts';
 import type { Deadline, TimerOwner } from '../net/timers.ts';
-import { DECISION_HEADER, dropDecisions } from '../observe/disclosure.ts';
-import {
-  type Decisions,
-  type EdgeKey,
-  noDecisions,
-  type PeerInfo,
-  type Reporter,
-  type RequestRecord,
-  type ServiceInfo,
-} from '../observe/types.ts';
+import { dropDecisions } from '../observe/disclosure.ts';
 import type { Lane, UnavailableReason } from '../upstream/lane.ts';
 import { Attempt } from './attempt.ts';
-import { field, type RequestFacts, stripMeshHeaders } from './headers.ts';
-import { sharedRecord } from './record.ts';
+import { field, stripMeshHeaders } from './headers.ts';
+import { ObservedExchange } from './observed.ts';
+import { RequestBody } from './request-body.ts';
 import { type CheckedFacts, type Vetted, Vetting } from './vetting.ts';
 
-/** Most requests have no body: one list for all of them, which stays empty. */
-const NOTHING: Uint8Array[] = [];
 const NOBODY: readonly string[] = [];
-
-export const RETRY_BUFFER_BYTES = 64 * 1024;
 
 /** Requests that run this long are judged again by policies that came since. */
 const REJUDGE_AFTER_MS = 1000;
@@ -55,97 +42,35 @@ const TIMER_STREAM = 6;
 /** gRPC's status for a call that took longer than its client allowed. */
 const DEADLINE_EXCEEDED = 4;
 
-/** Follows the request beside its attempts; never holds it up. */
-export interface RequestCopy {
-  /** Begins with what of the request came before. */
-  begin(held: readonly Uint8Array[], trailers: Head | undefined, ended: boolean): void;
-  data(chunk: Uint8Array, end: boolean): void;
-  trailers(fields: Head): void;
-  /** The exchange is over: if the request did not end, its rest never comes. */
-  cut(): void;
-}
-
-export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, Vetted {
-  readonly core: Core;
+export abstract class Exchange extends ObservedExchange implements StreamHandler, TimerOwner, InFlight, Vetted {
   readonly snapshot: Snapshot;
   readonly down: Stream;
-  readonly head: Head;
   place = -1;
-  facts!: RequestFacts;
-  protected attempts = 0;
   protected attempt: Attempt | undefined;
   protected retry: CompiledRetry | undefined;
   /** How long one attempt may last, its response included; 0: as long as it likes. */
   protected maxStreamMs = 0;
   protected responseOps: readonly HeaderOps[] | undefined;
-  protected flags = '';
-  details = '';
-  protected routeRef = '';
-  /** Of a fault that was drawn. */
-  protected faultRef = '';
-  /** Of a limit on requests that was asked. */
-  protected limitRef = '';
-  readonly #epoch: bigint;
-  protected cluster = '';
-  protected upstreamHost = '';
-  protected source: PeerInfo | undefined;
-  protected destination: PeerInfo | undefined;
-  protected service: ServiceInfo | undefined;
-  protected edge: EdgeKey | undefined;
   done = false;
-  #startMs: number;
-  /** When it began, by the wall clock. */
-  protected readonly startWallMs: number;
-  #upstreamMs = -1;
-  #held = NOTHING;
-  #heldBytes = 0;
-  #keep = true;
-  #requestEnded: boolean;
-  #trailers: Head | undefined;
-  #downPaused = false;
   #upPaused = false;
   #headSent = false;
   /** An upgrade was accepted: the request side may go on when the response has ended. */
   #tunnel = false;
   /** The response of an upgraded connection has ended, its request side goes on. */
   #upgraded = false;
-  #status = 0;
-  #grpcStatus = -1;
-  #bytesIn = 0;
-  #bytesOut = 0;
   #routeTimer: Deadline | undefined;
   #otherTimer: Deadline | undefined;
   #grpcTimer: Deadline | undefined;
   #streamTimer: Deadline | undefined;
-  #traceparent = '';
-  #parentSpan = '';
-  #copies: RequestCopy[] | undefined;
   /** Something passed since the last tick. */
   #active = true;
   #idleSinceMs = 0;
 
   constructor(core: Core, snapshot: Snapshot, down: Stream, head: Head, end: boolean) {
-    this.core = core;
+    super(core, head, new RequestBody(down, end));
     this.snapshot = snapshot;
     this.down = down;
-    this.head = head;
-    this.#requestEnded = end;
-    this.#epoch = core.epoch;
-    this.#startMs = core.nowMs();
-    this.startWallMs = core.wallMs();
   }
-
-  protected abstract readonly reporter: Reporter;
-  protected abstract readonly downstreamRemote: string;
-  protected abstract readonly mtls: boolean;
-  protected abstract readonly httpVersion: string;
-  protected authzRef = '';
-  protected authzPolicy = '';
-  /** What policies said of it first, and of what port of the workload. */
-  protected verdict: AuthorizationResult | undefined;
-  protected ownPort = 0;
-  /** Server name of the downstream TLS connection. */
-  protected sni = '';
 
   /** What the request's token says, once it is verified. */
   protected token: VerifiedToken | undefined;
@@ -227,23 +152,6 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
     return this.httpVersion === 'HTTP/1.1';
   }
 
-  /** Too much of the body has passed to send it again. */
-  protected get bodyDropped(): boolean {
-    return !this.#keep;
-  }
-  get keptBody(): readonly Uint8Array[] {
-    return this.#held;
-  }
-  get requestEnded(): boolean {
-    return this.#requestEnded;
-  }
-  get bytesIn(): number {
-    return this.#bytesIn;
-  }
-  get hasBody(): boolean {
-    return this.#bytesIn > 0 || !this.#requestEnded;
-  }
-
   // ---- request side
 
   onHead(): void {}
@@ -270,7 +178,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
 
   /** Head, body kept for a retry, and what waits in the streams of both sides. */
   get heldBytes(): number {
-    let bytes = this.#heldBytes + this.down.buffered + (this.attempt?.stream?.buffered ?? 0);
+    let bytes = this.body.keptBytes + this.down.buffered + (this.attempt?.stream?.buffered ?? 0);
     for (const text of this.head) bytes += text.length;
     return bytes;
   }
@@ -278,9 +186,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
   /** Memory is short, and this exchange is one of those that hold most of it. */
   shed(): void {
     if (this.done) {
-      this.core.exchanges.delete(this);
-      this.attempt?.stream?.reset('cancel');
-      this.down.reset('flow');
+      this.#letGo('flow');
       return;
     }
     this.core.observer.count('overload_exchanges_reset');
@@ -303,19 +209,39 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
     this.reply(503, 'memory is short', extra);
   }
 
-  /** Lets go of the attempt that runs, with a judgement of nobody. */
-  #giveUp(): void {
+  /** Lets go of the attempt that runs, with a judgement of nobody unless `local` says how it failed. */
+  #giveUp(local?: 'timeout'): void {
     const attempt = this.attempt;
-    if (attempt && !attempt.abandoned) this.attemptOver(attempt, 0, -1);
+    if (attempt && !attempt.abandoned) this.attemptOver(attempt, 0, -1, local);
     this.#dropAttempt('cancel');
+  }
+
+  /** The proxy ends it: by an answer, or where one has begun, by breaking it off. */
+  #end(flag: string, details: string, status: number, text: string, code: ResetCode = 'timeout'): void {
+    if (flag !== '') this.addFlag(flag);
+    this.details = details;
+    if (this.#headSent) {
+      this.down.reset(code);
+      this.finish();
+    } else this.reply(status, text);
+  }
+
+  /** Ends an upgraded connection that went on after the exchange was over. */
+  #letGo(code: ResetCode): void {
+    this.core.exchanges.delete(this);
+    this.attempt?.stream?.reset('cancel');
+    this.down.reset(code);
   }
 
   /** Once a second: gives up what does not move, whoever holds it up. */
   tick(nowMs: number): void {
     if (this.judgedBy !== undefined && !this.#stillAllowed(nowMs)) return;
     const { requestTimeoutMs } = this.core.limits;
-    if (requestTimeoutMs > 0 && nowMs - this.#startMs >= requestTimeoutMs && this.#unfinished) {
-      this.#requestTimeout();
+    if (requestTimeoutMs > 0 && nowMs - this.startMs >= requestTimeoutMs && this.#unfinished) {
+      // The client does not finish its request.
+      this.core.observer.count('request_timeout');
+      this.#giveUp();
+      this.#end('DT', 'request_overall_timeout', 408, 'request timeout');
       return;
     }
     if (this.#active) {
@@ -326,18 +252,11 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
     if (nowMs - this.#idleSinceMs < this.core.limits.streamIdleTimeoutMs) return;
     this.core.observer.count('stream_idle_timeout');
     if (this.done) {
-      this.core.exchanges.delete(this);
-      this.attempt?.stream?.reset('cancel');
-      this.down.reset('timeout');
+      this.#letGo('timeout');
       return;
     }
     this.#giveUp();
-    this.addFlag('SI');
-    this.details = 'stream_idle_timeout';
-    if (this.#headSent) {
-      this.down.reset('timeout');
-      this.finish();
-    } else this.reply(this.#requestEnded ? 504 : 408, 'stream timeout');
+    this.#end('SI', 'stream_idle_timeout', this.body.ended ? 504 : 408, 'stream timeout');
   }
 
   /**
@@ -346,86 +265,51 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
    */
   #stillAllowed(nowMs: number): boolean {
     const { snapshot } = this.core;
-    if (!snapshot || snapshot.authorization === this.judgedBy || nowMs - this.#startMs < REJUDGE_AFTER_MS) return true;
+    if (!snapshot || snapshot.authorization === this.judgedBy || nowMs - this.startMs < REJUDGE_AFTER_MS) return true;
     const verdict = this.judge(snapshot);
     this.judgedBy = snapshot.authorization;
     if (!verdict || verdict.allow) return true;
     this.core.observer.count('authorization_ended');
     if (this.done) {
-      this.core.exchanges.delete(this);
-      this.attempt?.stream?.reset('cancel');
-      this.down.reset('cancel');
+      this.#letGo('cancel');
       return false;
     }
     this.authzRef = verdict.ref;
     this.authzPolicy = verdict.policy;
     this.verdict = verdict;
-    this.details = verdict.details;
     this.#giveUp();
-    if (this.#headSent) {
-      this.down.reset('cancel');
-      this.finish();
-    } else this.reply(403, 'RBAC: access denied');
+    this.#end('', verdict.details, 403, 'RBAC: access denied', 'cancel');
     return false;
   }
 
   /** The request is still coming, and is of a kind that ends: tunnels do not, and calls of gRPC may stream for long. */
   get #unfinished(): boolean {
-    return !this.#requestEnded && !this.done && this.facts.protocol === '' && !this.facts.grpc;
-  }
-
-  /** The client does not finish its request. */
-  #requestTimeout(): void {
-    this.core.observer.count('request_timeout');
-    this.#giveUp();
-    this.addFlag('DT');
-    this.details = 'request_overall_timeout';
-    if (this.#headSent) {
-      this.down.reset('timeout');
-      this.finish();
-    } else this.reply(408, 'request timeout');
+    return !this.body.ended && !this.done && this.facts.protocol === '' && !this.facts.grpc;
   }
 
   onData(_stream: Stream, chunk: Uint8Array, end: boolean): void {
     this.#active = true;
     if (this.done) {
       // An upgraded connection whose other direction has ended already.
-      if (this.#upgraded && !this.attempt?.stream?.sendData(chunk, end)) this.#pauseDown();
+      if (this.#upgraded && !this.attempt?.stream?.sendData(chunk, end)) this.body.pause();
       if (end) this.core.exchanges.delete(this);
       return;
     }
-    this.#bytesIn += chunk.length;
-    if (end) this.#requestEnded = true;
+    // What asks for more of the body may begin an attempt, which gets this chunk with what was kept.
     const stream = this.attempt?.stream;
-    if (this.#keep && chunk.length > 0) {
-      const kept = own(chunk);
-      if (this.#held === NOTHING) this.#held = [kept];
-      else this.#held.push(kept);
-      this.#heldBytes += chunk.length;
-      if (this.#heldBytes > RETRY_BUFFER_BYTES) {
-        if (stream) this.#dropHeld();
-        else if (this.#heldBytes > (this.#vetting?.bodyWanted ?? 0)) this.#pauseDown();
-      }
-    }
+    this.body.data(chunk, end, stream, this.#vetting?.bodyWanted ?? 0);
     this.#vetting?.bodyGrew();
-    if (stream && !stream.sendData(chunk, end)) this.#pauseDown();
-    if (this.#copies) for (const copy of this.#copies) copy.data(chunk, end);
-  }
-
-  protected copyTo(copy: RequestCopy): void {
-    if (this.#copies) this.#copies.push(copy);
-    else this.#copies = [copy];
-    copy.begin(this.#held, this.#trailers, this.#requestEnded);
+    this.body.pass(chunk, end, stream);
   }
 
   onTrailers(_stream: Stream, fields: Head): void {
     if (this.done) return;
-    this.#requestEnded = true;
+    this.body.ended = true;
     this.cleanTrailers(fields);
-    this.#trailers = fields;
+    this.body.trailers = fields;
+    const stream = this.attempt?.stream;
     this.#vetting?.bodyGrew();
-    this.attempt?.stream?.sendTrailers(fields);
-    if (this.#copies) for (const copy of this.#copies) copy.trailers(fields);
+    this.body.passTrailers(fields, stream);
   }
 
   /** The client went away. */
@@ -447,18 +331,6 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
       this.#upPaused = false;
       this.attempt?.stream?.resume();
     }
-  }
-
-  /** Continues the caller's trace or begins one, and gives the request its id. */
-  protected prepareIds(): void {
-    const { ids } = this.core;
-    if (this.facts.requestId === '') {
-      this.facts.requestId = ids.requestId();
-      this.head.push('x-request-id', this.facts.requestId);
-    }
-    const place = continueTrace(this.head, ids, this.core.options.sampling);
-    this.#parentSpan = place.parentSpanId;
-    this.#traceparent = place.traceparent;
   }
 
   protected startTimeout(ms: number): void {
@@ -502,27 +374,17 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
   laneReady(attempt: Attempt, lane: Lane): void {
     attempt.lane = lane;
     const head = this.requestHead(attempt, lane);
-    const ended = this.#requestEnded;
-    const stream = lane.request(head, ended && this.#heldBytes === 0 && !this.#trailers, attempt);
+    const { body } = this;
+    const stream = lane.request(head, body.ended && body.keptBytes === 0 && !body.trailers, attempt);
     attempt.stream = stream;
-    let room = true;
-    const last = this.#held.length - 1;
-    for (let i = 0; i <= last; i++) {
-      if (!stream.sendData(this.#held[i], i === last && ended && !this.#trailers)) room = false;
-    }
-    if (this.#trailers) {
-      // They may have come before it was known what must not stand in them.
-      if (this.#vetting) this.cleanTrailers(this.#trailers);
-      stream.sendTrailers(this.#trailers);
-    }
-    if (this.#heldBytes > RETRY_BUFFER_BYTES) this.#dropHeld();
-    if (room) this.#resumeDown();
-    else this.#pauseDown();
+    // They may have come before it was known what must not stand in them.
+    if (body.trailers && this.#vetting) this.cleanTrailers(body.trailers);
+    body.replay(stream);
   }
 
   upstreamDrained(): void {
     this.#active = true;
-    this.#resumeDown();
+    this.body.resume();
   }
 
   // ---- failure of an attempt
@@ -570,7 +432,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
 
   /** True if another attempt was started or will be. */
   protected tryAgain(outcome: AttemptOutcome): boolean {
-    if (!this.retry || !this.#keep || this.#headSent || this.done) return false;
+    if (!this.retry || !this.body.whole || this.#headSent || this.done) return false;
     const decision = retryDecision(this.retry, outcome, this.attempts, this.core.random);
     if (!decision.retry) {
       if (decision.reason === 'exhausted') this.addFlag('URX');
@@ -593,7 +455,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
   /** May be sent again even where it was processed (RFC 9110, 9.2.2), and there is nothing else to send again. */
   protected get safe(): boolean {
     const m = this.facts.method;
-    return (m === 'GET' || m === 'HEAD' || m === 'OPTIONS') && !this.hasBody && this.facts.protocol === '';
+    return (m === 'GET' || m === 'HEAD' || m === 'OPTIONS') && !this.body.exists && this.facts.protocol === '';
   }
 
   /** Budget of retries, taken once. */
@@ -613,23 +475,14 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
       this.attemptOver(attempt, 0, -1, 'timeout');
       this.#dropAttempt('cancel');
       if (this.tryAgain({ kind: 'reset', phase: 'per-try-timeout', refused: false })) return;
-      this.addFlag('UT');
-      this.details = 'upstream_per_try_timeout';
-      this.reply(504, 'upstream request timeout');
+      this.#end('UT', 'upstream_per_try_timeout', 504, 'upstream request timeout');
     } else if (id === TIMER_GRPC) {
       this.#grpcDeadline();
     } else if (id === TIMER_STREAM) {
       this.#streamTooLong();
     } else {
-      const attempt = this.attempt;
-      if (attempt && !attempt.abandoned) this.attemptOver(attempt, 0, -1, 'timeout');
-      this.#dropAttempt('cancel');
-      this.addFlag('UT');
-      this.details = 'upstream_response_timeout';
-      if (this.#headSent) {
-        this.down.reset('timeout');
-        this.finish();
-      } else this.reply(504, 'upstream request timeout');
+      this.#giveUp('timeout');
+      this.#end('UT', 'upstream_response_timeout', 504, 'upstream request timeout');
     }
   }
 
@@ -641,12 +494,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
     this.attemptOver(attempt, 0, -1, this.#headSent ? undefined : 'timeout');
     this.#dropAttempt('cancel');
     if (this.tryAgain({ kind: 'reset', phase: 'before-headers', refused: false })) return;
-    this.addFlag('UMSDR');
-    this.details = 'upstream_max_stream_duration_reached';
-    if (this.#headSent) {
-      this.down.reset('timeout');
-      this.finish();
-    } else this.reply(408, 'upstream max stream duration reached');
+    this.#end('UMSDR', 'upstream_max_stream_duration_reached', 408, 'upstream max stream duration reached');
   }
 
   #grpcDeadline(): void {
@@ -654,7 +502,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
     this.addFlag('DT');
     this.details = 'max_duration_timeout';
     if (this.#headSent) {
-      this.#grpcStatus = DEADLINE_EXCEEDED;
+      this.grpcStatus = DEADLINE_EXCEEDED;
       this.down.sendTrailers(['grpc-status', String(DEADLINE_EXCEEDED), 'grpc-message', 'deadline exceeded']);
       this.finish();
     } else this.replyGrpc(DEADLINE_EXCEEDED, 'deadline exceeded');
@@ -674,7 +522,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
     const status = Number(field(head, ':status'));
     const grpcText = this.facts.grpc ? field(head, 'grpc-status') : undefined;
     const grpc = grpcText === undefined ? -1 : Number(grpcText);
-    if (!this.#headSent && this.retry && this.#keep && !(end && this.facts.protocol !== '')) {
+    if (!this.#headSent && this.retry && this.body.whole && !(end && this.facts.protocol !== '')) {
       const retryAfter = this.retry.retryAfterMaxMs > 0 ? field(head, 'retry-after') : undefined;
       // A limit that refused this request refuses it again: only who asks for that tries again.
       const rateLimited = status >= 400 && field(head, 'x-envoy-ratelimited') !== undefined;
@@ -691,9 +539,9 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
       }
       this.#tunnel = status < 300 && !ignored;
     }
-    this.#status = status;
-    this.#grpcStatus = grpc;
-    this.#upstreamMs = (attempt.headMs || this.core.nowMs()) - this.#startMs;
+    this.status = status;
+    this.grpcStatus = grpc;
+    this.upstreamMs = (attempt.headMs || this.core.nowMs()) - this.startMs;
     this.details = 'via_upstream';
     // A response of unknown length is a stream: the timeout was for its beginning.
     if (this.#routeTimer && (end || this.facts.protocol !== '' || field(head, 'content-length') === undefined)) {
@@ -702,9 +550,9 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
     if (this.responseOps && this.responseOps.length > 0) applyHeaderOps(head, this.responseOps);
     if (this.#vetting) applyHeaderOps(head, this.#vetting.responseOps);
     if (!this.tellsDecisions || attempt.lane?.weft !== true) dropDecisions(head);
-    this.#tellDecisions(head);
+    this.tellDecisions(head);
     this.#headSent = true;
-    this.#dropHeld();
+    this.body.drop();
     this.down.sendHead(head, end);
     if (end) this.#ended(attempt);
   }
@@ -720,7 +568,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
   }
 
   responseData(attempt: Attempt, chunk: Uint8Array, end: boolean): void {
-    this.#bytesOut += chunk.length;
+    this.bytesOut += chunk.length;
     this.#active = true;
     if (!this.down.sendData(chunk, end) && !end) {
       this.#upPaused = true;
@@ -732,7 +580,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
   responseTrailers(attempt: Attempt, fields: Head): void {
     if (this.facts.grpc) {
       const text = field(fields, 'grpc-status');
-      if (text !== undefined) this.#grpcStatus = Number(text);
+      if (text !== undefined) this.grpcStatus = Number(text);
     }
     dropDecisions(fields);
     this.down.sendTrailers(fields);
@@ -740,14 +588,14 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
   }
 
   #ended(attempt: Attempt): void {
-    this.attemptOver(attempt, this.#status, this.#grpcStatus);
+    this.attemptOver(attempt, this.status, this.grpcStatus);
     // An upgraded connection may still carry bytes the other way: they go on, unmeasured.
-    if (this.#requestEnded || !this.#tunnel) {
+    if (this.body.ended || !this.#tunnel) {
       attempt.abandoned = true;
-      if (!this.#requestEnded) {
+      if (!this.body.ended) {
         attempt.stream?.reset('cancel');
         // What the client still sends is read and dropped: held up, its stream would never end.
-        this.#resumeDown();
+        this.body.resume();
       }
       this.finish();
     } else {
@@ -759,7 +607,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
   /** An answer of the proxy's own: plain text, or a gRPC status without a body. */
   reply(status: number, body: string, extra?: Head): void {
     if (this.done) return;
-    this.#status = status;
+    this.status = status;
     if (this.facts.grpc) {
       this.replyGrpc(httpToGrpcStatus(status), body, extra);
       return;
@@ -771,7 +619,7 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
   /** An answer that is not the upstream's: a body of whatever kind, with its headers. */
   answer(status: number, bytes: Buffer, extra: Head): void {
     if (this.done) return;
-    this.#status = status;
+    this.status = status;
     if (this.facts.grpc) {
       this.replyGrpc(
         httpToGrpcStatus(status),
@@ -785,10 +633,10 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
     if (this.#vetting) applyHeaderOps(head, this.#vetting.responseOps);
     const none = bytes.length === 0 || this.facts.method === 'HEAD';
     dropDecisions(head);
-    this.#tellDecisions(head);
+    this.tellDecisions(head);
     this.#headSent = true;
-    this.#bytesOut = none ? 0 : bytes.length;
-    this.#resumeDown();
+    this.bytesOut = none ? 0 : bytes.length;
+    this.body.resume();
     this.down.sendHead(head, none);
     if (!none) this.down.sendData(bytes, true);
     this.finish();
@@ -796,15 +644,15 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
 
   protected replyGrpc(code: number, message: string, extra?: Head): void {
     if (this.done) return;
-    this.#status = 200;
-    this.#grpcStatus = code;
+    this.status = 200;
+    this.grpcStatus = code;
     const head: Head = [':status', '200', 'content-type', 'application/grpc', 'grpc-status', String(code)];
     if (message) head.push('grpc-message', encodeURIComponent(message).replaceAll('%20', ' '));
     if (extra) head.push(...extra);
     dropDecisions(head);
-    this.#tellDecisions(head);
+    this.tellDecisions(head);
     this.#headSent = true;
-    this.#resumeDown();
+    this.body.resume();
     this.down.sendHead(head, true);
     this.finish();
   }
@@ -812,45 +660,9 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
   /** Ends downstream without an answer. `status` is for the record. */
   protected refuse(code: ResetCode, status: number): void {
     if (this.done) return;
-    this.#status = status;
+    this.status = status;
     this.down.reset(code);
     this.finish();
-  }
-
-  /** The caller is one of those who are told which rules decided. */
-  protected get tellsDecisions(): boolean {
-    return false;
-  }
-
-  /** Which rules decided, as far as it went. */
-  protected decided(d: Decisions): void {
-    d.route = this.routeRef;
-    d.fault = this.faultRef;
-    d.authorization = this.authzRef;
-    d.limit = this.limitRef;
-  }
-
-  #tellDecisions(head: Head): void {
-    const { disclosure } = this.core;
-    if (disclosure === undefined || !this.tellsDecisions) return;
-    const d = noDecisions();
-    this.decided(d);
-    const text = this.core.options.references.decisions(d);
-    head.push(DECISION_HEADER, disclosure.field(this.reporter, this.#epoch, text));
-  }
-
-  addFlag(flag: string): void {
-    this.flags = this.flags === '' ? flag : `${this.flags},${flag}`;
-  }
-
-  /** Counts the request as running towards its destination; a retry elsewhere takes it along. */
-  protected enter(): void {
-    if (this.edge) {
-      if (this.edge.destination === this.destination) return;
-      this.core.observer.inFlight(this.edge, -1);
-    }
-    this.edge = { reporter: this.reporter, source: this.source, destination: this.destination, service: this.service };
-    this.core.observer.inFlight(this.edge, 1);
   }
 
   /** Released once, at the end of the exchange. */
@@ -859,7 +671,6 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
   /** Tells the observer, once. */
   protected finish(): void {
     if (this.done) return;
-    this.#held = NOTHING;
     this.done = true;
     this.#vetting?.cancel();
     if (!this.#upgraded) this.core.exchanges.delete(this);
@@ -868,51 +679,8 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
     this.#grpcTimer?.cancel();
     this.#streamTimer?.cancel();
     this.release();
-    if (this.#copies) for (const copy of this.#copies) copy.cut();
-    const r: RequestRecord = sharedRecord;
-    const f = this.facts;
-    r.reporter = this.reporter;
-    r.method = f.method;
-    r.path = f.path;
-    r.authority = f.authority;
-    r.protocol = f.grpc ? 'grpc' : 'http';
-    r.httpVersion = this.httpVersion;
-    r.status = this.#status;
-    r.grpcStatus = this.#grpcStatus;
-    r.flags = this.flags;
-    r.details = this.details;
-    r.durationMs = this.core.nowMs() - this.#startMs;
-    r.upstreamMs = this.#upstreamMs;
-    r.bytesIn = this.#bytesIn;
-    r.bytesOut = this.#bytesOut;
-    r.requestId = f.requestId;
-    r.traceparent = this.#traceparent;
-    r.parentSpanId = this.#parentSpan;
-    r.userAgent = f.userAgent;
-    r.forwardedFor = f.forwardedFor;
-    r.sni = this.sni;
-    r.startWallMs = this.startWallMs;
-    r.source = this.source;
-    r.destination = this.destination;
-    r.service = this.service;
-    r.routeRef = this.routeRef;
-    r.authzRef = this.authzRef;
-    r.authzPolicy = this.authzPolicy;
-    r.verdict = this.verdict;
-    r.port = this.ownPort;
-    r.cluster = this.cluster;
-    r.upstreamHost = this.upstreamHost;
-    r.downstreamRemote = this.downstreamRemote;
-    r.attempts = this.attempts;
-    r.mtls = this.mtls;
-    r.epoch = this.#epoch;
-    this.decided(r.decisions);
-    try {
-      this.core.observer.request(r);
-      if (this.edge) this.core.observer.inFlight(this.edge, -1);
-    } catch (error) {
-      this.core.logger.error({ error: String(error) }, 'observer failed');
-    }
+    this.body.release();
+    this.report();
   }
 
   #dropAttempt(code: ResetCode): void {
@@ -926,22 +694,6 @@ export abstract class Exchange implements StreamHandler, TimerOwner, InFlight, V
   }
   /** The attempt is let go without a judgement of its endpoint. */
   protected attemptCancelled(_attempt: Attempt): void {}
-
-  #dropHeld(): void {
-    this.#keep = false;
-    this.#held = NOTHING;
-    this.#heldBytes = 0;
-  }
-  #pauseDown(): void {
-    if (this.#downPaused || this.#requestEnded) return;
-    this.#downPaused = true;
-    this.down.pause();
-  }
-  #resumeDown(): void {
-    if (!this.#downPaused) return;
-    this.#downPaused = false;
-    this.down.resume();
-  }
 }
 
 /** Envoy's words for a reset. */

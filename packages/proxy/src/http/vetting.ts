@@ -11,6 +11,7 @@ import type { SideCall } from '../authorize/side-call.ts';
 import type { Core } from '../core.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
 import { field, type RequestFacts, removeField } from './headers.ts';
+import type { RequestBody } from './request-body.ts';
 
 /** What an external authorizer is told of the request, but its body. */
 export type CheckedFacts = Omit<Checked, 'body' | 'bodyAsked' | 'partial' | 'size'>;
@@ -24,11 +25,8 @@ export interface Vetted {
   readonly facts: RequestFacts;
   readonly done: boolean;
   details: string;
-  readonly hasBody: boolean;
-  readonly requestEnded: boolean;
-  /** What came of the body so far, all of it in `keptBody` while this runs. */
-  readonly bytesIn: number;
-  readonly keptBody: readonly Uint8Array[];
+  /** All of what came of it is kept while this runs. */
+  readonly body: RequestBody;
   addFlag(flag: string): void;
   reply(status: number, body: string, extra?: Head): void;
   answer(status: number, bytes: Buffer, extra: Head): void;
@@ -99,14 +97,14 @@ export class Vetting {
     this.bodyWanted = wanted;
     this.#bodyThere = () => {
       this.#bodyThere = undefined;
-      const body = Buffer.concat(of.keptBody);
+      const body = Buffer.concat(of.body.kept);
       if (body.length > wanted && !authorizer.partialBody) {
         of.details = 'ext_authz_body_too_large';
         of.core.observer.count('ext_authz_body_too_large');
         of.reply(413, 'the body is longer than may be checked');
         return;
       }
-      this.#ask(verdict, facts, body.subarray(0, wanted), body.length > wanted || !of.requestEnded, next);
+      this.#ask(verdict, facts, body.subarray(0, wanted), body.length > wanted || !of.body.ended, next);
     };
     this.#bodyEnough = authorizer.partialBody ? wanted : wanted + 1;
     this.bodyGrew();
@@ -114,7 +112,7 @@ export class Vetting {
 
   /** More of the request came. */
   bodyGrew(): void {
-    if (this.#bodyThere && (this.#of.requestEnded || this.#of.bytesIn >= this.#bodyEnough)) this.#bodyThere();
+    if (this.#bodyThere && (this.#of.body.ended || this.#of.body.bytes >= this.#bodyEnough)) this.#bodyThere();
   }
 
   /** Takes off trailers what only we set in the head: applications may join the two. */
@@ -141,8 +139,8 @@ export class Vetting {
     const checked: Checked = {
       ...facts,
       body,
-      bodyAsked: authorizer.maxBodyBytes > 0 && of.hasBody,
-      size: of.requestEnded ? of.bytesIn : -1,
+      bodyAsked: authorizer.maxBodyBytes > 0 && of.body.exists,
+      size: of.body.ended ? of.body.bytes : -1,
       partial,
     };
     const tell = (outcome: CheckOutcome): void => {

@@ -327,7 +327,7 @@ class InboundExchange extends Exchange {
     const lane = this.attempt?.lane;
     const unprocessed = outcome.phase === 'connect' || outcome.refused === true;
     if (!unprocessed && !(lane?.reused && this.safe)) return false;
-    if (this.bodyDropped) return false;
+    if (!this.body.whole) return false;
     // A refused connection is refused again at once: the client's proxy knows other instances, this one does not.
     if (outcome.phase === 'connect') return false;
     this.#retries++;

@@ -223,7 +223,7 @@ export class OutboundExchange extends Exchange {
 
   #copy(decision: ForwardDecision): void {
     for (const mirror of decision.mirrors) {
-      this.copyTo(new Mirror(this.core, mirror, this.#h2(mirror.cluster)).prepare(this.head, decision.timeoutMs));
+      this.body.copyTo(new Mirror(this.core, mirror, this.#h2(mirror.cluster)).prepare(this.head, decision.timeoutMs));
     }
   }
 

@@ -16,8 +16,8 @@ import {
 } from '@weft/engine';
 import { type Head, ignoreAll, own, type ResetCode, type Stream, type StreamHandler } from '@weft/wire';
 import type { Core, InFlight } from '../core.ts';
-import type { RequestCopy } from '../http/exchange.ts';
 import { field, setPseudo } from '../http/headers.ts';
+import type { RequestCopy } from '../http/request-body.ts';
 import type { Deadline, TimerOwner } from '../net/timers.ts';
 import type { Asker, InsideTunnels, Lane } from '../upstream/lane.ts';
 import { addMeshHeaders, poolFor } from './upstream.ts';

@@ -8,6 +8,7 @@ import { isGrpc } from './heads.ts';
 import { Receiver } from './receiver.ts';
 import { Sender } from './sender.ts';
 import { announceSettings } from './settings.ts';
+import { StreamTable } from './stream-table.ts';
 
 export interface Http2Options {
   role: 'client' | 'server';
@@ -47,7 +48,7 @@ export class Http2Connection implements Connection {
   readonly limits: WireLimits;
   readonly sender: Sender;
   readonly options: Http2Options;
-  readonly streams = new Map<number, H2Stream>();
+  readonly streams = new StreamTable<H2Stream>();
   readonly bufferBytes: number;
   readonly initialWindow: number;
   /** What the peer announced. */
@@ -156,7 +157,7 @@ export class Http2Connection implements Connection {
     stream.isHead = head[1] === 'HEAD';
     stream.isConnect = head[1] === 'CONNECT';
     stream.smallFrames = stream.isConnect || isGrpc(head);
-    this.streams.set(stream.id, stream);
+    this.streams.add(stream);
     this.sender.headers(stream.id, head, end);
     if (end) stream.localEnded = true;
     return stream;
@@ -318,7 +319,7 @@ export class Http2Connection implements Connection {
 
   /** Messages that are finished here, but whose last bytes the peer gives no window for. */
   #flushTimeouts(nowMs: number): void {
-    for (const stream of this.streams.values()) {
+    for (const stream of this.streams.all()) {
       const { bytes } = stream.queue;
       if (bytes === 0 || (!stream.endQueued && stream.trailers === undefined)) continue;
       if (bytes !== stream.stalledBytes) {
@@ -431,7 +432,7 @@ export class Http2Connection implements Connection {
     const first = !this.goawayReceived;
     this.goawayReceived = true;
     if (!this.isServer) {
-      for (const stream of Array.from(this.streams.values())) {
+      for (const stream of this.streams.all()) {
         if (stream.id <= lastId) continue;
         this.remove(stream, true);
         stream.failed('refused', 'the peer said GOAWAY before it saw the stream');
@@ -446,7 +447,7 @@ export class Http2Connection implements Connection {
     this.dead = true;
     this.sender.dead = true;
     this.#reader.stop();
-    const streams = Array.from(this.streams.values());
+    const streams = this.streams.all();
     this.streams.clear();
     for (const stream of streams) {
       try {

@@ -323,7 +323,7 @@ export class Receiver implements FrameSink {
     stream.isConnect = facts.isConnect;
     stream.smallFrames = facts.isConnect || (!last && isGrpc(head));
     stream.bodyLeft = last ? -1 : facts.contentLength;
-    c.streams.set(id, stream);
+    c.streams.add(stream);
     stream.remoteEnded = last;
     this.#begun++;
     stream.handler = onStream(stream, head, last);

@@ -64,7 +64,7 @@ export function applySetting(c: Http2Connection, id: number, value: number): boo
   } else if (id === setting.initialWindowSize) {
     const change = value - c.sender.initialWindow;
     c.sender.initialWindow = value;
-    for (const stream of c.streams.values()) {
+    for (const stream of c.streams.all()) {
       stream.sendWindow += change;
       if (stream.sendWindow > maxWindow) return false;
       c.sender.enqueue(stream);

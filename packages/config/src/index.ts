@@ -7,5 +7,7 @@ export * from './load.ts';
 export { nearest, type Problem } from './problems.ts';
 export { type ResourceText, resourcesOf } from './resources.ts';
 export { type ObjectSchema, readSchema, type Schema } from './schema.ts';
-export { isTestFile, MAX_FILE_BYTES, type SourceFile, sourceFile, tooLarge } from './source.ts';
+export { isAttachment, isTestFile, MAX_FILE_BYTES, type SourceFile, sourceFile, tooLarge } from './source.ts';
+export { SUPPORTED_KINDS } from './supported-kinds.ts';
+export { TreeCache } from './tree-cache.ts';
 export { readYaml, type Tree } from './yaml.ts';

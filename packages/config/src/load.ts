@@ -1,71 +1,29 @@
 /** Files → model. Reads every document, reports every problem, and gives a model only where there is no error. */
 import type { Position } from '@weft/base';
-import {
-  type ApiRouteModel,
-  type BackendPolicyModel,
-  type BackendTlsPolicyModel,
-  type ConfigMapModel,
-  type DestinationRuleModel,
-  type InboundRouteModel,
-  type Labels,
-  type MeshConfigModel,
-  type Model,
-  type PeerAuthenticationModel,
-  type Resource,
-  refOf,
-  type ServiceEntryModel,
-  type ServiceModel,
-  type VirtualServiceModel,
-} from '@weft/model';
+import { type Labels, type Model, type Resource, refOf } from '@weft/model';
 import { CODES } from './analysis/codes.ts';
 import { type Finding, findingOf, suppressedByResource } from './analysis/findings.ts';
 import { lint } from './analysis/lint.ts';
-import { backendPolicyKinds } from './gateway-api/backend-policy.ts';
-import { backendTlsPolicyKind, configMapKind } from './gateway-api/backend-tls.ts';
-import { apiGatewayKind, gatewayClassKind, referenceGrantKind } from './gateway-api/gateway.ts';
-import { grpcRouteKind } from './gateway-api/grpc-route.ts';
-import { httpRouteKind } from './gateway-api/http-route.ts';
-import { tcpRouteKind, tlsRouteKind } from './gateway-api/stream-routes.ts';
 import {
-  annotations,
   checkLabelName,
-  checkName,
   type FieldReport,
   hasPem,
   type JudgedPair,
   type Kind,
   type KindContext,
-  labels,
   labelsOf,
   type Plain,
 } from './kinds/common.ts';
-import { meshDefaultsKind, namespaceKind, processKind, serviceAccountKind, serviceKind } from './kinds/core.ts';
-import { decisionHeaderKind } from './kinds/decision-header.ts';
-import { endpointSliceKind } from './kinds/endpoint-slice.ts';
-import { gatewayKind } from './kinds/gateway.ts';
-import { serviceIntentionsKind } from './kinds/intentions.ts';
-import { httpRateLimitKind, serverKind, tcpRateLimitKind } from './kinds/linkerd.ts';
-import {
-  inboundRouteKind,
-  linkerdAuthorizationKind,
-  meshTlsAuthenticationKind,
-  networkAuthenticationKind,
-} from './kinds/linkerd-policy.ts';
-import { istioOperatorKind, meshConfigMapKind } from './kinds/mesh-config.ts';
-import { destinationRuleKind } from './kinds/networking.ts';
-import { requestAuthenticationKind } from './kinds/request-authentication.ts';
-import { secretKind } from './kinds/secret.ts';
-import { authorizationPolicyKind, peerAuthenticationKind } from './kinds/security.ts';
-import { serviceEntryKind, workloadEntryKind } from './kinds/service-entry.ts';
-import { sidecarKind } from './kinds/sidecar.ts';
-import { tcpFaultKind } from './kinds/tcp-fault.ts';
-import { virtualServiceKind } from './kinds/virtual-service.ts';
+import { any, METADATA } from './metadata.ts';
+import { modelOf } from './model-of.ts';
 import { pendingReason } from './pending.ts';
 import { nearest, type Problem, Problems } from './problems.ts';
 import { checkReferences } from './references/check.ts';
 import { CLUSTER_WIDE } from './resources.ts';
 import { type ObjectSchema, type Report, readSchema } from './schema.ts';
-import type { SourceFile } from './source.ts';
+import { isAttachment, type SourceFile } from './source.ts';
+import { KINDS, SUPPORTED_KINDS } from './supported-kinds.ts';
+import type { TreeCache } from './tree-cache.ts';
 import { readYaml, type Tree } from './yaml.ts';
 
 export interface LoadOptions {
@@ -81,84 +39,10 @@ export interface LoadOptions {
   readonly rootNamespace?: string; // default istio-system
 }
 
-type Parsed = ReturnType<typeof readYaml>;
-
-/** What the files of one reading were parsed to. */
-export class TreeCache {
-  #now = new Map<string, { readonly text: string; readonly parsed: Parsed }>();
-  #next = new Map<string, { readonly text: string; readonly parsed: Parsed }>();
-
-  parse(path: string, text: string): Parsed {
-    const known = this.#now.get(path);
-    const entry = known?.text === text ? known : { text, parsed: readYaml(text) };
-    this.#next.set(path, entry);
-    return entry.parsed;
-  }
-
-  /** The reading is over: what it did not ask for is forgotten. */
-  done(): void {
-    this.#now = this.#next;
-    this.#next = new Map();
-  }
-}
-
 export interface LoadResult {
   /** Absent where there is an error. */
   readonly model?: Model;
   readonly problems: Problem[];
-}
-
-/** By name; one name may stand for kinds of several APIs, which their versions tell apart. */
-const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
-  [
-    namespaceKind,
-    serviceAccountKind,
-    serviceKind,
-    processKind,
-    meshDefaultsKind,
-    istioOperatorKind,
-    meshConfigMapKind,
-    virtualServiceKind,
-    destinationRuleKind,
-    gatewayKind,
-    secretKind,
-    serviceEntryKind,
-    workloadEntryKind,
-    sidecarKind,
-    endpointSliceKind,
-    peerAuthenticationKind,
-    authorizationPolicyKind,
-    requestAuthenticationKind,
-    serverKind,
-    linkerdAuthorizationKind,
-    meshTlsAuthenticationKind,
-    networkAuthenticationKind,
-    inboundRouteKind,
-    serviceIntentionsKind,
-    httpRateLimitKind,
-    tcpRateLimitKind,
-    tcpFaultKind,
-    decisionHeaderKind,
-    apiGatewayKind,
-    gatewayClassKind,
-    referenceGrantKind,
-    httpRouteKind,
-    grpcRouteKind,
-    tcpRouteKind,
-    tlsRouteKind,
-    backendTlsPolicyKind,
-    configMapKind,
-    ...backendPolicyKinds,
-  ] as Kind<Resource>[],
-  (k) => k.kind,
-);
-
-/** Every kind that is read, e.g. for help texts. */
-export const SUPPORTED_KINDS: readonly string[] = [...KINDS.keys()];
-
-/** A file that holds no resources, but what a resource names by its path: certificates and keys. */
-export function isAttachment(path: string): boolean {
-  return /\.(pem|crt|key)$/.test(path);
 }
 
 /** Pure: the same files give the same result. Files are taken in the order given; first means first in that order. */
@@ -180,29 +64,6 @@ export function analyzeFiles(files: readonly SourceFile[], options: LoadOptions 
   const place = (f: Finding) => order.get(f.file) ?? files.length;
   return loader.findings().sort((a, b) => place(a) - place(b) || a.line - b.line);
 }
-
-const any = { t: 'any' } as const;
-const METADATA: ObjectSchema = {
-  t: 'object',
-  fields: {
-    name: { t: 'string', check: checkName },
-    namespace: { t: 'string', check: checkLabelName },
-    labels,
-    annotations,
-    creationTimestamp: { t: 'string', check: checkTime },
-    deletionTimestamp: any,
-    deletionGracePeriodSeconds: any,
-    finalizers: any,
-    generation: any,
-    managedFields: any,
-    ownerReferences: any,
-    resourceVersion: any,
-    selfLink: any,
-    uid: any,
-  },
-  required: ['name'],
-  unsupported: ['generateName'],
-};
 
 class Loader {
   readonly #problems = new Problems();
@@ -273,66 +134,11 @@ class Loader {
   }
 
   #modelOf(): Model {
-    const of = <T extends Resource>(kind: string) =>
-      Object.freeze([...this.#resources.values()].filter((r) => r.kind === kind)) as readonly T[];
-    const meshConfigs = [
-      ...of<MeshConfigModel>('IstioOperator'),
-      ...of<ConfigMapModel | MeshConfigModel>('ConfigMap').filter((c) => 'extensionProviders' in c),
-    ];
-    const settings = meshConfigs[0] as MeshConfigModel | undefined;
-    const apiRoutes = byAge(API_ROUTES.flatMap((kind) => of<ApiRouteModel>(kind)));
-    const model: Model = {
-      namespaces: of('Namespace'),
-      serviceAccounts: of('ServiceAccount'),
-      services: [
-        ...of<ServiceModel>('Service').filter((s) => s.externalName === undefined),
-        ...of<ServiceEntryModel>('ServiceEntry')
-          .flatMap((e) => e.services)
-          .map((s) => exported(s, settings?.serviceExportTo)),
-      ],
-      serviceAliases: of<ServiceModel>('Service').filter((s) => s.externalName !== undefined),
-      workloadEntries: of('WorkloadEntry'),
-      sidecars: of('Sidecar'),
-      endpointSlices: of('EndpointSlice'),
-      processes: of('Process'),
-      virtualServices: of<VirtualServiceModel>('VirtualService').map((r) =>
-        forAll(r, settings?.virtualServiceExportTo),
-      ),
-      destinationRules: of<DestinationRuleModel>('DestinationRule').map((r) =>
-        forAll(r, settings?.destinationRuleExportTo),
-      ),
-      gateways: of('Gateway'),
-      apiRoutes: apiRoutes.filter((r) => !r.inbound),
-      referenceGrants: of('ReferenceGrant'),
-      gatewayClasses: of('GatewayClass'),
-      backendTlsPolicies: byAge(of<BackendTlsPolicyModel>('BackendTLSPolicy')),
-      backendPolicies: byAge(
-        ['BackendLBPolicy', 'XBackendTrafficPolicy'].flatMap((kind) => of<BackendPolicyModel>(kind)),
-      ),
-      configMaps: of<ConfigMapModel | MeshConfigModel>('ConfigMap').filter((c) => 'caPem' in c),
-      secrets: of('Secret'),
-      peerAuthentications: oldestFirst(of<PeerAuthenticationModel>('PeerAuthentication')),
-      authorizationPolicies: of('AuthorizationPolicy'),
-      requestAuthentications: of('RequestAuthentication'),
-      meshDefaults: of('MeshDefaults'),
-      meshConfigs,
-      servers: of('Server'),
-      linkerdAuthorizations: of('AuthorizationPolicy.policy.linkerd.io'),
-      meshTlsAuthentications: of('MeshTLSAuthentication'),
-      networkAuthentications: of('NetworkAuthentication'),
-      inboundRoutes: [
-        ...of<InboundRouteModel>('HTTPRoute.policy.linkerd.io'),
-        ...apiRoutes.flatMap((r) => r.inbound ?? []),
-      ],
-      serviceIntentions: of('ServiceIntentions'),
-      tcpFaults: of('TCPFault'),
-      decisionHeaders: of('DecisionHeader'),
-      httpRateLimits: of('HTTPLocalRateLimitPolicy'),
-      tcpRateLimits: of('TCPLocalRateLimitPolicy'),
+    const model = modelOf(this.#resources, {
       positions: this.#positions,
       rootNamespace: this.#rootNamespace,
       domain: this.#domain,
-    };
+    });
     if (!this.#broken.has('*')) {
       checkReferences(model, this.#broken, (resource, code, message, field, severity) =>
         this.#report(resource, code, message, field, severity),
@@ -512,38 +318,6 @@ class Loader {
 
 /** Top-level fields of documents whose contents are referred to by position. */
 const PLACED = new Set(['metadata', 'spec', 'data', 'endpoints', 'ports']);
-
-const API_ROUTES = ['HTTPRoute', 'GRPCRoute', 'TCPRoute', 'TLSRoute'];
-
-/** The Gateway API's order among equals: the oldest, then the first by namespace and name. */
-function byAge<T extends Resource & { readonly created: string }>(list: readonly T[]): readonly T[] {
-  const key = (r: T): string => `${r.namespace}/${r.name}`;
-  return oldestFirst([...list].sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0)));
-}
-
-/** What has no time comes after what has one, in the order it was read in. */
-function oldestFirst<T extends { readonly created: string }>(list: readonly T[]): readonly T[] {
-  const time = (r: T): number => (r.created === '' ? Number.MAX_VALUE : Date.parse(r.created));
-  return Object.freeze([...list].sort((a, b) => time(a) - time(b)));
-}
-
-function checkTime(value: string): string | undefined {
-  return Number.isNaN(Date.parse(value)) ? 'it is no time such as 2026-01-31T12:00:00Z' : undefined;
-}
-
-/** A rule, for the namespaces of the mesh settings where it says nothing itself. */
-function forAll<T extends { readonly exportTo: readonly string[] | undefined }>(
-  rule: T,
-  exportTo: readonly string[] | undefined,
-): T {
-  return rule.exportTo || !exportTo ? rule : { ...rule, exportTo };
-}
-
-/** A host of a ServiceEntry, which is for the namespaces of the mesh settings where it says nothing itself. */
-function exported(service: ServiceModel, exportTo: readonly string[] | undefined): ServiceModel {
-  if (!service.external || service.external.exportTo || !exportTo) return service;
-  return { ...service, external: { ...service.external, exportTo } };
-}
 
 /** A path relative to the folder of a file. */
 function besides(file: string, path: string): string {

@@ -16,6 +16,11 @@ export function isTestFile(path: string): boolean {
   return /\.mesh-test\.ya?ml$/.test(path);
 }
 
+/** A file that holds no resources, but what a resource names by its path: certificates and keys. */
+export function isAttachment(path: string): boolean {
+  return /\.(pem|crt|key)$/.test(path);
+}
+
 /** Never throws. `bytes` may be larger than what is allowed; whoever knows a file's size need not read one that is. */
 export function sourceFile(path: string, bytes: Uint8Array): SourceFile {
   if (bytes.length > MAX_FILE_BYTES) return tooLarge(path, bytes.length);

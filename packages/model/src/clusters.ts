@@ -19,6 +19,7 @@ import {
 } from '@weft/plan';
 import { backendPoliciesOf } from './backend-policies.ts';
 import { compileBalancing, hashesAddress, localityOf } from './balancing.ts';
+import type { Compilation } from './compilation.ts';
 import { isExportedTo, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
 import { rulesByNamespace } from './lookup.ts';
 import { type MeshConfigModel, meshConfigOf } from './mesh-config.ts';
@@ -115,12 +116,10 @@ const TLS = {
 
 /** The default cluster of a service port, and one for each subset. */
 export function compileClusters(
-  model: Model,
-  domain: string,
+  { model, domain, refs }: Compilation,
   client: Client,
   service: ServiceModel,
   port: ServicePortModel,
-  refs: RefTable,
 ): Cluster[] {
   const effective = destinationRuleFor(model, client, service);
   const host = serviceHost(service, domain);

@@ -15,16 +15,17 @@ import { authorizerHosts, compileAuthorization } from './authz.ts';
 import { localityOf } from './balancing.ts';
 import { type CaptureScope, captureAll, capturesOutbound } from './capture-scope.ts';
 import { compileClusters } from './clusters.ts';
+import { compileTcpRoutes, compileTlsRoutes } from './connection-routes.ts';
 import { disclosedTo } from './disclosure.ts';
 import { compileGateway } from './gateway.ts';
 import { serviceHost } from './hosts.ts';
+import { compileHttpRoutes } from './http-routes.ts';
 import { compileInbound } from './inbound.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
 import { aliasesOf, callerLabels, processOf, servicesSelecting } from './lookup.ts';
 import { meshConfigOf } from './mesh-config.ts';
 import { planProtocol } from './protocols.ts';
 import { RefTable } from './refs.ts';
-import { compileHttpRoutes, compileTcpRoutes, compileTlsRoutes } from './routes.ts';
 import { egressPorts, servicesFor, sidecarFor } from './scope.ts';
 import { tablesFor } from './tables.ts';
 import type { Model } from './types/model.ts';
@@ -52,7 +53,7 @@ export function compileOwn(model: Model, runtime: MeshRuntime, instance: Instanc
   const parts = new Map<string, Part>();
   parts.set('self', part({ case: 'self', value: compileSelf(model, runtime, instance) }));
   if (instance.gateway) {
-    const { listeners, secrets } = compileGateway(model, runtime.domain, instance, refs);
+    const { listeners, secrets } = compileGateway({ model, domain: runtime.domain, refs }, instance);
     for (const value of listeners) parts.set(`gateway/${value.port}`, part({ case: 'gateway', value }));
     for (const [name, value] of secrets) parts.set(name, part({ case: 'secret', value }));
   } else {
@@ -128,7 +129,7 @@ export function compileReached(
   const parts = new Map<string, Part>();
   for (const port of service.ports) {
     if (port.transport !== 'TCP') continue;
-    for (const cluster of compileClusters(model, runtime.domain, client, service, port, refs)) {
+    for (const cluster of compileClusters({ model, domain: runtime.domain, refs }, client, service, port)) {
       parts.set(`cluster/${cluster.name}`, part({ case: 'cluster', value: cluster }));
     }
   }
@@ -221,6 +222,7 @@ function compileService(
   const asked = client.gateway ? undefined : egressPorts(model, client, service);
   const ports = service.ports.filter((p) => p.transport === 'TCP' && (!asked || asked.has(p.port)));
   const uncaptured = vips.some((vip) => ports.some((p) => !capturesOutbound(scope, vip, p.port)));
+  const c = { model, domain: runtime.domain, refs };
   return create(ServiceSchema, {
     host,
     name: external ? host : name,
@@ -235,9 +237,9 @@ function compileService(
         port: p.port,
         name: p.name,
         protocol: planProtocol(p.protocol),
-        http: compileHttpRoutes(model, runtime.domain, client, service, p, refs),
-        tcp: compileTcpRoutes(model, runtime.domain, client, service, p, refs),
-        tls: compileTlsRoutes(model, runtime.domain, client, service, p, refs),
+        http: compileHttpRoutes(c, client, service, p),
+        tcp: compileTcpRoutes(c, client, service, p),
+        tls: compileTlsRoutes(c, client, service, p),
       }),
     ),
   });

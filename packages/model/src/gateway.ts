@@ -23,17 +23,17 @@ import {
 } from '@weft/plan';
 import { attaches, listenerNames, rankedRoutes } from './api-routes.ts';
 import { credentialsOf } from './clusters.ts';
-import { commonHost, isSeenFrom, labelsMatch, resolveHost, serviceSelects } from './hosts.ts';
-import { targetPortOn } from './inbound.ts';
-import type { RefTable } from './refs.ts';
+import type { Compilation } from './compilation.ts';
 import {
-  httpRoute,
   tcpRoute,
   tlsRoutes as tlsRoutesOf,
-  virtualServiceRoutes,
   virtualServiceTcpRoutes,
   virtualServiceTlsRoutes,
-} from './routes.ts';
+} from './connection-routes.ts';
+import { commonHost, isSeenFrom, labelsMatch, resolveHost, serviceSelects } from './hosts.ts';
+import { httpRoute, virtualServiceRoutes } from './http-routes.ts';
+import { targetPortOn } from './inbound.ts';
+import type { RefTable } from './refs.ts';
 import type { GatewayModel, GatewayServerModel, GatewayTlsMode, TlsVersionName } from './types/gateway.ts';
 import type { ApiRouteModel } from './types/gateway-api.ts';
 import type { Model } from './types/model.ts';
@@ -127,11 +127,10 @@ function secretOf(gateway: GatewayModel, server: GatewayServerModel, namespace: 
 }
 
 export function compileGateway(
-  model: Model,
-  domain: string,
+  c: Compilation,
   instance: Instance,
-  refs: RefTable,
 ): { listeners: GatewayListener[]; secrets: Map<string, Secret> } {
+  const { model, refs } = c;
   const listeners = new Map<number, GatewayListener>();
   const secrets = new Map<string, Secret>();
   for (const gateway of gatewaysOf(model, instance)) {
@@ -144,8 +143,8 @@ export function compileGateway(
         protocol: declared(server),
         meshOnly: server.tls?.mode === 'ISTIO_MUTUAL',
       });
-      if (!server.opaque) made.virtualHosts = virtualHosts(model, domain, instance, gateway, server, refs);
-      else Object.assign(made, opaqueRoutes(model, domain, instance, gateway, server, refs));
+      if (!server.opaque) made.virtualHosts = virtualHosts(c, instance, gateway, server);
+      else Object.assign(made, opaqueRoutes(c, instance, gateway, server));
       if (serverKind(server) !== 'TLS') {
         mergePlain(listener, made);
         continue;
@@ -199,25 +198,24 @@ function mergePlain(listener: GatewayListener, server: GatewayServer): void {
 
 /** Routes of a server that carries connections: one for all, or by the names that TLS clients ask for. */
 function opaqueRoutes(
-  model: Model,
-  domain: string,
+  c: Compilation,
   client: Instance,
   gateway: GatewayModel,
   server: GatewayServerModel,
-  refs: RefTable,
 ): { tcp: TcpRoute[]; tlsRoutes: TlsRoute[] } {
+  const { model } = c;
   const tcp: TcpRoute[] = [];
   const tlsRoutes: TlsRoute[] = [];
   const { port } = server;
   if (gateway.gatewayApi) {
     for (const from of model.apiRoutes) {
       if (!from.parents.some((p) => attaches(model, from, p, gateway, server))) continue;
-      if (from.tcp.length > 0 && tcp.length === 0) tcp.push(tcpRoute(model, domain, from, from.tcp[0], port, refs));
+      if (from.tcp.length > 0 && tcp.length === 0) tcp.push(tcpRoute(c, from, from.tcp[0], port));
       const names = listenerNames(server, from);
       if (names.length === 0) continue;
       for (const route of from.tls) {
         const match = route.match.map((m) => ({ ...m, sniHosts: names }));
-        tlsRoutes.push(...tlsRoutesOf(model, domain, from, route, match, port, refs));
+        tlsRoutes.push(...tlsRoutesOf(c, from, route, match, port));
       }
     }
     return { tcp, tlsRoutes };
@@ -228,10 +226,10 @@ function opaqueRoutes(
     const bound = boundHosts(model, server, vs);
     if (bound.length === 0) continue;
     if (server.tls?.mode !== 'PASSTHROUGH') {
-      if (tcp.length === 0) tcp.push(...virtualServiceTcpRoutes(model, domain, client, vs, name, port, refs));
+      if (tcp.length === 0) tcp.push(...virtualServiceTcpRoutes(c, client, vs, name, port));
       continue;
     }
-    for (const route of virtualServiceTlsRoutes(model, domain, client, vs, name, port, refs)) {
+    for (const route of virtualServiceTlsRoutes(c, client, vs, name, port)) {
       // Names that another server or nobody has are not this one's to route.
       route.sniHosts = route.sniHosts.flatMap((sni) => bound.flatMap((host) => commonHost(host, sni) ?? []));
       if (route.sniHosts.length > 0) tlsRoutes.push(route);
@@ -246,25 +244,23 @@ function catchAllLast(routes: HttpRoute[]): HttpRoute[] {
 }
 
 function virtualHosts(
-  model: Model,
-  domain: string,
+  c: Compilation,
   client: Instance,
   gateway: GatewayModel,
   server: GatewayServerModel,
-  refs: RefTable,
 ): VirtualHost[] {
   if (server.httpsRedirect) {
     const hosts = [...new Set(server.hosts.map((h) => h.host))];
-    const http = () => [redirectRoute(gateway, server, refs)];
+    const http = () => [redirectRoute(gateway, server, c.refs)];
     return hosts.map((host) => create(VirtualHostSchema, { host, http: http() }));
   }
-  if (gateway.gatewayApi) return listenerHosts(model, domain, gateway, server, refs);
+  if (gateway.gatewayApi) return listenerHosts(c, gateway, server);
   const found = new Map<string, HttpRoute[]>();
   const name = gatewayName(gateway);
-  for (const vs of model.virtualServices) {
+  for (const vs of c.model.virtualServices) {
     if (!vs.gateways.includes(name) || !isSeenFrom(vs, client.namespace)) continue;
-    for (const host of boundHosts(model, server, vs)) {
-      const routes = virtualServiceRoutes(model, domain, client, vs, name, server.port, refs);
+    for (const host of boundHosts(c.model, server, vs)) {
+      const routes = virtualServiceRoutes(c, client, vs, name, server.port);
       const there = found.get(host);
       if (there) there.push(...routes);
       else found.set(host, routes);
@@ -274,13 +270,8 @@ function virtualHosts(
 }
 
 /** Of a listener of the Gateway API. Its own name has an entry even without a route: no wider listener answers for it. */
-function listenerHosts(
-  model: Model,
-  domain: string,
-  gateway: GatewayModel,
-  server: GatewayServerModel,
-  refs: RefTable,
-): VirtualHost[] {
+function listenerHosts(c: Compilation, gateway: GatewayModel, server: GatewayServerModel): VirtualHost[] {
+  const { model } = c;
   const found = new Map<string, ApiRouteModel[]>(server.hosts.map((h) => [h.host, []]));
   for (const route of model.apiRoutes) {
     if (!route.parents.some((p) => attaches(model, route, p, gateway, server))) continue;
@@ -292,7 +283,7 @@ function listenerHosts(
   }
   return [...found].map(([host, routes]) => {
     const http = rankedRoutes(routes, server.port).map(({ from, route }) =>
-      httpRoute(model, domain, from, route, route.match, { ms: 0, ref: '' }, server.port, refs),
+      httpRoute(c, from, route, route.match, { ms: 0, ref: '' }, server.port),
     );
     return create(VirtualHostSchema, { host, http });
   });

@@ -14,7 +14,7 @@ import {
 import { labelsMatch } from './hosts.ts';
 import type { TableWorkload } from './linkerd-policy.ts';
 import type { RefTable } from './refs.ts';
-import { httpMatch } from './routes.ts';
+import { httpMatch } from './route-match.ts';
 import type { Model } from './types/model.ts';
 import type { Resource } from './types/resource.ts';
 import type { HttpMatchModel } from './types/route.ts';

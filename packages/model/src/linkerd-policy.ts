@@ -14,7 +14,7 @@ import {
 } from '@weft/plan';
 import { labelsMatch } from './hosts.ts';
 import type { RefTable } from './refs.ts';
-import { httpMatch } from './routes.ts';
+import { httpMatch } from './route-match.ts';
 import type { Model } from './types/model.ts';
 import type { ServerModel } from './types/rate-limit.ts';
 import type { Resource } from './types/resource.ts';

@@ -1,5 +1,6 @@
 /** Tables over one model, made when first asked for: whoever compiles a mesh looks up every host of it, often. */
-import { hostCovers, hostSpecificity, resolveHost, serviceHost, serviceSelects } from './hosts.ts';
+import type { Client } from './clusters.ts';
+import { hostCovers, hostSpecificity, isSeenFrom, resolveHost, serviceHost, serviceSelects } from './hosts.ts';
 import type { DestinationRuleModel } from './types/destination-rule.ts';
 import type { Model } from './types/model.ts';
 import type { ProcessModel } from './types/process.ts';
@@ -135,3 +136,19 @@ export function servicesSelecting(model: Model, workload: Pick<Instance, 'namesp
 
 /** Where a service stands in the model. */
 export const orderOfServices = perModel((model) => new Map(model.services.map((s, i) => [s, i])));
+
+/** The VirtualService that a client sees for a service: the most specific host, the first in file order among equals. */
+export function virtualServiceFor(
+  model: Model,
+  service: ServiceModel,
+  client: Pick<Client, 'namespace'>,
+): VirtualServiceModel | undefined {
+  let best: VirtualServiceModel | undefined;
+  let bestScore = -1;
+  for (const { value, specificity } of meshVirtualServices(model).covering(serviceHost(service, model.domain))) {
+    if (specificity <= bestScore || !isSeenFrom(value, client.namespace)) continue;
+    best = value;
+    bestScore = specificity;
+  }
+  return best;
+}

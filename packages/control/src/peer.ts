@@ -34,11 +34,10 @@ export function judgePeer(session: ServerHttp2Session, bundle: TrustBundle): Pee
   try {
     const result = checkPeer(socket, { bundle });
     if ('error' in result) return nobody(result.error);
-    const { spiffeId } = result;
-    const certificate = socket.getPeerX509Certificate();
-    const notAfterMs = certificate?.validToDate.getTime() ?? 0;
-    const notBeforeMs = certificate?.validFromDate.getTime() ?? 0;
-    const serial = certificate?.serialNumber.toLowerCase() ?? '';
+    const { spiffeId, certificate } = result;
+    const notAfterMs = certificate.validToDate.getTime();
+    const notBeforeMs = certificate.validFromDate.getTime();
+    const serial = certificate.serialNumber.toLowerCase();
     return { spiffeId, notAfterMs, notBeforeMs, serial, signers: signersOf(socket, bundle), reason: '' };
   } catch (error) {
     return nobody(String(error));

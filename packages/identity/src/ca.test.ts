@@ -11,6 +11,7 @@ import { createAuthority } from './ca.ts';
 import { createKeyAndCsr } from './csr.ts';
 import { spiffeIdFromCertificate } from './spiffe.ts';
 import { assembleIdentity } from './store.ts';
+import { cacerts, EC } from './test-cacerts.ts';
 import { crypto, EC_P256, x509 } from './x509.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'weft-ca-'));
@@ -97,58 +98,12 @@ test('requests with weak keys, without a signature of their own, too large or wi
   }
 });
 
-/** Root and intermediates made by another tool than ours, as in Istio's `cacerts`. */
-function cacerts(name: string, key: string[]): string {
-  const folder = join(dir, name);
-  mkdirSync(folder, { mode: 0o700 });
-  const run = (...args: string[]) =>
-    execFileSync('openssl', args, { cwd: folder, stdio: ['ignore', 'pipe', 'ignore'] });
-  const ca = ['-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=critical,keyCertSign,cRLSign'];
-  run(
-    'req',
-    '-x509',
-    ...key,
-    '-nodes',
-    '-keyout',
-    'r.pem',
-    '-out',
-    'root-cert.pem',
-    '-subj',
-    '/O=Own/CN=Root',
-    '-days',
-    '9',
-    ...ca,
-  );
-  const below = (who: string, certificate: string, by: [string, string]) => {
-    run(
-      'req',
-      '-new',
-      ...key,
-      '-nodes',
-      '-keyout',
-      `${who}.pem`,
-      '-out',
-      `${who}.csr`,
-      '-subj',
-      `/O=Own/CN=${who}`,
-      ...ca,
-    );
-    const issuer = ['-CA', by[0], '-CAkey', by[1], '-CAcreateserial', '-copy_extensions', 'copyall', '-days', '5'];
-    run('x509', '-req', '-in', `${who}.csr`, ...issuer, '-out', certificate);
-  };
-  below('middle', 'cert-chain.pem', ['root-cert.pem', 'r.pem']);
-  below('ca-key', 'ca-cert.pem', ['cert-chain.pem', 'middle.pem']);
-  chmodSync(join(folder, 'ca-key.pem'), 0o600);
-  return folder;
-}
-const EC = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256'];
-
 for (const [kind, key] of [
   ['EC', EC],
   ['RSA', ['-newkey', 'rsa:2048']],
 ] as const) {
   test(`an intermediate from files signs, and its chain leads to the root (${kind})`, async () => {
-    const folder = cacerts(`cacerts-${kind}`, [...key]);
+    const folder = cacerts(dir, `cacerts-${kind}`, [...key]);
     const authority = await createAuthority({ dir: folder, trustDomain });
     const { keyPem, csrPem } = await createKeyAndCsr();
     const signed = await authority.sign(csrPem, { spiffeId: CART, ttlMs: 60 * DAY_MS });
@@ -165,7 +120,7 @@ for (const [kind, key] of [
 }
 
 test('an intermediate that is exposed, incomplete or not signed by its root is refused', async () => {
-  const folder = cacerts('broken', EC);
+  const folder = cacerts(dir, 'broken', EC);
   const open = () => createAuthority({ dir: folder, trustDomain });
   chmodSync(join(folder, 'ca-key.pem'), 0o644);
   await assert.rejects(open(), { code: 'identity/exposed-secret' });
@@ -220,7 +175,7 @@ test('a root is replaced step by step, each step holds over a restart and can be
 test('the next CA may be an intermediate from files, and an exposed or empty folder changes nothing', async () => {
   const folder = join(dir, 'to-files');
   const authority = await createAuthority({ dir: folder, trustDomain });
-  const brought = cacerts('brought', EC);
+  const brought = cacerts(dir, 'brought', EC);
   chmodSync(join(brought, 'ca-key.pem'), 0o640);
   await assert.rejects(authority.rotate('distribute', brought), { code: 'identity/exposed-secret' });
   const empty = join(dir, 'empty');

@@ -16,6 +16,7 @@ export * from './jwt.ts';
 export * from './jwt-keys.ts';
 export * from './key-pair.ts';
 export * from './local-access.ts';
+export { peerCertificate } from './peer-certificate.ts';
 export * from './revocations.ts';
 export * from './spiffe.ts';
 export * from './store.ts';

@@ -24,6 +24,10 @@ async function issue(authority: Authority, spiffeId: string): Promise<Identity> 
   return assembleIdentity({ keyPem, chainPem, rootPem });
 }
 
+/** Who was let in. */
+const known = (verdict: ReturnType<typeof checkPeer> | 'refused'): string | undefined =>
+  verdict !== 'refused' && 'spiffeId' in verdict ? verdict.spiffeId : undefined;
+
 /** What each side of one handshake says: the server's verdict and the client's, 'refused' where it never had one. */
 async function handshake(
   server: Identity,
@@ -69,7 +73,7 @@ const cart = await issue(mesh, idOf('cart'));
 test('both sides of the mesh know each other', async () => {
   const result = await handshake(payment, clientTlsOptions(cart, new Set([payment.spiffeId])));
   assert.equal(result.error, undefined);
-  assert.deepEqual(result.verdict, { spiffeId: idOf('cart') });
+  assert.equal(known(result.verdict), idOf('cart'));
 });
 
 test('a server of another identity is refused by the client', async () => {
@@ -114,7 +118,7 @@ test('a root of one trust domain cannot vouch for an identity of another', async
   const guest = await issue(neighbour, idOf('cart', 'other.local'));
   const options = { ...clientTlsOptions(guest), rejectUnauthorized: false };
   const good = await handshake(payment, options, {}, both);
-  assert.deepEqual(good.verdict, { spiffeId: idOf('cart', 'other.local') });
+  assert.equal(known(good.verdict), idOf('cart', 'other.local'));
   const swapped = new TrustBundle(
     new Map([
       ['cluster.local', neighbour.rootPem],
@@ -134,7 +138,7 @@ test('an alias is the same trust domain by another name, and what has roots of i
   const renamed = believing([['cluster.local', neighbour.rootPem]]);
   const judge = async (bundle: TrustBundle, expected?: ReadonlySet<string>) =>
     JSON.stringify((await handshake(payment, options, { bundle, expected }, bundle)).verdict);
-  assert.match(await judge(renamed), /spiffe:..other.local.ns.shop.sa.cart"}/);
+  assert.match(await judge(renamed), /^."spiffeId":"spiffe:..other.local.ns.shop.sa.cart"/);
   assert.match(await judge(renamed, new Set([idOf('cart')])), /"spiffeId"/);
   assert.match(await judge(renamed, new Set([idOf('payment')])), /not expected/);
   const revoked = believing([['cluster.local', neighbour.rootPem]], new Revocations([], [idOf('cart')]));
@@ -171,11 +175,11 @@ test('a revoked certificate or identity is refused by both sides, and another CA
     const asked = await handshake(cart, clientTlsOptions({ ...payment, bundle }));
     assert.match(String(asked.error), /revoked/);
     const other = await handshake(cart, clientTlsOptions(payment), { bundle });
-    assert.deepEqual(other.verdict, { spiffeId: payment.spiffeId });
+    assert.equal(known(other.verdict), payment.spiffeId);
   }
   const elsewhere = believing(new Revocations([{ issuer: stranger.issuer, serial: cart.serial }], []));
   const good = await handshake(payment, clientTlsOptions(cart), { bundle: elsewhere });
-  assert.deepEqual(good.verdict, { spiffeId: cart.spiffeId });
+  assert.equal(known(good.verdict), cart.spiffeId);
   assert.throws(() => new Revocations([{ issuer: '', serial: 'x' }], []), { code: 'identity/bad-serial' });
   assert.throws(() => new Revocations([], ['cart']), { code: 'identity/bad-spiffe-id' });
 });

@@ -4,6 +4,7 @@ import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tl
 import { type Clock, systemClock } from '@weft/base';
 import { parseCertificates, TrustBundle } from './bundle.ts';
 import { keyIdOf, rootIdOf } from './issuer.ts';
+import './peer-certificate.ts';
 import { spiffeIdFromCertificate } from './spiffe.ts';
 import type { Identity } from './store.ts';
 
@@ -71,7 +72,8 @@ export interface PeerRules {
 
 /** Why a peer is refused. `untrusted`: no root of its trust domain signed it; `unexpected`: it is somebody else. */
 export type PeerProblem = 'malformed' | 'untrusted' | 'revoked' | 'expired' | 'not-yet-valid' | 'unexpected';
-export type PeerResult = { spiffeId: string } | { error: string; problem: PeerProblem };
+export type PeerRefusal = { error: string; problem: PeerProblem };
+export type PeerResult = { spiffeId: string; certificate: X509Certificate } | PeerRefusal;
 
 /** What this needs of Node's detailed peer certificate. */
 interface PresentedCertificate {
@@ -96,19 +98,29 @@ export function checkPeer(socket: TLSSocket, rules: PeerRules): PeerResult {
 
 /** What made the certificate of a peer that `checkPeer` has accepted: the key that signed it (`keyIdOf`), and its root (`rootIdOf`). */
 export function signersOf(socket: TLSSocket, bundle: TrustBundle): readonly string[] {
-  const leaf = socket.getPeerX509Certificate();
+  const chain = chainOf(socket);
+  const [leaf, above] = chain;
   const name = leaf && spiffeIdFromCertificate(leaf.raw);
   if (!leaf || !name || 'error' in name) return [];
-  const above = leaf.issuerCertificate;
   const roots = bundle.rootsOf(name.id.trustDomain);
   const signed = (c: X509Certificate) => (by: X509Certificate) => c.checkIssued(by) && c.verify(by.publicKey);
   const issuer = [...roots, ...(above ? [above] : [])].find(signed(leaf));
-  let top: X509Certificate | undefined = leaf;
-  for (let depth = 0; top && depth < MAX_CHAIN; depth++, top = top.issuerCertificate) {
+  for (const top of chain) {
     const root = roots.find(signed(top));
     if (root) return [...(issuer ? [keyIdOf(issuer.publicKey)] : []), rootIdOf(root.publicKey)];
   }
   return issuer ? [keyIdOf(issuer.publicKey)] : [];
+}
+
+/** What the peer showed, leaf first, and the root that Node adds; at most MAX_CHAIN. */
+function chainOf(socket: TLSSocket): X509Certificate[] {
+  const chain: X509Certificate[] = [];
+  let at = socket.getPeerCertificate(true) as unknown as PresentedCertificate | undefined;
+  while (at?.raw && chain.length < MAX_CHAIN) {
+    chain.push(new X509Certificate(at.raw));
+    at = at.issuerCertificate === at ? undefined : at.issuerCertificate;
+  }
+  return chain;
 }
 
 const MAX_CHAIN = 5;
@@ -128,9 +140,10 @@ function checkCertificate(
     return { error: `${name.spiffeId} is revoked`, problem: 'revoked' };
   const now = clock.wall();
   try {
+    const leaf = new X509Certificate(presented.raw);
     let link: PresentedCertificate | undefined = presented;
     for (let depth = 0; link && depth < MAX_CHAIN; depth++) {
-      const certificate = new X509Certificate(link.raw);
+      const certificate = depth === 0 ? leaf : new X509Certificate(link.raw);
       if (now > certificate.validToDate.getTime())
         return { error: `certificate of ${name.spiffeId} expired at ${certificate.validTo}`, problem: 'expired' };
       if (now < certificate.validFromDate.getTime())
@@ -153,7 +166,7 @@ function checkCertificate(
       if (root) {
         if (expected && !expected.has(name.spiffeId) && !expected.has(canonical))
           return { error: `peer is ${name.spiffeId}, which is not expected here`, problem: 'unexpected' };
-        return { spiffeId: name.spiffeId };
+        return { spiffeId: name.spiffeId, certificate: leaf };
       }
       // Upwards through intermediates; each link was checked by the TLS library.
       link = up === link ? undefined : up;

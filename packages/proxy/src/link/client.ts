@@ -6,7 +6,7 @@
 import type { Socket } from 'node:net';
 import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import type { Logger } from '@weft/base';
-import { checkPeer, clientTlsOptions, type Identity, inTime } from '@weft/identity';
+import { checkPeer, clientTlsOptions, type Identity, inTime, peerCertificate } from '@weft/identity';
 import type { Head, Stream, StreamHandler, WireCounters, WireLimits } from '@weft/wire';
 import { Http2Connection } from '@weft/wire';
 import type { ProxyLimits } from '../limits.ts';
@@ -175,7 +175,7 @@ class Link implements Lane, TimerOwner {
     if (this.dead) return;
     socket.off('close', this.#closed);
     const wall = this.#deps.wallMs();
-    const peerEnd = socket.getPeerX509Certificate()?.validToDate.getTime() ?? Number.POSITIVE_INFINITY;
+    const peerEnd = peerCertificate(socket)?.validToDate.getTime() ?? Number.POSITIVE_INFINITY;
     this.#endAtWallMs = Math.min(peerEnd, this.identity.notAfterMs);
     const margin = Math.min(MARGIN_MAX_MS, Math.max(MARGIN_MIN_MS, (this.#endAtWallMs - wall) * 0.1));
     this.#replaceAtWallMs = this.#endAtWallMs - margin;

@@ -79,10 +79,10 @@ export function peerOf(socket: TLSSocket, identity: Identity, counters: WireCoun
     socket.destroy();
     return undefined;
   }
-  const certificate = socket.getPeerX509Certificate();
-  const hash = (certificate?.fingerprint256 ?? '').replaceAll(':', '').toLowerCase();
-  const peer = new LinkPeer(result.spiffeId, hash, plainAddress(socket.remoteAddress ?? ''), socket.remotePort ?? 0);
-  return { peer, endAtWallMs: certificate?.validToDate.getTime() ?? 0 };
+  const { spiffeId, certificate } = result;
+  const hash = certificate.fingerprint256.replaceAll(':', '').toLowerCase();
+  const peer = new LinkPeer(spiffeId, hash, plainAddress(socket.remoteAddress ?? ''), socket.remotePort ?? 0);
+  return { peer, endAtWallMs: certificate.validToDate.getTime() };
 }
 
 /** Judges a peer again, by what is believed now; false means that it was refused: the caller ends the connection. */

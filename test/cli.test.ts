@@ -408,6 +408,31 @@ test('the command line', { timeout: 240_000 }, async (t) => {
     refuses(mesh, ['explain', '--from', 'shop/front', '--to', 'front:1'], /8080/);
   });
 
+  await t.test('diff: files against the running mesh', () => {
+    const same = weft(mesh, 'diff', '-f', '.', '--requests');
+    assert.equal(same.code, 0, same.out + same.error);
+    assert.match(same.out, /nothing is decided otherwise\n$/);
+    mesh.write(
+      'wrong/a.yaml',
+      `apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: closed, namespace: shop }
+spec: { action: DENY, rules: [{}] }
+`,
+    );
+    const other = weft(mesh, 'diff', '-f', '.', 'wrong', '--live', '-n', 'shop', '--requests', '-o', 'json');
+    assert.equal(other.code, 1, other.error);
+    const { changes, requests } = JSON.parse(other.out) as {
+      changes: { subject: string; references: { after: { file: string; line: number } } }[];
+      requests: { changes: { changes: { aspect: string; after: Record<string, number> }[] }[] };
+    };
+    assert.deepEqual([...new Set(changes.map((c) => c.subject))], ['authorization']);
+    assert.match(changes[0].references.after.file, /wrong\/a\.yaml$/);
+    assert.ok(requests.changes.length > 0);
+    assert.match(JSON.stringify(requests.changes[0].changes), /403 \(denied/);
+    assert.equal(weft(mesh, 'diff', '-f', 'nowhere').code, 2);
+  });
+
   await t.test('down', async () => {
     assert.match(weft(mesh, 'down').out, /is stopped\n$/);
     assert.equal(await mesh.exited(), 0);

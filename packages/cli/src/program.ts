@@ -15,6 +15,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['run', async () => (await import('./commands/run.ts')).addRun],
   ['explain', async () => (await import('./commands/explain.ts')).addExplain],
   ['test', async () => (await import('./commands/test.ts')).addTest],
+  ['diff', async () => (await import('./commands/diff.ts')).addDiff],
   ['validate', async () => (await import('./commands/validate.ts')).addValidate],
   ['analyze', async () => (await import('./commands/analyze.ts')).addAnalyze],
   ['authz', async () => (await import('./commands/authz.ts')).addAuthz],

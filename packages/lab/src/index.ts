@@ -2,6 +2,8 @@
 export * from './authz.ts';
 export * from './calls/render.ts';
 export * from './calls/tree.ts';
+export { type Asked, diffMeshes, type MeshDiff } from './diff/diff.ts';
+export { diffJson, renderDiff } from './diff/render.ts';
 export * from './explain.ts';
 export { explore, type Leaf } from './explore.ts';
 export { headOf } from './http.ts';

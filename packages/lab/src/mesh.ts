@@ -16,7 +16,15 @@ import {
   serviceHost,
   serviceSelects,
 } from '@weft/model';
-import { type Endpoints, EndpointsSchema, type Part, PartSchema, type Reference, ReferencesSchema } from '@weft/plan';
+import {
+  CaptureMode,
+  type Endpoints,
+  EndpointsSchema,
+  type Part,
+  PartSchema,
+  type Reference,
+  ReferencesSchema,
+} from '@weft/plan';
 import type { RuleReference } from './types.ts';
 
 /** One proxy's plan, compiled. */
@@ -29,6 +37,8 @@ export interface Side {
   /** It has a proxy; without one it sends and takes everything as it comes. */
   readonly injected: boolean;
   readonly snapshot: Snapshot;
+  /** What the snapshot was made of. */
+  readonly parts: readonly Part[];
 }
 
 export interface Backing {
@@ -47,6 +57,8 @@ export interface LabMesh {
   rules(): ReadonlyMap<string, RuleReference>;
   /** Every policy and route that is written, whoever it is for; none where only plans are known. */
   readonly written: readonly RuleReference[];
+  /** All that some proxy knows. */
+  readonly endpoints: readonly Endpoints[];
   /** Every instance that the service of that host selects, ready or not. */
   backing(host: string): readonly Backing[];
   readonly trustDomain: string;
@@ -66,42 +78,74 @@ function problemLine(p: Problem): string {
 
 /** Every Process runs, with all its replicas ready; addresses are made up. */
 export function meshFromModel(model: Model): LabMesh {
-  const instances: Instance[] = [];
-  const names = new Set<string>();
-  for (const p of model.processes) {
-    for (let i = 0; i < p.replicas; i++) {
-      const n = instances.length + 1;
-      const address = `10.244.${n >> 8}.${n & 255}`;
-      const name = names.has(`${p.name}-${i}`) ? `${p.namespace}.${p.name}-${i}` : `${p.name}-${i}`;
-      names.add(name);
-      instances.push({
-        name,
-        workload: p.name,
-        namespace: p.namespace,
-        serviceAccount: p.serviceAccountName,
-        labels: p.labels,
-        address,
-        ports: p.ports.map((x) => ({ number: x.port, name: x.name, protocol: x.protocol })),
-        injected: p.gateway !== undefined || injected(model, p).injected,
-        gateway: p.gateway !== undefined,
-        ready: true,
-        draining: false,
-        dialAddress: address,
-      });
-    }
-  }
-  const vips = new Map<string, readonly string[]>();
-  for (const [i, s] of model.services.filter((x) => !x.headless).entries())
-    vips.set(serviceHost(s, model.domain), [s.clusterIP ?? `240.240.${(i + 1) >> 8}.${(i + 1) & 255}`]);
-  const runtime: MeshRuntime = {
+  return meshOf(model, {
     mesh: 'files',
     trustDomain: 'cluster.local',
     domain: model.domain,
     capture: 'transparent',
-    instances,
-    vips,
-  };
-  return meshOf(model, runtime);
+    instances: plannedInstances(model, []),
+    vips: plannedVips(model, new Map()),
+  });
+}
+
+/**
+ * The mesh that runs, had it other files: what runs of a Process goes on with its addresses, and is as many as it is.
+ * `running` is the mesh as it is, of which the trust domain and such settings of the run are taken.
+ */
+export function meshOverInstances(
+  model: Model,
+  instances: readonly Instance[],
+  vips: ReadonlyMap<string, readonly string[]>,
+  running: LabMesh,
+): LabMesh {
+  const self = running.instances.map((i) => running.side(i.name)?.snapshot.self).find((s) => s !== undefined);
+  return meshOf(model, {
+    mesh: 'files',
+    trustDomain: running.trustDomain,
+    domain: model.domain,
+    capture: self?.capture === CaptureMode.EXPLICIT ? 'explicit' : 'transparent',
+    instances: plannedInstances(model, instances),
+    vips: plannedVips(model, vips),
+  });
+}
+
+function plannedInstances(model: Model, running: readonly Instance[]): Instance[] {
+  const instances: Instance[] = [];
+  const names = new Set<string>();
+  for (const p of model.processes) {
+    const planned = {
+      workload: p.name,
+      namespace: p.namespace,
+      serviceAccount: p.serviceAccountName,
+      labels: p.labels,
+      ports: p.ports.map((x) => ({ number: x.port, name: x.name, protocol: x.protocol })),
+      injected: p.gateway !== undefined || injected(model, p).injected,
+      gateway: p.gateway !== undefined,
+    };
+    const old = running.filter((i) => i.workload === p.name && i.namespace === p.namespace);
+    for (const i of old) {
+      names.add(i.name);
+      // Who has a proxy is decided at its start.
+      instances.push({ ...i, ...planned, injected: i.injected });
+    }
+    for (let i = old.length; i < (old.length > 0 ? 0 : p.replicas); i++) {
+      const n = instances.length + 1;
+      const address = `10.244.${n >> 8}.${n & 255}`;
+      const name = names.has(`${p.name}-${i}`) ? `${p.namespace}.${p.name}-${i}` : `${p.name}-${i}`;
+      names.add(name);
+      instances.push({ ...planned, name, address, ready: true, draining: false, dialAddress: address });
+    }
+  }
+  return instances;
+}
+
+function plannedVips(model: Model, known: ReadonlyMap<string, readonly string[]>): Map<string, readonly string[]> {
+  const vips = new Map<string, readonly string[]>();
+  for (const [i, s] of model.services.filter((x) => !x.headless).entries()) {
+    const host = serviceHost(s, model.domain);
+    vips.set(host, known.get(host) ?? [s.clusterIP ?? `240.240.${(i + 1) >> 8}.${(i + 1) & 255}`]);
+  }
+  return vips;
 }
 
 /** A mesh as its control plane has it. */
@@ -116,9 +160,19 @@ export function meshOf(model: Model, runtime: MeshRuntime): LabMesh {
     if (known || !i) return known;
     const compiled = compile(model, runtime, i);
     for (const r of compiled.references) references.set(r.ref, r);
-    const snapshot = buildSnapshot(compiled.parts.values(), endpoints);
+    const parts = [...compiled.parts.values()];
+    const snapshot = buildSnapshot(parts, endpoints);
     const { workload, namespace, serviceAccount, address } = i;
-    const made = { instance: name, workload, namespace, serviceAccount, address, injected: i.injected, snapshot };
+    const made = {
+      instance: name,
+      workload,
+      namespace,
+      serviceAccount,
+      address,
+      injected: i.injected,
+      snapshot,
+      parts,
+    };
     sides.set(name, made);
     return made;
   };
@@ -132,6 +186,7 @@ export function meshOf(model: Model, runtime: MeshRuntime): LabMesh {
       return ruleReferences(references);
     },
     written: writtenRules(model),
+    endpoints,
     reference: (ref) => ruleReference(references, ref),
     backing: (host) => {
       const service = findService(model, host);
@@ -175,10 +230,12 @@ export function meshFromPlans(
 ): LabMesh {
   const references = new Map<string, Reference>();
   const sides = new Map<string, Side>();
+  const sets = new Map<string, Endpoints>();
   let trustDomain = 'cluster.local';
   for (const [instance, plan] of plans) {
     const parts = values(plan.parts).map((json) => fromJson(PartSchema, json, { ignoreUnknownFields: true }) as Part);
     const endpoints = values(plan.endpoints).map((json) => fromJson(EndpointsSchema, json) as Endpoints);
+    for (const e of endpoints) sets.set(`${e.host}:${e.port}`, e);
     const { entries } = fromJson(ReferencesSchema, plan.references, { ignoreUnknownFields: true });
     for (const r of entries) references.set(r.ref, r);
     const snapshot = buildSnapshot(parts, endpoints);
@@ -187,7 +244,7 @@ export function meshFromPlans(
     ({ trustDomain } = self);
     const { workload, namespace, serviceAccount, address } = self;
     const proxied = instances.find((i) => i.name === instance)?.injected ?? true;
-    sides.set(instance, { instance, workload, namespace, serviceAccount, address, injected: proxied, snapshot });
+    sides.set(instance, { instance, workload, namespace, serviceAccount, address, injected: proxied, snapshot, parts });
     applyHealth(snapshot, health);
   }
   return {
@@ -196,6 +253,7 @@ export function meshFromPlans(
     side: (name) => sides.get(name),
     rules: () => ruleReferences(references),
     written: [],
+    endpoints: [...sets.values()],
     reference: (ref) => ruleReference(references, ref),
     backing: (host) => instances.filter((i) => i.services.includes(host)),
   };

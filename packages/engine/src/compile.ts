@@ -1,7 +1,5 @@
 import { type IpBlock, parseIpBlock } from '@weft/base';
 import type {
-  Header,
-  HeaderOperations,
   HttpMatch,
   HttpRoute,
   Mirror,
@@ -13,19 +11,12 @@ import type {
   WeightedCluster,
 } from '@weft/plan';
 import type { RE2JS } from 're2js';
-import { canonicalPath, canonicalPattern } from './canonical.ts';
+import { canonicalPattern } from './canonical.ts';
 import { type CompiledCors, compileCors } from './cors.ts';
+import { type HeaderOps, requestOps, responseOps } from './header-ops.ts';
 import { compileKeyMatches, compileRegex, compileStringMatch, type KeyMatcher, type StringMatcher } from './match.ts';
 import { type CompiledRetry, compileRetry, defaultRetry } from './retry.ts';
 import { compileRouteIndex, type RouteIndex } from './route-index.ts';
-
-/** Header changes of one direction, names in lower case. Removals come first, then `set`, then `add`. */
-export interface HeaderOps {
-  readonly remove: readonly string[];
-  /** Names and values in turn. */
-  readonly set: readonly string[];
-  readonly add: readonly string[];
-}
 
 export interface CompiledMatch {
   readonly ref: string;
@@ -97,13 +88,6 @@ function compileRegexRewrite(rewrite: Rewrite, ref: string): CompiledRegexRewrit
   const replace = (...groups: string[]): string =>
     pieces.map((p) => (typeof p === 'string' ? p : (groups[p] ?? ''))).join('');
   return { regex: compileRegex(rewrite.regex, ref), replace };
-}
-
-/** The path (with query) after each match in it was replaced. Canonical, as rewritePath's. */
-export function rewriteByRegex(path: string, { regex, replace }: CompiledRegexRewrite): string {
-  const end = path.indexOf('?');
-  const bare = end < 0 ? path : path.slice(0, end);
-  return canonicalised(regex.matcher(bare).replaceAll(replace), end < 0 ? '' : path.slice(end), path);
 }
 
 export interface CompiledTcpRoute {
@@ -221,51 +205,4 @@ function compileSplit(clusters: readonly WeightedCluster[], ref: string): Compil
     response: responseOps(c.headers),
   }));
   return { destinations, cumulative, total };
-}
-
-function requestOps(h: HeaderOperations | undefined): HeaderOps | undefined {
-  return h && compileOps(h.requestRemove, h.requestSet, h.requestAdd);
-}
-
-function responseOps(h: HeaderOperations | undefined): HeaderOps | undefined {
-  return h && compileOps(h.responseRemove, h.responseSet, h.responseAdd);
-}
-
-function compileOps(remove: readonly string[], set: readonly Header[], add: readonly Header[]): HeaderOps | undefined {
-  const ops = {
-    remove: remove.map((name) => name.toLowerCase()).filter((name) => !name.startsWith(':') && name !== 'host'),
-    set: flatten(set),
-    add: flatten(add),
-  };
-  return ops.remove.length + ops.set.length + ops.add.length > 0 ? ops : undefined;
-}
-
-/** Of the pseudo-headers only the authority may be changed, and `host` is it. */
-function flatten(headers: readonly Header[]): string[] {
-  return headers.flatMap((h) => {
-    const name = h.name.toLowerCase();
-    if (name === 'host' || name === ':authority') return [':authority', h.value];
-    return name.startsWith(':') ? [] : [name, h.value];
-  });
-}
-
-/**
- * The path (with query) after a rewrite. `matched` is the prefix that the route matched, undefined where it matched the
- * whole path. The result is canonical again: `/api../x` without its prefix must not climb.
- */
-export function rewritePath(path: string, matched: string | undefined, replacement: string): string {
-  const end = path.indexOf('?');
-  const query = end < 0 ? '' : path.slice(end);
-  const bare = end < 0 ? path : path.slice(0, end);
-  let rest = matched === undefined ? '' : bare.slice(matched.length);
-  if (rest.startsWith('/') && replacement.endsWith('/')) rest = rest.slice(1);
-  return canonicalised(canonicalPattern(replacement) + rest, query, path);
-}
-
-function canonicalised(next: string, query: string, before: string): string {
-  if (!next.startsWith('/')) next = `/${next}`;
-  if (query && next.includes('?')) next = `${next}&${query.slice(1)}`;
-  else next += query;
-  const canonical = canonicalPath(next, 'keep');
-  return typeof canonical === 'string' ? canonical : before;
 }

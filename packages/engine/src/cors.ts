@@ -1,6 +1,6 @@
 /** What scripts of other origins may do: answers to preflights, and the fields of responses (Fetch, 3.3). */
 import type { CorsPolicy } from '@weft/plan';
-import type { HeaderOps } from './compile.ts';
+import type { HeaderOps } from './header-ops.ts';
 import { compileStringMatch, headValue, type StringMatcher } from './match.ts';
 
 export interface CompiledCors {

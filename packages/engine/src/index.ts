@@ -2,15 +2,15 @@
  * Pure decisions over a plan. No I/O, no clock, no randomness of its own. Signatures:
  *
  * snapshot.ts     buildSnapshot(parts, endpoints, previous?): Snapshot          throws WeftError (bad regex): NACK the plan
- *                 findService(snapshot, address, port): ServicePortView | undefined
+ * find-service.ts findService(snapshot, address, port): ServicePortView | undefined
  *                 findServiceByAuthority(snapshot, authority, port): ServicePortView | undefined
  *                 resolveName(snapshot, name): { addresses, service } | undefined
  * canonical.ts    canonicalPath(raw, encodedSlash?, method?): string | PathProblem
  *                 canonicalAuthority(raw): Authority | undefined               undefined: 400
  *                 canonicalHead(head, encodedSlash?): PathProblem | undefined  changes head's :authority and :path in place
  * route.ts        routeHttp(view, head, random): RouteDecision                  head as canonicalHead left it
- *                 routeTcp(view, random): TcpDecision | undefined
- *                 applyHeaderOps(head, ops): void
+ * route-connection.ts  routeTcp(view, random, dialled), routeTls(view, serverName, random, dialled): TcpDecision | undefined
+ * header-ops.ts   applyHeaderOps(head, ops): void
  * edge.ts         edgeHead(head, remoteAddress, secure, trustedProxies): boolean; visitorAddress(head, remoteAddress, trusted)
  * gateway.ts      findGatewayServer(port, serverName), findVirtualHost(server, authority): whose certificate, whose routes
  * pick.ts         pickEndpoint(snapshot, cluster, random, nowMs, exclude?, hash?): EndpointView | 'none'
@@ -39,9 +39,11 @@ export * from './draw.ts';
 export * from './edge.ts';
 export * from './ewma.ts';
 export * from './fail-fast.ts';
+export * from './find-service.ts';
 export * from './gateway.ts';
 export * from './grpc.ts';
 export * from './hash.ts';
+export { applyHeaderOps, type HeaderOps } from './header-ops.ts';
 export * from './locality.ts';
 export * from './match.ts';
 export * from './outlier.ts';
@@ -49,7 +51,10 @@ export * from './pick.ts';
 export * from './pool.ts';
 export * from './rate-limit.ts';
 export * from './retry.ts';
+export { mirrorAuthority } from './rewrite.ts';
 export * from './route.ts';
+export * from './route-connection.ts';
+export * from './route-match.ts';
 export * from './session.ts';
 export * from './snapshot.ts';
 export * from './tcp-fault.ts';

@@ -1,8 +1,8 @@
 /** Sessions whose requests go to one endpoint, whatever the weights (Gateway API `sessionPersistence`, GEP-1619). */
 import type { SessionPersistence } from '@weft/plan';
 import { cookieValue } from './affinity.ts';
-import type { HeaderOps } from './compile.ts';
 import { hashText } from './hash.ts';
+import type { HeaderOps } from './header-ops.ts';
 import { headValue } from './match.ts';
 import type { ClusterView, EndpointView } from './views.ts';
 

@@ -1,24 +1,5 @@
 /** gRPC status codes and their relation to HTTP's. */
-
-const names = [
-  'OK',
-  'CANCELLED',
-  'UNKNOWN',
-  'INVALID_ARGUMENT',
-  'DEADLINE_EXCEEDED',
-  'NOT_FOUND',
-  'ALREADY_EXISTS',
-  'PERMISSION_DENIED',
-  'RESOURCE_EXHAUSTED',
-  'FAILED_PRECONDITION',
-  'ABORTED',
-  'OUT_OF_RANGE',
-  'UNIMPLEMENTED',
-  'INTERNAL',
-  'UNAVAILABLE',
-  'DATA_LOSS',
-  'UNAUTHENTICATED',
-];
+import { GRPC_STATUS_NAMES } from '@weft/base';
 
 const httpOf = [200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401];
 
@@ -52,12 +33,12 @@ export function grpcToHttpStatus(code: number): number {
 
 /** `UNAVAILABLE` for 14; the number itself for codes gRPC does not define. */
 export function grpcStatusName(code: number): string {
-  return names[code] ?? String(code);
+  return GRPC_STATUS_NAMES[code] ?? String(code);
 }
 
 /** 14 for `UNAVAILABLE` (any case, `-` or `_`); undefined for what is no status. */
 export function grpcStatusCode(name: string): number | undefined {
-  const i = names.indexOf(name.toUpperCase().replaceAll('-', '_'));
+  const i = GRPC_STATUS_NAMES.indexOf(name.toUpperCase().replaceAll('-', '_'));
   return i < 0 ? undefined : i;
 }
 

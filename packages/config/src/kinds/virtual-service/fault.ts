@@ -1,20 +1,9 @@
 /** Faults of a route: requests that are delayed, or answered in the place of the service. */
+import { GRPC_STATUS_NAMES } from '@weft/base';
 import { FAULT_POSITION, type FaultModel, type Resource } from '@weft/model';
 import type { ObjectSchema } from '../../schema.ts';
 import type { FieldReport, Plain } from '../common.ts';
 import { percentage } from './destinations.ts';
-
-/** gRPC's status names and numbers (grpc/grpc, doc/statuscodes.md). */
-const GRPC_STATUS = new Map(
-  [
-    'OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED',
-    'RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS',
-    'UNAUTHENTICATED',
-  ]
-    .join(' ')
-    .split(' ')
-    .map((name, i) => [name, i] as const),
-);
 
 export const fault: ObjectSchema = {
   t: 'object',
@@ -33,7 +22,7 @@ export const fault: ObjectSchema = {
         grpcStatus: {
           t: 'string',
           check: (v) =>
-            GRPC_STATUS.has(v) ? undefined : `there is no such status: ${[...GRPC_STATUS.keys()].join(', ')}`,
+            GRPC_STATUS_NAMES.includes(v) ? undefined : `there is no such status: ${GRPC_STATUS_NAMES.join(', ')}`,
         },
       },
       oneOf: [['httpStatus', 'grpcStatus']],
@@ -69,7 +58,7 @@ export function faultOf(f: Plain, field: string, report: FieldReport): FaultMode
       ? {
           percent: f.abort.percentage?.value ?? 0,
           httpStatus: f.abort.httpStatus ?? 0,
-          grpcStatus: GRPC_STATUS.get(f.abort.grpcStatus) ?? 0,
+          grpcStatus: Math.max(0, GRPC_STATUS_NAMES.indexOf(f.abort.grpcStatus)),
         }
       : undefined,
   };

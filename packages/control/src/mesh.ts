@@ -19,7 +19,7 @@ import type { ReadResult } from './sources/files.ts';
 import type { SourceFile, State } from './state.ts';
 import { allocateVips } from './vips.ts';
 
-export type LoadFiles = (files: SourceFile[]) => { model?: Model; problems: Problem[] };
+export type LoadFiles = (files: readonly SourceFile[]) => { model?: Model; problems: Problem[] };
 
 /** What happened: a new epoch, other addresses, or one instance that came, changed or went. */
 export type MeshChange =
@@ -154,8 +154,7 @@ export class Mesh {
   putInstance(instance: Instance): void {
     const before = this.#state.instances.get(instance.name);
     if (JSON.stringify(before) === JSON.stringify(instance)) return;
-    this.#state.instances.set(instance.name, instance);
-    this.#state.save();
+    this.#state.putInstance(instance);
     this.#changed({ kind: 'instance', before, after: instance });
   }
 
@@ -163,8 +162,7 @@ export class Mesh {
   deleteInstance(name: string): boolean {
     const before = this.#state.instances.get(name);
     if (!before) return false;
-    this.#state.instances.delete(name);
-    this.#state.save();
+    this.#state.deleteInstance(name);
     this.#changed({ kind: 'instance', before, after: undefined });
     return true;
   }
@@ -209,12 +207,9 @@ export class Mesh {
       for (const listener of this.#onRefused) listener(files, problems);
       return;
     }
-    if (this.#model && JSON.stringify(files) === JSON.stringify(this.#state.files)) return;
-    this.#state.epoch++;
-    this.#state.epochAtMs = clock.wall();
-    this.#state.files = files;
+    if (this.#model && sameFiles(files, this.#state.files)) return;
+    this.#state.nextEpoch(files, clock.wall());
     this.#use(model);
-    this.#state.save();
     logger.info({ epoch: this.epoch, files: files.length, services: model.services.length }, `epoch ${this.epoch}`);
     this.#changed({ kind: 'epoch' });
   }
@@ -237,4 +232,8 @@ export class Mesh {
   #changed(change: MeshChange): void {
     for (const listener of this.#listeners) listener(change);
   }
+}
+
+function sameFiles(a: readonly SourceFile[], b: readonly SourceFile[]): boolean {
+  return a.length === b.length && a.every(({ path, text }, i) => path === b[i]!.path && text === b[i]!.text);
 }

@@ -1,15 +1,17 @@
 /** Port 15012: xDS, certificates and telemetry over one TLS server. */
 import {
   createSecureServer,
-  type Http2ServerRequest,
-  type Http2ServerResponse,
+  Http2ServerRequest,
+  Http2ServerResponse,
+  type IncomingHttpHeaders,
   type ServerHttp2Session,
+  type ServerHttp2Stream,
 } from 'node:http2';
 import { Code, type ConnectRouter, createContextValues, type Interceptor } from '@connectrpc/connect';
 import { type Clock, type Logger, type Timer, WeftError } from '@weft/base';
 import { type Identity, type IdentityClient, serverTlsOptions } from '@weft/identity';
 import { CertificateService, IstioCertificateService } from '@weft/plan';
-import { grpcHandler } from '@weft/xds';
+import { ADS_PREFIX, type AdsHandler, grpcHandler } from '@weft/xds';
 import type { Listen } from './config.ts';
 import { judgePeer, NEEDED, type Peer, peerKey, peerOf } from './peer.ts';
 
@@ -28,6 +30,7 @@ export interface RpcOptions {
   /** Connections without a certificate, default 1000. */
   maxAnonymous?: number | undefined;
   identity: IdentityClient;
+  ads: AdsHandler<Peer>;
   routes(router: ConnectRouter): void;
   logger: Logger;
   clock: Clock;
@@ -66,32 +69,43 @@ export async function startRpc(options: RpcOptions): Promise<RpcServer> {
     routes: options.routes,
     interceptors: [requirePeer],
     contextValues: (request: Http2ServerRequest) => {
-      const peer = peerOfRequest(request);
+      const peer = peerOfStream(request.stream);
       return peer ? createContextValues().set(peerKey, peer) : createContextValues();
     },
   };
-  const peerOfRequest = (request: Http2ServerRequest): Peer | undefined => {
-    const session = request.stream.session as ServerHttp2Session | undefined;
+  const peerOfStream = (stream: ServerHttp2Stream): Peer | undefined => {
+    const session = stream.session as ServerHttp2Session | undefined;
     return session && peers.get(session);
   };
   const forAnybody = grpcHandler({ ...shared, readMaxBytes: MAX_CA_MESSAGE_BYTES });
   const forPeers = grpcHandler({ ...shared, readMaxBytes: MAX_MESSAGE_BYTES });
-  const handler = (request: Http2ServerRequest, response: Http2ServerResponse): void => {
-    if (CA_SERVICES.has(request.url?.split('/', 2)[1] ?? '')) forAnybody(request, response);
-    else if (peerOfRequest(request)?.spiffeId) forPeers(request, response);
-    else {
+  const handler = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, rawHeaders: string[]): void => {
+    const path = headers[':path'] ?? '';
+    const peer = peerOfStream(stream);
+    const anybody = CA_SERVICES.has(path.split('/', 2)[1] ?? '');
+    if (!anybody && !peer?.spiffeId) {
       // Before a byte of the message is looked at.
-      const reason = peerOfRequest(request)?.reason ?? 'the connection is closed';
-      request.stream.on('error', () => {});
-      response.writeHead(200, { ...UNAUTHENTICATED, 'grpc-message': encodeURIComponent(`${NEEDED}: ${reason}`) });
-      response.end();
+      const reason = peer?.reason ?? 'the connection is closed';
+      stream.on('error', () => {});
+      if (stream.destroyed) return;
+      stream.respond(
+        { ':status': 200, ...UNAUTHENTICATED, 'grpc-message': encodeURIComponent(`${NEEDED}: ${reason}`) },
+        { endStream: true },
+      );
+    } else if (!anybody && path.startsWith(ADS_PREFIX)) {
+      options.ads(stream, headers, peer as Peer);
+    } else {
+      const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
+      (anybody ? forAnybody : forPeers)(request, new Http2ServerResponse(stream));
     }
   };
   let anonymous = 0;
   const counters: RpcCounters = { anonymousRefused: 0 };
-  const server = createSecureServer(
-    { ...tlsOptions(own()), allowHTTP1: false, settings: { maxConcurrentStreams: MAX_STREAMS } },
-    handler,
+  const settings = { maxConcurrentStreams: MAX_STREAMS };
+  const server = createSecureServer({ ...tlsOptions(own()), allowHTTP1: false, settings });
+  // Not `request`: that gives each stream a request and a response, which one that stays for days does without.
+  server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _flags: number, rawHeaders: string[]) =>
+    handler(stream, headers, rawHeaders),
   );
   server.on('session', (session) => {
     const peer = judgePeer(session, own().bundle);

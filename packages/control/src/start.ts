@@ -12,7 +12,7 @@ import {
   judgeKeyPair,
 } from '@weft/identity';
 import { meshConfigOf } from '@weft/model';
-import { createAdsRoutes } from '@weft/xds';
+import { createAdsHandler } from '@weft/xds';
 import { startApi } from './api/server.ts';
 import { ChangeLog } from './audit/changes.ts';
 import { JsonLines } from './audit/log.ts';
@@ -25,6 +25,7 @@ import { Collector } from './collect/service.ts';
 import type { ControlConfig } from './config.ts';
 import { type LoadFiles, Mesh } from './mesh.ts';
 import { startMetrics } from './metrics.ts';
+import type { Peer } from './peer.ts';
 import { Pusher } from './push/pusher.ts';
 import { TYPES } from './push/render.ts';
 import { startRpc } from './rpc.ts';
@@ -110,9 +111,9 @@ export async function startControlPlane(
     closers.push(() => traffic.stop());
     const collector = new Collector(mesh, clock, traffic);
     const issuer = new CertificateIssuer({ authority, jwtKeys, tokens, mesh, trust, ttlMs, logger });
-    const ads = createAdsRoutes({
+    const ads = createAdsHandler<Peer>({
       types: TYPES,
-      accept: (stream, node, context) => pusher.accept(stream, node, context),
+      accept: (stream, node, peer) => pusher.accept(stream, node, peer),
       logger,
     });
     const rpc = await startRpc({
@@ -121,8 +122,8 @@ export async function startControlPlane(
       identity,
       logger,
       clock,
+      ads,
       routes(router) {
-        ads(router);
         issuer.routes(router);
         collector.routes(router);
       },

@@ -23,6 +23,17 @@ export function writeFileAtomic(path: string, text: string, mode: number): void 
   }
 }
 
+/** Adds to a file. It survives the end of the process; `durable`: that of the machine's power too, which takes milliseconds. */
+export function appendFile(path: string, text: string, mode: number, durable: boolean): void {
+  const fd = openSync(path, 'a', mode);
+  try {
+    writeFileSync(fd, text);
+    if (durable) fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Makes a folder that only its owner may enter; refuses one that others can. */
 export function privateFolder(dir: string): void {
   mkdirSync(dir, { recursive: true, mode: 0o700 });

@@ -3,7 +3,7 @@ export * from './bundle.ts';
 export * from './ca.ts';
 export * from './client.ts';
 export * from './csr.ts';
-export { refuseIfShared, writeFileAtomic } from './files.ts';
+export { appendFile, refuseIfShared, writeFileAtomic } from './files.ts';
 export {
   type Issuer,
   issuerFromMemory,

@@ -1,6 +1,4 @@
 /** What changes from one state of resources to another: found once, however many streams take the same step. */
-import type { Resource as ResourceMessage } from './gen/envoy/service/discovery/v3/discovery_pb.js';
-
 export interface Resource {
   /** Changes exactly when the bytes do. */
   version: string;
@@ -9,44 +7,37 @@ export interface Resource {
 
 export type Resources = ReadonlyMap<string, Resource>;
 
+/** The same object for every stream that takes the same step, so that it is written out once (encode.ts). */
 export interface Diff {
-  /** Ready to be sent, the same objects to every stream. */
-  readonly updated: readonly ResourceMessage[];
+  readonly updated: readonly Named[];
   readonly removed: readonly string[];
+}
+
+export interface Named {
+  readonly name: string;
+  readonly resource: Resource;
 }
 
 export const NO_RESOURCES: Resources = new Map();
 const NONE: Diff = Object.freeze({ updated: [], removed: [] });
-/** to → type → from. States are never changed once they were given to a session. */
-const known = new WeakMap<Resources, Map<string, WeakMap<Resources, Diff>>>();
+/** to → from. States are never changed once they were given to a session, and belong to one type each. */
+const known = new WeakMap<Resources, WeakMap<Resources, Diff>>();
 
-export function diff(type: string, from: Resources, to: Resources): Diff {
+export function diff(from: Resources, to: Resources): Diff {
   if (from === to) return NONE;
-  let byType = known.get(to);
-  if (!byType) known.set(to, (byType = new Map()));
-  let byFrom = byType.get(type);
-  if (!byFrom) byType.set(type, (byFrom = new WeakMap()));
+  let byFrom = known.get(to);
+  if (!byFrom) known.set(to, (byFrom = new WeakMap()));
   let found = byFrom.get(from);
-  if (!found) byFrom.set(from, (found = compare(type, from, to)));
+  if (!found) byFrom.set(from, (found = compare(from, to)));
   return found;
 }
 
-function compare(type: string, from: Resources, to: Resources): Diff {
-  const updated: ResourceMessage[] = [];
+function compare(from: Resources, to: Resources): Diff {
+  const updated: Named[] = [];
   const removed: string[] = [];
   for (const [name, resource] of to) {
-    if (from.get(name)?.version !== resource.version) updated.push(message(type, name, resource));
+    if (from.get(name)?.version !== resource.version) updated.push({ name, resource });
   }
   for (const name of from.keys()) if (!to.has(name)) removed.push(name);
-  return { updated, removed };
-}
-
-export function message(type: string, name: string, resource: Resource): ResourceMessage {
-  return {
-    $typeName: 'envoy.service.discovery.v3.Resource',
-    name,
-    version: resource.version,
-    aliases: [],
-    resource: { $typeName: 'google.protobuf.Any', typeUrl: type, value: resource.bytes },
-  };
+  return updated.length + removed.length === 0 ? NONE : { updated, removed };
 }

@@ -4,11 +4,10 @@ import http2 from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
 import { Code, ConnectError } from '@connectrpc/connect';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { createChannel } from './channel.ts';
 import { AdsClient, type Change } from './client.ts';
 import type { Resources } from './diff.ts';
-import { type AdsStream, createAdsRoutes } from './server.ts';
+import { type AdsStream, createAdsHandler } from './server.ts';
 
 const PART = 'type.example/Part';
 const ENDPOINTS = 'type.example/Endpoints';
@@ -23,7 +22,7 @@ const push = (stream: AdsStream) =>
     { type: PART, layers: [wanted], label },
     { type: ENDPOINTS, layers: [resources({ e: 'x' })], label: '' },
   ]);
-const routes = createAdsRoutes({
+const ads = createAdsHandler<undefined>({
   types: [PART, ENDPOINTS],
   accept(stream, node) {
     if (node.id === 'stranger') throw new ConnectError('not yours', Code.PermissionDenied);
@@ -35,7 +34,8 @@ const routes = createAdsRoutes({
 });
 const sessions = new Set<http2.ServerHttp2Session>();
 async function listen(port = 0): Promise<http2.Http2Server> {
-  const server = http2.createServer(connectNodeAdapter({ routes }));
+  const server = http2.createServer();
+  server.on('stream', (stream, headers) => ads(stream, headers, undefined));
   server.on('session', (s) => sessions.add(s).size && s.on('close', () => sessions.delete(s)));
   server.listen(port, '127.0.0.1');
   await once(server, 'listening');

@@ -1,10 +1,13 @@
 /** Delta ADS over gRPC, the server's side: one DeltaSession for each stream. */
-import { Code, ConnectError, type ConnectRouter, type HandlerContext } from '@connectrpc/connect';
+import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import { fromBinary } from '@bufbuild/protobuf';
+import { Code, ConnectError } from '@connectrpc/connect';
 import { type Logger, silentLogger, WeftError } from '@weft/base';
+import { encodeResponse } from './encode.ts';
 import type { Node } from './gen/envoy/config/core/v3/base_pb.js';
 import { AggregatedDiscoveryService } from './gen/envoy/service/discovery/v3/ads_pb.js';
-import type { DeltaDiscoveryRequest, DeltaDiscoveryResponse } from './gen/envoy/service/discovery/v3/discovery_pb.js';
-import { AsyncQueue } from './queue.ts';
+import { DeltaDiscoveryRequestSchema } from './gen/envoy/service/discovery/v3/discovery_pb.js';
+import { GrpcStream } from './grpc-stream.ts';
 import { DeltaSession, type Layers, type TypeStatus } from './session.ts';
 
 export interface AdsSubscriber {
@@ -13,25 +16,36 @@ export interface AdsSubscriber {
   onClose?(): void;
 }
 
-export interface AdsServerOptions {
+/** `Peer`: what the transport knows of who calls. */
+export interface AdsServerOptions<Peer> {
   /** Resource types in sending order. */
   types: readonly string[];
   /**
-   * Judges who asks, on the first request of a stream (`context` gives what the transport knows of the peer); throws
-   * a ConnectError to refuse. What it returns hears of the stream from then on.
+   * Judges who asks, on the first request of a stream; throws a ConnectError to refuse. What it returns hears of the
+   * stream from then on.
    */
-  accept(stream: AdsStream, node: Node, context: HandlerContext): AdsSubscriber;
+  accept(stream: AdsStream, node: Node, peer: Peer): AdsSubscriber;
+  /** Of one request; default 8 MiB. */
+  maxRequestBytes?: number;
   logger?: Logger;
 }
+
+/** A call of the service on a stream of an HTTP/2 server. */
+export type AdsHandler<Peer> = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, peer: Peer) => void;
+
+/** The path of every method of the service begins with this. */
+export const ADS_PREFIX = `/${AggregatedDiscoveryService.typeName}/`;
+const DELTA_PATH = `${ADS_PREFIX}${AggregatedDiscoveryService.method.deltaAggregatedResources.name}`;
+const DEFAULT_MAX_REQUEST_BYTES = 8 * 1024 * 1024;
 
 /** One client's stream. */
 export class AdsStream {
   readonly #session: DeltaSession;
-  readonly #out: AsyncQueue<DeltaDiscoveryResponse>;
+  readonly #call: GrpcStream;
 
-  constructor(session: DeltaSession, out: AsyncQueue<DeltaDiscoveryResponse>) {
+  constructor(session: DeltaSession, call: GrpcStream) {
     this.#session = session;
-    this.#out = out;
+    this.#call = call;
   }
 
   /** Sets the wanted state of several types and sends what changed, as one change each. */
@@ -41,7 +55,8 @@ export class AdsStream {
   }
 
   flush(): void {
-    for (const response of this.#session.pull()) this.#out.push(response);
+    const due = this.#session.pull();
+    if (due.length > 0) this.#call.send(due.flatMap(encodeResponse));
   }
 
   status(type: string): TypeStatus {
@@ -50,61 +65,46 @@ export class AdsStream {
 
   /** Ends the stream; the client reconnects unless told to be refused. */
   close(reason: string, code: Code = Code.Unavailable): void {
-    this.#out.end(new ConnectError(reason, code));
+    this.#call.end(new ConnectError(reason, code));
   }
 }
 
-/** Routes for a connect router (`connectNodeAdapter`). */
-export function createAdsRoutes(options: AdsServerOptions): (router: ConnectRouter) => void {
-  const logger = options.logger ?? silentLogger;
-  return (router) => {
-    router.service(AggregatedDiscoveryService, {
-      deltaAggregatedResources: (requests, context) => serve(requests, context, options, logger),
-    });
-  };
-}
-
-async function* serve(
-  requests: AsyncIterable<DeltaDiscoveryRequest>,
-  context: HandlerContext,
-  options: AdsServerOptions,
-  logger: Logger,
-): AsyncGenerator<DeltaDiscoveryResponse> {
-  const out = new AsyncQueue<DeltaDiscoveryResponse>();
-  const session = new DeltaSession(options.types);
-  const stream = new AdsStream(session, out);
-  let subscriber: AdsSubscriber | undefined;
-  const read = async () => {
-    try {
-      for await (const request of requests) {
-        if (!subscriber) {
-          if (!request.node)
-            throw new ConnectError('the first request of a stream must carry a node', Code.InvalidArgument);
-          subscriber = options.accept(stream, request.node, context);
+export function createAdsHandler<Peer>(options: AdsServerOptions<Peer>): AdsHandler<Peer> {
+  const { types, accept, logger = silentLogger } = options;
+  const maxBytes = options.maxRequestBytes ?? DEFAULT_MAX_REQUEST_BYTES;
+  return (http2, headers, peer) => {
+    const session = new DeltaSession(types);
+    let subscriber: AdsSubscriber | undefined;
+    const call = new GrpcStream(http2, headers, maxBytes, {
+      onMessage(bytes) {
+        try {
+          const request = fromBinary(DeltaDiscoveryRequestSchema, bytes);
+          if (!subscriber) {
+            if (!request.node)
+              throw new ConnectError('the first request of a stream must carry a node', Code.InvalidArgument);
+            subscriber = accept(stream, request.node, peer);
+          }
+          session.receive(request);
+          stream.flush();
+          subscriber.onChange?.();
+        } catch (error) {
+          throw asConnectError(error);
         }
-        session.receive(request);
-        stream.flush();
-        subscriber.onChange?.();
-      }
-      out.end();
-    } catch (error) {
-      out.end(asConnectError(error));
+      },
+      onEnd: () => call.end(),
+      onClose() {
+        try {
+          subscriber?.onClose?.();
+        } catch (error) {
+          logger.error({ error: String(error) }, 'closing an xDS stream failed');
+        }
+      },
+    });
+    const stream = new AdsStream(session, call);
+    if (headers[':path'] !== DELTA_PATH) {
+      call.end(new ConnectError('only delta xDS is served: ask by DeltaAggregatedResources', Code.Unimplemented));
     }
   };
-  const onAbort = () => out.end();
-  context.signal.addEventListener('abort', onAbort, { once: true });
-  void read();
-  try {
-    yield* out;
-  } finally {
-    context.signal.removeEventListener('abort', onAbort);
-    out.end();
-    try {
-      subscriber?.onClose?.();
-    } catch (error) {
-      logger.error({ error: String(error) }, 'closing an xDS stream failed');
-    }
-  }
 }
 
 function asConnectError(error: unknown): ConnectError {

@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { create, fromBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import type { Resources } from './diff.ts';
-import { DeltaDiscoveryRequestSchema } from './gen/envoy/service/discovery/v3/discovery_pb.js';
+import { encodeResponse } from './encode.ts';
+import {
+  DeltaDiscoveryRequestSchema,
+  type DeltaDiscoveryResponse,
+  DeltaDiscoveryResponseSchema,
+} from './gen/envoy/service/discovery/v3/discovery_pb.js';
 import { DeltaSession } from './session.ts';
 
 const PART = 'type.example/Part';
@@ -12,6 +17,13 @@ const resources = (o: Record<string, string>): Resources =>
   new Map(Object.entries(o).map(([name, v]) => [name, { version: v, bytes: text.encode(v) }]));
 const request = (init: MessageInitShape<typeof DeltaDiscoveryRequestSchema>) =>
   create(DeltaDiscoveryRequestSchema, init);
+/** What is due, as a client reads it from the wire. */
+const pull = (s: DeltaSession): DeltaDiscoveryResponse[] =>
+  s.pull().map((due) => {
+    const bytes = Buffer.concat(encodeResponse(due));
+    assert.equal(bytes.readUIntBE(0, 5), bytes.length - 5, 'the prefix of gRPC');
+    return fromBinary(DeltaDiscoveryResponseSchema, bytes.subarray(5));
+  });
 const names = (r: { resources: { name: string }[] }) => r.resources.map((x) => x.name).sort();
 
 test('one change is one response, and the next one waits for its answer', () => {
@@ -20,25 +32,25 @@ test('one change is one response, and the next one waits for its answer', () => 
   s.receive(request({ typeUrl: ENDPOINTS }));
   s.receive(request({ typeUrl: PART }));
   s.set(PART, [resources({ a: '1', b: '1' })], '1');
-  const [parts, endpoints, ...none] = s.pull();
+  const [parts, endpoints, ...none] = pull(s);
   assert.equal(none.length, 0);
   assert.deepEqual([parts.typeUrl, endpoints.typeUrl], [PART, ENDPOINTS]);
   assert.deepEqual(names(parts), ['a', 'b']);
 
   s.set(PART, [resources({ a: '2', b: '1' })], '2');
   s.set(PART, [resources({ a: '3', c: '1' })], '3');
-  assert.equal(s.pull().length, 0);
+  assert.equal(pull(s).length, 0);
   s.receive(request({ typeUrl: PART, responseNonce: 'stale' }));
-  assert.equal(s.pull().length, 0);
+  assert.equal(pull(s).length, 0);
   s.receive(request({ typeUrl: PART, responseNonce: parts.nonce }));
-  const [next] = s.pull();
+  const [next] = pull(s);
   assert.deepEqual(names(next), ['a', 'c']);
   assert.deepEqual(next.removedResources, ['b']);
   assert.equal(s.status(PART).acked, '1');
   s.receive(request({ typeUrl: PART, responseNonce: next.nonce }));
   assert.deepEqual([s.status(PART).acked, s.status(PART).pending], ['3', false]);
   assert.equal(s.set(PART, [resources({ a: '3', c: '1' })], '4'), false);
-  assert.equal(s.pull().length, 0);
+  assert.equal(pull(s).length, 0);
   assert.equal(s.status(PART).acked, '4');
 });
 
@@ -46,15 +58,15 @@ test('a NACK keeps what was acknowledged, is not repeated, and the next change c
   const s = new DeltaSession([PART]);
   s.receive(request({ typeUrl: PART }));
   s.set(PART, [resources({ a: '1' })], '1');
-  s.receive(request({ typeUrl: PART, responseNonce: s.pull()[0].nonce }));
+  s.receive(request({ typeUrl: PART, responseNonce: pull(s)[0].nonce }));
   s.set(PART, [resources({ a: '2', b: '2' })], '2');
   s.receive(
-    request({ typeUrl: PART, responseNonce: s.pull()[0].nonce, errorDetail: { code: 3, message: 'b is broken' } }),
+    request({ typeUrl: PART, responseNonce: pull(s)[0].nonce, errorDetail: { code: 3, message: 'b is broken' } }),
   );
-  assert.equal(s.pull().length, 0);
+  assert.equal(pull(s).length, 0);
   assert.deepEqual([s.status(PART).error, s.status(PART).acked, s.status(PART).offered], ['b is broken', '1', '2']);
   s.set(PART, [resources({ a: '2', b: '3' })], '3');
-  const [again] = s.pull();
+  const [again] = pull(s);
   assert.deepEqual(names(again), ['a', 'b']);
   s.receive(request({ typeUrl: PART, responseNonce: again.nonce }));
   assert.deepEqual([s.status(PART).error, s.status(PART).acked], [undefined, '3']);
@@ -64,13 +76,13 @@ test('a client that comes back gets only what it lacks, and always an answer', (
   const s = new DeltaSession([PART]);
   s.set(PART, [resources({ a: '2', b: '1' })], '5');
   s.receive(request({ typeUrl: PART, initialResourceVersions: { a: '1', b: '1', gone: '1' } }));
-  const [response] = s.pull();
+  const [response] = pull(s);
   assert.deepEqual(names(response), ['a']);
   assert.deepEqual(response.removedResources, ['gone']);
   const same = new DeltaSession([PART]);
   same.set(PART, [resources({ a: '2' })], '5');
   same.receive(request({ typeUrl: PART, initialResourceVersions: { a: '2' } }));
-  const [empty] = same.pull();
+  const [empty] = pull(same);
   assert.deepEqual([empty.resources.length, empty.removedResources.length], [0, 0]);
 });
 
@@ -78,15 +90,36 @@ test('names: subscribed, absent, asked again and left', () => {
   const s = new DeltaSession([PART]);
   s.set(PART, [resources({ a: '1', b: '1' })], '1');
   s.receive(request({ typeUrl: PART, resourceNamesSubscribe: ['a', 'nowhere'] }));
-  const [first] = s.pull();
+  const [first] = pull(s);
   assert.deepEqual([names(first), first.removedResources], [['a'], ['nowhere']]);
   s.receive(request({ typeUrl: PART, responseNonce: first.nonce }));
-  assert.equal(s.pull().length, 0);
+  assert.equal(pull(s).length, 0);
   s.receive(request({ typeUrl: PART, resourceNamesSubscribe: ['a', 'b'] }));
-  const [second] = s.pull();
+  const [second] = pull(s);
   assert.deepEqual(names(second), ['a', 'b']);
   s.receive(request({ typeUrl: PART, responseNonce: second.nonce, resourceNamesUnsubscribe: ['b'] }));
   s.set(PART, [resources({ a: '1', b: '2', nowhere: '1' })], '2');
-  assert.deepEqual(names(s.pull()[0]), ['nowhere']);
+  assert.deepEqual(names(pull(s)[0]), ['nowhere']);
   assert.throws(() => s.receive(request({ typeUrl: 'other' })), { code: 'xds/unknown-type' });
+});
+
+test('what many streams get is the same bytes for all of them, large and small, whatever their names', () => {
+  const large = resources({ 'größe/α': 'v'.repeat(70_000), b: '1', '': 'x' });
+  const own = resources({ own: 'o'.repeat(300) });
+  const next = resources({ b: '2', c: 'w'.repeat(200) });
+  for (let client = 0; client < 4; client++) {
+    const s = new DeltaSession([PART]);
+    s.receive(request({ typeUrl: PART }));
+    s.set(PART, [own, large], `epoch ${client}`);
+    const [first] = pull(s);
+    assert.equal(first.systemVersionInfo, `epoch ${client}`);
+    const got = first.resources.map((r) => [r.name, r.version, r.resource!.typeUrl, Buffer.from(r.resource!.value)]);
+    const wanted = [...own, ...large].map(([name, r]) => [name, r.version, PART, Buffer.from(r.bytes)]);
+    assert.deepEqual(got, wanted);
+    s.receive(request({ typeUrl: PART, responseNonce: first.nonce }));
+    s.set(PART, [own, next], '2');
+    const [second] = pull(s);
+    assert.deepEqual(names(second), ['b', 'c']);
+    assert.deepEqual([...second.removedResources].sort(), ['', 'größe/α']);
+  }
 });

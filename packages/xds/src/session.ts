@@ -3,14 +3,10 @@
  * The change that makes the client's state the wanted one travels as one response for each type, answered by one ACK
  * or NACK; meanwhile nothing more of that type is sent, so that a slow client is owed at most one response a type.
  */
-import { create } from '@bufbuild/protobuf';
 import { WeftError } from '@weft/base';
-import { type Diff, diff, message, NO_RESOURCES, type Resources } from './diff.ts';
-import {
-  type DeltaDiscoveryRequest,
-  type DeltaDiscoveryResponse,
-  DeltaDiscoveryResponseSchema,
-} from './gen/envoy/service/discovery/v3/discovery_pb.js';
+import { type Diff, diff, type Named, NO_RESOURCES, type Resources } from './diff.ts';
+import type { DeltaResponse } from './encode.ts';
+import type { DeltaDiscoveryRequest } from './gen/envoy/service/discovery/v3/discovery_pb.js';
 
 /** Bounds on what a client can make the server remember. */
 const MAX_NAMES = 20_000;
@@ -42,9 +38,8 @@ interface Outstanding {
   nonce: string;
   /** What a client that takes everything holds once it says ACK. */
   layers: Layers;
-  /** For a client that asked by name. */
-  updated: Map<string, string>;
-  removed: readonly string[];
+  /** What it changes. */
+  changes: readonly Diff[];
   generation: number;
   label: string;
 }
@@ -111,7 +106,7 @@ export class DeltaSession {
    */
   set(type: string, layers: Layers, label = ''): boolean {
     const state = this.#state(type);
-    const changed = !state.known || steps(type, state.wanted, layers).some(isStep);
+    const changed = !state.known || steps(state.wanted, layers).some(isStep);
     state.known = true;
     state.label = label;
     if (changed) {
@@ -157,8 +152,8 @@ export class DeltaSession {
   }
 
   /** The responses that are due, in the order of the types. */
-  pull(): DeltaDiscoveryResponse[] {
-    const responses: DeltaDiscoveryResponse[] = [];
+  pull(): DeltaResponse[] {
+    const responses: DeltaResponse[] = [];
     for (const [type, state] of this.#types) {
       const response = this.#due(type, state);
       if (response) responses.push(response);
@@ -212,10 +207,12 @@ export class DeltaSession {
       state.heldLayers = outstanding.layers;
       state.held.clear();
     } else {
-      for (const [name, version] of outstanding.updated) state.held.set(name, version);
-      for (const name of outstanding.removed) {
-        state.held.delete(name);
-        if (state.names.has(name)) state.absent.add(name);
+      for (const { updated, removed } of outstanding.changes) {
+        for (const { name, resource } of updated) state.held.set(name, resource.version);
+        for (const name of removed) {
+          state.held.delete(name);
+          if (state.names.has(name)) state.absent.add(name);
+        }
       }
     }
     state.acked = outstanding.label;
@@ -223,29 +220,18 @@ export class DeltaSession {
     state.error = undefined;
   }
 
-  #due(type: string, state: TypeState): DeltaDiscoveryResponse | undefined {
+  #due(type: string, state: TypeState): DeltaResponse | undefined {
     if (!state.subscribed || !state.known || state.outstanding || state.rejectedGeneration === state.generation)
       return undefined;
-    const { heldLayers } = state;
-    const change = heldLayers ? join(steps(type, heldLayers, state.wanted)) : changeByName(type, state);
-    if (!isStep(change) && !state.mustAnswer) return undefined;
+    const { heldLayers, label } = state;
+    const changes = (heldLayers ? steps(heldLayers, state.wanted) : [changeByName(state)]).filter(isStep);
+    if (changes.length === 0 && !state.mustAnswer) return undefined;
     state.mustAnswer = false;
     const nonce = `${++this.#nonce}`;
-    const response = create(DeltaDiscoveryResponseSchema, { typeUrl: type, systemVersionInfo: state.label, nonce });
-    // Assigned, not given to create(): that would copy what all streams share.
-    response.resources = change.updated as typeof response.resources;
-    response.removedResources = change.removed as string[];
-    state.outstanding = {
-      nonce,
-      layers: state.wanted,
-      updated: heldLayers ? new Map() : new Map(change.updated.map((r) => [r.name, r.version])),
-      removed: change.removed,
-      generation: state.generation,
-      label: state.label,
-    };
+    state.outstanding = { nonce, layers: state.wanted, changes, generation: state.generation, label };
     state.sent++;
-    state.offered = state.label;
-    return response;
+    state.offered = label;
+    return { typeUrl: type, systemVersionInfo: label, nonce, changes };
   }
 }
 
@@ -254,18 +240,12 @@ function isStep(change: Diff): boolean {
 }
 
 /** The change of each layer; a layer that one side lacks is empty there. */
-function steps(type: string, from: Layers, to: Layers): Diff[] {
+function steps(from: Layers, to: Layers): Diff[] {
   const out: Diff[] = [];
   for (let i = 0; i < Math.max(from.length, to.length); i++) {
-    out.push(diff(type, from[i] ?? NO_RESOURCES, to[i] ?? NO_RESOURCES));
+    out.push(diff(from[i] ?? NO_RESOURCES, to[i] ?? NO_RESOURCES));
   }
   return out;
-}
-
-function join(changes: readonly Diff[]): Diff {
-  const some = changes.filter(isStep);
-  if (some.length < 2) return some[0] ?? { updated: [], removed: [] };
-  return { updated: some.flatMap((d) => d.updated), removed: some.flatMap((d) => d.removed) };
 }
 
 /** From now on it is kept name by name what this client holds. */
@@ -274,14 +254,14 @@ function byName(state: TypeState): void {
   state.heldLayers = undefined;
 }
 
-function changeByName(type: string, state: TypeState): Diff {
-  const updated: Diff['updated'][number][] = [];
+function changeByName(state: TypeState): Diff {
+  const updated: Named[] = [];
   const removed: string[] = [];
   const isWanted = (name: string): boolean => state.wanted.some((layer) => layer.has(name));
   for (const layer of state.wanted) {
     for (const [name, resource] of layer) {
       if (!state.wildcard && !state.names.has(name)) continue;
-      if (state.held.get(name) !== resource.version) updated.push(message(type, name, resource));
+      if (state.held.get(name) !== resource.version) updated.push({ name, resource });
     }
   }
   for (const name of state.held.keys()) if (!isWanted(name)) removed.push(name);

@@ -61,27 +61,30 @@ interface Known {
   line: number;
 }
 
+/** A file and what is in it, by API group, kind, namespace and name. */
+interface Digested {
+  readonly text: string;
+  readonly resources: ReadonlyMap<string, Known>;
+}
+
 export class ChangeLog {
   readonly #lines: JsonLines;
   readonly #clock: Clock;
-  #files: Map<string, string>;
-  #resources: Map<string, Known>;
+  #files: Map<string, Digested>;
 
   /** `before`: the files of the epoch that is in force already. */
   constructor(lines: JsonLines, clock: Clock, before: readonly SourceFile[]) {
     this.#lines = lines;
     this.#clock = clock;
-    this.#files = new Map(before.map((f) => [f.path, f.text]));
-    this.#resources = digests(before);
+    this.#files = digested(before, new Map());
   }
 
   /** An epoch began with these files. */
   epoch(epoch: number, files: readonly SourceFile[]): void {
-    const { changed, after } = this.#changed(files);
-    const resources = digests(files);
-    const all = compare(this.#resources, resources);
+    const changed = this.#changed(files);
+    const after = digested(files, this.#files);
+    const all = compare(this.#files, after);
     this.#files = after;
-    this.#resources = resources;
     this.#add({
       event: 'configuration',
       epoch,
@@ -94,7 +97,7 @@ export class ChangeLog {
 
   /** The files are refused, and that epoch stays. */
   refused(epoch: number, files: readonly SourceFile[], problems: readonly Problem[]): void {
-    const { changed } = this.#changed(files);
+    const changed = this.#changed(files);
     const errors = problems.filter((p) => p.severity === 'error');
     this.#add({
       event: 'refused',
@@ -109,15 +112,15 @@ export class ChangeLog {
   }
 
   /** What is different from the files in force, at most so many. */
-  #changed(files: readonly SourceFile[]): { changed: ChangedFile[]; after: Map<string, string> } {
+  #changed(files: readonly SourceFile[]): ChangedFile[] {
     const after = new Map(files.map((f) => [f.path, f.text]));
     const changed: ChangedFile[] = [];
     for (const [path, text] of after) {
-      const before = this.#files.get(path);
+      const before = this.#files.get(path)?.text;
       if (before !== text) changed.push({ path, change: before === undefined ? 'added' : 'changed', ...fileOf(path) });
     }
     for (const path of this.#files.keys()) if (!after.has(path)) changed.push({ path, change: 'removed' });
-    return { changed: changed.slice(0, MAX_RESOURCES), after };
+    return changed.slice(0, MAX_RESOURCES);
   }
 
   /** The CA was changed through the local API. */
@@ -134,9 +137,19 @@ export class ChangeLog {
   }
 }
 
-function digests(files: readonly SourceFile[]): Map<string, Known> {
+/** Only files with other contents are looked into. */
+function digested(files: readonly SourceFile[], before: ReadonlyMap<string, Digested>): Map<string, Digested> {
   return new Map(
-    resourcesOf(files).map((r) => [
+    files.map((file) => {
+      const known = before.get(file.path);
+      return [file.path, known?.text === file.text ? known : { text: file.text, resources: digests(file) }];
+    }),
+  );
+}
+
+function digests(file: SourceFile): Map<string, Known> {
+  return new Map(
+    resourcesOf([file]).map((r) => [
       `${r.group} ${r.kind}/${r.namespace}/${r.name}`,
       {
         resource: [r.kind, r.namespace, r.name].filter((w) => w !== '').join('/'),
@@ -148,14 +161,25 @@ function digests(files: readonly SourceFile[]): Map<string, Known> {
   );
 }
 
-function compare(before: ReadonlyMap<string, Known>, after: ReadonlyMap<string, Known>): ChangedResource[] {
+function compare(before: ReadonlyMap<string, Digested>, after: ReadonlyMap<string, Digested>): ChangedResource[] {
+  const old = resourcesIn(before, after);
+  const now = resourcesIn(after, before);
   const out: ChangedResource[] = [];
-  for (const [key, { resource, digest, file, line }] of after) {
-    const old = before.get(key);
-    if (old?.digest !== digest) out.push({ change: old ? 'changed' : 'added', resource, file, line });
+  for (const [key, { resource, digest, file, line }] of now) {
+    const was = old.get(key);
+    if (was?.digest !== digest) out.push({ change: was ? 'changed' : 'added', resource, file, line });
   }
-  for (const [key, { resource, file, line }] of before)
-    if (!after.has(key)) out.push({ change: 'removed', resource, file, line });
+  for (const [key, { resource, file, line }] of old)
+    if (!now.has(key)) out.push({ change: 'removed', resource, file, line });
+  return out;
+}
+
+/** Of the files that are not the same in `others`: one that moved from file to file is in both then. */
+function resourcesIn(files: ReadonlyMap<string, Digested>, others: ReadonlyMap<string, Digested>): Map<string, Known> {
+  const out = new Map<string, Known>();
+  for (const [path, file] of files) {
+    if (others.get(path) !== file) for (const [key, known] of file.resources) out.set(key, known);
+  }
   return out;
 }
 

@@ -21,11 +21,12 @@ export class Tokens {
   create(instance: string, identity: string): string {
     const now = this.#clock.wall();
     const { tokens } = this.#state;
-    for (const [hash, token] of tokens) if (token.instance === instance || token.expiresMs <= now) tokens.delete(hash);
-    if (tokens.size >= MAX_TOKENS) tokens.delete(tokens.keys().next().value as string);
+    const ended: string[] = [];
+    for (const [hash, token] of tokens) if (token.instance === instance || token.expiresMs <= now) ended.push(hash);
+    if (tokens.size - ended.length >= MAX_TOKENS) ended.push(tokens.keys().next().value as string);
+    this.#state.deleteTokens(ended);
     const token = randomBytes(32).toString('base64url');
-    tokens.set(hashOf(token), { instance, identity, expiresMs: now + TOKEN_TTL_MS });
-    this.#state.save();
+    this.#state.setToken(hashOf(token), { instance, identity, expiresMs: now + TOKEN_TTL_MS });
     return token;
   }
 
@@ -44,10 +45,7 @@ export class Tokens {
     const hash = hashOf(token);
     const found = this.#state.tokens.get(hash);
     if (!found || (found.usedBy !== undefined && found.usedBy !== keyId)) return false;
-    if (found.usedBy === undefined) {
-      this.#state.tokens.set(hash, { ...found, usedBy: keyId });
-      this.#state.save();
-    }
+    if (found.usedBy === undefined) this.#state.setToken(hash, { ...found, usedBy: keyId }, true);
     return true;
   }
 }

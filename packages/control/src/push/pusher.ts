@@ -1,12 +1,12 @@
 /** Brings every connected proxy to the current state: changed resources only, soon after a change, several changes at once. */
-import { Code, ConnectError, type HandlerContext } from '@connectrpc/connect';
+import { Code, ConnectError } from '@connectrpc/connect';
 import type { Clock, Logger, Timer } from '@weft/base';
 import type { Instance, ServiceModel } from '@weft/model';
 import { ENDPOINTS_TYPE, PART_TYPE, REFERENCES_TYPE } from '@weft/plan';
 import type { AdsStream, AdsSubscriber, Node } from '@weft/xds';
 import type { MeshTrust } from '../ca/trust.ts';
 import type { Mesh, MeshChange } from '../mesh.ts';
-import { type Peer, peerKey, peerOf } from '../peer.ts';
+import type { Peer } from '../peer.ts';
 import { Renderer, TYPES } from './render.ts';
 
 const DEBOUNCE_MS = 10;
@@ -78,8 +78,7 @@ export class Pusher {
   }
 
   /** Judges a proxy that connects: its verified identity must be that of the instance it says to be. */
-  accept(stream: AdsStream, node: Node, context: HandlerContext): AdsSubscriber {
-    const peer = peerOf(context);
+  accept(stream: AdsStream, node: Node, peer: Peer): AdsSubscriber {
     const instance = this.#mesh.instance(node.id);
     if (!instance) {
       throw new ConnectError(
@@ -88,10 +87,10 @@ export class Pusher {
       );
     }
     const identity = this.#mesh.identityOf(instance);
-    if (peer !== identity) {
-      this.#logger.warn({ peer, instance: node.id }, 'a proxy asked for the plan of another identity');
+    if (peer.spiffeId !== identity) {
+      this.#logger.warn({ peer: peer.spiffeId, instance: node.id }, 'a proxy asked for the plan of another identity');
       throw new ConnectError(
-        `${peer} may not have the plan of ${node.id}, which is ${identity}`,
+        `${peer.spiffeId || 'nobody'} may not have the plan of ${node.id}, which is ${identity}`,
         Code.PermissionDenied,
       );
     }
@@ -99,7 +98,7 @@ export class Pusher {
     const proxy: Proxy = {
       instance: node.id,
       identity,
-      peer: context.values.get(peerKey),
+      peer,
       stream,
       epoch: before?.epoch ?? 0,
       error: '',

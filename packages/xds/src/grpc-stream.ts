@@ -1,0 +1,93 @@
+/**
+ * A gRPC call with messages both ways on a stream of Node's HTTP/2 server, without a library between: what a call of which
+ * a control plane holds thousands costs is its stream, and a message goes out as the memory it is given as.
+ */
+import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import { Code, ConnectError } from '@connectrpc/connect';
+
+const PREFIX_BYTES = 5;
+
+export interface GrpcEvents {
+  /** One message. What it throws ends the call. */
+  onMessage(bytes: Uint8Array): void;
+  /** The caller has sent all that it will. */
+  onEnd(): void;
+  /** The call is over, whatever ended it; called once, and nothing after it. */
+  onClose(): void;
+}
+
+export class GrpcStream {
+  readonly #stream: ServerHttp2Stream;
+  readonly #events: GrpcEvents;
+  readonly #maxBytes: number;
+  /** The beginning of a message whose end has not come. */
+  #rest: Buffer | undefined;
+  #ended = false;
+
+  /** `maxBytes`: of one message. Answers what is no gRPC at once; then nothing is called. */
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, maxBytes: number, events: GrpcEvents) {
+    this.#stream = stream;
+    this.#events = events;
+    this.#maxBytes = maxBytes;
+    stream.on('error', () => {});
+    if (stream.destroyed || stream.closed) return;
+    if (!/^application\/grpc($|[+;])/.test(headers['content-type'] ?? '')) {
+      stream.respond({ ':status': 415 }, { endStream: true });
+      stream.close();
+      return;
+    }
+    stream.respond({ ':status': 200, 'content-type': 'application/grpc+proto' }, { waitForTrailers: true });
+    stream.on('data', (chunk: Buffer) => this.#take(chunk));
+    stream.on('end', () => {
+      if (!this.#ended) events.onEnd();
+    });
+    stream.on('close', () => {
+      this.#ended = true;
+      this.#rest = undefined;
+      events.onClose();
+    });
+  }
+
+  /** A message with its prefix, in pieces. Nothing where the call is over. */
+  send(pieces: readonly Buffer[]): void {
+    if (this.#ended) return;
+    for (const piece of pieces) this.#stream.write(piece);
+  }
+
+  /** Ends the call, after what was sent. */
+  end(error?: ConnectError): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    const stream = this.#stream;
+    const trailers: Record<string, string> = { 'grpc-status': String(error?.code ?? 0) };
+    if (error) trailers['grpc-message'] = encodeURIComponent(error.rawMessage);
+    stream.once('wantTrailers', () => {
+      stream.sendTrailers(trailers);
+      // What the caller still says is not waited for. In a later turn: closing has trailers of its own.
+      setImmediate(() => stream.close());
+    });
+    stream.end();
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.#ended) return;
+    let rest = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk;
+    this.#rest = undefined;
+    try {
+      while (rest.length >= PREFIX_BYTES && !this.#ended) {
+        const length = rest.readUInt32BE(1);
+        if (rest[0] !== 0) throw new ConnectError('compressed messages are not taken', Code.Unimplemented);
+        if (length > this.#maxBytes) {
+          const message = `a message of ${length} bytes is larger than the ${this.#maxBytes} that are taken`;
+          throw new ConnectError(message, Code.ResourceExhausted);
+        }
+        if (rest.length < PREFIX_BYTES + length) break;
+        this.#events.onMessage(rest.subarray(PREFIX_BYTES, PREFIX_BYTES + length));
+        rest = rest.subarray(PREFIX_BYTES + length);
+      }
+      if (rest.length > 0 && !this.#ended) this.#rest = rest;
+    } catch (error) {
+      this.end(ConnectError.from(error, Code.Internal));
+    }
+  }
+}

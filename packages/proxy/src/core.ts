@@ -8,7 +8,7 @@ import type { WireCounters, WireLimits } from '@weft/wire';
 import { Tokens } from './http/tokens.ts';
 import { PortUse } from './inbound/port-use.ts';
 import { type ProxyLimits, wireLimits } from './limits.ts';
-import type { Links } from './link/client.ts';
+import type { Links } from './link/links.ts';
 import { encodeSource, selfPeer } from './link/source.ts';
 import type { Connector } from './net/dial.ts';
 import { InFlightList, type Placed } from './net/in-flight.ts';

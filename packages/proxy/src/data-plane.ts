@@ -1,5 +1,4 @@
 /** The data path of one sidecar or gateway, put together: listeners, links, pools. It knows nothing of where plans come from. */
-
 import { randomBytes } from 'node:crypto';
 import type { Server, Socket } from 'node:net';
 import { createServer } from 'node:net';
@@ -15,7 +14,7 @@ import { Gateway } from './gateway/listeners.ts';
 import { linkStream } from './inbound/links.ts';
 import { InboundListener } from './inbound/listener.ts';
 import { defaultLimitsOf, type ProxyLimits } from './limits.ts';
-import { Links } from './link/client.ts';
+import { Links } from './link/links.ts';
 import { type ProbedService, probeService } from './link/probe.ts';
 import { LinkServer } from './link/server.ts';
 import { type Connector, loopbackConnector, plainConnector } from './net/dial.ts';

@@ -59,6 +59,7 @@ export function modelOf(
     peerAuthentications: oldestFirst(of<PeerAuthenticationModel>('PeerAuthentication')),
     authorizationPolicies: of('AuthorizationPolicy'),
     requestAuthentications: of('RequestAuthentication'),
+    jwtProviders: of('JWTProvider'),
     meshDefaults: of('MeshDefaults'),
     meshConfigs,
     servers: of('Server'),

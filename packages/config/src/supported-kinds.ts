@@ -12,6 +12,7 @@ import { decisionHeaderKind } from './kinds/decision-header.ts';
 import { endpointSliceKind } from './kinds/endpoint-slice.ts';
 import { gatewayKind } from './kinds/gateway.ts';
 import { serviceIntentionsKind } from './kinds/intentions.ts';
+import { jwtProviderKind } from './kinds/jwt-provider.ts';
 import { httpRateLimitKind, serverKind, tcpRateLimitKind } from './kinds/linkerd.ts';
 import {
   inboundRouteKind,
@@ -56,6 +57,7 @@ export const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     networkAuthenticationKind,
     inboundRouteKind,
     serviceIntentionsKind,
+    jwtProviderKind,
     httpRateLimitKind,
     tcpRateLimitKind,
     tcpFaultKind,

@@ -10,10 +10,18 @@ import {
   AuthorizationRuleSchema,
   type AuthorizationTable,
   type HttpMatch,
+  type TokenNeed,
 } from '@weft/plan';
-import type { AuthorizationResult } from './authorize.ts';
+import type { AuthorizationResult, Subject } from './authorize.ts';
 import { RuleIndex } from './authorize-index.ts';
-import { type CompiledRuleTests, combine, compileRule, type FieldTest, type RuleTest } from './authorize-rule.ts';
+import {
+  type CompiledRuleTests,
+  claimOf,
+  combine,
+  compileRule,
+  type FieldTest,
+  type RuleTest,
+} from './authorize-rule.ts';
 import { canonicalPattern } from './canonical.ts';
 import { compileKeyMatches, compileStringMatch, type KeyMatcher, type StringMatcher } from './match.ts';
 
@@ -80,6 +88,10 @@ function compileRow(row: AuthorizationRow, source: AuthorizationRule, table: str
     const what = row.http.map(httpText).join(' or ');
     to.push({ http: true, what, test: (s) => tests.some((t) => t(s)) });
   }
+  if (row.tokens.length > 0) {
+    const { tokens } = row;
+    to.push({ http: true, what: tokens.map(tokenText).join(' or '), test: (s) => tokens.some((t) => hasToken(s, t)) });
+  }
   const lists = to.length === 0 ? [] : [to];
   const label = row.label || table;
   return {
@@ -115,6 +127,20 @@ function httpTest(m: HttpMatch, ref: string, wide: boolean): RuleTest {
     headers.every((k) => readings(s.request.head, k, wide, true)) &&
     without.every((k) => readings(s.request.head, k, wide, false)) &&
     params.every((k) => paramReadings(s.pseudo(':path') ?? '', k, wide));
+}
+
+/** Values are texts: a number, or a list that has the text, is another (as in Consul). */
+function hasToken({ request: { token } }: Subject, need: TokenNeed): boolean {
+  if (!token) return false;
+  const { providers = [], claims } = token;
+  for (const name of need.providers) if (!providers.includes(name)) return false;
+  for (const { path, value } of need.claims) if (claimOf(claims, path) !== value) return false;
+  return true;
+}
+
+function tokenText({ providers, claims }: TokenNeed): string {
+  const said = claims.map((c) => `${c.path.join('.')} ${c.value}`);
+  return `a token of ${[...new Set(providers)].join(' and ')}${said.length > 0 ? ` with ${said.join(', ')}` : ''}`;
 }
 
 function holds(matcher: StringMatcher | undefined, value: string | undefined): boolean {

@@ -19,6 +19,8 @@ export interface VerifiedToken {
   /** `issuer/subject`; '' for a token without a subject. */
   readonly principal: string;
   readonly audiences: readonly string[];
+  /** Names of the issuers' rules that found it good (TokenRule.provider). */
+  readonly providers?: readonly string[];
   /** `azp`: who it was made for. */
   readonly presenter: string | undefined;
   /** Claims whose texts are lists of words, beside `scope` and `permission`. */

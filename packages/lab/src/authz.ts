@@ -10,7 +10,8 @@ import {
 } from '@weft/engine';
 import { Protocol } from '@weft/plan';
 import { instanceNamed, type LabMesh, type Side } from './mesh.ts';
-import type { RuleReference } from './types.ts';
+import { judgeToken } from './token.ts';
+import type { RuleReference, TokenQuestion } from './types.ts';
 
 export interface AuthorizationQuestion {
   /** The caller's SPIFFE id without `spiffe://`; undefined: it comes in plaintext. */
@@ -26,6 +27,8 @@ export interface AuthorizationQuestion {
     readonly path: string;
     readonly host?: string;
     readonly headers?: readonly (readonly [string, string])[];
+    /** A good one that the request carries. */
+    readonly token?: TokenQuestion;
   };
 }
 
@@ -122,12 +125,18 @@ export function decide(mesh: LabMesh, workload: string, question: AuthorizationQ
     const details = question.from === undefined ? 'mtls_required' : 'mtls_disabled';
     return { decision: 'deny', details, reference: mesh.reference(ref), considered: [] };
   }
+  const { answer, rule } = judgeToken(snapshot, port, question.http?.token);
+  if ('refused' in answer) {
+    const details = `jwt_authn_access_denied{${answer.refused}}`;
+    return { decision: 'deny', details, reference: mesh.reference(rule?.ref ?? ''), considered: [] };
+  }
   const request = {
     ...(question.from !== undefined && { principal: question.from }),
     remoteIp: question.ip ?? '192.0.2.1',
     localIp: address,
     destPort: port,
     ...(head && { head }),
+    ...(answer.token && { token: answer.token }),
   };
   const asks: string[] = [];
   let verdict = authorize(snapshot, request);

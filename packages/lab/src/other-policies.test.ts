@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { loadFiles } from '@weft/config';
+import { keySourcesOf } from '@weft/model';
 import { decide } from './authz.ts';
 import { type LabMesh, meshFromFiles } from './mesh.ts';
+import type { TokenQuestion } from './types.ts';
 
 const id = (account: string, namespace = 'shop', domain = 'cluster.local') => `${domain}/ns/${namespace}/sa/${account}`;
 const doc = (api: string, kind: string, name: string, spec: string, annotations = '') =>
@@ -46,16 +48,17 @@ interface Ask {
   ip?: string;
   port?: number;
   headers?: [string, string][];
+  token?: TokenQuestion;
 }
 
 /** Decision and who says so, of a request, or with path '' of a connection. */
-function ask(mesh: LabMesh, request: string, { from, ip, port = 8080, headers }: Ask = {}): string {
+function ask(mesh: LabMesh, request: string, { from, ip, port = 8080, headers, token }: Ask = {}): string {
   const [method, path] = request.split(' ');
   const answer = decide(mesh, 'shop/pay', {
     ...(from !== undefined && { from }),
     ...(ip !== undefined && { ip }),
     port,
-    ...(path && { http: { method, path, ...(headers && { headers }) } }),
+    ...(path && { http: { method, path, ...(headers && { headers }), ...(token && { token }) } }),
   });
   return answer.decision;
 }
@@ -332,6 +335,73 @@ test('Consul: permissions from the top down, whatever the spelling of a request;
   assert.equal(answer.reference?.field, 'spec.sources[0].permissions[0]');
 });
 
+const KEYS = JSON.stringify({
+  keys: [{ kty: 'OKP', crv: 'Ed25519', x: Buffer.alloc(32, 1).toString('base64url') }],
+});
+const provider = (name: string, issuer: string, more = '', keys = Buffer.from(KEYS).toString('base64')) =>
+  doc(
+    'consul.hashicorp.com/v1alpha1',
+    'JWTProvider',
+    name,
+    `{issuer: "${issuer}", jsonWebKeySet: {local: {jwks: ${keys}}}${more}}`,
+  );
+const withToken = (text: string, jwt: string) => text.replace('spec: {', `spec: {jwt: ${jwt}, `);
+
+test('Consul: intentions may ask for a token beside the identity, and for what it says', () => {
+  const permissions = `[
+    {action: allow, http: {pathPrefix: /admin}, jwt: {providers: [{name: okta, verifyClaims: [{path: [perms, role], value: admin}]}, {name: auth0}]}},
+    {action: allow, http: {pathPrefix: /}}]`;
+  const mesh = meshOf(
+    provider('okta', 'https://okta.test', ', audiences: [pay]') +
+      provider('auth0', 'https://auth0.test') +
+      // The same issuer for another audience: its tokens are none of okta's.
+      provider('cart', 'https://okta.test', ', audiences: [cart]') +
+      intentions('pay', 'pay', `{name: cart, permissions: ${permissions}}`) +
+      withToken(
+        intentions(
+          'front',
+          'front',
+          '{name: cart, action: allow}, {name: pay, action: deny}, {name: "*", action: allow}',
+        ),
+        '{providers: [{name: cart}]}',
+      ),
+  );
+  const okta = (role: unknown, aud = 'pay'): TokenQuestion => ({
+    ...{ issuer: 'https://okta.test', audiences: [aud], claims: { perms: { role } } },
+  });
+  const by = (request: string, token?: TokenQuestion) =>
+    ask(mesh, request, { from: id('cart'), ...(token && { token }) });
+  assert.deepEqual(
+    [by('GET /admin', okta('admin')), by('GET /admin', { issuer: 'https://auth0.test' }), by('GET /x')],
+    Array(3).fill('allow'),
+  );
+  assert.deepEqual(
+    [
+      by('GET /admin'),
+      by('GET /admin', okta('user')),
+      by('GET /admin', okta(['admin'])),
+      by('GET /admin', okta('admin', 'cart')),
+      by('GET /admin', { issuer: 'https://auth1.test' }),
+      by('GET /./admin'),
+      ask(mesh, 'GET /admin', { from: id('front'), token: okta('admin') }),
+      ask(mesh, '', { from: id('cart'), port: 9000 }),
+    ],
+    Array(8).fill('deny'),
+  );
+  // For all sources of a destination: who is denied stays so, and a connection has no token.
+  const front = (from: string, token?: TokenQuestion, request = 'GET /') => {
+    const [method, path] = request.split(' ');
+    const http = path ? { http: { method, path, ...(token && { token }) } } : {};
+    return decide(mesh, 'shop/front', { from: id(from), port: 8080, ...http }).decision;
+  };
+  const good = okta('x', 'cart');
+  assert.deepEqual([front('cart', good), front('other', good)], ['allow', 'allow']);
+  assert.deepEqual(
+    [front('cart'), front('other'), front('pay', good), front('cart', okta('x')), front('cart', good, '')],
+    Array(5).fill('deny'),
+  );
+});
+
 test('mistakes have a place: what does not exist, what cannot be, what would say nothing', () => {
   const problem = (text: string) => {
     const { problems } = loadFiles([{ path: 'a.yaml', text: processes + text }]);
@@ -366,6 +436,21 @@ test('mistakes have a place: what does not exist, what cannot be, what would say
       problem(intentions('i', 'pay', '{name: cart}')),
       problem(intentions('i', 'pay', '{name: cart, action: allow}, {name: cart, action: deny}')),
       problem(intentions('i', 'pay', '{name: cart, action: allow, peer: x}')),
+      problem(withToken(intentions('i', 'pay', '{name: cart, action: allow}'), '{providers: [{name: okta}]}')),
+      problem(
+        provider('okta', 'x') +
+          intentions(
+            'i',
+            'pay',
+            '{name: cart, permissions: [{action: deny, http: {pathPrefix: /}, jwt: {providers: [{name: okta}]}}]}',
+          ),
+      ),
+      problem(provider('okta', 'x', '', 'e30=')),
+      problem(provider('okta', 'x', '', 'no')),
+      problem(provider('okta', 'x', ', locations: [{}]')),
+      problem(provider('okta', 'x').replace('{local: {jwks', '{local: {filename')),
+      problem(provider('okta', 'x').replace(/local: \{.*?\}/, 'remote: {uri: "ftp://x"}')),
+      problem(provider('okta', 'x').replace(/local: \{.*?\}/, '')),
       problem(intentions('i', 'pay', '{name: cart, permissions: [{action: allow, http: {header: [{name: x}]}}]}')),
     ],
     [
@@ -391,8 +476,39 @@ test('mistakes have a place: what does not exist, what cannot be, what would say
       'WEFT-FIELD spec.sources[0]',
       'WEFT-VALUE spec.sources[1]',
       'WEFT-UNSUPPORTED spec.sources[0].peer',
+      'WEFT-NO-TARGET spec.jwt.providers[0].name',
+      'WEFT-VALUE spec.sources[0].permissions[0].jwt',
+      'WEFT-VALUE spec.jsonWebKeySet.local.jwks',
+      'WEFT-VALUE spec.jsonWebKeySet.local.jwks',
+      'WEFT-FIELD spec.locations[0]',
+      'WEFT-UNSUPPORTED spec.jsonWebKeySet.local.filename',
+      'WEFT-VALUE spec.jsonWebKeySet.remote.uri',
+      'WEFT-FIELD spec.jsonWebKeySet',
       'WEFT-FIELD spec.sources[0].permissions[0].http.header[0]',
     ],
+  );
+});
+
+test('Consul: the name of a JWTProvider holds for the whole mesh; what is done otherwise here is said', () => {
+  const twice = provider('okta', 'x') + provider('okta', 'y').replace('namespace: shop', 'namespace: other');
+  const [problem] = loadFiles([{ path: 'a.yaml', text: twice }]).problems;
+  assert.deepEqual([problem.code, problem.field, problem.severity], ['WEFT-VALUE', 'metadata.name', 'error']);
+  const text = provider('okta', 'x', ', cacheConfig: {size: 7}').replace(
+    /local: \{.*?\}/,
+    'remote: {uri: "https://keys.test/k", cacheDuration: 1h, retryPolicy: {numRetries: 3}}',
+  );
+  const { problems, model } = loadFiles([{ path: 'a.yaml', text }]);
+  assert.deepEqual(
+    problems.map((p) => `${p.severity} ${p.code} ${p.field}`),
+    [
+      'warning WEFT-NO-EFFECT spec.jsonWebKeySet.remote.cacheDuration',
+      'warning WEFT-NO-EFFECT spec.jsonWebKeySet.remote.retryPolicy',
+      'warning WEFT-NO-EFFECT spec.cacheConfig.size',
+    ],
+  );
+  assert.deepEqual(
+    keySourcesOf(model!).map((k) => k.url),
+    ['https://keys.test/k'],
   );
 });
 

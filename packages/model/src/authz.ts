@@ -16,13 +16,15 @@ import {
 } from '@weft/plan';
 import { resolveHost, serviceHost } from './hosts.ts';
 import { targetPortOn } from './inbound.ts';
+import { providersFor } from './intentions.ts';
 import { keySourceOf } from './key-sources.ts';
 import { servicesSelecting } from './lookup.ts';
 import { type ExtensionProviderModel, meshConfigOf } from './mesh-config.ts';
 import { type PolicyWorkload, policiesWithin, policyReach, type Reach } from './policy-targets.ts';
 import type { RefTable } from './refs.ts';
 import type { Model } from './types/model.ts';
-import type { AuthorizationPolicyModel, RequestAuthenticationModel, TokenRuleModel } from './types/security.ts';
+import type { Resource } from './types/resource.ts';
+import type { AuthorizationPolicyModel, TokenRuleModel } from './types/security.ts';
 
 const NO_KEYS: ReadonlyMap<string, string> = new Map();
 
@@ -70,10 +72,14 @@ export function compileAuthorization(
   const policies = policiesWithin(model, model.authorizationPolicies, workload);
   return create(AuthorizationSchema, {
     authorizers: authorizersOf(model, policies, refs),
-    tokens: model.requestAuthentications.flatMap((r) => {
-      const reach = policyReach(model, r, workload);
-      return reach === undefined ? [] : r.rules.map((t) => tokenRule(r, t, reach, keySets, refs));
-    }),
+    // A token that both name counts as an intention's provider has it: the first rule that finds it good says what becomes of it.
+    tokens: [
+      ...providersFor(model, workload).map((p) => tokenRule(p, p.rule, 'all', keySets, refs)),
+      ...model.requestAuthentications.flatMap((r) => {
+        const reach = policyReach(model, r, workload);
+        return reach === undefined ? [] : r.rules.map((t) => tokenRule(r, t, reach, keySets, refs));
+      }),
+    ],
     policies: policies.map((p) =>
       create(AuthorizationPolicySchema, {
         ref: refs.use(p),
@@ -130,7 +136,7 @@ export function compileAuthorization(
 }
 
 function tokenRule(
-  r: RequestAuthenticationModel,
+  r: Resource,
   t: TokenRuleModel,
   reach: Reach,
   keySets: ReadonlyMap<string, string>,
@@ -143,6 +149,7 @@ function tokenRule(
     // Without keys, no token of the issuer is good.
     jwks: source === '' ? t.jwks : (keySets.get(source) ?? ''),
     keySource: source,
+    ...{ provider: t.provider ?? '', clockSkewMs: t.clockSkewMs ?? 0 },
     ...{ issuer: t.issuer, forward: t.forward, payloadHeader: t.payloadHeader },
     audiences: [...t.audiences],
     headers: t.headers.map((h) => ({ ...h })),

@@ -23,7 +23,8 @@ export function keySourceOf(rule: TokenRuleModel): KeySource | undefined {
 /** Of the whole mesh, each once. */
 export function keySourcesOf(model: Model): KeySource[] {
   const out = new Map<string, KeySource>();
-  for (const rule of model.requestAuthentications.flatMap((r) => r.rules)) {
+  const rules = [...model.requestAuthentications.flatMap((r) => r.rules), ...model.jwtProviders.map((p) => p.rule)];
+  for (const rule of rules) {
     const source = keySourceOf(rule);
     if (source && !out.has(source.name)) out.set(source.name, source);
   }

@@ -50,6 +50,7 @@ const empty: Model = {
   meshTlsAuthentications: [],
   networkAuthentications: [],
   inboundRoutes: [],
+  jwtProviders: [],
   serviceIntentions: [],
   tcpFaults: [],
   decisionHeaders: [],

@@ -27,9 +27,10 @@ import {
 import { example } from '../example.ts';
 import { findFiles, readSources } from '../mesh.ts';
 import { table } from '../table.ts';
+import { type TokenOption, tokenOption } from '../token-option.ts';
 import { addDryRun, addSuggest } from './authz-observed.ts';
 
-interface CheckOptions extends MeshOption, OutputOption {
+interface CheckOptions extends MeshOption, OutputOption, TokenOption {
   files?: string[];
   live?: boolean;
   from?: string;
@@ -60,6 +61,7 @@ export function addAuthz(program: Command): void {
       .option('--ip <address>', "the caller's address")
       .option('--host <host>', 'the Host of the request')
       .option('-H, --header <name:value>', 'a header of the request; may be repeated', header, [])
+      .addOption(tokenOption())
       .addOption(meshOption())
       .addOption(outputOption())
       .action(check),
@@ -104,7 +106,11 @@ function question(method: string | undefined, path: string | undefined, o: Check
     ...(o.port !== undefined && { port: o.port }),
     ...(method !== undefined &&
       path !== undefined && {
-        http: { method, path, headers: o.header, ...(o.host !== undefined && { host: o.host }) },
+        http: {
+          ...{ method, path, headers: o.header },
+          ...(o.host !== undefined && { host: o.host }),
+          ...(o.token && { token: o.token }),
+        },
       }),
   };
 }

@@ -18,7 +18,6 @@ import {
   type Question,
   renderCalls,
   renderExplanation,
-  type TokenQuestion,
 } from '@weft/lab';
 import { type Command, InvalidArgumentError } from 'commander';
 import { adminGet } from '../admin.ts';
@@ -36,12 +35,12 @@ import {
 } from '../common.ts';
 import { example } from '../example.ts';
 import { findFiles, loadModel } from '../mesh.ts';
+import { type TokenOption, tokenOption } from '../token-option.ts';
 
-interface ExplainOptions extends MeshOption, OutputOption {
+interface ExplainOptions extends MeshOption, OutputOption, TokenOption {
   from?: string;
   to?: string;
   requestId?: string;
-  token?: TokenQuestion;
   header: [string, string][];
   files?: string[];
   live?: boolean;
@@ -64,11 +63,7 @@ export function addExplain(program: Command): void {
       .option('--live', 'the running mesh, with what the caller’s proxy knows of endpoints (the default without -f)')
       .option('--tcp', 'the caller speaks no HTTP')
       .option('--sni <name>', 'the caller begins with TLS and asks for this server name')
-      .option(
-        '--token <json>',
-        'the request carries a good token: {"issuer", "subject", "audiences", "claims"}',
-        readToken,
-      )
+      .addOption(tokenOption())
       .option('--request-id <id>', 'a request that was made (its x-request-id): what was decided in all calls of it')
       .addOption(meshOption())
       .addOption(outputOption())
@@ -84,26 +79,6 @@ function collectHeader(text: string, list: [string, string][]): [string, string]
   if (!m || /[\x00-\x08\x0a-\x1f\x7f]/.test(m[2]!))
     throw new InvalidArgumentError("say it as 'name: value', in visible characters.");
   return [...list, [m[1]!, m[2]!.trim()]];
-}
-
-function readToken(text: string): TokenQuestion {
-  const wrong = (why: string) => new InvalidArgumentError(`${why}, as {"issuer": "me", "claims": {"group": "a"}}.`);
-  let token: TokenQuestion;
-  try {
-    token = JSON.parse(text) as TokenQuestion;
-  } catch {
-    throw wrong('it is to be JSON');
-  }
-  const { issuer, subject, audiences, claims, ...more } = token ?? {};
-  if (typeof issuer !== 'string' || issuer === '') throw wrong('its issuer is to be a string');
-  if (subject !== undefined && typeof subject !== 'string') throw wrong('its subject is to be a string');
-  if (audiences !== undefined && !(Array.isArray(audiences) && audiences.every((a) => typeof a === 'string')))
-    throw wrong('its audiences are to be a list of strings');
-  if (claims !== undefined && (typeof claims !== 'object' || claims === null || Array.isArray(claims)))
-    throw wrong('its claims are to be an object');
-  const [unknown] = Object.keys(more);
-  if (unknown !== undefined) throw wrong(`"${unknown}" is none of its fields`);
-  return token;
 }
 
 async function run(method: string, target: string, options: ExplainOptions): Promise<void> {

@@ -1,5 +1,11 @@
 /** Consul's ServiceIntentions: who may call a service, by name (L4) or by permissions on requests (L7) (features: B-4). */
-import type { HttpMatchModel, IntentionSourceModel, KeyMatchModel, ServiceIntentionsModel } from '@weft/model';
+import type {
+  HttpMatchModel,
+  IntentionSourceModel,
+  KeyMatchModel,
+  ServiceIntentionsModel,
+  TokenNeedModel,
+} from '@weft/model';
 import { escapeRegex } from '../gateway-api/http-route.ts';
 import { emptyMatch } from '../gateway-api/rules.ts';
 import type { ObjectSchema, Schema } from '../schema.ts';
@@ -10,6 +16,7 @@ import {
   checkRegex,
   type FieldReport,
   type Kind,
+  nonEmpty,
   type Plain,
   str,
 } from './common.ts';
@@ -36,6 +43,34 @@ const header: ObjectSchema = {
   oneOf: [['present', ...TESTS]],
 };
 
+const jwt: ObjectSchema = {
+  t: 'object',
+  fields: {
+    providers: {
+      t: 'list',
+      min: 1,
+      max: 16,
+      of: {
+        t: 'object',
+        fields: {
+          name: { t: 'string', check: checkName },
+          verifyClaims: {
+            t: 'list',
+            max: 100,
+            of: {
+              t: 'object',
+              fields: { path: { t: 'list', of: nonEmpty, min: 1, max: 32 }, value: str },
+              required: ['path', 'value'],
+            },
+          },
+        },
+        required: ['name'],
+      },
+    },
+  },
+  required: ['providers'],
+};
+
 const permission: ObjectSchema = {
   t: 'object',
   fields: {
@@ -55,9 +90,9 @@ const permission: ObjectSchema = {
       },
       oneOf: [['pathExact', 'pathPrefix', 'pathRegex']],
     },
+    jwt,
   },
   required: ['action', 'http'],
-  unsupported: ['jwt'],
 };
 
 export const serviceIntentionsKind: Kind<ServiceIntentionsModel> = {
@@ -67,6 +102,7 @@ export const serviceIntentionsKind: Kind<ServiceIntentionsModel> = {
     t: 'object',
     fields: {
       destination: { t: 'object', fields: { name: named, namespace: named }, required: ['name'] },
+      jwt,
       sources: {
         t: 'list',
         min: 1,
@@ -87,7 +123,6 @@ export const serviceIntentionsKind: Kind<ServiceIntentionsModel> = {
       },
     },
     required: ['destination', 'sources'],
-    unsupported: ['jwt'],
   },
   specRequired: true,
   build(resource, spec, report) {
@@ -120,7 +155,7 @@ export const serviceIntentionsKind: Kind<ServiceIntentionsModel> = {
         'a name in every namespace is no destination: name its namespace',
         'spec.destination.namespace',
       );
-    return { ...resource, destination: { name, namespace }, sources };
+    return { ...resource, destination: { name, namespace }, sources, tokens: tokensOf(spec.jwt, 'spec.jwt') };
   },
 };
 
@@ -141,7 +176,25 @@ function permissionOf(p: Plain, field: string, report: FieldReport): IntentionSo
   const base: HttpMatchModel = { ...emptyMatch(field), uri: pathTest(http), headers: keys, withoutHeaders: without };
   const methods = (http.methods ?? []) as (string | undefined)[];
   const match = methods.flatMap((m) => (m ? [{ ...base, method: { type: 'exact', value: m } as const }] : []));
-  return { field, action: p.action, match: methods.length === 0 ? [base] : match };
+  if (p.jwt && p.action === 'deny') {
+    const message =
+      'a denial asks for no token, in Consul neither: take it away, or allow with a token what this would leave over';
+    report('WEFT-VALUE', message, `${field}.jwt`);
+  }
+  const tokens = tokensOf(p.jwt, `${field}.jwt`);
+  return { field, action: p.action, match: methods.length === 0 ? [base] : match, tokens };
+}
+
+/** Where a provider has mistakes it stays: without it, a token would be asked for by fewer, or by nobody. */
+function tokensOf(written: Plain | undefined, field: string): TokenNeedModel[] {
+  return ((written?.providers ?? []) as (Plain | undefined)[]).map((p, i) => ({
+    field: `${field}.providers[${i}]`,
+    provider: p?.name ?? '',
+    claims: ((p?.verifyClaims ?? []) as (Plain | undefined)[]).map((c) => ({
+      path: (c?.path ?? []) as string[],
+      value: c?.value ?? '',
+    })),
+  }));
 }
 
 function pathTest(http: Plain): HttpMatchModel['uri'] {

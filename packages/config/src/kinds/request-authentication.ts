@@ -9,7 +9,7 @@ const names = { t: 'list', max: 100, of: nonEmpty } as const;
 const headerName = { t: 'string', check: checkOwnHeader } as const;
 
 /** A header that is set from a token: neither one that means something to HTTP, nor one of ours. */
-function checkOwnHeader(name: string): string | undefined {
+export function checkOwnHeader(name: string): string | undefined {
   const lower = name.toLowerCase();
   if (/^(host|connection|content-length|transfer-encoding|te|trailer|upgrade|keep-alive|cookie)$/.test(lower))
     return 'this header is not for claims';
@@ -104,11 +104,11 @@ function tokenRule(r: Plain, field: string, report: FieldReport): TokenRuleModel
 }
 
 /** Istio's default. */
-const FETCH_TIMEOUT_MS = 5000;
-const MAX_FETCH_TIMEOUT_MS = 60_000;
+export const FETCH_TIMEOUT_MS = 5000;
+export const MAX_FETCH_TIMEOUT_MS = 60_000;
 
 /** Whether the address may be asked is for the control plane to say: names lead elsewhere tomorrow. */
-function checkKeyAddress(text: string): string | undefined {
+export function checkKeyAddress(text: string): string | undefined {
   if (text.length > 2048) return 'an address may have 2048 characters';
   // Of a name, numbers or an IPv6 address, and a port; no password, no fragment.
   if (!/^https?:\/\/([-A-Za-z0-9._]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(\/[^\s#\\]*)?$/.test(text))
@@ -117,7 +117,7 @@ function checkKeyAddress(text: string): string | undefined {
 }
 
 /** A key set has keys, public ones of kinds that can verify. */
-function checkKeySet(text: string): string | undefined {
+export function checkKeySet(text: string): string | undefined {
   let set: unknown;
   try {
     set = JSON.parse(text);

@@ -9,6 +9,7 @@ import {
   refOf,
   type ServerModel,
   serverPort,
+  tokensNamed,
   workloadOfProcess,
 } from '@weft/model';
 import { list } from '../words.ts';
@@ -62,12 +63,25 @@ export function checkOtherPolicies(model: Model, broken: ReadonlySet<string>, re
       }
     }
   }
+  for (const [i, p] of model.jwtProviders.entries()) {
+    const first = model.jwtProviders.findIndex((other) => other.name === p.name);
+    if (first === i || !ok(p)) continue;
+    const { file, line } = model.jwtProviders[first].source;
+    const message = `there is a JWTProvider ${p.name} already (${file}:${line}): the name holds for the whole mesh`;
+    report(p, 'WEFT-VALUE', message, 'metadata.name');
+  }
   oneKindAServer(model, ok, report);
   oneServerAPort(model, ok, report);
   for (const i of model.serviceIntentions) {
     if (!ok(i)) continue;
     const { name, namespace } = i.destination;
     const own = model.services.filter((s) => !s.external);
+    for (const { provider, field } of tokensNamed(i)) {
+      const names = model.jwtProviders.map((p) => p.name);
+      if (names.includes(provider)) continue;
+      const message = `there is no JWTProvider ${provider}. There are: ${list(names, 'none')}`;
+      report(i, 'WEFT-NO-TARGET', message, `${field}.name`);
+    }
     if (name !== '*') missing(i, 'Service', name, own, namespace, 'spec.destination.name');
     for (const s of i.sources) {
       if (s.name === '*' || s.namespace === '*') continue;

@@ -4,7 +4,7 @@
  * references resolve, numbers are in range.
  */
 import type { Position } from '@weft/base';
-import type { ServiceIntentionsModel } from '../intentions.ts';
+import type { JwtProviderModel, ServiceIntentionsModel } from '../intentions.ts';
 import type {
   InboundRouteModel,
   LinkerdAuthorizationModel,
@@ -56,6 +56,7 @@ export interface Model {
   readonly peerAuthentications: readonly PeerAuthenticationModel[];
   readonly authorizationPolicies: readonly AuthorizationPolicyModel[];
   readonly requestAuthentications: readonly RequestAuthenticationModel[];
+  readonly jwtProviders: readonly JwtProviderModel[];
   readonly meshDefaults: readonly MeshDefaultsModel[];
   /** The first of them counts (see meshConfigOf). */
   readonly meshConfigs: readonly MeshConfigModel[];

@@ -78,6 +78,10 @@ export interface TokenRuleModel {
   readonly claimHeaders: readonly { readonly header: string; readonly claim: readonly string[] }[];
   /** Claims whose texts are lists of words with blanks between them. */
   readonly wordClaims: readonly string[];
+  /** By which intentions name it; left out: none does. */
+  readonly provider?: string;
+  /** Left out: a minute. */
+  readonly clockSkewMs?: number;
 }
 
 export interface RequestAuthenticationModel extends Resource {

@@ -151,6 +151,37 @@ test('tokens that must not be let in', async () => {
   assert.deepEqual(two, { ok: false, why: 'several_tokens' });
 });
 
+test('which named issuers find a token good, and how far the clock of each may differ', async () => {
+  const named = (provider: string, more: MessageInitShape<typeof TokenRuleSchema> = {}) => rule({ provider, ...more });
+  const others = JSON.stringify({ keys: [{ ...(await exportJWK(foreign.publicKey)), kid: 'rsa' }] });
+  const rules = [
+    rule(),
+    named('stolen', { jwks: others }),
+    named('all'),
+    named('cart', { audiences: ['cart'] }),
+    named('pay', { audiences: ['pay'], clockSkewMs: 1000 }),
+    named('elsewhere', { issuer: 'https://other.example' }),
+    named('cookie', { headers: [], cookies: ['c'] }),
+  ];
+  let now = NOW;
+  const tokens = new Tokens(() => now, failed);
+  const providers = async (claims: JWTPayload): Promise<readonly string[] | string> => {
+    const text = await sign(rsa, { alg: 'RS256', kid: 'rsa' }, claims);
+    const outcome = await check(head('authorization', `Bearer ${text}`), rules, tokens);
+    return outcome.ok ? (outcome.token?.providers ?? 'none') : outcome.why;
+  };
+  assert.deepEqual(await providers({ aud: 'cart' }), ['all', 'cart']);
+  assert.deepEqual(await providers({ aud: ['pay', 'cart'] }), ['all', 'cart', 'pay']);
+  assert.deepEqual(await providers({}), ['all']);
+  // What is remembered of a token ends where one of them would not find it good any more.
+  now = NOW + 60_500;
+  assert.deepEqual(await providers({ aud: 'pay' }), ['all', 'pay']);
+  now = NOW + 61_000;
+  assert.deepEqual(await providers({ aud: 'pay' }), ['all']);
+  now = NOW + 120_000;
+  assert.equal(await providers({ aud: 'pay' }), 'token_expired');
+});
+
 test('rules for some ports are rules of those alone', () => {
   const tokens = new Tokens(() => NOW, failed);
   const [all, some] = [rule(), rule({ ports: [8080] })];
@@ -265,4 +296,21 @@ test('through a proxy: 401, policies by claims, and the body of a request whose 
   assert.equal((await ask(`${admin.slice(0, -4)}AAAA`, body.subarray(0, 10))).status, 401);
   assert.equal(pair.backSeen.counts.get('token_refused'), 1);
   assert.equal(pair.backSeen.requests.at(-1)?.details, 'jwt_authn_access_denied{signature_wrong}');
+  // As Consul's intentions ask for tokens: a table's row.
+  const claims = [{ path: ['role'], value: 'user' }];
+  const any = [{ uri: { kind: { case: 'prefix' as const, value: '/' } } }];
+  const rows = [
+    { http: any, allow: true, tokens: [{ providers: ['okta'], claims }] },
+    { http: any, allow: false },
+  ];
+  const asked = create(PartSchema, {
+    kind: {
+      case: 'authorization',
+      value: { tokens: [rule({ provider: 'okta' })], tables: [{ name: 't', namespace: 'n', rows }] },
+    },
+  });
+  pair.back!.apply({ ...pair.back!.core.snapshot!, authorization: buildSnapshot([asked], []).authorization }, 3n);
+  const answers = [];
+  for (const token of [user, admin, undefined]) answers.push((await ask(token, body.subarray(0, 10))).status);
+  assert.deepEqual(answers, [200, 403, 403]);
 });

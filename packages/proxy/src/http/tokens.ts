@@ -8,8 +8,9 @@ import type { Head } from '@weft/wire';
 import { removeField, setPseudo } from './headers.ts';
 import { KeySet } from './signature.ts';
 
-/** How far clocks may differ, as Envoy has it. */
+/** How far clocks may differ where a rule does not say, as Envoy has it. */
 const CLOCK_SKEW_MS = 60_000;
+const skewOf = (rule: TokenRule): number => rule.clockSkewMs || CLOCK_SKEW_MS;
 
 /** Bounds of what tokens may cost. */
 export interface TokenLimits {
@@ -128,7 +129,7 @@ export class Tokens {
     known.set(text, found);
   }
 
-  /** The first rule that the token is good for, or why it is good for none. */
+  /** The first rule that the token is good for, with all others that policies ask for by name; or why it is good for none. */
   async #verify(all: readonly TokenRule[], places: ReadonlySet<TokenRule>, text: string): Promise<Known | string> {
     if (text.length > this.#limits.tokenBytes) return 'token_too_long';
     // Only to find the keys: nothing of it counts before the signature does.
@@ -137,19 +138,27 @@ export class Tokens {
     const rules = all.filter((r) => places.has(r) && r.issuer === said.iss);
     if (rules.length === 0) return 'issuer_not_known';
     let why = 'verification_failed';
+    const good: { rule: TokenRule; payload: Claims }[] = [];
     for (const rule of rules) {
+      if (good.length > 0 && rule.provider === '') continue;
       if (rule.jwks === '') {
         why = 'keys_not_there';
         continue;
       }
       const payload = await this.#verifyFor(rule, text);
-      if (typeof payload !== 'string') return this.#describe(rule, payload, text);
+      if (typeof payload !== 'string') {
+        good.push({ rule, payload });
+        continue;
+      }
       why = payload;
       // The issuer may have a new key: whoever fetches keys is to look again.
       if (why === 'no_key_for_the_token' && rule.keySource !== '' && this.#missing.size < MAX_MISSING)
         this.#missing.add(rule.keySource);
     }
-    return why;
+    if (good.length === 0) return why;
+    const providers = good.map((g) => g.rule.provider).filter((name) => name !== '');
+    const skewMs = Math.min(...good.map((g) => skewOf(g.rule)));
+    return this.#describe(good[0].rule, good[0].payload, text, providers, skewMs);
   }
 
   async #verifyFor(rule: TokenRule, text: string): Promise<Claims | string> {
@@ -169,8 +178,8 @@ export class Tokens {
     if (rule.audiences.length > 0 && !rule.audiences.some((a) => audiences.includes(a)))
       return 'claim_aud_not_accepted';
     if (exp !== undefined && !isTime(exp)) return 'claim_exp_not_accepted';
-    if (exp !== undefined && now >= (exp as number) * 1000 + CLOCK_SKEW_MS) return 'token_expired';
-    if (nbf !== undefined && !(isTime(nbf) && (nbf as number) * 1000 <= now + CLOCK_SKEW_MS))
+    if (exp !== undefined && now >= (exp as number) * 1000 + skewOf(rule)) return 'token_expired';
+    if (nbf !== undefined && !(isTime(nbf) && (nbf as number) * 1000 <= now + skewOf(rule)))
       return 'claim_nbf_not_accepted';
     if (iat !== undefined && !isTime(iat)) return 'claim_iat_not_accepted';
     return sub === undefined || typeof sub === 'string' ? undefined : 'subject_malformed';
@@ -182,15 +191,16 @@ export class Tokens {
     return keys;
   }
 
-  #describe(rule: TokenRule, payload: Claims, text: string): Known {
+  #describe(rule: TokenRule, payload: Claims, text: string, providers: string[], skewMs: number): Known {
     const now = this.#wallMs();
     const { sub, aud, exp, azp } = payload as { sub?: string; aud?: string | string[]; exp?: number; azp?: unknown };
-    const expiresMs = exp === undefined ? Number.POSITIVE_INFINITY : exp * 1000 + CLOCK_SKEW_MS;
+    const expiresMs = exp === undefined ? Number.POSITIVE_INFINITY : exp * 1000 + skewMs;
     const token: VerifiedToken = {
       principal: sub === undefined ? '' : `${rule.issuer}/${sub}`,
       audiences: aud === undefined ? [] : [aud].flat(),
       presenter: typeof azp === 'string' ? azp : undefined,
       claims: payload,
+      ...(providers.length > 0 && { providers }),
       ...(rule.wordClaims.length > 0 && { wordClaims: rule.wordClaims }),
     };
     const untilMs = Math.min(expiresMs, now + this.#limits.knownTokenMs);

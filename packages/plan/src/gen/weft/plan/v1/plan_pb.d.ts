@@ -778,6 +778,13 @@ export declare type AuthorizationRow = Message<"weft.plan.v1.AuthorizationRow"> 
    * @generated from field: bool audit = 8;
    */
   audit: boolean;
+
+  /**
+   * OR; empty: none is needed. A row with tokens does not exist for connections
+   *
+   * @generated from field: repeated weft.plan.v1.TokenNeed tokens = 9;
+   */
+  tokens: TokenNeed[];
 };
 
 /**
@@ -785,6 +792,56 @@ export declare type AuthorizationRow = Message<"weft.plan.v1.AuthorizationRow"> 
  * Use `create(AuthorizationRowSchema)` to create a new message.
  */
 export declare const AuthorizationRowSchema: GenMessage<AuthorizationRow>;
+
+/**
+ * A token that all of these issuers' rules (TokenRule.provider) find good, and what it says.
+ *
+ * @generated from message weft.plan.v1.TokenNeed
+ */
+export declare type TokenNeed = Message<"weft.plan.v1.TokenNeed"> & {
+  /**
+   * @generated from field: repeated string providers = 1;
+   */
+  providers: string[];
+
+  /**
+   * AND
+   *
+   * @generated from field: repeated weft.plan.v1.ClaimNeed claims = 2;
+   */
+  claims: ClaimNeed[];
+};
+
+/**
+ * Describes the message weft.plan.v1.TokenNeed.
+ * Use `create(TokenNeedSchema)` to create a new message.
+ */
+export declare const TokenNeedSchema: GenMessage<TokenNeed>;
+
+/**
+ * @generated from message weft.plan.v1.ClaimNeed
+ */
+export declare type ClaimNeed = Message<"weft.plan.v1.ClaimNeed"> & {
+  /**
+   * the names on the way to it
+   *
+   * @generated from field: repeated string path = 1;
+   */
+  path: string[];
+
+  /**
+   * a text, the whole of it
+   *
+   * @generated from field: string value = 2;
+   */
+  value: string;
+};
+
+/**
+ * Describes the message weft.plan.v1.ClaimNeed.
+ * Use `create(ClaimNeedSchema)` to create a new message.
+ */
+export declare const ClaimNeedSchema: GenMessage<ClaimNeed>;
 
 /**
  * A service that is asked whether a request may pass: of the mesh settings' extensionProviders.
@@ -990,6 +1047,20 @@ export declare type TokenRule = Message<"weft.plan.v1.TokenRule"> & {
    * @generated from field: string key_source = 11;
    */
   keySource: string;
+
+  /**
+   * by which TokenNeed names it; empty: none does
+   *
+   * @generated from field: string provider = 14;
+   */
+  provider: string;
+
+  /**
+   * how far the issuer's clock may differ; 0: a minute
+   *
+   * @generated from field: uint32 clock_skew_ms = 15;
+   */
+  clockSkewMs: number;
 };
 
 /**

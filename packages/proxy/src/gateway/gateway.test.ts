@@ -26,6 +26,7 @@ import {
 import { proxyHeader } from '@weft/wire';
 import { DataPlane } from '../data-plane.ts';
 import type { RequestRecord } from '../observe/types.ts';
+import { clientHello } from '../test-hello.ts';
 
 const EDGE = '127.9.0.1';
 const APP = '127.9.0.2';
@@ -510,6 +511,24 @@ test('bounds: connections of a port, and the time for a whole request', async ()
   const slow = await raw('POST / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 10\r\n\r\nabc');
   assert.match(slow, /^HTTP\/1\.1 408 /);
   assert.equal(counted('request_timeout'), 1);
+});
+
+test('a client that ends within its handshake is let go', async (t) => {
+  for (const s of opened) s.destroy();
+  await until('earlier connections are gone', () => edge.counts().downstream === 0);
+  const late = counted('inbound_tls_handshake_timeout') + counted('detect_timeout');
+  const hello = await clientHello(t, 'h2', 'a.test');
+  for (const sent of [7, hello.length]) {
+    const socket = net.connect({ port: TLS, host: EDGE, allowHalfOpen: true });
+    socket.on('error', () => {});
+    await new Promise((resolve) => socket.write(hello.subarray(0, sent), resolve));
+    await until('it is admitted', () => edge.counts().downstream === 1);
+    if (sent === hello.length) await new Promise((resolve) => socket.once('data', resolve));
+    socket.resume().end();
+    await until(`it is let go after ${sent} bytes`, () => edge.counts().downstream === 0);
+    socket.destroy();
+  }
+  assert.equal(counted('inbound_tls_handshake_timeout') + counted('detect_timeout'), late);
 });
 
 test('a drain finishes what runs and takes nothing new', async () => {

@@ -6,6 +6,7 @@ import { WeftError } from '@weft/base';
 import { ClientCertificate, type GatewayTls, type Secret, TlsVersion } from '@weft/plan';
 import type { Core } from '../core.ts';
 import { countTlsError } from '../link/server.ts';
+import { allowHalfClose, handshakeOn } from '../net/handshake.ts';
 import { hasName } from '../net/originate.ts';
 
 const SUITES_1_3 = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
@@ -57,12 +58,12 @@ export class TlsEnd {
       {
         ...optionsOf(tls, secret),
         ALPNProtocols: http ? ['h2', 'http/1.1'] : undefined,
-        allowHalfOpen: true,
         handshakeTimeout: core.limits.tlsHandshakeTimeoutMs,
         requestCert: asksClients(tls),
         rejectUnauthorized: tls.clientCertificate === ClientCertificate.REQUIRED,
       },
       (socket) => {
+        allowHalfClose(socket);
         if (this.#believed(socket)) onSecure(socket);
       },
     );
@@ -97,7 +98,7 @@ export class TlsEnd {
   }
 
   handshake(socket: Socket): void {
-    this.#server.emit('connection', socket);
+    handshakeOn(this.#server, socket);
   }
 
   /** False: its certificate is not one that is asked for; the connection is closed. */

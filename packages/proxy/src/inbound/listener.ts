@@ -14,6 +14,7 @@ import { Served, serveHttp } from '../http/serve.ts';
 import { countTlsError, type LinkPeer, peerOf, stillBelieved } from '../link/server.ts';
 import { isProxyPort } from '../link/settings.ts';
 import { codecOf, Detector } from '../net/detect.ts';
+import { allowHalfClose, handshakeOn } from '../net/handshake.ts';
 import { putBack, readClientHello } from '../net/hello.ts';
 import { HoldSink, type Pipe } from '../net/pipe.ts';
 import { plainAddress, SocketPipe } from '../net/socket-output.ts';
@@ -59,9 +60,7 @@ export class InboundListener {
       return;
     }
     const handshakeTimeout = this.#core.limits.tlsHandshakeTimeoutMs;
-    const tls = createTlsServer({ ...options, allowHalfOpen: true, handshakeTimeout }, (socket) =>
-      this.#secure(socket),
-    );
+    const tls = createTlsServer({ ...options, handshakeTimeout }, (socket) => this.#secure(socket));
     tls.on('tlsClientError', (error: Error & { code?: string }, socket: TLSSocket) => {
       countTlsError(this.#core.counters, error);
       socket.on('error', () => {});
@@ -134,7 +133,7 @@ export class InboundListener {
       this.#handed.set(key, port);
       socket.once('close', () => this.#handed.delete(key));
       putBack(socket, hold);
-      this.#tls.emit('connection', socket);
+      handshakeOn(this.#tls, socket);
       return;
     }
     if (strict) {
@@ -145,6 +144,7 @@ export class InboundListener {
   }
 
   #secure(socket: TLSSocket): void {
+    allowHalfClose(socket);
     const core = this.#core;
     const identity = this.#identity;
     const key = `${plainAddress(socket.remoteAddress ?? '')}|${socket.remotePort}`;

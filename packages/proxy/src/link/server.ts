@@ -9,6 +9,7 @@ import type { Head, Stream, StreamHandler, WireCounters, WireLimits } from '@wef
 import { Http2Connection } from '@weft/wire';
 import type { InboundVia } from '../inbound/exchange.ts';
 import type { ProxyLimits } from '../limits.ts';
+import { allowHalfClose } from '../net/handshake.ts';
 import { CodecSink } from '../net/pipe.ts';
 import { plainAddress, SocketPipe } from '../net/socket-output.ts';
 import type { Ticker, Ticking } from '../net/timers.ts';
@@ -134,10 +135,7 @@ export class LinkServer {
     this.#deps = deps;
     this.#identity = identity;
     const handshakeTimeout = deps.limits.tlsHandshakeTimeoutMs;
-    this.server = createServer(
-      { ...serverTlsOptions(identity), allowHalfOpen: true, noDelay: true, handshakeTimeout },
-      this.#secure,
-    );
+    this.server = createServer({ ...serverTlsOptions(identity), noDelay: true, handshakeTimeout }, this.#secure);
     this.server.on('tlsClientError', (error: Error & { code?: string }, socket: TLSSocket) => {
       countTlsError(deps.counters, error);
       deps.logger.debug({ remote: socket.remoteAddress, error: error.message }, 'TLS handshake refused');
@@ -194,6 +192,7 @@ export class LinkServer {
   }
 
   #secure = (socket: TLSSocket): void => {
+    allowHalfClose(socket);
     const deps = this.#deps;
     const identity = this.#identity;
     if (socket.alpnProtocol !== 'h2') {

@@ -8,7 +8,7 @@ const HELLO_BYTES = 32 * 1024;
 
 /**
  * Calls `done` once with the ClientHello that begins with what `held` has, and everything that came meanwhile; the hello is
- * undefined where it is none. A client that does not finish it in time is cut off.
+ * undefined where it is none, or ends within it. A client that does not finish it in time is cut off.
  */
 export function readClientHello(
   pipe: Pipe,
@@ -43,6 +43,14 @@ export function readClientHello(
     decided = true;
     deadline.cancel();
     done(typeof hello === 'object' ? hello : undefined, hold);
+  };
+  const ended = hold.ended.bind(hold);
+  hold.ended = () => {
+    ended();
+    if (decided) return;
+    decided = true;
+    deadline.cancel();
+    done(undefined, hold);
   };
   pipe.sink = hold;
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { compile, type Instance, type MeshRuntime, meshConfigOf } from '@weft/model';
-import { ClientTls } from '@weft/plan';
+import { ClientTls, SpanProtocol } from '@weft/plan';
 import { loadFiles } from './index.ts';
 
 const AUTHZ =
@@ -70,7 +70,7 @@ test('authorizers by both documents, with their defaults', () => {
     assert.deepEqual(http.includeRequestHeaders, ['x-user', 'x-team-*']);
     assert.deepEqual(http.additionalHeaders, [['x-from', 'mesh']]);
     assert.deepEqual([http.pathPrefix, http.headersToUpstreamOnAllow], ['/check', ['x-decision']]);
-    assert.equal(traces.type, 'telemetry');
+    assert.deepEqual([traces.type, traces.type === 'zipkin' && traces.path], ['zipkin', '/api/v2/spans']);
   }
 });
 
@@ -81,13 +81,14 @@ test('mistakes stand where they were made, in YAML within YAML too', () => {
   ]);
   assert.deepEqual(problemsOf(configMap(PROVIDERS.replace('port: 9000', 'port: 9001')), AUTHZ), [
     'f0.yaml:10 error WEFT-NO-PORT data.mesh.extensionProviders[0].envoyExtAuthzGrpc.port',
+    'f0.yaml:26 warning WEFT-NO-TARGET data.mesh.extensionProviders[2].zipkin.service',
   ]);
   assert.equal(problemsOf(configMap('a: b\n- c'))[0], 'f0.yaml:7 error WEFT-YAML data.mesh');
 });
 
 test('a provider that is nothing, two things, or twice there', () => {
   const bad =
-    'extensionProviders:\n- name: a\n- name: b\n  zipkin: {}\n  prometheus: {}\n- name: b\n  prometheus: {}\n';
+    'extensionProviders:\n- name: a\n- name: b\n  datadog: {}\n  prometheus: {}\n- name: b\n  prometheus: {}\n';
   assert.deepEqual(problemsOf(operator(bad)), [
     'f0.yaml:6 error WEFT-VALUE spec.meshConfig.extensionProviders[0]',
     'f0.yaml:7 error WEFT-VALUE spec.meshConfig.extensionProviders[1]',
@@ -129,9 +130,110 @@ test('the seed of an operator that sets tracing up', () => {
   const { model, problems } = loadFiles([{ path, text }]);
   assert.deepEqual(
     problems.map((p) => `${p.line} ${p.severity} ${p.field}`),
-    ['5 warning spec.meshConfig.enableTracing', '7 warning spec.meshConfig.defaultConfig.tracing'],
+    ['14 warning spec.meshConfig.extensionProviders[0].zipkin.service'],
   );
   assert.equal(model && meshConfigOf(model)?.extensionProviders[0].name, 'tempo');
+  // It is not in the mesh: DNS knows it, or nobody.
+  const { tracing } = planOf('web', 'shop', SHOP, text).self!;
+  assert.deepEqual(
+    [tracing?.samplingPercent, tracing?.collector?.host, tracing?.collector?.port, tracing?.collector?.cluster],
+    [100, 'tempo-distributor.observability', 9411, ''],
+  );
+});
+
+test('where spans go: a named provider, else an address; a collector of the mesh by its cluster, past every Sidecar', () => {
+  const tempo =
+    'apiVersion: v1\nkind: Service\nmetadata: {name: tempo, namespace: obs}\nspec: {selector: {app: tempo}, ports: [{name: http, port: 9411}, {name: otlp, port: 4318}]}\n---\n' +
+    'apiVersion: weft.dev/v1alpha1\nkind: Process\nmetadata: {name: tempo, namespace: obs, labels: {app: tempo}}\nspec: {command: [run], ports: [{containerPort: 9411}, {containerPort: 4318}]}\n---\n' +
+    'apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: narrow, namespace: shop}\nspec: {egress: [{hosts: ["./*"]}]}\n';
+  const providers = `extensionProviders:
+- {name: zip, zipkin: {service: tempo.obs.svc.cluster.local, port: 9411, maxTagLength: 99}}
+- {name: otlp, opentelemetry: {service: obs/tempo, port: 4318, http: {path: /otlp, timeout: 3s}}}
+- {name: grpc, opentelemetry: {service: tempo.obs, port: 4318}}
+`;
+  const of = (settings: string, workload = 'web') => {
+    const { self, parts } = planOf(workload, 'shop', SHOP, tempo, operator(settings));
+    const { protocol, cluster = '', path, timeoutMs } = self?.tracing?.collector ?? {};
+    assert.equal(cluster === '' || parts.has(`cluster/${cluster}`), true, 'the proxy is told how to reach it');
+    return [protocol, cluster, path, timeoutMs];
+  };
+  const [zipkin, http, grpc] = [SpanProtocol.ZIPKIN_JSON, SpanProtocol.OTLP_HTTP, SpanProtocol.OTLP_GRPC];
+  const cluster = (port: number) => `outbound|${port}||tempo.obs.svc.cluster.local`;
+  const named = (name: string) => `${providers}defaultProviders: {tracing: [${name}]}\n`;
+  assert.deepEqual(of(named('zip')), [zipkin, cluster(9411), '/api/v2/spans', 10_000]);
+  assert.deepEqual(of(named('otlp')), [http, cluster(4318), '/otlp', 3000]);
+  assert.deepEqual(of(named('grpc')).slice(0, 2), [grpc, cluster(4318)]);
+  const address = 'defaultConfig: {tracing: {zipkin: {address: "tempo.obs:9411"}}}\n';
+  const nothing = [undefined, '', undefined, undefined];
+  assert.deepEqual(of(address).slice(0, 2), [zipkin, cluster(9411)]);
+  assert.deepEqual(of(`${address}${named('otlp')}`)[0], http);
+  assert.deepEqual(of(`enableTracing: false\n${address}`), nothing);
+  assert.deepEqual(of(`enableTracing: true\n${providers}`), nothing);
+  const own = (settings: string, annotation: string) => {
+    const shop = SHOP.replace('terminationDrainDuration: 7s', annotation);
+    return planOf('cart', 'shop', shop, tempo, operator(settings)).self?.tracing;
+  };
+  const sampled = own(
+    `${address}`,
+    'tracing: {sampling: 12.5, zipkin: {address: "[fd00::1]:9"}, enableIstioTags: false}',
+  );
+  assert.deepEqual(
+    [sampled?.samplingPercent, sampled?.collector?.host, sampled?.withoutIstioTags, sampled?.maxPathTagLength],
+    [12.5, 'fd00::1', true, 256],
+  );
+  assert.equal(
+    own(`${named('zip')}defaultConfig: {tracing: {sampling: 0}}\n`, 'drainDuration: 7s')?.samplingPercent,
+    0,
+  );
+  const usual = planOf('web', 'shop', SHOP).self?.tracing;
+  assert.deepEqual([usual?.samplingPercent, usual?.collector], [1, undefined]);
+});
+
+test('mistakes of tracing, and what of it has no effect', () => {
+  const bad = `defaultProviders: {tracing: [nobody, more], metrics: [a]}
+enableTracing: false
+extensionProviders:
+- {name: a, datadog: {}}
+- {name: b, zipkin: {service: authz.sec.svc.cluster.local, port: 9411, headers: []}}
+- {name: c, opentelemetry: {port: 1, grpc: {}, http: {}}}
+defaultConfig:
+  tracing:
+    sampling: 101
+    tlsSettings: {mode: SIMPLE}
+    zipkin: {address: zipkin}
+`;
+  const of = (settings: string) =>
+    problemsOf(operator(settings), AUTHZ).map((p) => p.slice(8).replace('spec.meshConfig.', ''));
+  assert.deepEqual(of(bad), [
+    '5 warning WEFT-NO-EFFECT defaultProviders.metrics',
+    '5 warning WEFT-NO-EFFECT defaultProviders.tracing[1]',
+    '5 error WEFT-NO-TARGET defaultProviders.tracing[0]',
+    '6 warning WEFT-NO-EFFECT enableTracing',
+    '9 error WEFT-UNSUPPORTED extensionProviders[1].zipkin.headers',
+    '10 error WEFT-FIELD extensionProviders[2].opentelemetry.service',
+    '10 error WEFT-VALUE extensionProviders[2].opentelemetry',
+    '13 error WEFT-VALUE defaultConfig.tracing.sampling',
+    '14 error WEFT-UNSUPPORTED defaultConfig.tracing.tlsSettings',
+    '15 error WEFT-VALUE defaultConfig.tracing.zipkin.address',
+  ]);
+  const unused = `enableTracing: true
+defaultConfig: {tracing: {customTags: {a: {literal: {value: b}}}, datadog: {}}}
+`;
+  assert.deepEqual(of(unused), [
+    '5 warning WEFT-NO-EFFECT enableTracing',
+    '6 warning WEFT-NO-EFFECT defaultConfig.tracing.customTags',
+    '6 warning WEFT-NO-EFFECT defaultConfig.tracing.datadog',
+  ]);
+  const other = `defaultProviders: {tracing: [dd]}
+extensionProviders:
+- {name: dd, datadog: {}}
+- {name: zip, zipkin: {service: authz.sec, port: 1, enable64bitTraceId: true}}
+`;
+  assert.deepEqual(of(other), [
+    '5 warning WEFT-NO-EFFECT defaultProviders.tracing[0]',
+    '8 warning WEFT-NO-EFFECT extensionProviders[1].zipkin.enable64bitTraceId',
+    '8 error WEFT-NO-PORT extensionProviders[1].zipkin.port',
+  ]);
 });
 
 const SHOP = `apiVersion: v1
@@ -177,6 +279,7 @@ function planOf(workload: string, namespace: string, ...texts: string[]) {
   const service = parts.get('service/cart.shop.svc.cluster.local')?.kind;
   return {
     lines,
+    parts,
     self: self?.case === 'self' ? self.value : undefined,
     cluster: cluster?.case === 'cluster' ? cluster.value : undefined,
     route: service?.case === 'service' ? service.value.ports[0].http[0] : undefined,

@@ -19,7 +19,7 @@ import { targetPortOn } from './inbound.ts';
 import { providersFor } from './intentions.ts';
 import { keySourceOf } from './key-sources.ts';
 import { servicesSelecting } from './lookup.ts';
-import { type ExtensionProviderModel, meshConfigOf } from './mesh-config.ts';
+import { type ExtAuthzGrpcModel, type ExtAuthzHttpModel, isAuthorizer, meshConfigOf } from './mesh-config.ts';
 import { type PolicyWorkload, policiesWithin, policyReach, type Reach } from './policy-targets.ts';
 import type { RefTable } from './refs.ts';
 import type { Model } from './types/model.ts';
@@ -160,20 +160,20 @@ function tokenRule(
   });
 }
 
-type Authorizer = Exclude<ExtensionProviderModel, { type: 'telemetry' }>;
+type Authorizer = ExtAuthzHttpModel | ExtAuthzGrpcModel;
 
 /** Whom the CUSTOM policies name, as the mesh settings have them. */
 function authorizersNamed(model: Model, policies: readonly AuthorizationPolicyModel[]): readonly Authorizer[] {
   const names = new Set(policies.filter((p) => p.action === 'CUSTOM').map((p) => p.provider));
   const all = meshConfigOf(model)?.extensionProviders ?? [];
-  return all.filter((p): p is Authorizer => p.type !== 'telemetry' && names.has(p.name));
+  return all.filter(isAuthorizer).filter((p) => names.has(p.name));
 }
 
 /** Ports of a workload by which an authorizer is asked; empty: it is none. */
 export function authorizerPorts(model: Model, name: string, workload: PolicyWorkload): ReadonlySet<number> {
   const ports = new Set<number>();
   for (const a of meshConfigOf(model)?.extensionProviders ?? []) {
-    if (a.type === 'telemetry' || a.name !== name) continue;
+    if (!isAuthorizer(a) || a.name !== name) continue;
     const host = authorizerHost(model, a);
     for (const service of servicesSelecting(model, workload)) {
       if (serviceHost(service, model.domain) !== host) continue;

@@ -28,6 +28,7 @@ import { planProtocol } from './protocols.ts';
 import { RefTable } from './refs.ts';
 import { egressPorts, servicesFor, sidecarFor } from './scope.ts';
 import { tablesFor } from './tables.ts';
+import { collectorHosts, tracingOf } from './tracing.ts';
 import type { Model } from './types/model.ts';
 import type { Instance, MeshRuntime } from './types/runtime.ts';
 import type { ServiceModel } from './types/service.ts';
@@ -100,7 +101,12 @@ export function sharedPieces<P extends Pick<ServicePiece, 'leadsTo'>>(
   const reached =
     client.gateway || services.length === model.services.length
       ? undefined
-      : new Set([...authorizerHosts(model), ...services.map(hostOf), ...pieces.flatMap((p) => p.leadsTo)]);
+      : new Set([
+          ...authorizerHosts(model),
+          ...collectorHosts(model),
+          ...services.map(hostOf),
+          ...pieces.flatMap((p) => p.leadsTo),
+        ]);
   for (const service of model.services) if (!reached || reached.has(hostOf(service))) pieces.push(clusters(service));
   return pieces;
 }
@@ -187,6 +193,7 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     numTrustedProxies:
       gateway && (gateway.numTrustedProxies ?? process?.proxy?.numTrustedProxies ?? settings?.proxy.numTrustedProxies),
     proxyProtocol: gateway?.proxyProtocol ?? false,
+    tracing: tracingOf(model, process?.proxy),
     ...disclosedTo(model, runtime, i),
     services: servicesSelecting(model, i).map((s) => serviceHost(s, runtime.domain)),
   });

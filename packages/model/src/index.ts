@@ -28,6 +28,7 @@ export * from './refs.ts';
 export * from './route-match.ts';
 export * from './scope.ts';
 export * from './tables.ts';
+export * from './tracing.ts';
 export * from './types/destination-rule.ts';
 export * from './types/gateway.ts';
 export * from './types/gateway-api.ts';

@@ -32,6 +32,12 @@ export interface MeshConfigModel extends Resource {
   readonly virtualServiceExportTo: readonly string[] | undefined;
   readonly destinationRuleExportTo: readonly string[] | undefined;
   readonly proxy: ProxyConfigModel;
+  readonly tracing: {
+    /** False: spans are sent only where a provider is named. */
+    readonly enabled: boolean;
+    /** Name of an extension provider. */
+    readonly provider: string | undefined;
+  };
   readonly extensionProviders: readonly ExtensionProviderModel[];
 }
 
@@ -41,13 +47,44 @@ export interface ProxyConfigModel {
   readonly drainMs: number | undefined;
   /** Of gateways. */
   readonly numTrustedProxies: number | undefined;
+  readonly tracing: ProxyTracingModel | undefined;
+}
+
+export interface ProxyTracingModel {
+  /** Percent of the traces that begin; default 1. */
+  readonly sampling: number | undefined;
+  readonly maxPathTagLength: number | undefined;
+  readonly istioTags: boolean | undefined;
+  /** Where a Zipkin collector is. */
+  readonly zipkin: { readonly host: string; readonly port: number } | undefined;
 }
 
 export type ExtensionProviderModel =
   | ExtAuthzHttpModel
   | ExtAuthzGrpcModel
-  /** Of tracing, access logs or metrics, by the name of its field (`zipkin`). */
+  | SpanProviderModel
+  /** Other providers of tracing, access logs or metrics, by the name of its field (`zipkin`). */
   | { readonly type: 'telemetry'; readonly field: string; readonly name: string; readonly of: string };
+
+/** A collector of spans. */
+export interface SpanProviderModel {
+  readonly type: 'zipkin' | 'opentelemetry';
+  readonly field: string;
+  readonly name: string;
+  /** `[namespace/]host`, as written. */
+  readonly service: string;
+  readonly port: number;
+  readonly path: string;
+  /** Of `opentelemetry`. */
+  readonly grpc: boolean;
+  readonly timeoutMs: number | undefined;
+  readonly maxPathTagLength: number | undefined;
+}
+
+/** Whether it is asked if requests may pass. */
+export function isAuthorizer(p: ExtensionProviderModel): p is ExtAuthzHttpModel | ExtAuthzGrpcModel {
+  return p.type === 'extAuthzHttp' || p.type === 'extAuthzGrpc';
+}
 
 /** What both external authorizers have. */
 interface ExtAuthzModel {

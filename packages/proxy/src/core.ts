@@ -18,6 +18,7 @@ import type { Ticker, Ticking, TimerWheel } from './net/timers.ts';
 import { LineBudget } from './observe/authorization-notes.ts';
 import { Disclosure } from './observe/disclosure.ts';
 import type { ReferenceIndex } from './observe/references.ts';
+import { Tracer } from './observe/tracer.ts';
 import { type Observer, type PeerInfo, type ServiceInfo, unknownPeer } from './observe/types.ts';
 import type { Holder, Overload } from './overload/overload.ts';
 import type { Upstreams } from './upstream/upstreams.ts';
@@ -27,6 +28,7 @@ export interface CoreOptions {
   /** The workload's IPv6 address, where it has one beside `address`. */
   address6: string | undefined;
   explicit: boolean;
+  gateway: boolean;
   logger: Logger;
   observer: Observer;
   references: ReferenceIndex;
@@ -37,8 +39,6 @@ export interface CoreOptions {
   connector: Connector;
   nowMs: () => number;
   wallMs: () => number;
-  /** Part of new traces that are sampled, 0 to 1. */
-  sampling: number;
   limits: ProxyLimits;
 }
 
@@ -75,6 +75,7 @@ export class Core {
   spiffeId = '';
   /** Who is told of decisions; undefined: nobody. */
   disclosure: Disclosure | undefined;
+  readonly tracer: Tracer;
   draining = false;
   readonly outcomes: Outcomes;
   /** Of decisions of policies. */
@@ -104,6 +105,7 @@ export class Core {
     this.wireLimits = wireLimits(options.limits);
     this.ticker.add({ tick: (now) => this.#tickExchanges(now) });
     this.counters = { count: (name) => options.observer.count(name) };
+    this.tracer = new Tracer(this);
     this.outcomes = new Outcomes(this.counters, options.limits);
   }
 
@@ -147,6 +149,7 @@ export class Core {
     this.spiffeId = this.self.principal;
     this.sourceHeader = encodeSource(self);
     this.disclosure = Disclosure.of(self);
+    this.tracer.configure(self);
   }
 
   /** The destination of an exchange, as the plan describes it. One object per endpoint. */

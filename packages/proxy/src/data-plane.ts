@@ -29,6 +29,7 @@ import type { ProxyCounts } from './state.ts';
 import { Upstreams } from './upstream/upstreams.ts';
 
 const MEMORY_SAMPLE_MS = 250;
+const LAST_SPANS_MS = 1000;
 
 export interface DataPlaneOptions {
   address: string;
@@ -47,7 +48,6 @@ export interface DataPlaneOptions {
   random?: Random;
   connector?: Connector;
   originalDestination?: (socket: Socket) => { host: string; port: number } | undefined;
-  sampling?: number;
   limits?: Partial<ProxyLimits>;
 }
 
@@ -85,6 +85,7 @@ export class DataPlane {
       address: options.address,
       address6: options.address6,
       explicit: options.capture === 'explicit',
+      gateway: options.gateway !== undefined,
       logger,
       observer: options.observer,
       references: options.references ?? new ReferenceIndex(),
@@ -95,7 +96,6 @@ export class DataPlane {
       connector,
       nowMs,
       wallMs,
-      sampling: options.sampling ?? 0.01,
       limits: { ...defaultLimitsOf(options.gateway ? 'gateway' : 'sidecar'), ...options.limits },
     });
     const { counters, limits, wireLimits } = this.core;
@@ -276,6 +276,8 @@ export class DataPlane {
     while (performance.now() < end && (this.#running() || this.outbound.served.exchanges > 0)) {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
+    // Spans of what ended last; a collector that is away is not waited for.
+    await Promise.race([core.tracer.finish(), new Promise((resolve) => setTimeout(resolve, LAST_SPANS_MS))]);
     this.close();
   }
 
@@ -300,6 +302,7 @@ export class DataPlane {
     this.inbound.served.drain();
     this.#mesh?.destroy();
     this.#gateway?.close();
+    this.core.tracer.close();
     this.core.links.destroy();
     this.core.upstreams.close();
     this.core.ticker.close();

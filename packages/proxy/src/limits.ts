@@ -26,6 +26,10 @@ export interface ProxyLimits extends WireLimits, TokenLimits {
   mirrorBufferBytes: number;
   /** Body of an external authorizer's answer. */
   authorizerAnswerBytes: number;
+  /** Spans that wait for their collector. */
+  queuedSpans: number;
+  /** Body of a collector's answer. */
+  collectorAnswerBytes: number;
   /** RST_STREAM frames of one mesh link, at once and then per second. */
   linkResetBurst: number;
   linkResetPerSecond: number;
@@ -60,6 +64,8 @@ export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   detectOutcomes: 1000,
   mirrorBufferBytes: 1024 * 1024,
   authorizerAnswerBytes: 256 * 1024,
+  queuedSpans: 4096,
+  collectorAnswerBytes: 64 * 1024,
   // A client proxy cancels a stream for every timeout and every caller that went away, so that the rate for strangers
   // would cost it the link. It has proved who it is, and each reset is of a request it was allowed to make.
   linkResetBurst: 20_000,

@@ -21,11 +21,13 @@ import {
   type Protocol,
   type RateLimitSchema,
   type TcpFaultSchema,
+  TracingSchema,
   WORKLOADS_HOST,
 } from '@weft/plan';
 import { DataPlane } from './data-plane.ts';
 import type { ProxyLimits } from './limits.ts';
 import { loopbackConnector } from './net/dial.ts';
+import type { ReferenceIndex } from './observe/references.ts';
 import type { Observer, RequestRecord, TcpRecord } from './observe/types.ts';
 
 export const TEST_HOST = 'app.test.svc.cluster.local';
@@ -96,6 +98,10 @@ export async function testPair(
     plaintext?: boolean;
     /** Who is told of decisions of the called one, and of whose services' the caller is told. */
     tell?: { callers?: string[]; namespaces?: string[] };
+    /** Of both. */
+    tracing?: MessageInitShape<typeof TracingSchema>;
+    /** Where rules stand, for both. */
+    references?: ReferenceIndex;
     /** Beside the called one there is another endpoint, at an address where nobody listens. */
     deadToo?: boolean;
   },
@@ -119,6 +125,7 @@ export async function testPair(
           ...{ trustDomain: 'cluster.local', address, version: 'v1', app: name },
           services: name === 'back' ? [TEST_HOST] : [],
           decisionCallers: name === 'back' ? (options.tell?.callers ?? []) : [],
+          ...(options.tracing && { tracing: create(TracingSchema, options.tracing) }),
           decisionNamespaces: name === 'front' ? (options.tell?.namespaces ?? []) : [],
         },
       },
@@ -129,6 +136,7 @@ export async function testPair(
       capture: 'transparent',
       bind: { outbound: { host: address, port: 15001 }, mesh: { host: address, port: 15008 } },
       observer: seen.observer,
+      ...(options.references && { references: options.references }),
       logger: silentLogger,
       connector: loopbackConnector(address),
       limits: options.limits ?? {},

@@ -27,6 +27,11 @@ class TextPool {
     this.#at += this.#length;
     return this.#text.slice(at, this.#at);
   }
+
+  /** What is left is not wanted any more. */
+  clear(): void {
+    this.#at = this.#text.length;
+  }
 }
 
 /** Trace, span and request ids from a pool of random bytes: one call of the system for some hundred requests. */
@@ -37,15 +42,15 @@ export class IdSource {
   #text = '';
   #at = 0;
   readonly #uuids: TextPool;
-  readonly #sampledTraces: TextPool;
-  readonly #otherTraces: TextPool;
+  readonly #traces: TextPool;
+  /** Part of the traces in the pool that are sampled. */
+  #fraction = -1;
 
   /** `randomBytes` must be fit for secrets (node:crypto's randomBytes): request ids are guessed at otherwise. */
   constructor(randomBytes: (count: number) => Uint8Array) {
     this.#randomBytes = randomBytes;
     this.#uuids = new TextPool(uuidLength, () => uuidText(randomBytes(16 * textsPerPool)));
-    this.#sampledTraces = new TextPool(traceparentLength, () => traceText(randomBytes(24 * textsPerPool), 1));
-    this.#otherTraces = new TextPool(traceparentLength, () => traceText(randomBytes(24 * textsPerPool), 0));
+    this.#traces = new TextPool(traceparentLength, () => traceText(randomBytes(24 * textsPerPool), this.#fraction));
   }
 
   #take(count: number): number {
@@ -66,24 +71,34 @@ export class IdSource {
     return id === zeroSpan ? `${id.slice(1)}1` : id;
   }
 
-  /** `00-{trace id}-{span id}-{flags}` of a trace that begins (W3C Trace Context); neither id is all zero. */
-  traceparent(sampled: boolean): string {
-    return sampled ? this.#sampledTraces.next() : this.#otherTraces.next();
+  /**
+   * `00-{trace id}-{span id}-{flags}` of a trace that begins (W3C Trace Context); neither id is all zero. `fraction` (0 to
+   * 1) of them are sampled, as sampledByTraceId says.
+   */
+  traceparent(fraction: number): string {
+    if (fraction !== this.#fraction) {
+      this.#fraction = fraction;
+      this.#traces.clear();
+    }
+    return this.#traces.next();
   }
 
   /** A UUID of version 4 (RFC 9562), for x-request-id. */
   requestId(): string {
     return this.#uuids.next();
   }
+}
 
-  /** True for about `fraction` (0 to 1) of the calls. */
-  sample(fraction: number): boolean {
-    if (fraction <= 0) return false;
-    if (fraction >= 1) return true;
-    const at = this.#take(4);
-    const b = this.#pool;
-    return ((b[at] << 24) | (b[at + 1] << 16) | (b[at + 2] << 8) | b[at + 3]) >>> 0 < fraction * 4294967296;
-  }
+/**
+ * Whether a trace is one of the `fraction` (0 to 1) that are sampled: by its last 56 bits, of which the first 32 are
+ * looked at, as OpenTelemetry's consistent sampling does, so that all who use one fraction decide alike.
+ */
+export function sampledByTraceId(traceId: string, fraction: number): boolean {
+  return Number.parseInt(traceId.slice(18, 26), 16) >= threshold(fraction);
+}
+
+function threshold(fraction: number): number {
+  return (1 - fraction) * 4294967296;
 }
 
 const zeroSpan = '0'.repeat(16);
@@ -101,8 +116,9 @@ function writeHex(bytes: Uint8Array, from: number, end: number, target: Buffer, 
 }
 
 /** One traceparent behind the other, 24 bytes each. */
-function traceText(bytes: Uint8Array, flags: number): string {
+function traceText(bytes: Uint8Array, fraction: number): string {
   const target = Buffer.allocUnsafe((bytes.length / 24) * traceparentLength);
+  const least = threshold(fraction);
   let at = 0;
   for (let i = 0; i < bytes.length; i += 24) {
     at += target.write('00-', at, 'latin1');
@@ -110,8 +126,9 @@ function traceText(bytes: Uint8Array, flags: number): string {
     target[at++] = dash;
     at = writeHex(bytes, i + 16, i + 24, target, at);
     target[at++] = dash;
+    const decides = ((bytes[i + 9] << 24) | (bytes[i + 10] << 16) | (bytes[i + 11] << 8) | bytes[i + 12]) >>> 0;
     target[at++] = digits[0];
-    target[at++] = digits[flags];
+    target[at++] = digits[decides >= least ? 1 : 0];
   }
   return target.toString('latin1');
 }

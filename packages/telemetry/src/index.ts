@@ -7,4 +7,8 @@ export * from './istio.ts';
 export * from './plaintext.ts';
 export * from './prometheus.ts';
 export * from './registry.ts';
+export * from './spans/exporter.ts';
+export * from './spans/otlp.ts';
+export * from './spans/span.ts';
+export * from './spans/zipkin.ts';
 export * from './trace-context.ts';

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { seededRandom } from '@weft/base';
-import { IdSource } from './ids.ts';
+import { IdSource, sampledByTraceId } from './ids.ts';
 import {
   childTrace,
   continueTrace,
   formatTraceparent,
+  isSampled,
   parseB3Single,
   parseTraceparent,
   readTraceContext,
@@ -94,18 +95,46 @@ test('ids are of the right form, differ, and sampling keeps its rate', () => {
     assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
     seen.add(id);
     const sampled = i % 2 === 1;
-    const trace = parseTraceparent(ids.traceparent(sampled));
+    const trace = parseTraceparent(ids.traceparent(sampled ? 1 : 0));
     assert.equal(trace?.sampled, sampled);
     seen.add(trace?.traceId ?? '');
     assert.match(ids.spanId(), /^[0-9a-f]{16}$/);
   }
   assert.equal(seen.size, 4000);
   const zeros = new IdSource((n) => new Uint8Array(n));
-  assert.equal(zeros.traceparent(false), `00-${'0'.repeat(31)}1-${'0'.repeat(15)}1-00`);
+  assert.equal(zeros.traceparent(0.5), `00-${'0'.repeat(31)}1-${'0'.repeat(15)}1-00`);
   assert.equal(zeros.spanId(), `${'0'.repeat(15)}1`);
   let sampled = 0;
-  for (let i = 0; i < 10_000; i++) if (ids.sample(0.01)) sampled++;
+  for (let i = 0; i < 10_000; i++) {
+    const traceparent = ids.traceparent(0.01);
+    const { traceId } = parseTraceparent(traceparent)!;
+    assert.equal(isSampled(traceparent), sampledByTraceId(traceId, 0.01), 'the trace id alone decides');
+    assert.ok(!isSampled(traceparent) || sampledByTraceId(traceId, 0.3), 'who samples more samples these too');
+    if (isSampled(traceparent)) sampled++;
+  }
   assert.ok(Math.abs(sampled - 100) < 4.5 * Math.sqrt(99), `seed 1: ${sampled}`);
-  assert.equal(ids.sample(0), false);
-  assert.equal(ids.sample(1), true);
+});
+
+test('the flag of a traceparent; B3 without a decision gets one, the same everywhere', () => {
+  const flags = ['00', '01', '02', '03', '0a', '0b', 'fe', 'ff', '9f'];
+  assert.deepEqual(
+    flags.map((f) => isSampled(`00-${T}-${S}-${f}`)),
+    flags.map((f) => (Number.parseInt(f, 16) & 1) === 1),
+  );
+  assert.equal(isSampled(''), false);
+  const [low, high] = [`${'a'.repeat(18)}0${'1'.repeat(13)}`, `${'0'.repeat(18)}f${'1'.repeat(13)}`];
+  for (const [trace, flag] of [
+    [low, '0'],
+    [high, '1'],
+  ]) {
+    const single = ['b3', `${trace}-${S}`];
+    assert.equal(isSampled(continueTrace(single, ids, 0.5).traceparent), flag === '1');
+    assert.match(single[1], new RegExp(`^${trace}-[0-9a-f]{16}-${flag}-${S}$`));
+    const fields = ['x-b3-traceid', trace, 'x-b3-spanid', S];
+    continueTrace(fields, ids, 0.5);
+    assert.deepEqual(fields.slice(-2), ['x-b3-sampled', flag]);
+    const decided = ['x-b3-traceid', trace, 'x-b3-spanid', S, 'x-b3-sampled', '0'];
+    assert.equal(isSampled(continueTrace(decided, ids, 1).traceparent), false);
+    assert.equal(decided.filter((f) => f === 'x-b3-sampled').length, 1);
+  }
 });

@@ -1,4 +1,4 @@
-import type { IdSource } from './ids.ts';
+import { type IdSource, sampledByTraceId } from './ids.ts';
 
 /**
  * Trace context: W3C Trace Context (https://www.w3.org/TR/trace-context/) read and written, B3 single and multi
@@ -9,7 +9,8 @@ export interface TraceContext {
   traceId: string;
   /** The span that is the parent of what follows; 16 lower-case hex digits. */
   spanId: string;
-  sampled: boolean;
+  /** Undefined: whoever gets it is to decide (B3 without a sampling state). */
+  sampled: boolean | undefined;
   /** The caller's span, where this context is a child of one. */
   parentId?: string;
   tracestate?: string;
@@ -57,6 +58,13 @@ export interface TracePlace {
   parentSpanId: string;
 }
 
+/** The flag "sampled" of a traceparent that continueTrace gave; false for ''. */
+export function isSampled(traceparent: string): boolean {
+  // The last of two hex digits; that of a letter's code is odd where the digit is even.
+  const c = traceparent.charCodeAt(54);
+  return ((c > 57 ? c + 1 : c) & 1) === 1;
+}
+
 export function formatTraceparent(context: TraceContext): string {
   return `00-${context.traceId}-${context.spanId}-${context.sampled ? '01' : '00'}`;
 }
@@ -68,7 +76,8 @@ function b3(traceId: string, spanId: string, sampling: string | undefined): Trac
   if (!isHex(trace, 0, trace.length) || !isHex(span, 0, 16)) return undefined;
   const full = trace.padStart(32, '0');
   if (full === zeroTrace || span === zeroSpan) return undefined;
-  return { traceId: full, spanId: span, sampled: sampling === '1' || sampling === 'd' || sampling === 'true' };
+  const sampled = sampling === undefined ? undefined : sampling === '1' || sampling === 'd' || sampling === 'true';
+  return { traceId: full, spanId: span, sampled };
 }
 
 /** `{trace id}-{span id}[-{sampling}[-{parent}]]`. A lone decision (`0`, `1`, `d`) carries no context: undefined. */
@@ -143,6 +152,7 @@ export function writeTraceContext(
   traceparent = formatTraceparent(context),
 ): void {
   let written = false;
+  let undecided = false;
   let to = 0;
   for (let i = 0; i + 1 < head.length; i += 2) {
     const name = head[i];
@@ -162,14 +172,23 @@ export function writeTraceContext(
     } else if (name === 'b3') {
       const parent = context.parentId === undefined ? '' : `-${context.parentId}`;
       value = `${context.traceId}-${context.spanId}-${context.sampled ? '1' : '0'}${parent}`;
-    } else if (name === 'x-b3-traceid') value = context.traceId;
-    else if (name === 'x-b3-spanid') value = context.spanId;
+    } else if (name === 'x-b3-traceid') {
+      value = context.traceId;
+      undecided = !has(head, 'x-b3-sampled') && !has(head, 'x-b3-flags');
+    } else if (name === 'x-b3-spanid') value = context.spanId;
     else if (name === 'x-b3-parentspanid') value = context.parentId ?? value;
     head[to++] = name;
     head[to++] = value;
   }
   if (to !== head.length) head.length = to;
   if (!written) head.push('traceparent', traceparent);
+  // Decided now: who comes next is not to decide otherwise.
+  if (undecided) head.push('x-b3-sampled', context.sampled ? '1' : '0');
+}
+
+function has(head: readonly string[], name: string): boolean {
+  for (let i = 0; i < head.length; i += 2) if (head[i] === name) return true;
+  return false;
 }
 
 const place: TracePlace = { traceparent: '', parentSpanId: '' };
@@ -192,7 +211,7 @@ export function continueTrace(head: string[], ids: IdSource, fraction: number): 
     }
   }
   if (at < 0) {
-    place.traceparent = ids.traceparent(ids.sample(fraction));
+    place.traceparent = ids.traceparent(fraction);
     place.parentSpanId = '';
     head.push('traceparent', place.traceparent);
     return place;
@@ -211,7 +230,8 @@ export function continueTrace(head: string[], ids: IdSource, fraction: number): 
 /** Every form, with what belongs to it. */
 function continueAny(head: string[], ids: IdSource, fraction: number): TracePlace {
   const parent = readTraceContext(head);
-  const context = parent ? childTrace(parent, ids) : parseTraceparent(ids.traceparent(ids.sample(fraction)))!;
+  if (parent) parent.sampled ??= sampledByTraceId(parent.traceId, fraction);
+  const context = parent ? childTrace(parent, ids) : parseTraceparent(ids.traceparent(fraction))!;
   place.traceparent = formatTraceparent(context);
   place.parentSpanId = context.parentId ?? '';
   writeTraceContext(head, context, place.traceparent);

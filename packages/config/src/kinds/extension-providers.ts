@@ -1,5 +1,5 @@
 /** `extensionProviders` of mesh settings: external authorizers (features: B-4), and providers of telemetry by name. */
-import type { ExtensionProviderModel } from '@weft/model';
+import type { ExtensionProviderModel, SpanProviderModel } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import {
   bool,
@@ -11,6 +11,7 @@ import {
   nonEmpty,
   type Plain,
   port,
+  uint32,
 } from './common.ts';
 
 /** `[namespace/]host`. */
@@ -83,15 +84,53 @@ const httpAuthorizer: ObjectSchema = {
   oneOf: [['includeHeadersInCheck', 'includeRequestHeadersInCheck']],
 };
 
+const spanPath: Schema = {
+  t: 'string',
+  check: (v) => (/^\/[\x21-\x7e]*$/.test(v) ? undefined : 'a path begins with "/"'),
+};
+
+const zipkin: ObjectSchema = {
+  t: 'object',
+  fields: {
+    service,
+    port,
+    path: spanPath,
+    timeout: { t: 'duration', minMs: 1 },
+    maxTagLength: uint32,
+    enable64bitTraceId: bool,
+    // The W3C fields are always passed on, and B3 where it came.
+    traceContextOption: { t: 'string', enum: ['USE_B3', 'USE_B3_WITH_W3C_PROPAGATION'] },
+  },
+  required: ['service', 'port'],
+  unsupported: ['headers'],
+};
+
+const opentelemetry: ObjectSchema = {
+  t: 'object',
+  fields: {
+    service,
+    port,
+    maxTagLength: uint32,
+    http: {
+      t: 'object',
+      fields: { path: spanPath, timeout: { t: 'duration', minMs: 1 } },
+      unsupported: ['headers'],
+    },
+    grpc: { t: 'object', fields: { timeout: { t: 'duration', minMs: 1 } }, unsupported: ['initialMetadata'] },
+    resourceDetectors: { t: 'any' },
+  },
+  required: ['service', 'port'],
+  oneOf: [['http', 'grpc']],
+  unsupported: ['dynatraceSampler'],
+};
+
 /** A provider's settings are its own; here they say no more than that there is one of the name. */
 const TELEMETRY = [
-  'zipkin',
   'lightstep',
   'datadog',
   'stackdriver',
   'opencensus',
   'skywalking',
-  'opentelemetry',
   'prometheus',
   'envoyFileAccessLog',
   'envoyHttpAls',
@@ -100,7 +139,7 @@ const TELEMETRY = [
   'sds',
 ];
 
-const NAMED = ['envoyExtAuthzHttp', 'envoyExtAuthzGrpc', ...TELEMETRY];
+const NAMED = ['envoyExtAuthzHttp', 'envoyExtAuthzGrpc', 'zipkin', 'opentelemetry', ...TELEMETRY];
 
 export const extensionProviders: Schema = {
   t: 'list',
@@ -111,6 +150,8 @@ export const extensionProviders: Schema = {
       name: nonEmpty,
       envoyExtAuthzHttp: httpAuthorizer,
       envoyExtAuthzGrpc: authorizer,
+      zipkin,
+      opentelemetry,
       ...Object.fromEntries(TELEMETRY.map((name) => [name, { t: 'any' } as const])),
     },
     required: ['name'],
@@ -137,9 +178,32 @@ export function extensionProvidersOf(written: unknown, field: string, report: Fi
         list.push({ type: 'extAuthzHttp', ...authorizerOf(p.name, p[of], `${at}.${of}`), ...headersOf(p[of]) });
     } else if (of === 'envoyExtAuthzGrpc') {
       if (p[of]) list.push({ type: 'extAuthzGrpc', ...authorizerOf(p.name, p[of], `${at}.${of}`) });
+    } else if (of === 'zipkin' || of === 'opentelemetry') {
+      if (p[of]) list.push(spanProviderOf(p.name, of, p[of], `${at}.${of}`, report));
     } else list.push({ type: 'telemetry', field: `${at}.${of}`, name: p.name, of });
   }
   return list;
+}
+
+/** `opentelemetry` without `http` is asked by gRPC. */
+function spanProviderOf(
+  name: string,
+  type: SpanProviderModel['type'],
+  p: Plain,
+  field: string,
+  report: FieldReport,
+): SpanProviderModel {
+  const noEffect = (what: string, why: string): void =>
+    report('WEFT-NO-EFFECT', `has no effect: ${why}`, `${field}.${what}`, 'warning');
+  if (p.enable64bitTraceId) noEffect('enable64bitTraceId', 'trace ids have 128 bits');
+  if ('resourceDetectors' in p) noEffect('resourceDetectors', 'the resource of a span is its workload');
+  return {
+    ...{ type, field, name, service: p.service ?? '', port: p.port ?? 0 },
+    grpc: type === 'opentelemetry' && !('http' in p),
+    path: type === 'zipkin' ? (p.path ?? '/api/v2/spans') : (p.http?.path ?? '/v1/traces'),
+    timeoutMs: p.timeout ?? p.http?.timeout ?? p.grpc?.timeout,
+    maxPathTagLength: p.maxTagLength,
+  };
 }
 
 function authorizerOf(name: string, p: Plain, field: string) {

@@ -1,5 +1,5 @@
 /** Settings of the mesh: IstioOperator's `meshConfig`, and `mesh` of the ConfigMap istio (features: B-16). */
-import type { MeshConfigModel, Resource } from '@weft/model';
+import type { ExtensionProviderModel, MeshConfigModel, ProxyConfigModel, Resource } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { readYaml, type Tree } from '../yaml.ts';
 import {
@@ -36,11 +36,9 @@ const NO_EFFECT: ReadonlyMap<string, string> = new Map([
   ['ingressService', ingress],
   ['ingressControllerMode', ingress],
   ['ingressSelector', ingress],
-  ['enableTracing', telemetry],
   ['accessLogFile', 'access logs are written as weft logs shows them'],
   ['accessLogFormat', telemetry],
   ['accessLogEncoding', telemetry],
-  ['defaultProviders', telemetry],
   ['enableEnvoyAccessLogService', telemetry],
   ['disableEnvoyListenerLog', envoy],
   ['configSources', 'configuration is read from the folder that is given'],
@@ -238,7 +236,12 @@ function settingsOf(
     const message = `is "${m.trustDomain}", but this mesh is ${trustDomain}: it is in every certificate, and chosen when a mesh is made`;
     report('WEFT-VALUE', message, `${field}.trustDomain`);
   }
-  const proxy = m.defaultConfig as Plain | undefined;
+  for (const name of ['metrics', 'accessLogging']) {
+    if (m.defaultProviders && name in m.defaultProviders)
+      report('WEFT-NO-EFFECT', `has no effect: ${telemetry}`, `${field}.defaultProviders.${name}`, 'warning');
+  }
+  const proxy = proxyConfigOf((m.defaultConfig ?? {}) as Plain, `${field}.defaultConfig`, report);
+  const providers = extensionProvidersOf(m.extensionProviders, `${field}.extensionProviders`, report);
   return {
     ...resource,
     field,
@@ -254,9 +257,42 @@ function settingsOf(
     serviceExportTo: m.defaultServiceExportTo,
     virtualServiceExportTo: m.defaultVirtualServiceExportTo,
     destinationRuleExportTo: m.defaultDestinationRuleExportTo,
-    proxy: proxyConfigOf(proxy ?? {}, `${field}.defaultConfig`, report),
-    extensionProviders: extensionProvidersOf(m.extensionProviders, `${field}.extensionProviders`, report),
+    proxy,
+    tracing: tracingOf(m, field, proxy, providers, report),
+    extensionProviders: providers,
   };
+}
+
+/** A provider that is named goes before the address; without either of them nobody is told of spans. */
+function tracingOf(
+  m: Plain,
+  field: string,
+  proxy: ProxyConfigModel,
+  providers: readonly ExtensionProviderModel[],
+  report: FieldReport,
+): MeshConfigModel['tracing'] {
+  const [provider, ...others] = ((m.defaultProviders?.tracing ?? []) as (string | undefined)[]).filter((p) => p);
+  const at = `${field}.defaultProviders.tracing`;
+  const noEffect = (what: string, why: string): void =>
+    report('WEFT-NO-EFFECT', `has no effect: ${why}`, what, 'warning');
+  const named = providers.find((p) => p.name === provider);
+  const there = providers.filter((p) => p.type === 'zipkin' || p.type === 'opentelemetry').map((p) => p.name);
+  if (others.length > 0) noEffect(`${at}[1]`, 'spans are sent to one provider, the first');
+  if (provider !== undefined && !named) {
+    const message = `there is no provider "${provider}" in extensionProviders. Those for spans: ${there.join(', ') || 'none'}`;
+    report('WEFT-NO-TARGET', message, `${at}[0]`);
+  } else if (named && !there.includes(named.name)) {
+    noEffect(`${at}[0]`, `"${named.name}" is neither a zipkin nor an opentelemetry provider, to which spans are sent`);
+  }
+  if (m.enableTracing === true && provider === undefined && !proxy.tracing?.zipkin) {
+    noEffect(
+      `${field}.enableTracing`,
+      'no collector is named: defaultProviders.tracing names a provider, or defaultConfig.tracing.zipkin.address is one',
+    );
+  }
+  if (m.enableTracing === false && provider !== undefined)
+    noEffect(`${field}.enableTracing`, 'defaultProviders.tracing names a provider, which gets spans');
+  return { enabled: m.enableTracing !== false, provider };
 }
 
 function isSame(name: string, value: unknown): boolean {

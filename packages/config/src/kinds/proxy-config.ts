@@ -1,8 +1,8 @@
 /** `defaultConfig` of mesh settings, and the annotation `proxy.istio.io/config` of a workload, which says the same for it. */
-import type { Labels, ProxyConfigModel } from '@weft/model';
+import type { Labels, ProxyConfigModel, ProxyTracingModel } from '@weft/model';
 import { type ObjectSchema, readSchema, type Schema } from '../schema.ts';
 import { readYaml } from '../yaml.ts';
-import { bool, type FieldReport, nonEmpty, type Plain, port, str, strings, uint32 } from './common.ts';
+import { bool, type FieldReport, type Plain, port, str, strings, uint32 } from './common.ts';
 
 export const PROXY_CONFIG = 'proxy.istio.io/config';
 
@@ -33,8 +33,6 @@ const NO_EFFECT: ReadonlyMap<string, string> = new Map([
   ['proxyMetadata', proxies],
   ['proxyHeaders', proxies],
   ['meshId', 'a mesh is named when it starts'],
-  ['tracing', telemetry],
-  ['zipkinAddress', telemetry],
   ['statsdUdpAddress', telemetry],
   ['statNameLength', telemetry],
   ['extraStatTags', telemetry],
@@ -45,20 +43,37 @@ const NO_EFFECT: ReadonlyMap<string, string> = new Map([
   ['fileFlushMinSizeKb', telemetry],
 ]);
 
+/** Of `tracing`, taken without an effect. */
+const OTHER_TRACING: ReadonlyMap<string, string> = new Map([
+  ['customTags', telemetry],
+  ...['lightstep', 'datadog', 'stackdriver', 'openCensusAgent'].map(
+    (name) => [name, 'spans are sent to Zipkin and OpenTelemetry collectors'] as const,
+  ),
+]);
+
+const address: Schema = {
+  t: 'string',
+  check: (v) => (addressOf(v) ? undefined : 'it is host:port, such as zipkin.istio-system:9411'),
+};
+
+/** An IPv6 address stands in brackets. */
+function addressOf(text: string): { host: string; port: number } | undefined {
+  const [, ipv6, host = ipv6, digits] = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]{1,253})):(\d{1,5})$/.exec(text) ?? [];
+  const number = Number(digits);
+  return host !== undefined && number > 0 && number < 65_536 ? { host: host.toLowerCase(), port: number } : undefined;
+}
+
 const tracing: ObjectSchema = {
   t: 'object',
   fields: {
+    ...Object.fromEntries([...OTHER_TRACING.keys()].map((name) => [name, any])),
     sampling: { t: 'number', min: 0, max: 100 },
     maxPathTagLength: uint32,
-    customTags: any,
-    tlsSettings: any,
     enableIstioTags: bool,
-    zipkin: { t: 'object', fields: { address: nonEmpty } },
-    lightstep: any,
-    datadog: any,
-    stackdriver: any,
-    openCensusAgent: any,
+    zipkin: { t: 'object', fields: { address }, required: ['address'] },
   },
+  // Without it spans would leave in plaintext: a DestinationRule for the collector's host says it.
+  unsupported: ['tlsSettings'],
 };
 
 export const proxyConfig: ObjectSchema = {
@@ -66,6 +81,7 @@ export const proxyConfig: ObjectSchema = {
   fields: {
     ...Object.fromEntries([...NO_EFFECT.keys()].map((name) => [name, any])),
     tracing,
+    zipkinAddress: address,
     concurrency: { t: 'int', min: 0, max: 4096 },
     proxyMetadata: { t: 'map', of: str },
     extraStatTags: strings,
@@ -89,6 +105,10 @@ export function proxyConfigOf(p: Plain, field: string, report: FieldReport): Pro
     if (!(name in p) || SAME.get(name) === p[name]) continue;
     report('WEFT-NO-EFFECT', `has no effect: ${why}`, `${field}.${name}`, 'warning');
   }
+  for (const [name, why] of OTHER_TRACING) {
+    if (name in (p.tracing ?? {}))
+      report('WEFT-NO-EFFECT', `has no effect: ${why}`, `${field}.tracing.${name}`, 'warning');
+  }
   if (p.holdApplicationUntilProxyStarts === false) {
     const message = 'has no effect: applications are always started when their proxy is ready (true)';
     report('WEFT-NO-EFFECT', message, `${field}.holdApplicationUntilProxyStarts`, 'warning');
@@ -97,6 +117,18 @@ export function proxyConfigOf(p: Plain, field: string, report: FieldReport): Pro
     // What a proxy waits for before it ends; drainDuration is of Envoy's listeners, and is used where the other is not said.
     drainMs: p.terminationDrainDuration ?? p.drainDuration,
     numTrustedProxies: p.gatewayTopology?.numTrustedProxies,
+    tracing: tracingOf(p),
+  };
+}
+
+function tracingOf({ tracing: t, zipkinAddress }: Plain): ProxyTracingModel | undefined {
+  const zipkin = (t?.zipkin?.address ?? zipkinAddress) as string | undefined;
+  if (!t && zipkin === undefined) return undefined;
+  return {
+    sampling: t?.sampling,
+    maxPathTagLength: t?.maxPathTagLength,
+    istioTags: t?.enableIstioTags,
+    zipkin: zipkin === undefined ? undefined : addressOf(zipkin),
   };
 }
 

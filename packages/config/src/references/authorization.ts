@@ -7,6 +7,7 @@ import {
   type AuthorizationPolicyModel,
   type AuthorizationRuleModel,
   authorizerPorts,
+  isAuthorizer,
   type Model,
   meshConfigOf,
   type ProcessModel,
@@ -91,7 +92,7 @@ function missingTargets(
 function providers(model: Model, broken: ReadonlySet<string>, report: Report): void {
   const settings = meshConfigOf(model);
   if (settings && broken.has(refOf(settings))) return;
-  const known = (settings?.extensionProviders ?? []).filter((p) => p.type !== 'telemetry').map((p) => p.name);
+  const known = (settings?.extensionProviders ?? []).filter(isAuthorizer).map((p) => p.name);
   for (const policy of model.authorizationPolicies) {
     if (policy.action !== 'CUSTOM' || policy.provider === '' || broken.has(refOf(policy))) continue;
     if (known.includes(policy.provider)) {

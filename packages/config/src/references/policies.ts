@@ -1,5 +1,13 @@
 /** Policies and settings that select nothing, or of which only one counts. */
-import { findService, labelsMatch, type Resource, resolveHost } from '@weft/model';
+import {
+  collectorService,
+  findService,
+  isAuthorizer,
+  labelsMatch,
+  providerHost,
+  type Resource,
+  resolveHost,
+} from '@weft/model';
 import { list, pairs } from '../words.ts';
 import type { Known } from './known.ts';
 
@@ -65,8 +73,15 @@ export function checkMeshConfigs(known: Known): void {
     if (provider.type === 'telemetry' || provider.service === '') continue;
     const [namespace, host = namespace] = provider.service.split('/');
     const from = host === namespace ? first : { ...first, namespace };
-    const service = findService(known.model, resolveHost(host, from.namespace, known.model.domain));
-    if (!service) known.serviceOf(first, host, `${provider.field}.service`);
+    const spans = !isAuthorizer(provider);
+    const service = spans
+      ? collectorService(known.model, providerHost(provider.service))
+      : findService(known.model, resolveHost(host, from.namespace, known.model.domain));
+    if (!service && spans) {
+      // It may be there and not in the mesh: then its name is asked of DNS.
+      const message = `there is no service ${host} in the mesh: spans are sent to what DNS knows by that name`;
+      known.report(first, 'WEFT-NO-TARGET', message, `${provider.field}.service`, 'warning');
+    } else if (!service) known.serviceOf(first, host, `${provider.field}.service`);
     else if (!service.ports.some((p) => p.port === provider.port))
       known.noPort(first, service, provider.port, `${provider.field}.port`);
   }

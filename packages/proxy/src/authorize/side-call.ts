@@ -1,6 +1,6 @@
 /**
  * One call that the proxy makes for itself: a request with its whole body to an endpoint of a cluster, over the mesh where
- * that is a mesh service, and the whole answer. Tells once, within its time, of the answer or of why there is none.
+ * that is a mesh service, or to an address outside of it, and the whole answer. Tells once, within its time, of the answer or of why there is none.
  */
 import {
   acquireRequest,
@@ -32,6 +32,8 @@ export type SideFailure = 'no_cluster' | 'no_endpoint' | 'overflow' | 'connect' 
 export interface SideRequest {
   readonly snapshot: Snapshot;
   readonly cluster: ClusterView | undefined;
+  /** Of what is nothing of the mesh, in the place of a cluster. */
+  readonly direct?: { readonly host: string; readonly port: number } | undefined;
   readonly head: Head;
   readonly body: Uint8Array;
   readonly h2: boolean;
@@ -65,12 +67,12 @@ export class SideCall implements StreamHandler, Asker, TimerOwner {
   }
 
   start(): this {
-    const { cluster, timeoutMs } = this.#request;
-    if (!cluster) return this.#over('no_cluster');
-    if (!acquireRequest(cluster)) return this.#over('overflow');
-    this.#counted = true;
+    const { cluster, direct, timeoutMs } = this.#request;
+    if (!cluster && !direct) return this.#over('no_cluster');
+    if (cluster && !acquireRequest(cluster)) return this.#over('overflow');
+    this.#counted = cluster !== undefined;
     this.#deadline = this.#core.timers.add(timeoutMs, this);
-    this.#try(cluster);
+    this.#try();
     return this;
   }
 
@@ -79,8 +81,12 @@ export class SideCall implements StreamHandler, Asker, TimerOwner {
     this.#end();
   }
 
-  #try(cluster: ClusterView): void {
-    const { snapshot, h2 } = this.#request;
+  #try(): void {
+    const { snapshot, cluster, direct, h2 } = this.#request;
+    if (!cluster) {
+      if (direct) this.#core.upstreams.pool(direct.host, direct.port, h2, undefined).ask(this);
+      return;
+    }
     const picked = pickEndpoint(snapshot, cluster, this.#core.random, this.#core.nowMs());
     if (picked === 'none') {
       this.#over('no_endpoint');
@@ -140,7 +146,7 @@ export class SideCall implements StreamHandler, Asker, TimerOwner {
     this.#again = true;
     if (this.#endpoint) onEnd(this.#endpoint);
     this.#endpoint = undefined;
-    this.#try(this.#request.cluster as ClusterView);
+    this.#try();
   }
 
   onDrain(): void {}

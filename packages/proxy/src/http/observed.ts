@@ -77,7 +77,7 @@ export abstract class ObservedExchange {
       this.facts.requestId = ids.requestId();
       this.head.push('x-request-id', this.facts.requestId);
     }
-    const place = continueTrace(this.head, ids, this.core.options.sampling);
+    const place = continueTrace(this.head, ids, this.core.tracer.sampling);
     this.#parentSpan = place.parentSpanId;
     this.#traceparent = place.traceparent;
   }
@@ -119,7 +119,7 @@ export abstract class ObservedExchange {
     this.core.observer.inFlight(this.edge, 1);
   }
 
-  /** Tells the observer. */
+  /** Tells the observer, and the collector of spans. */
   protected report(): void {
     const r: RequestRecord = sharedRecord;
     const f = this.facts;
@@ -158,10 +158,13 @@ export abstract class ObservedExchange {
     r.attempts = this.attempts;
     r.mtls = this.mtls;
     r.epoch = this.#epoch;
-    this.decided(r.decisions);
+    const { observer, tracer } = this.core;
+    const traced = tracer.wants(this.#traceparent);
+    if (traced || observer.readsDecisions !== false) this.decided(r.decisions);
     try {
-      this.core.observer.request(r);
-      if (this.edge) this.core.observer.inFlight(this.edge, -1);
+      observer.request(r);
+      if (traced) tracer.record(r);
+      if (this.edge) observer.inFlight(this.edge, -1);
     } catch (error) {
       this.core.logger.error({ error: String(error) }, 'observer failed');
     }

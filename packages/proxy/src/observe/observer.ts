@@ -71,6 +71,7 @@ export class MeshObserver implements Observer {
   readonly calls: CallAggregator;
   readonly plaintextCallers: PlaintextCallers;
   readonly #metrics: IstioMetrics;
+  readonly readsDecisions: boolean;
   readonly #log: ((line: string) => void) | undefined;
   readonly #references: ReferenceIndex;
   /** Four slots per triple: reporter × mTLS. */
@@ -96,6 +97,7 @@ export class MeshObserver implements Observer {
       options.plaintext ?? new PlaintextCallers({ count: (name) => options.registry.count(name) });
     this.#metrics = new IstioMetrics(options.registry);
     this.#log = options.log;
+    this.readsDecisions = options.log !== undefined;
     this.#references = options.references ?? new ReferenceIndex();
   }
 

@@ -1,5 +1,5 @@
 import type { References } from '@weft/plan';
-import type { Decisions } from './types.ts';
+import { type Decisions, noDecisions } from './types.ts';
 
 /** Where the rules of a plan stand in files: reference id → `file:line`, looked up for every line of the access log. */
 export class ReferenceIndex {
@@ -39,21 +39,19 @@ export class ReferenceIndex {
     return text;
   }
 
+  /** The same as names and values of a span's tags: `weft.decision.route`, `rule file:line`. */
+  addTags(d: Decisions, tags: string[]): void {
+    for (const kind of KINDS) {
+      const ref = d[kind];
+      if (ref === '' || isRoute(kind, d)) continue;
+      const where = this.where(ref);
+      tags.push(`weft.decision.${kind}`, where === undefined ? ref : `${ref} ${where}`);
+    }
+  }
+
   #textOf(d: Decisions): string {
     let out = '';
-    if (d.route !== '') out += ',"route":' + this.#pair(d.route);
-    if (d.match !== '' && d.match !== d.route) out += ',"match":' + this.#pair(d.match);
-    if (d.destination !== '' && d.destination !== d.route) out += ',"destination":' + this.#pair(d.destination);
-    if (d.fault !== '') out += ',"fault":' + this.#pair(d.fault);
-    if (d.timeout !== '') out += ',"timeout":' + this.#pair(d.timeout);
-    if (d.retry !== '') out += ',"retry":' + this.#pair(d.retry);
-    if (d.cluster !== '' && d.cluster !== d.route) out += ',"cluster":' + this.#pair(d.cluster);
-    if (d.balancer !== '') out += ',"balancer":' + this.#pair(d.balancer);
-    if (d.outlier !== '') out += ',"outlier":' + this.#pair(d.outlier);
-    if (d.transport !== '') out += ',"transport":' + this.#pair(d.transport);
-    if (d.authentication !== '') out += ',"authentication":' + this.#pair(d.authentication);
-    if (d.authorization !== '') out += ',"authorization":' + this.#pair(d.authorization);
-    if (d.limit !== '') out += ',"limit":' + this.#pair(d.limit);
+    for (const kind of KINDS) if (d[kind] !== '' && !isRoute(kind, d)) out += `,"${kind}":${this.#pair(d[kind])}`;
     return out === '' ? '' : '{' + out.slice(1) + '}';
   }
 
@@ -76,6 +74,13 @@ export class ReferenceIndex {
     }
     return places;
   }
+}
+
+const KINDS = Object.keys(noDecisions()) as readonly (keyof Decisions)[];
+
+/** What is the route itself is not told again. */
+function isRoute(kind: keyof Decisions, d: Decisions): boolean {
+  return (kind === 'match' || kind === 'destination' || kind === 'cluster') && d[kind] === d.route;
 }
 
 function same(a: Decisions, b: Decisions): boolean {

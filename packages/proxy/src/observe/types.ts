@@ -126,7 +126,7 @@ export interface RequestRecord {
   mtls: boolean;
   /** Of the plan that decided. */
   epoch: bigint;
-  /** Reused as the record is. */
+  /** Reused as the record is. Not filled in where nobody reads them (Observer.readsDecisions). */
   decisions: Decisions;
 }
 
@@ -167,6 +167,8 @@ export interface EdgeKey {
 }
 
 export interface Observer {
+  /** False: does not read `decisions` of a request's record, which then need not be filled in. */
+  readonly readsDecisions?: boolean;
   request(record: RequestRecord): void;
   tcpOpen(record: TcpRecord): void;
   tcpClose(record: TcpRecord): void;
@@ -180,6 +182,7 @@ export interface Observer {
 
 /** Observes nothing. */
 export const silentObserver: Observer = {
+  readsDecisions: false,
   request() {},
   tcpOpen() {},
   tcpClose() {},

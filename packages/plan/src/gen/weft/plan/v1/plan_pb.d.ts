@@ -453,6 +453,11 @@ export declare type Self = Message<"weft.plan.v1.Self"> & {
    * @generated from field: bool proxy_protocol = 22;
    */
   proxyProtocol: boolean;
+
+  /**
+   * @generated from field: weft.plan.v1.Tracing tracing = 42;
+   */
+  tracing?: Tracing | undefined;
 };
 
 /**
@@ -460,6 +465,90 @@ export declare type Self = Message<"weft.plan.v1.Self"> & {
  * Use `create(SelfSchema)` to create a new message.
  */
 export declare const SelfSchema: GenMessage<Self>;
+
+/**
+ * @generated from message weft.plan.v1.Tracing
+ */
+export declare type Tracing = Message<"weft.plan.v1.Tracing"> & {
+  /**
+   * of the traces that begin here
+   *
+   * @generated from field: double sampling_percent = 1;
+   */
+  samplingPercent: number;
+
+  /**
+   * absent: spans are told to nobody
+   *
+   * @generated from field: weft.plan.v1.SpanCollector collector = 2;
+   */
+  collector?: SpanCollector | undefined;
+
+  /**
+   * of the path in a span's http.url
+   *
+   * @generated from field: uint32 max_path_tag_length = 3;
+   */
+  maxPathTagLength: number;
+
+  /**
+   * @generated from field: bool without_istio_tags = 4;
+   */
+  withoutIstioTags: boolean;
+};
+
+/**
+ * Describes the message weft.plan.v1.Tracing.
+ * Use `create(TracingSchema)` to create a new message.
+ */
+export declare const TracingSchema: GenMessage<Tracing>;
+
+/**
+ * Who is told of spans.
+ *
+ * @generated from message weft.plan.v1.SpanCollector
+ */
+export declare type SpanCollector = Message<"weft.plan.v1.SpanCollector"> & {
+  /**
+   * @generated from field: weft.plan.v1.SpanProtocol protocol = 1;
+   */
+  protocol: SpanProtocol;
+
+  /**
+   * @generated from field: string host = 2;
+   */
+  host: string;
+
+  /**
+   * @generated from field: uint32 port = 3;
+   */
+  port: number;
+
+  /**
+   * by which it is reached; empty: it is nothing of the mesh, and dialled by its host
+   *
+   * @generated from field: string cluster = 4;
+   */
+  cluster: string;
+
+  /**
+   * of HTTP
+   *
+   * @generated from field: string path = 5;
+   */
+  path: string;
+
+  /**
+   * @generated from field: uint32 timeout_ms = 6;
+   */
+  timeoutMs: number;
+};
+
+/**
+ * Describes the message weft.plan.v1.SpanCollector.
+ * Use `create(SpanCollectorSchema)` to create a new message.
+ */
+export declare const SpanCollectorSchema: GenMessage<SpanCollector>;
 
 /**
  * One port of this workload.
@@ -3470,6 +3559,40 @@ export enum CaptureMode {
  * Describes the enum weft.plan.v1.CaptureMode.
  */
 export declare const CaptureModeSchema: GenEnum<CaptureMode>;
+
+/**
+ * @generated from enum weft.plan.v1.SpanProtocol
+ */
+export enum SpanProtocol {
+  /**
+   * @generated from enum value: SPAN_PROTOCOL_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * v2
+   *
+   * @generated from enum value: SPAN_PROTOCOL_ZIPKIN_JSON = 1;
+   */
+  ZIPKIN_JSON = 1,
+
+  /**
+   * protobuf
+   *
+   * @generated from enum value: SPAN_PROTOCOL_OTLP_HTTP = 2;
+   */
+  OTLP_HTTP = 2,
+
+  /**
+   * @generated from enum value: SPAN_PROTOCOL_OTLP_GRPC = 3;
+   */
+  OTLP_GRPC = 3,
+}
+
+/**
+ * Describes the enum weft.plan.v1.SpanProtocol.
+ */
+export declare const SpanProtocolSchema: GenEnum<SpanProtocol>;
 
 /**
  * @generated from enum weft.plan.v1.AuthorizationAction

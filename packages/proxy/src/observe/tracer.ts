@@ -1,0 +1,172 @@
+/**
+ * Spans of this proxy's requests, for the collector that the plan names: of each sampled request one object, made when
+ * the request is over. The collector hears of them by calls of the proxy's own, in batches; what becomes of those touches
+ * no request.
+ */
+import { systemClock } from '@weft/base';
+import { speaksHttp2 } from '@weft/engine';
+import { type Self, type SpanCollector, SpanProtocol } from '@weft/plan';
+import { type BatchFate, encodeOtlp, encodeZipkin, isSampled, SpanExporter, type SpanSource } from '@weft/telemetry';
+import type { Head } from '@weft/wire';
+import { type SideAnswer, SideCall, type SideFailure } from '../authorize/side-call.ts';
+import type { Core } from '../core.ts';
+import { field } from '../http/headers.ts';
+import { serviceNameOf, spanOf } from './span.ts';
+import type { RequestRecord } from './types.ts';
+
+/** Where a plan says nothing; Istio's default. */
+const DEFAULT_SAMPLING = 0.01;
+/** gRPC's statuses by which a batch may be sent again (OTLP: cancelled, deadline, exhausted, aborted, range, unavailable, loss). */
+const LATER_GRPC = new Set(['1', '4', '8', '10', '11', '14', '15']);
+const LATER_HTTP = new Set([408, 429, 502, 503, 504]);
+
+export class Tracer {
+  /** Part of new traces that are sampled, 0 to 1. */
+  sampling = DEFAULT_SAMPLING;
+  readonly #core: Core;
+  #exporter: SpanExporter | undefined;
+  /** By what the exporter was made. */
+  #key = '';
+  #pathLength = 0;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  /** Takes over what the plan says. What waits for a collector that is replaced is still sent to it, once. */
+  configure(self: Self): void {
+    const { tracing } = self;
+    this.sampling = tracing ? tracing.samplingPercent / 100 : DEFAULT_SAMPLING;
+    this.#pathLength = tracing?.maxPathTagLength ?? 0;
+    const source = sourceOf(self, this.#core.options.gateway);
+    const key = JSON.stringify([tracing?.collector ?? null, source]);
+    if (key === this.#key) return;
+    this.#key = key;
+    void this.#exporter?.finish();
+    this.#exporter = tracing?.collector && this.#exporterTo(tracing.collector, source);
+  }
+
+  /** Whether a request with this traceparent is to be recorded. */
+  wants(traceparent: string): boolean {
+    return this.#exporter !== undefined && isSampled(traceparent);
+  }
+
+  /** A sampled request is over; its decisions are filled in. */
+  record(r: RequestRecord): void {
+    const core = this.#core;
+    if (core.overload.level > 0) core.observer.count('spans_dropped');
+    else this.#exporter?.add(spanOf(r, this.#pathLength, core.options.references));
+  }
+
+  /** Sends what waits, once. */
+  async finish(): Promise<void> {
+    await this.#exporter?.finish();
+  }
+
+  close(): void {
+    this.#exporter?.close();
+  }
+
+  #exporterTo(collector: SpanCollector, source: SpanSource): SpanExporter {
+    const core = this.#core;
+    const encode = collector.protocol === SpanProtocol.ZIPKIN_JSON ? encodeZipkin : encodeOtlp;
+    let failing = false;
+    return new SpanExporter({
+      clock: systemClock,
+      random: core.random,
+      maxQueued: core.limits.queuedSpans,
+      encode: (spans) => encode(spans, source),
+      send: (body, tell) => {
+        const answered = (answer: SideAnswer | SideFailure): void => {
+          const fate = fateOf(answer, collector.protocol === SpanProtocol.OTLP_GRPC);
+          // Once an outage.
+          if (fate !== 'taken' && !failing) {
+            const why = typeof answer === 'string' ? answer : `answered ${answer.status}`;
+            core.logger.warn({ collector: authorityOf(collector), why }, 'spans were not delivered');
+          }
+          failing = fate !== 'taken';
+          tell(fate);
+        };
+        this.#send(collector, body, answered);
+      },
+      count: (name) => core.observer.count(name),
+    });
+  }
+
+  #send(collector: SpanCollector, body: Uint8Array, answered: (answer: SideAnswer | SideFailure) => void): void {
+    const core = this.#core;
+    const { snapshot } = core;
+    if (!snapshot) {
+      answered('no_cluster');
+      return;
+    }
+    const grpc = collector.protocol === SpanProtocol.OTLP_GRPC;
+    const cluster = collector.cluster === '' ? undefined : snapshot.clusters.get(collector.cluster);
+    const { host, port } = collector;
+    new SideCall(
+      core,
+      {
+        ...{ snapshot, cluster, direct: collector.cluster === '' ? { host, port } : undefined },
+        ...{ timeoutMs: collector.timeoutMs, maxAnswerBytes: core.limits.collectorAnswerBytes },
+        // Not sampled: the collector's own proxy would tell of what it is told.
+        head: [
+          ...headOf(collector, grpc ? body.length + 5 : body.length),
+          ...['traceparent', `${core.ids.traceparent(this.sampling).slice(0, 53)}00`],
+        ],
+        body: grpc ? framed(body) : body,
+        h2: grpc || (cluster !== undefined && speaksHttp2(cluster, false, false, false)),
+      },
+      answered,
+    ).start();
+  }
+}
+
+function authorityOf({ host, port }: SpanCollector): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+function headOf(collector: SpanCollector, bytes: number): Head {
+  const { protocol, path } = collector;
+  const to = [':method', 'POST', ':scheme', 'http', ':authority', authorityOf(collector), ':path'];
+  if (protocol === SpanProtocol.OTLP_GRPC) {
+    const method = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
+    return [...to, method, 'content-type', 'application/grpc', 'te', 'trailers'];
+  }
+  const type = protocol === SpanProtocol.ZIPKIN_JSON ? 'application/json' : 'application/x-protobuf';
+  return [...to, path, 'content-type', type, 'content-length', String(bytes)];
+}
+
+/** A message of gRPC: not compressed, its length, itself. */
+function framed(message: Uint8Array): Uint8Array {
+  const out = Buffer.alloc(5 + message.length);
+  out.writeUInt32BE(message.length, 1);
+  out.set(message, 5);
+  return out;
+}
+
+function fateOf(answer: SideAnswer | SideFailure, grpc: boolean): BatchFate {
+  if (answer === 'too_long') return 'refused';
+  if (typeof answer === 'string') return 'later';
+  const { status } = answer;
+  if (status < 200 || status > 299) return LATER_HTTP.has(status) ? 'later' : 'refused';
+  if (!grpc) return 'taken';
+  const code = field(answer.trailers, 'grpc-status') ?? field(answer.head, 'grpc-status') ?? '';
+  return code === '0' ? 'taken' : LATER_GRPC.has(code) ? 'later' : 'refused';
+}
+
+/** Whose spans they are, in the words of Istio's dashboards. */
+function sourceOf(self: Self, gateway: boolean): SpanSource {
+  const { address, instance, namespace, domain, tracing } = self;
+  const kind = gateway ? 'router' : 'sidecar';
+  const tags = [
+    'component',
+    'proxy',
+    'node_id',
+    `${kind}~${address}~${instance}.${namespace}~${namespace}.svc.${domain}`,
+  ];
+  if (!tracing?.withoutIstioTags) {
+    tags.push('istio.canonical_service', self.canonicalService, 'istio.canonical_revision', self.canonicalRevision);
+    tags.push('istio.mesh_id', self.mesh, 'istio.namespace', namespace, 'istio.cluster_id', self.cluster);
+  }
+  return { serviceName: serviceNameOf(self), address, tags };
+}

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { decide, meshFromFiles, policiesOf } from './index.ts';
+import { type AuthorizationQuestion, decide, meshFromFiles, policiesOf, renderDecision } from './index.ts';
 
 const TEXT = `
 apiVersion: weft.dev/v1alpha1
@@ -111,4 +111,23 @@ spec: {selector: {matchLabels: {app: pay}}, action: CUSTOM, provider: {name: gua
   const no = ask('cluster.local/ns/shop/sa/a', 'DELETE', '/admin');
   assert.deepEqual([no.decision, no.asks], ['deny', ['guard']]);
   assert.equal(ask('cluster.local/ns/shop/sa/a', 'GET', '/other').asks, undefined);
+});
+
+test('a decision as people read it: lines of 100 columns, what decided, and where it is written', () => {
+  const mesh = meshFromFiles([{ path: 'a/folder/mesh.yaml', text: TEXT }]);
+  const shown = (question: AuthorizationQuestion) => {
+    const text = renderDecision(question, decide(mesh, 'shop/pay', question), (file) => file.slice(2));
+    for (const line of text.split('\n')) assert.ok(line.length <= 100, line);
+    return text;
+  };
+  const from = 'cluster.local/ns/shop/sa/an-account-whose-name-is-long-but-not-without-end';
+  const denied = shown({ from, http: { method: 'GET', path: '/admin/a-path-that-is-not-short-either' } });
+  assert.match(denied, /\ndeny: no rule of the ALLOW policies matches/);
+  assert.match(denied, /\n {10}folder\/mesh.yaml:\d+ {2}AuthorizationPolicy\/shop\/admin\n/);
+  assert.match(denied, /\[none\]$/);
+  const byRule = shown({ from, http: { method: 'DELETE', path: '/' } });
+  assert.match(byRule, /\ndeny: rule 0 of istio-system\/no-delete matches\n/);
+  assert.match(shown({ http: { method: 'GET', path: '/' } }), /deny: the port takes mTLS alone; .*--from/);
+  const a = 'cluster.local/ns/shop/sa/a';
+  assert.match(shown({ from: a, port: 8080, http: { method: 'GET', path: '/admin' } }), /\nallow\n/);
 });

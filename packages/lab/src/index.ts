@@ -13,6 +13,7 @@ export { readMeshTests } from './mesh-test/read.ts';
 export { runMeshTests, type TestRun } from './mesh-test/run.ts';
 export type { Failure, MeshTest, TestResult } from './mesh-test/types.ts';
 export { entrance, OUTSIDE } from './outside.ts';
-export * from './render.ts';
+export { explanationJson, renderExplanation, wrap } from './render.ts';
+export * from './render-authz.ts';
 export * from './suggest.ts';
 export * from './types.ts';

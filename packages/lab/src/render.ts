@@ -34,7 +34,7 @@ export function renderExplanation(e: Explanation, show: (file: string) => string
   return lines.join('\n');
 }
 
-function referenceText(r: RuleReference, show: (file: string) => string): string {
+export function referenceText(r: RuleReference, show: (file: string) => string): string {
   const rule = r.field ? `${r.resource} ${r.field}` : r.resource;
   return r.file ? `${show(r.file)}:${r.line}  ${rule}` : rule;
 }
@@ -51,7 +51,7 @@ function stepLines(s: Step, kind: string, show: (file: string) => string): strin
 }
 
 /** Lines of at most 100 columns, each with the indentation; a word longer than a line stays whole. */
-function wrap(text: string, indent: string): string[] {
+export function wrap(text: string, indent: string): string[] {
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(' ')) {

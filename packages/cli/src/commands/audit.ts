@@ -1,5 +1,7 @@
 /** `weft audit report`: what a reviewer asks of a mesh. */
-import type { Command } from 'commander';
+import { wrap } from '@weft/lab';
+import { type Command, Option } from 'commander';
+import { callText, refusedBy, time } from '../calls-text.ts';
 import {
   askControl,
   chooseMesh,
@@ -12,6 +14,7 @@ import {
 } from '../common.ts';
 import { duration } from '../duration.ts';
 import { example } from '../example.ts';
+import { shorter } from '../paths.ts';
 import { table } from '../table.ts';
 
 /** The control plane's `/v1/audit`. */
@@ -74,17 +77,23 @@ interface Report {
 
 export function addAudit(program: Command): void {
   const audit = program.command('audit').description('what was encrypted, allowed, denied and changed');
+  example(audit, 'weft audit report --since 24h');
   example(
     audit
       .command('report')
       .description(
         'mTLS with its exceptions, certificates, policies of each workload, denials, changes of configuration',
       )
-      .option('--since <time>', 'how far back: 24h, 7d, 30d (traffic is kept for 35 days)', duration, 30 * 86_400_000)
+      .addOption(
+        new Option('--since <time>', 'how far back: 24h, 7d, 30d (traffic is kept for 35 days)')
+          .argParser(duration)
+          .default(30 * 86_400_000, '30d'),
+      )
       .addOption(meshOption())
       .addOption(outputOption())
       .action(report),
-    'weft audit report --since 30d -o json',
+    'weft audit report',
+    'weft audit report --since 7d -o json',
   );
 }
 
@@ -95,8 +104,18 @@ async function report(o: MeshOption & OutputOption & { since: number }): Promise
   else print(render(answer));
 }
 
-const time = (ms: number): string => new Date(ms).toISOString().slice(0, 19).replace('T', ' ');
 const share = (part: number | null): string => (part === null ? 'nothing seen' : `${(part * 100).toFixed(2)} %`);
+
+/** So many of one moment are told one by one (all of them with -o json). */
+const FEW = 10;
+
+type Changed = NonNullable<Report['changes'][number]['resources']>;
+
+function changed(resources: Changed): string[] {
+  if (resources.length <= FEW) return resources.map((x) => `${x.change} ${shorter(x.file)}:${x.line} ${x.resource}`);
+  const files = Map.groupBy(resources, (x) => `${x.change} ${shorter(x.file)}`);
+  return [...files].map(([file, list]) => `${file}: ${list.length} resource${list.length === 1 ? '' : 's'}`);
+}
 
 function span(ms: number | null): string {
   if (ms === null) return '-';
@@ -131,51 +150,34 @@ function render(r: Report): string {
     certificates.workloads.map((c) => [c.instance, span(c.ageMs), span(c.endsInMs), c.serial || 'not connected']),
     'No workload has a proxy.',
   );
-  section(
-    'Policies',
-    ['WORKLOAD', 'COVERED', 'MTLS', 'POLICIES'],
-    r.coverage.map((c) => [
-      c.workload,
-      c.covered ? 'yes' : c.proxy ? 'no: everybody may call it' : 'no: it has no proxy',
-      [...new Set(c.mtls.map((m) => m.mode))].join(', ') || '-',
-      c.policies.map((p) => `${p.action} ${p.policy}${p.dryRun ? ' (dry run)' : ''}`).join(', ') || '-',
-    ]),
-    'No workload runs.',
-  );
-  section(
-    'Denials',
-    ['REQUESTS', 'CALLER', 'WORKLOAD', 'REQUEST', 'RULE', 'LAST'],
-    r.denials.map((d) => [
-      d.requests,
-      d.principal || `${d.source} (no certificate)`,
-      `${d.workload}:${d.port}`,
-      d.method === '' ? 'TCP' : `${d.method} ${d.path}`,
-      d.rule || d.policy,
-      time(d.lastMs),
-    ]),
-    'Nothing was denied.',
-  );
-  section(
-    'Changes',
-    ['TIME', 'EPOCH', 'WHO', 'WHAT'],
-    r.changes.flatMap((c) => {
-      const who = c.actor.user ?? String(c.actor.uid);
-      const head = [time(Date.parse(c.at)), c.epoch, who];
-      if (c.event === 'refused') {
-        const first = c.problems?.[0];
-        return [
-          [
-            ...head,
-            `refused: ${first ? `${first.file}:${first.line}: ${first.message}` : 'files that cannot be read'}`,
-          ],
-        ];
-      }
-      if (c.event !== 'configuration') return [[...head, `${c.what} ${JSON.stringify(c.detail ?? {})}`]];
-      const what = (c.resources ?? []).map((x) => `${x.change} ${x.resource} (${x.file}:${x.line})`);
-      if (c.more) what.push(`and ${c.more} more`);
-      return (what.length === 0 ? ['no resource: comments, order or files only'] : what).map((w) => [...head, w]);
-    }),
-    'Nothing was changed.',
-  );
+  section('Policies', ['WORKLOAD', 'COVERED', 'MTLS', 'POLICIES'], r.coverage.flatMap(policyRows), 'No workload runs.');
+  out.push('', r.denials.length === 0 ? 'Nothing was denied.' : 'Denials\nREQUESTS');
+  for (const d of r.denials) out.push(callText(d, refusedBy(d.policy, d.rule || d.policy)));
+  out.push('', r.changes.length === 0 ? 'Nothing was changed.' : 'Changes');
+  for (const c of r.changes) out.push(...changeLines(c));
   return out.join('\n');
+}
+
+/** A policy a row. */
+function policyRows(c: Report['coverage'][number]): string[][] {
+  const [first = '-', ...rest] = c.policies.map(
+    (p) => `${p.action === 'TABLE' ? p.kind : p.action} ${p.policy}${p.dryRun ? ' (dry run)' : ''}`,
+  );
+  const covered = c.covered ? 'yes' : c.proxy ? 'no: everybody may call it' : 'no: it has no proxy';
+  const modes = [...new Set(c.mtls.map((m) => m.mode))].join(', ') || '-';
+  return [[c.workload, covered, modes, first], ...rest.map((p) => ['', '', '', p])];
+}
+
+function changeLines(c: Report['changes'][number]): string[] {
+  const line = (what: string): string[] => wrap(what, '  ');
+  const head = `${time(Date.parse(c.at))}  epoch ${c.epoch}, by ${c.actor.user ?? String(c.actor.uid)}`;
+  if (c.event === 'refused') {
+    const first = c.problems?.[0];
+    const why = first ? `${shorter(first.file)}:${first.line}: ${first.message}` : 'files that cannot be read';
+    return [head, ...line(`refused: ${why}`)];
+  }
+  if (c.event !== 'configuration') return [head, ...line(`${c.what} ${JSON.stringify(c.detail ?? {})}`)];
+  const what = changed(c.resources ?? []);
+  if (c.more) what.push(`and ${c.more} more`);
+  return [head, ...(what.length === 0 ? ['no resource: comments, order or files only'] : what).flatMap(line)];
 }

@@ -2,6 +2,7 @@
 import { WeftError } from '@weft/base';
 import { type LiveInstance, type SeenCall, suggestionYaml, suggestPolicies } from '@weft/lab';
 import { type Command, Option } from 'commander';
+import { type CalledText, callText, refusedBy } from '../calls-text.ts';
 import {
   askControl,
   chooseMesh,
@@ -14,7 +15,7 @@ import {
 } from '../common.ts';
 import { duration } from '../duration.ts';
 import { example } from '../example.ts';
-import { table } from '../table.ts';
+import { troubled } from '../trouble.ts';
 
 /** A row of the control plane's `/v1/calls`. */
 interface Call extends SeenCall {
@@ -59,14 +60,21 @@ export function addSuggest(authz: Command): void {
   );
 }
 
+/** What runs in the mesh; throws where neither anything runs in the namespace, nor was called there. */
+async function instancesIn(mesh: string, namespace: string | undefined, calls: Call[]): Promise<LiveInstance[]> {
+  const { instances } = await askControl<{ instances: LiveInstance[] }>(mesh, 'GET', '/v1/instances');
+  const known = [...instances, ...calls].some((x) => x.namespace === namespace);
+  if (namespace !== undefined && !known) {
+    const there = [...new Set(instances.map((i) => i.namespace))].sort().join(', ');
+    throw new WeftError('no-namespace', `nothing runs in namespace ${namespace}; there are: ${there || 'none'}`);
+  }
+  return instances;
+}
+
 async function suggest(o: MeshOption & SinceOption & { namespace: string; output: 'yaml' | 'json' }): Promise<void> {
   const mesh = chooseMesh(o.mesh);
-  const { instances } = await askControl<{ instances: LiveInstance[] }>(mesh, 'GET', '/v1/instances');
   const { calls, dropped } = await seen(mesh, o.since === undefined ? 0 : Date.now() - o.since);
-  if (!instances.some((i) => i.namespace === o.namespace) && !calls.some((c) => c.namespace === o.namespace)) {
-    const there = [...new Set(instances.map((i) => i.namespace))].sort().join(', ');
-    throw new WeftError('no-namespace', `nothing runs in namespace ${o.namespace}; there are ${there || 'none'}`);
-  }
+  const instances = await instancesIn(mesh, o.namespace, calls);
   const suggestion = suggestPolicies(o.namespace, calls, instances);
   if (dropped > 0)
     process.stderr.write(`${dropped} requests are not in it: past the limit of kinds of calls (see LIMITS.md)\n`);
@@ -84,14 +92,15 @@ export function addDryRun(authz: Command): void {
     authz
       .command('dry-run')
       .description(
-        'what policies in dry run (istio.io/dry-run) would have denied (exit code 1: something), and what AUDIT policies matched',
+        'what policies in dry run (istio.io/dry-run) would have denied, and what AUDIT policies matched. Exit code 0: nothing denied, 1: something, 2: trouble',
       )
       .option('-n, --namespace <namespace>', 'only workloads of this namespace')
       .addOption(sinceOption('since the files changed last'))
       .addOption(meshOption())
       .addOption(outputOption())
-      .action(dryRun),
+      .action(troubled(dryRun)),
     'weft authz dry-run -n shop',
+    'weft authz dry-run --since 24h',
   );
 }
 
@@ -100,6 +109,7 @@ async function dryRun(o: MeshOption & OutputOption & SinceOption & { namespace?:
   const { sinceMs } = await askControl<{ sinceMs: number }>(mesh, 'GET', '/v1/epoch');
   const from = o.since === undefined ? sinceMs : Date.now() - o.since;
   const { calls } = await seen(mesh, from);
+  await instancesIn(mesh, o.namespace, calls);
   const here = calls.filter((c) => o.namespace === undefined || c.namespace === o.namespace);
   const most = (list: Call[]): Call[] => list.sort((a, b) => b.requests - a.requests);
   const denied = most(here.filter((c) => c.shadowRef !== ''));
@@ -114,17 +124,30 @@ async function dryRun(o: MeshOption & OutputOption & SinceOption & { namespace?:
     });
     return;
   }
-  if (denied.length === 0) print(`policies in dry run would have denied nothing since ${since}`);
-  else {
-    // No rule of the ALLOW policies matched: the first of them stands for all.
-    const policy = (c: Call): string => (c.shadowPolicy === 'none' ? 'no ALLOW rule matches' : c.shadowPolicy);
-    const rows = denied.map((c) => [...callCells(c), policy(c), c.shadowRef]);
-    print(table(['REQUESTS', 'CALLER', 'WORKLOAD', 'REQUEST', 'LAST', 'POLICY', 'RULE'], rows));
+  if (denied.length === 0) {
+    const tried = await policiesInDryRun(mesh, o.namespace);
+    if (tried.length > 0) print(`${tried.join(', ')}: in dry run, would have denied nothing since ${since}`);
+    else
+      print(
+        'No policy is in dry run. "weft authz suggest -n NAMESPACE" writes some for what was called;\none of your own is in dry run with the annotation istio.io/dry-run: "true".',
+      );
+  } else {
+    print(`Policies in dry run would have denied since ${since}:\n\nREQUESTS`);
+    for (const c of denied) print(callText(called(c), refusedBy(c.shadowPolicy, c.shadowRef)));
+    print('\nCalls that are meant need a rule before the annotation istio.io/dry-run is removed.');
   }
   if (audited.length === 0) return;
-  print('\nmatched by AUDIT policies:');
-  const rows = audited.map((c) => [...callCells(c), c.audit]);
-  print(table(['REQUESTS', 'CALLER', 'WORKLOAD', 'REQUEST', 'LAST', 'POLICIES'], rows));
+  print('\nAUDIT policies matched:\n\nREQUESTS');
+  for (const c of audited) print(callText(called(c), c.audit.replaceAll(',', ', ')));
+}
+
+async function policiesInDryRun(mesh: string, namespace: string | undefined): Promise<string[]> {
+  interface Coverage {
+    coverage: { workload: string; policies: { policy: string; dryRun: boolean }[] }[];
+  }
+  const { coverage } = await askControl<Coverage>(mesh, 'GET', `/v1/audit?since=${Date.now()}`);
+  const here = coverage.filter((c) => namespace === undefined || c.workload.startsWith(`${namespace}/`));
+  return [...new Set(here.flatMap((c) => c.policies.filter((p) => p.dryRun).map((p) => p.policy)))].sort();
 }
 
 function callJson({ namespace, workload, principal, source, port, method, path, denied, requests, ...c }: Call) {
@@ -137,12 +160,6 @@ function callJson({ namespace, workload, principal, source, port, method, path, 
   };
 }
 
-function callCells(c: Call): (string | number)[] {
-  return [
-    c.requests,
-    c.principal || `${c.source} (no certificate)`,
-    `${c.namespace}/${c.workload}:${c.port}`,
-    c.method === '' ? 'TCP' : `${c.method} ${c.path}`,
-    new Date(c.lastMs).toISOString().slice(0, 19),
-  ];
+function called(c: Call): CalledText {
+  return { ...c, workload: `${c.namespace}/${c.workload}` };
 }

@@ -1,6 +1,5 @@
 import { WeftError } from '@weft/base';
 import {
-  type AuthorizationAnswer,
   type AuthorizationQuestion,
   decide,
   instanceNamed,
@@ -10,7 +9,7 @@ import {
   meshFromPlans,
   type PlanJson,
   policiesOf,
-  type RuleReference,
+  renderDecision,
 } from '@weft/lab';
 import { type Command, InvalidArgumentError } from 'commander';
 import {
@@ -26,8 +25,10 @@ import {
 } from '../common.ts';
 import { example } from '../example.ts';
 import { findFiles, readSources } from '../mesh.ts';
+import { shorter } from '../paths.ts';
 import { table } from '../table.ts';
 import { type TokenOption, tokenOption } from '../token-option.ts';
+import { troubled } from '../trouble.ts';
 import { addDryRun, addSuggest } from './authz-observed.ts';
 
 interface CheckOptions extends MeshOption, OutputOption, TokenOption {
@@ -37,22 +38,29 @@ interface CheckOptions extends MeshOption, OutputOption, TokenOption {
   port?: number;
   ip?: string;
   host?: string;
-  header: [string, string][];
+  header?: [string, string][];
 }
 
 /** `weft authz`: questions about who may call whom. */
 export function addAuthz(program: Command): void {
   const authz = program.command('authz').description('who may call whom, and which policy says so');
   example(
+    authz,
+    'weft authz check shop/cart                            what holds for it',
+    'weft authz suggest -n shop > mesh/policies.yaml       policies for what was seen, in dry run',
+    'weft authz dry-run -n shop                            what these would have refused',
+  );
+  example(
     authz
       .command('check')
       .description(
-        'the policies that hold for a workload, in order; given a request, what they decide (exit code 1: denied)',
+        'the policies that hold for a workload, in order; given a request, what they decide. Exit code 0: allowed, 1: denied, 2: trouble',
       )
       .argument('<namespace/workload>', 'the workload that is called')
       .argument('[method]', 'with a path, a request; without, and with --port, a TCP connection')
       .argument('[path]', 'as the client writes it')
-      .option('-f, --files <path>', 'a folder or file, may be repeated; without, the running mesh is asked', path)
+      .option('-f, --files <path>', 'a folder or file; may be repeated', path)
+      .option('--live', 'ask the running mesh (the default without -f)')
       .option(
         '--from <id>',
         "the caller's SPIFFE id without spiffe://, e.g. cluster.local/ns/shop/sa/web; none: plaintext",
@@ -60,12 +68,14 @@ export function addAuthz(program: Command): void {
       .option('--port <port>', "the workload's port; its first one where left out", wholeNumber)
       .option('--ip <address>', "the caller's address")
       .option('--host <host>', 'the Host of the request')
-      .option('-H, --header <name:value>', 'a header of the request; may be repeated', header, [])
+      .option('-H, --header <name:value>', 'a header of the request; may be repeated', header)
       .addOption(tokenOption())
       .addOption(meshOption())
       .addOption(outputOption())
-      .action(check),
-    'weft authz check shop/payment -f examples/shop/mesh --from cluster.local/ns/shop/sa/front GET /admin',
+      .action(troubled(check)),
+    'weft authz check shop/cart',
+    'weft authz check shop/payment-v1 --from cluster.local/ns/shop/sa/cart POST /charge',
+    'weft authz check shop/payment-v1 -f examples/shop/mesh --from cluster.local/ns/shop/sa/user GET /',
   );
   addSuggest(authz);
   addDryRun(authz);
@@ -75,7 +85,7 @@ function path(text: string, before: string[] | undefined): string[] {
   return [...(before ?? []), text];
 }
 
-function header(text: string, before: [string, string][]): [string, string][] {
+function header(text: string, before: [string, string][] = []): [string, string][] {
   const colon = text.indexOf(':');
   if (colon <= 0) throw new InvalidArgumentError('write name:value.');
   return [...before, [text.slice(0, colon).trim(), text.slice(colon + 1).trim()]];
@@ -87,27 +97,30 @@ async function check(
   path: string | undefined,
   o: CheckOptions,
 ): Promise<void> {
-  if (method !== undefined && path === undefined) throw new WeftError('usage', 'a METHOD needs a PATH beside it');
-  if (o.from?.startsWith('spiffe://')) throw new WeftError('usage', '--from is written without spiffe://');
+  if (method !== undefined && path === undefined)
+    throw new WeftError('usage', `a METHOD needs a PATH beside it, as in: weft authz check ${workload} GET /`);
   if (o.live && o.files) throw new WeftError('usage', 'either --live or -f, not both');
   const mesh = o.files ? meshFromFiles(readSources(findFiles(o.files))) : await liveMesh(chooseMesh(o.mesh), workload);
   const policies = policiesOf(mesh, workload);
-  const asked = method !== undefined || o.port !== undefined;
-  const answer = asked ? decide(mesh, workload, question(method, path, o)) : undefined;
+  const asked = method !== undefined || o.port !== undefined ? question(method, path, o) : undefined;
+  const answer = asked && decide(mesh, workload, asked);
   if (o.output === 'json') printJson({ workload, policies, ...answer });
-  else show(workload, policies, answer);
+  else {
+    print(policyTable(workload, policies));
+    if (asked && answer) print(`\n${renderDecision(asked, answer, shorter)}`);
+  }
   if (answer?.decision === 'deny') process.exitCode = 1;
 }
 
 function question(method: string | undefined, path: string | undefined, o: CheckOptions): AuthorizationQuestion {
   return {
-    ...(o.from !== undefined && { from: o.from }),
+    ...(o.from !== undefined && { from: o.from.replace(/^spiffe:\/\//, '') }),
     ...(o.ip !== undefined && { ip: o.ip }),
     ...(o.port !== undefined && { port: o.port }),
     ...(method !== undefined &&
       path !== undefined && {
         http: {
-          ...{ method, path, headers: o.header },
+          ...{ method, path, headers: o.header ?? [] },
           ...(o.host !== undefined && { host: o.host }),
           ...(o.token && { token: o.token }),
         },
@@ -125,28 +138,11 @@ async function liveMesh(name: string, workload: string): Promise<LabMesh> {
   return meshFromPlans(new Map([[instance, plan]]), instances);
 }
 
-function place(r: RuleReference | undefined): string {
-  if (!r) return '';
-  const what = r.field ? `${r.resource} ${r.field}` : r.resource;
-  return r.file ? `${what} (${r.file}:${r.line})` : what;
-}
-
-function show(
-  workload: string,
-  policies: ReturnType<typeof policiesOf>,
-  answer: AuthorizationAnswer | undefined,
-): void {
-  if (policies.length === 0) print(`no policy holds for ${workload}: every caller is allowed`);
-  else {
-    const rows = policies.map((p) => [p.action, p.policy, String(p.rules), place(p.reference)]);
-    print(table(['ACTION', 'POLICY', 'RULES', 'FROM'], rows));
-  }
-  if (!answer) return;
-  print('');
-  for (const c of answer.considered) {
-    print(`${c.matched ? 'match   ' : 'no match'}  ${c.action} ${c.policy}: ${c.because}`);
-  }
-  if (answer.asks) print(`asks ${answer.asks.join(', ')}; where they let it pass:`);
-  const why = [answer.details, place(answer.reference)].filter((t) => t !== '').join(', ');
-  print(`${answer.decision}${why === '' ? '' : `: ${why}`}`);
+function policyTable(workload: string, policies: ReturnType<typeof policiesOf>): string {
+  if (policies.length === 0) return `no policy holds for ${workload}: every caller is allowed`;
+  const rows = policies.map(({ action, policy, rules, reference: r }) => [
+    action === 'TABLE' ? (r?.resource.split('/')[0] ?? action) : action,
+    ...[policy, rules, r?.file ? `${shorter(r.file)}:${r.line}` : (r?.resource ?? '')],
+  ]);
+  return table(['ACTION', 'POLICY', 'RULES', 'WRITTEN IN'], rows);
 }

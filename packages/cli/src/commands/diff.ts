@@ -1,5 +1,4 @@
 import { existsSync, readdirSync } from 'node:fs';
-import path from 'node:path';
 import { WeftError } from '@weft/base';
 import { meshPaths } from '@weft/host';
 import {
@@ -31,6 +30,8 @@ import {
 } from '../common.ts';
 import { example } from '../example.ts';
 import { findFiles, findTests, formatProblem, loadModel, readSources } from '../mesh.ts';
+import { shorter } from '../paths.ts';
+import { troubled } from '../trouble.ts';
 
 interface DiffCommandOptions extends MeshOption, NamespaceOption, OutputOption {
   files: string[];
@@ -52,15 +53,7 @@ export function addDiff(program: Command): void {
       .addOption(namespaceOption())
       .addOption(meshOption())
       .addOption(outputOption())
-      .action(async (options: DiffCommandOptions) => {
-        try {
-          await diff(options);
-        } catch (error) {
-          if (!(error instanceof WeftError)) throw error;
-          process.stderr.write(`weft: ${error.message}\n`);
-          process.exitCode = 2;
-        }
-      }),
+      .action(troubled(diff)),
     'weft diff -f mesh-new/ --base mesh/ --requests',
     'weft diff -f mesh/ --live -n shop',
   );
@@ -110,9 +103,4 @@ function questionsIn(paths: readonly string[]): Asked[] {
       `the tests are refused:\n${problems.map((p) => `  ${formatProblem(p)}`).join('\n')}`,
     );
   return tests.map(({ name, question }) => ({ name, question }));
-}
-
-function shorter(file: string): string {
-  const relative = path.relative(process.cwd(), file);
-  return relative.startsWith('..') && relative.length > file.length ? file : relative;
 }

@@ -1,4 +1,3 @@
-import path from 'node:path';
 import { WeftError } from '@weft/base';
 import type { InstanceStatus } from '@weft/host';
 import {
@@ -35,6 +34,7 @@ import {
 } from '../common.ts';
 import { example } from '../example.ts';
 import { findFiles, loadModel } from '../mesh.ts';
+import { shorter } from '../paths.ts';
 import { type TokenOption, tokenOption } from '../token-option.ts';
 
 interface ExplainOptions extends MeshOption, OutputOption, TokenOption {
@@ -116,11 +116,6 @@ async function run(method: string, target: string, options: ExplainOptions): Pro
   else print(renderExplanation(answer, shorter));
   const passes = answer.outcomes.some((o) => o.status === 'application' || o.status === 'connected');
   if (!passes) process.exitCode = 3;
-}
-
-function shorter(file: string): string {
-  const relative = path.relative(process.cwd(), file);
-  return relative.startsWith('..') && relative.length > file.length ? file : relative;
 }
 
 /** The caller's plan first; then, as they turn out to matter, those of who may be called. */

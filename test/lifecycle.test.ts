@@ -243,8 +243,11 @@ test('an ordinary user runs a mesh in explicit mode', { skip: needsRoot, timeout
   await ready;
   assert.match(output, /capture: explicit \(transparent capture needs root\)/);
   assert.match(weft('scale', 'hello', '2'), /hello-1 +default +ready/);
-  for (const { proxyPid } of JSON.parse(weft('ps', '-o', 'json')).instances)
-    assert.match(readFileSync(`/proc/${proxyPid}/status`, 'utf8'), /^NoNewPrivs:\t1$/m, 'a proxy gets no new rights');
+  for (const { proxyPid } of JSON.parse(weft('ps', '-o', 'json')).instances) {
+    const status = readFileSync(`/proc/${proxyPid}/status`, 'utf8');
+    assert.match(status, /^NoNewPrivs:\t1$/m, 'a proxy gets no new rights');
+    assert.match(status, /^Seccomp:\t2$/m, 'and has no use for most of the kernel');
+  }
   assert.match(
     weft('run', '--service', 'me', '--port', '9999', '--', 'curl', '-sS', '-m', '5', 'http://hello/'),
     /<html/i,

@@ -215,6 +215,7 @@ test('IPv4 and IPv6: services of one family and of both, and what every port giv
         assert.match(status, /^Gid:\t1337\t1337\t1337\t1337$/m, name);
         assert.match(status, /^Groups:\s*$/m, name);
         assert.match(status, /^NoNewPrivs:\t1$/m, name);
+        assert.match(status, /^Seccomp:\t2$/m, name);
         for (const set of ['Inh', 'Prm', 'Eff', 'Amb']) assert.match(status, new RegExp(`^Cap${set}:\t0+$`, 'm'), name);
       }
       const own = `/run/weft/${mesh.name}.${name}`;

@@ -6,6 +6,7 @@ export { LoopbackRange } from './loopback.ts';
 export * from './namespaces.ts';
 export * from './peer.ts';
 export * from './rules.ts';
+export { DENIED_SYSTEM_CALLS, denySystemCalls } from './seccomp.ts';
 export {
   type Destination,
   dialMarked,

@@ -14,6 +14,8 @@ interface Libc {
   recv(fd: number, bytes: Buffer, length: number, flags: number): number;
   prctl(option: number, argument: bigint, a: bigint, b: bigint, c: bigint): number;
   setns(fd: number, kind: number): number;
+  /** `syscall` with the number and the arguments of seccomp(2). */
+  seccomp(number: number, operation: number, flags: number, program: { len: number; filter: Buffer }): number;
   getppid(): number;
   /** glibc alone has it. */
   mallocTrim: ((keep: number) => number) | undefined;
@@ -48,8 +50,10 @@ export function libc(): Libc {
     throw new WeftError('platform', `this system call exists on Linux only, this is ${process.platform}`);
   const koffi = createRequire(import.meta.url)('koffi') as {
     load(path: string | null): { func(prototype: string): (...a: unknown[]) => number };
+    struct(name: string, members: Record<string, string>): unknown;
     errno(): number;
   };
+  koffi.struct('sock_fprog', { len: 'uint16_t', filter: 'uint8_t *' });
   const c = koffi.load(null); // The C library that the process itself is linked with, glibc or musl.
   loaded = {
     getsockopt: c.func('int getsockopt(int, int, int, _Inout_ uint8_t *, _Inout_ uint8_t *)'),
@@ -61,6 +65,7 @@ export function libc(): Libc {
     recv: c.func('int64_t recv(int, _Inout_ uint8_t *, size_t, int)'),
     prctl: c.func('int prctl(int, uint64_t, uint64_t, uint64_t, uint64_t)') as Libc['prctl'],
     setns: c.func('int setns(int, int)'),
+    seccomp: c.func('int64_t syscall(int64_t, int64_t, int64_t, sock_fprog *)') as Libc['seccomp'],
     getppid: c.func('int getppid()'),
     mallocTrim: optional(() => c.func('int malloc_trim(size_t)')),
     errno: () => koffi.errno(),

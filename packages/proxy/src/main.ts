@@ -5,6 +5,7 @@ import { type Client, createClient } from '@connectrpc/connect';
 import type { Logger } from '@weft/base';
 import { WeftError } from '@weft/base';
 import {
+  denySystemCalls,
   dialMarked,
   dieWithParent,
   dropPrivileges,
@@ -61,6 +62,12 @@ export async function main(mode: ProxyMode = 'sidecar'): Promise<void> {
     if (b.uid && process.getuid?.() === 0) chownSync(dir, b.uid, b.gid ?? b.uid);
   }
   if (b.uid) dropPrivileges(b.uid, b.gid ?? b.uid);
+  try {
+    if (process.platform === 'linux') denySystemCalls();
+  } catch (error) {
+    // A second wall: the proxy serves without it, as it does where its files cannot be made read-only.
+    logger.warn({ error: String(error) }, 'the system calls that a proxy has no use for are not denied');
+  }
   await run(b, mode, logger);
 }
 

@@ -72,6 +72,7 @@ export function modelOf(
     ],
     serviceIntentions: of('ServiceIntentions'),
     tcpFaults: of('TCPFault'),
+    healthChecks: of('HealthCheck'),
     decisionHeaders: of('DecisionHeader'),
     httpRateLimits: of('HTTPLocalRateLimitPolicy'),
     tcpRateLimits: of('TCPLocalRateLimitPolicy'),

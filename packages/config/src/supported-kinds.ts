@@ -11,6 +11,7 @@ import { meshDefaultsKind, namespaceKind, processKind, serviceAccountKind, servi
 import { decisionHeaderKind } from './kinds/decision-header.ts';
 import { endpointSliceKind } from './kinds/endpoint-slice.ts';
 import { gatewayKind } from './kinds/gateway.ts';
+import { healthCheckKind } from './kinds/health-check.ts';
 import { serviceIntentionsKind } from './kinds/intentions.ts';
 import { jwtProviderKind } from './kinds/jwt-provider.ts';
 import { httpRateLimitKind, serverKind, tcpRateLimitKind } from './kinds/linkerd.ts';
@@ -61,6 +62,7 @@ export const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     httpRateLimitKind,
     tcpRateLimitKind,
     tcpFaultKind,
+    healthCheckKind,
     decisionHeaderKind,
     apiGatewayKind,
     gatewayClassKind,

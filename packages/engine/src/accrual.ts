@@ -44,7 +44,8 @@ export function probeDue(cluster: ClusterView, nowMs: number): EndpointView | un
   if (nowMs < state.probeAtMs) return undefined;
   let next = Number.POSITIVE_INFINITY;
   for (const e of cluster.candidates) {
-    if (!e.state.ejected) continue;
+    // Who fails its health checks is no probe's goal.
+    if (!e.state.ejected || e.state.unhealthy) continue;
     if (e.state.ejectedUntilMs <= nowMs && !e.state.probing) return e;
     next = Math.min(next, e.state.ejectedUntilMs);
   }

@@ -20,6 +20,7 @@
  * outlier.ts      onResult(endpoint, cluster, outcome, nowMs): boolean          true: this result ejected it
  *                 sweep(snapshot, nowMs, onReturn?): void                       call about once a second
  * accrual.ts      probeDue(cluster, nowMs): EndpointView | undefined            the breaker with a live probe
+ * health.ts       dueChecks(snapshot, nowMs, random, ask), onHealthCheck(…): 'in' | 'out' | undefined   active health checks
  * rate-limit.ts   takeRate(view, principal, nowMs): 'allow' | 'total' | 'identity'
  * retry.ts        retryDecision(policy, outcome, attempt, random): { retry, delayMs, reason }
  * authorize.ts    authorize(snapshot, request): AuthorizationResult
@@ -44,6 +45,7 @@ export * from './gateway.ts';
 export * from './grpc.ts';
 export * from './hash.ts';
 export { applyHeaderOps, type HeaderOps } from './header-ops.ts';
+export * from './health.ts';
 export * from './locality.ts';
 export * from './match.ts';
 export * from './outlier.ts';

@@ -1,6 +1,7 @@
 /** Which part of a cluster's endpoints a request goes to: by locality and by how well the nearer ones are (B-6). */
 import type { Random } from '@weft/base';
 import { type Cluster, type Endpoint, localityCovers, type Self } from '@weft/plan';
+import { isOut } from './health.ts';
 import type { EndpointGroup, EndpointView } from './views.ts';
 
 /** A group counts as whole while at least 1/1.4 of it is well: Envoy's overprovisioning factor. */
@@ -213,6 +214,6 @@ function groupHealth(g: EndpointGroup): number {
 
 function countWell(g: EndpointGroup): number {
   let well = 0;
-  for (const e of g.endpoints) if (!e.state.ejected) well++;
+  for (const e of g.endpoints) if (!isOut(e.state)) well++;
   return well;
 }

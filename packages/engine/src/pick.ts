@@ -5,6 +5,7 @@ import { NO_HASH } from './affinity.ts';
 import { drawEven } from './draw.ts';
 import { peakEwmaLoad } from './ewma.ts';
 import { maglevTable, ringTable } from './hash.ts';
+import { isOut } from './health.ts';
 import { chooseGroup } from './locality.ts';
 import type { ClusterView, EndpointGroup, EndpointView, Snapshot } from './views.ts';
 import { warming, warmWeight } from './warmup.ts';
@@ -13,8 +14,8 @@ import { warming, warmWeight } from './warmup.ts';
 const scratch: EndpointView[] = [];
 
 /**
- * The endpoint for one request. Draining and ejected endpoints are passed over; where `minHealthPercent` is set and fewer
- * are well, ejection is disregarded (Istio's panic rule; off by default). Endpoints in `exclude` (earlier attempts) are
+ * The endpoint for one request. Draining and ejected endpoints, and those that fail their health checks, are passed over; where
+ * `minHealthPercent` (or a health check's panic threshold) is set and fewer are well, that is disregarded (Istio's panic rule; off by default). Endpoints in `exclude` (earlier attempts) are
  * avoided while there are others. `hash` (see affinityHash) decides for clusters with consistent hashing; retries do not
  * avoid the previous host there, as in Istio. `none`: no healthy upstream (503, flag UH). The state is not changed, except
  * for the round robin's own, the warm-up's and the probes': call onStart with what came back. `tried`: earlier attempts, whose
@@ -51,7 +52,7 @@ export function pickEndpoint(
   const roundRobin = cluster.cluster.lb === LbPolicy.ROUND_ROBIN;
   const even = group.evenWeights && !warming(cluster, nowMs);
   // Draw from all; only a draw that meets an unfit endpoint pays for the filter. The fit ones stay equally likely.
-  if (!avoid && !roundRobin && (cluster.cluster.outlier?.minHealthPercent ?? 0) === 0) {
+  if (!avoid && !roundRobin && panicPercent(cluster) === 0) {
     const picked = choose(cluster, group.endpoints, random, nowMs, even, false);
     if (picked !== undefined) return picked;
   }
@@ -107,7 +108,7 @@ export function hasHealthy(cluster: ClusterView): boolean {
 }
 
 function isFit(endpoint: EndpointView): boolean {
-  return !endpoint.state.ejected;
+  return !isOut(endpoint.state);
 }
 
 function byHash(cluster: ClusterView, group: EndpointGroup, hash: number): EndpointView | undefined {
@@ -123,12 +124,16 @@ function isAny(): boolean {
   return true;
 }
 
-/** Fewer than `minHealthPercent` are well: ejections are disregarded. */
+/** Where a smaller part of the endpoints is well, it is disregarded who is not; 0: never. */
+export function panicPercent({ cluster }: ClusterView): number {
+  return Math.max(cluster.outlier?.minHealthPercent ?? 0, cluster.healthCheck?.panicPercent ?? 0);
+}
+
 function panics(cluster: ClusterView, all: readonly EndpointView[]): boolean {
-  const minimum = cluster.cluster.outlier?.minHealthPercent ?? 0;
+  const minimum = panicPercent(cluster);
   if (minimum === 0) return false;
   let well = 0;
-  for (const e of all) if (!e.state.ejected) well++;
+  for (const e of all) if (!isOut(e.state)) well++;
   return well * 100 < minimum * all.length;
 }
 
@@ -140,11 +145,11 @@ function excluded(list: readonly EndpointView[], endpoint: EndpointView): boolea
 function fit(cluster: ClusterView, all: readonly EndpointView[]): EndpointView[] {
   scratch.length = 0;
   const panic = panics(cluster, all);
-  for (const e of all) if (panic || !e.state.ejected) scratch.push(e);
+  for (const e of all) if (panic || !isOut(e.state)) scratch.push(e);
   return scratch;
 }
 
-/** Undefined: met an ejected endpoint. `fitted`: the list holds none, or they are wanted. `even`: all weights are equal. */
+/** Undefined: met an endpoint that is out. `fitted`: the list holds none, or they are wanted. `even`: all weights are equal. */
 function choose(
   cluster: ClusterView,
   list: readonly EndpointView[],
@@ -155,14 +160,14 @@ function choose(
 ): EndpointView | undefined {
   const a = drawOne(cluster, list, random, nowMs, even, -1);
   const first = list[a];
-  if (!fitted && first.state.ejected) return undefined;
+  if (!fitted && isOut(first.state)) return undefined;
   const { lb } = cluster.cluster;
   const leastRequest = lb === LbPolicy.LEAST_REQUEST || lb === LbPolicy.UNSPECIFIED;
   // A request without the key of a consistent hash is placed at random.
   const ewma = lb === LbPolicy.PEAK_EWMA;
   if (!(leastRequest || ewma) || list.length === 1) return first;
   const second = list[drawOne(cluster, list, random, nowMs, even, a)];
-  if (!fitted && second.state.ejected) return undefined;
+  if (!fitted && isOut(second.state)) return undefined;
   // Weights already say how often an endpoint is drawn; load is compared per unit of weight.
   const w1 = even ? 1 : warmWeight(cluster, first, nowMs);
   const w2 = even ? 1 : warmWeight(cluster, second, nowMs);

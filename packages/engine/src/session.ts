@@ -3,6 +3,7 @@ import type { SessionPersistence } from '@weft/plan';
 import { cookieValue } from './affinity.ts';
 import { hashText } from './hash.ts';
 import type { HeaderOps } from './header-ops.ts';
+import { isOut } from './health.ts';
 import { headValue } from './match.ts';
 import type { ClusterView, EndpointView } from './views.ts';
 
@@ -43,7 +44,7 @@ export function namedEndpoint(cluster: ClusterView, key: string): EndpointView |
   let table = keyed.get(candidates);
   if (!table) keyed.set(candidates, (table = new Map(candidates.map((e) => [keyOf(e), e]))));
   const found = table.get(key);
-  return found && !found.state.ejected && !cluster.pinned ? found : undefined;
+  return found && !isOut(found.state) && !cluster.pinned ? found : undefined;
 }
 
 /** Says nothing of addresses to who reads it. */

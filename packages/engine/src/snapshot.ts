@@ -15,6 +15,7 @@ import {
 import { type CompiledAuthorization, compileAuthorization } from './authorize.ts';
 import { type CompiledPort, compilePort } from './compile.ts';
 import { type CompiledGateway, compileGatewayListener, type GatewayPortView, gatewayPortView } from './gateway.ts';
+import { forgetHealth, shareHealth } from './health.ts';
 import { groupEndpoints } from './locality.ts';
 import { uneject } from './outlier.ts';
 import { type RateLimitView, rateLimitView } from './rate-limit.ts';
@@ -94,6 +95,7 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
     const set = endpointSets.get(cluster.host)?.get(cluster.port);
     draft.clusters.set(cluster.name, clusterView(draft, cluster, set));
   }
+  shareHealth(draft.clusters);
   const views = new Map<string, ServiceView>();
   for (const [host, service] of services) views.set(host, serviceView(draft, service));
   const authorization = compiledAuthorization(draft, authorizations);
@@ -194,6 +196,7 @@ function clusterView(draft: Draft, cluster: Cluster, set: Endpoints | undefined)
     const known = states.get(key);
     // Nothing would bring it back.
     if (known?.state.ejected && !cluster.outlier && !cluster.failureAccrual) uneject(known.state);
+    if (known && !cluster.healthCheck) forgetHealth(known.state);
     members.push(
       known?.endpoint === endpoint
         ? known

@@ -39,6 +39,12 @@ export interface EndpointState {
   failures: number;
   penaltyMs: number;
   probing: boolean;
+  /** Of health checks: it is out, and how many in a row failed or passed. */
+  unhealthy: boolean;
+  checksFailed: number;
+  checksPassed: number;
+  /** When it is asked next; -1: nothing is settled yet; Infinity: it is being asked. */
+  checkAtMs: number;
   /** Peak EWMA of the latency, and when it was true; -1: nothing was seen yet. */
   ewmaMs: number;
   ewmaAtMs: number;

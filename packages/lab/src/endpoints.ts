@@ -1,5 +1,5 @@
 /** A destination's cluster in words: who balances how, which endpoints are in or out and why. */
-import { type ClusterView, type EndpointView, meshed, withheld } from '@weft/engine';
+import { type ClusterView, type EndpointView, meshed, panicPercent, withheld } from '@weft/engine';
 import { labelsMatch } from '@weft/model';
 import { ClientTls, LbPolicy } from '@weft/plan';
 import type { Notes } from './notes.ts';
@@ -21,10 +21,25 @@ export function endpointName({ endpoint: e }: EndpointView): string {
 
 export function noteCluster(notes: Notes, cluster: ClusterView): void {
   const { cluster: c, endpoints } = cluster;
-  notes.touch(c.ref, c.lbRef, c.outlier?.ref, c.failureAccrual?.ref, c.locality?.ref, c.tunnel?.ref);
+  notes.touch(
+    c.ref,
+    c.lbRef,
+    c.outlier?.ref,
+    c.failureAccrual?.ref,
+    c.healthCheck?.ref,
+    c.locality?.ref,
+    c.tunnel?.ref,
+  );
   const subset = c.subset ? `subset ${c.subset} (${labelsText(c.subsetLabels)}) of ` : '';
   const balancer = LB.get(c.lb) as string;
   notes.add('client', 'cluster', `${subset}${c.host}:${c.port}`, `balanced by ${balancer}`, c.lbRef || c.ref);
+  if (c.healthCheck) {
+    const { check, intervalMs, unhealthyThreshold, ref } = c.healthCheck;
+    const how =
+      check.case === 'http' ? `GET ${check.value.path}` : check.case === 'grpc' ? 'gRPC health' : 'a connection';
+    const what = `asked by ${how} each ${intervalMs} ms`;
+    notes.add('client', 'cluster', what, `out after ${unhealthyThreshold} failures in a row`, ref);
+  }
   if (cluster.pinned) {
     notes.add('client', 'endpoint', endpointName(cluster.pinned), 'the client chose this address itself');
     return;
@@ -35,12 +50,15 @@ export function noteCluster(notes: Notes, cluster: ClusterView): void {
       : 'no ready instance is behind this port of the service';
     notes.add('client', 'endpoint', 'none', why, c.ref);
   }
-  const panic = c.outlier?.minHealthPercent ?? 0;
+  const panic = panicPercent(cluster);
   for (const e of endpoints) {
     const { state, endpoint } = e;
     const name = endpointName(e);
     if (endpoint.draining) notes.add('client', 'endpoint', `${name} is out`, 'it is draining and takes nothing new');
-    else if (state.ejected) {
+    else if (state.unhealthy) {
+      const but = panic > 0 ? `, unless fewer than ${panic} % are well` : '';
+      notes.add('client', 'endpoint', `${name} is out`, `it fails its health checks${but}`, c.healthCheck?.ref);
+    } else if (state.ejected) {
       const but = panic > 0 ? `, unless fewer than ${panic} % are well` : '';
       notes.add('client', 'endpoint', `${name} is out`, `it was ejected as an outlier${but}`, c.outlier?.ref);
     } else {

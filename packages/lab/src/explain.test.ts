@@ -248,3 +248,24 @@ test('how long a try may last and a connection may take, and where retries go', 
   ])
     assert.ok(said.includes(line), JSON.stringify(said));
 });
+
+test('health checks: what is asked, and who is out for it', () => {
+  const check = `---
+apiVersion: weft.dev/v1alpha1
+kind: HealthCheck
+metadata: { name: pay, namespace: shop }
+spec: { host: pay, interval: 5s, http: { path: /healthz } }
+`;
+  const mesh = meshFromFiles([{ path: 'mesh.yaml', text: BASE + check }]);
+  const [cart] = mesh.instances.filter((i) => i.workload === 'cart');
+  for (const { state } of mesh.side(cart.name)!.snapshot.clusters.get('outbound|8080||pay.shop.svc.cluster.local')!
+    .endpoints)
+    state.unhealthy = true;
+  const { steps, outcomes } = explain(mesh, { from: 'shop/cart', to: 'pay:8080' });
+  const said = steps.find((s) => s.decision === 'asked by GET /healthz each 5000 ms');
+  assert.equal(said?.reference?.resource, 'HealthCheck/shop/pay');
+  const out = steps.filter((s) => s.kind === 'endpoint' && s.because === 'it fails its health checks');
+  assert.equal(out.length, 4);
+  assert.equal(out[0].reference?.resource, 'HealthCheck/shop/pay');
+  assert.deepEqual([outcomes[0].status, outcomes[0].flags], [503, 'UH']);
+});

@@ -219,6 +219,8 @@ export interface EndpointHealth {
   readonly port: number;
   readonly instance: string;
   readonly ejected: boolean;
+  /** It fails its health checks. */
+  readonly unhealthy?: boolean;
   readonly active: number;
 }
 
@@ -270,6 +272,7 @@ function applyHealth(snapshot: Snapshot, health: readonly EndpointHealth[]): voi
       const h = known.get(`${cluster.host} ${cluster.port} ${endpoint.instance}`);
       if (!h) continue;
       state.ejected = h.ejected && cluster.outlier !== undefined;
+      state.unhealthy = h.unhealthy === true && cluster.healthCheck !== undefined;
       state.active = h.active;
     }
   }
@@ -291,6 +294,7 @@ function writtenRules(model: Model): RuleReference[] {
     ...model.authorizationPolicies,
     ...model.requestAuthentications,
     ...model.tcpFaults,
+    ...model.healthChecks,
     ...model.httpRateLimits,
     ...model.tcpRateLimits,
   ];

@@ -1,4 +1,5 @@
 /** Destinations: which DestinationRule holds for a client, and the cluster it makes of a service port (features: B-6, B-8). */
+
 import { create } from '@bufbuild/protobuf';
 import {
   ClientTls,
@@ -20,6 +21,7 @@ import {
 import { backendPoliciesOf } from './backend-policies.ts';
 import { compileBalancing, hashesAddress, localityOf } from './balancing.ts';
 import type { Compilation } from './compilation.ts';
+import { healthCheckOf } from './health-checks.ts';
 import { isExportedTo, labelsMatch, resolveHost, serviceHost } from './hosts.ts';
 import { rulesByNamespace } from './lookup.ts';
 import { type MeshConfigModel, meshConfigOf } from './mesh-config.ts';
@@ -167,6 +169,7 @@ export function compileClusters(
       // A rule's outlier detection takes its place: two breakers would undo each other's ejections.
       tcpFault: tcpFaultOf(model, client, host, port.port, refs),
       failureAccrual: outlier ? undefined : accrualOf(service, refs),
+      healthCheck: healthCheckOf(model, client.namespace, service, host, port, refs),
       retryBudget: layers.find((l) => l.policy.retryBudget)?.policy.retryBudget ?? policyBudget(model, service),
       outlier: outlier?.policy.outlierDetection
         ? outlierOf(

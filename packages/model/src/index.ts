@@ -12,6 +12,7 @@ export * from './delegates.ts';
 export * from './endpoints.ts';
 export * from './entries.ts';
 export * from './gateway.ts';
+export * from './health-checks.ts';
 export * from './hosts.ts';
 export * from './http-routes.ts';
 export * from './inbound.ts';

@@ -53,6 +53,7 @@ const empty: Model = {
   jwtProviders: [],
   serviceIntentions: [],
   tcpFaults: [],
+  healthChecks: [],
   decisionHeaders: [],
   httpRateLimits: [],
   tcpRateLimits: [],

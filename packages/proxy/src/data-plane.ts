@@ -22,6 +22,7 @@ import { onSocketError } from './net/socket-output.ts';
 import { Ticker, TimerWheel } from './net/timers.ts';
 import { ReferenceIndex } from './observe/references.ts';
 import type { Observer } from './observe/types.ts';
+import { HealthChecks } from './outbound/health-checks.ts';
 import { OutboundListener } from './outbound/listener.ts';
 import { MemorySensor } from './overload/memory.ts';
 import { Overload, shedLargest } from './overload/overload.ts';
@@ -121,6 +122,7 @@ export class DataPlane {
     });
     this.inbound = new InboundListener(this.core, this.outbound.sessions);
     this.#gateway = options.gateway && new Gateway(this.core, options.gateway.host, this.outbound.sessions);
+    new HealthChecks(this.core);
     ticker.add({ tick: (now) => this.core.snapshot && sweep(this.core.snapshot, now) });
   }
 

@@ -24,6 +24,8 @@ export interface ProxyLimits extends WireLimits, TokenLimits {
   detectOutcomes: number;
   /** What one mirrored request may be behind the original before it is dropped. */
   mirrorBufferBytes: number;
+  /** Health checks that run at once. */
+  maxHealthChecks: number;
   /** Body of an external authorizer's answer. */
   authorizerAnswerBytes: number;
   /** Spans that wait for their collector. */
@@ -63,6 +65,7 @@ export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   detectTimeoutMs: 10_000,
   detectOutcomes: 1000,
   mirrorBufferBytes: 1024 * 1024,
+  maxHealthChecks: 256,
   authorizerAnswerBytes: 256 * 1024,
   queuedSpans: 4096,
   collectorAnswerBytes: 64 * 1024,

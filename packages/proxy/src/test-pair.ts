@@ -13,6 +13,7 @@ import {
   type ClientTls,
   type ConnectionPoolSchema,
   EndpointsSchema,
+  type HealthCheckSchema,
   type HttpRouteSchema,
   MtlsMode,
   outboundClusterName,
@@ -43,6 +44,7 @@ export interface TestPort {
   /** Of the cluster. */
   pool?: MessageInitShape<typeof ConnectionPoolSchema>;
   tcpFault?: MessageInitShape<typeof TcpFaultSchema>;
+  healthCheck?: MessageInitShape<typeof HealthCheckSchema>;
   /** More of the caller's route. */
   route?: MessageInitShape<typeof HttpRouteSchema>;
   /** Of the called side's port. */
@@ -150,13 +152,13 @@ export async function testPair(
   const frontSeen = new Watched();
   const backSeen = new Watched();
   const front = await plane('front', frontAddress, frontSeen);
-  const clusters = options.ports.map(({ port, proxyProtocol, pool, tcpFault, tls, tunnel }) =>
+  const clusters = options.ports.map(({ port, proxyProtocol, pool, tcpFault, healthCheck, tls, tunnel }) =>
     create(PartSchema, {
       kind: {
         case: 'cluster',
         value: {
           ...{ name: outboundClusterName(port, '', TEST_HOST), host: TEST_HOST, port },
-          ...{ proxyProtocol, pool, tcpFault, tls, tunnel },
+          ...{ proxyProtocol, pool, tcpFault, healthCheck, tls, tunnel },
         },
       },
     }),

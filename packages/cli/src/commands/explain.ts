@@ -158,6 +158,7 @@ async function healthAt(name: string, instance: string): Promise<EndpointHealth[
       port,
       instance: e.instance,
       ejected: e.state.health === 'EJECTED',
+      unhealthy: e.state.health === 'UNHEALTHY',
       active: e.state.activeRequests,
     })),
   );

@@ -28,7 +28,7 @@ import type { VirtualServiceModel } from './route.ts';
 import type { AuthorizationPolicyModel, PeerAuthenticationModel, RequestAuthenticationModel } from './security.ts';
 import type { EndpointSliceModel, ServiceModel, WorkloadEntryModel } from './service.ts';
 import type { SidecarModel } from './sidecar.ts';
-import type { DecisionHeaderModel, MeshDefaultsModel, TcpFaultModel } from './weft.ts';
+import type { DecisionHeaderModel, HealthCheckModel, MeshDefaultsModel, TcpFaultModel } from './weft.ts';
 
 export interface Model {
   readonly namespaces: readonly NamespaceModel[];
@@ -67,6 +67,7 @@ export interface Model {
   readonly inboundRoutes: readonly InboundRouteModel[];
   readonly serviceIntentions: readonly ServiceIntentionsModel[];
   readonly tcpFaults: readonly TcpFaultModel[];
+  readonly healthChecks: readonly HealthCheckModel[];
   readonly decisionHeaders: readonly DecisionHeaderModel[];
   readonly httpRateLimits: readonly RateLimitModel[];
   readonly tcpRateLimits: readonly RateLimitModel[];

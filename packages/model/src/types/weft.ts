@@ -14,6 +14,28 @@ export interface TcpFaultModel extends Resource {
   readonly bandwidthBytesPerSecond: number;
 }
 
+/** `weft.dev/v1alpha1 HealthCheck`: what clients' proxies ask the endpoints of a service from time to time. */
+export interface HealthCheckModel extends Resource {
+  readonly host: string;
+  /** 0: all ports that it can ask. */
+  readonly port: number;
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  readonly unhealthyThreshold: number;
+  readonly healthyThreshold: number;
+  readonly jitterPercent: number;
+  readonly panicPercent: number;
+  readonly check:
+    | {
+        readonly kind: 'http';
+        readonly path: string;
+        readonly statuses: readonly number[];
+        readonly headers: readonly { readonly name: string; readonly value: string }[];
+      }
+    | { readonly kind: 'tcp' }
+    | { readonly kind: 'grpc'; readonly service: string; readonly authority: string };
+}
+
 /** `weft.dev/v1alpha1 DecisionHeader`: who is told which rules decided, of the workloads of its namespace. */
 export interface DecisionHeaderModel extends Resource {
   /** Principals without `spiffe://`: exact, `prefix*` or `*`. */

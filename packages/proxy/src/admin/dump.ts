@@ -85,7 +85,7 @@ export function dumpEndpoints(state: AdminState): unknown {
   const status = new Map<string, unknown>();
   for (const s of state.endpointStatus?.() ?? []) {
     status.set(`${s.host}:${s.port} ${s.instance} ${s.address}`, {
-      health: s.ejected ? 'EJECTED' : s.draining ? 'DRAINING' : 'HEALTHY',
+      health: s.unhealthy ? 'UNHEALTHY' : s.ejected ? 'EJECTED' : s.draining ? 'DRAINING' : 'HEALTHY',
       activeRequests: s.activeRequests,
     });
   }

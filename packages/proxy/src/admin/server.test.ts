@@ -132,6 +132,7 @@ before(async () => {
         instance: 'payment-1',
         address: '10.0.0.2:8080',
         ejected: true,
+        unhealthy: false,
         draining: false,
         activeRequests: 2,
       },

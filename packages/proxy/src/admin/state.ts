@@ -12,6 +12,8 @@ export interface EndpointStatus {
   /** `ip:port`. */
   address: string;
   ejected: boolean;
+  /** It fails its health checks. */
+  unhealthy: boolean;
   draining: boolean;
   activeRequests: number;
 }
@@ -51,6 +53,7 @@ export function* endpointStatusOf(snapshot: Snapshot | undefined): Generator<End
         instance: endpoint.instance,
         address: hostPort(endpoint.address, endpoint.port),
         ejected: state.ejected,
+        unhealthy: state.unhealthy,
         draining: endpoint.draining,
         activeRequests: state.active,
       };

@@ -11,9 +11,9 @@ import {
 } from '@weft/plan';
 import type { Head } from '@weft/wire';
 import { field } from '../http/headers.ts';
+import type { SideAnswer } from '../outbound/side-call.ts';
 import type { Checked } from './check.ts';
 import { type CheckOutcome, type HeaderChange, isHeader, mayChange } from './outcome.ts';
-import type { SideAnswer } from './side-call.ts';
 
 export function grpcCheckHead(authorizer: ExternalAuthorizer): Head {
   return [

@@ -1,9 +1,9 @@
 /** An external authorizer that is asked by HTTP (`envoyExtAuthzHttp`): 200 lets pass, 5xx is no answer, all else denies. */
 import type { ExternalAuthorizer } from '@weft/plan';
 import type { Head } from '@weft/wire';
+import type { SideAnswer } from '../outbound/side-call.ts';
 import type { Checked } from './check.ts';
 import { type CheckOutcome, type HeaderChange, isHeader, matchesAny } from './outcome.ts';
-import type { SideAnswer } from './side-call.ts';
 
 /** What a denied client hears of in any case, where only some headers are passed on. */
 const ALWAYS_ON_DENY = ['location', 'www-authenticate'];

@@ -3,10 +3,10 @@ import type { Snapshot } from '@weft/engine';
 import { speaksHttp2 } from '@weft/engine';
 import type { ExternalAuthorizer } from '@weft/plan';
 import type { Core } from '../core.ts';
+import { type SideAnswer, SideCall, type SideFailure } from '../outbound/side-call.ts';
 import { grpcCheckBody, grpcCheckHead, grpcOutcome } from './check-grpc.ts';
 import { httpCheckHead, httpOutcome } from './check-http.ts';
 import type { CheckOutcome } from './outcome.ts';
-import { type SideAnswer, SideCall, type SideFailure } from './side-call.ts';
 
 /** What is to be decided on. */
 export interface Checked {

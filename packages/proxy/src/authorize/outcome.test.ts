@@ -5,10 +5,10 @@ import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { CheckResponseSchema, ExternalAuthorizerSchema } from '@weft/plan';
 import { isFieldValue, isToken } from '@weft/wire';
 import fc from 'fast-check';
+import type { SideAnswer } from '../outbound/side-call.ts';
 import { grpcOutcome } from './check-grpc.ts';
 import { httpOutcome } from './check-http.ts';
 import { applyAllowed, type CheckOutcome } from './outcome.ts';
-import type { SideAnswer } from './side-call.ts';
 
 const HEAD = [
   ...[

@@ -7,9 +7,9 @@ import type { ExternalAuthorizer } from '@weft/plan';
 import type { Head, Stream } from '@weft/wire';
 import { type Checked, checkWith } from '../authorize/check.ts';
 import { applyAllowed, type CheckOutcome } from '../authorize/outcome.ts';
-import type { SideCall } from '../authorize/side-call.ts';
 import type { Core } from '../core.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
+import type { SideCall } from '../outbound/side-call.ts';
 import { field, type RequestFacts, removeField } from './headers.ts';
 import type { RequestBody } from './request-body.ts';
 

@@ -8,9 +8,9 @@ import { speaksHttp2 } from '@weft/engine';
 import { type Self, type SpanCollector, SpanProtocol } from '@weft/plan';
 import { type BatchFate, encodeOtlp, encodeZipkin, isSampled, SpanExporter, type SpanSource } from '@weft/telemetry';
 import type { Head } from '@weft/wire';
-import { type SideAnswer, SideCall, type SideFailure } from '../authorize/side-call.ts';
 import type { Core } from '../core.ts';
 import { field } from '../http/headers.ts';
+import { type SideAnswer, SideCall, type SideFailure } from '../outbound/side-call.ts';
 import { serviceNameOf, spanOf } from './span.ts';
 import type { RequestRecord } from './types.ts';
 

@@ -2669,6 +2669,11 @@ export declare type Cluster = Message<"weft.plan.v1.Cluster"> & {
    * @generated from field: weft.plan.v1.FailureAccrual failure_accrual = 25;
    */
   failureAccrual?: FailureAccrual | undefined;
+
+  /**
+   * @generated from field: weft.plan.v1.HealthCheck health_check = 35;
+   */
+  healthCheck?: HealthCheck | undefined;
 };
 
 /**
@@ -2676,6 +2681,155 @@ export declare type Cluster = Message<"weft.plan.v1.Cluster"> & {
  * Use `create(ClusterSchema)` to create a new message.
  */
 export declare const ClusterSchema: GenMessage<Cluster>;
+
+/**
+ * What the client's proxy asks each endpoint from time to time, as requests and connections of its workload. An endpoint is
+ * out while it fails. Of all clusters of a service port the one without a subset asks, for all.
+ *
+ * @generated from message weft.plan.v1.HealthCheck
+ */
+export declare type HealthCheck = Message<"weft.plan.v1.HealthCheck"> & {
+  /**
+   * @generated from field: string ref = 1;
+   */
+  ref: string;
+
+  /**
+   * @generated from field: uint32 interval_ms = 2;
+   */
+  intervalMs: number;
+
+  /**
+   * @generated from field: uint32 timeout_ms = 3;
+   */
+  timeoutMs: number;
+
+  /**
+   * failures in a row
+   *
+   * @generated from field: uint32 unhealthy_threshold = 4;
+   */
+  unhealthyThreshold: number;
+
+  /**
+   * successes in a row
+   *
+   * @generated from field: uint32 healthy_threshold = 5;
+   */
+  healthyThreshold: number;
+
+  /**
+   * an interval is longer or shorter by up to this part
+   *
+   * @generated from field: double jitter_percent = 6;
+   */
+  jitterPercent: number;
+
+  /**
+   * where fewer are well, all are taken to be; 0: never
+   *
+   * @generated from field: double panic_percent = 7;
+   */
+  panicPercent: number;
+
+  /**
+   * @generated from oneof weft.plan.v1.HealthCheck.check
+   */
+  check: {
+    /**
+     * @generated from field: weft.plan.v1.HttpCheck http = 8;
+     */
+    value: HttpCheck;
+    case: "http";
+  } | {
+    /**
+     * @generated from field: weft.plan.v1.TcpCheck tcp = 9;
+     */
+    value: TcpCheck;
+    case: "tcp";
+  } | {
+    /**
+     * @generated from field: weft.plan.v1.GrpcCheck grpc = 10;
+     */
+    value: GrpcCheck;
+    case: "grpc";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message weft.plan.v1.HealthCheck.
+ * Use `create(HealthCheckSchema)` to create a new message.
+ */
+export declare const HealthCheckSchema: GenMessage<HealthCheck>;
+
+/**
+ * GET
+ *
+ * @generated from message weft.plan.v1.HttpCheck
+ */
+export declare type HttpCheck = Message<"weft.plan.v1.HttpCheck"> & {
+  /**
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * that are a success; empty: 200
+   *
+   * @generated from field: repeated uint32 statuses = 2;
+   */
+  statuses: number[];
+
+  /**
+   * @generated from field: repeated weft.plan.v1.Header headers = 3;
+   */
+  headers: Header[];
+};
+
+/**
+ * Describes the message weft.plan.v1.HttpCheck.
+ * Use `create(HttpCheckSchema)` to create a new message.
+ */
+export declare const HttpCheckSchema: GenMessage<HttpCheck>;
+
+/**
+ * A connection that is made, and ended.
+ *
+ * @generated from message weft.plan.v1.TcpCheck
+ */
+export declare type TcpCheck = Message<"weft.plan.v1.TcpCheck"> & {
+};
+
+/**
+ * Describes the message weft.plan.v1.TcpCheck.
+ * Use `create(TcpCheckSchema)` to create a new message.
+ */
+export declare const TcpCheckSchema: GenMessage<TcpCheck>;
+
+/**
+ * grpc.health.v1.Health/Check
+ *
+ * @generated from message weft.plan.v1.GrpcCheck
+ */
+export declare type GrpcCheck = Message<"weft.plan.v1.GrpcCheck"> & {
+  /**
+   * @generated from field: string service = 1;
+   */
+  service: string;
+
+  /**
+   * empty: the cluster's
+   *
+   * @generated from field: string authority = 2;
+   */
+  authority: string;
+};
+
+/**
+ * Describes the message weft.plan.v1.GrpcCheck.
+ * Use `create(GrpcCheckSchema)` to create a new message.
+ */
+export declare const GrpcCheckSchema: GenMessage<GrpcCheck>;
 
 /**
  * Files are paths on the proxy's machine.

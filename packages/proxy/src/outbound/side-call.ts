@@ -17,8 +17,8 @@ import { type Head, ignoreAll, own, type ResetCode, type Stream, type StreamHand
 import type { Core } from '../core.ts';
 import { field } from '../http/headers.ts';
 import type { Deadline, TimerOwner } from '../net/timers.ts';
-import { addMeshHeaders, poolFor } from '../outbound/upstream.ts';
 import type { Asker, InsideTunnels, Lane } from '../upstream/lane.ts';
+import { addMeshHeaders, poolFor } from './upstream.ts';
 
 export interface SideAnswer {
   readonly status: number;
@@ -40,6 +40,8 @@ export interface SideRequest {
   readonly timeoutMs: number;
   /** Bytes of the answer's body. */
   readonly maxAnswerBytes: number;
+  /** It is this endpoint that is asked, whatever its state, and no request of the cluster's: only its answer counts. */
+  readonly endpoint?: EndpointView;
 }
 
 export class SideCall implements StreamHandler, Asker, TimerOwner {
@@ -67,10 +69,12 @@ export class SideCall implements StreamHandler, Asker, TimerOwner {
   }
 
   start(): this {
-    const { cluster, direct, timeoutMs } = this.#request;
+    const { cluster, direct, endpoint, timeoutMs } = this.#request;
     if (!cluster && !direct) return this.#over('no_cluster');
-    if (cluster && !acquireRequest(cluster)) return this.#over('overflow');
-    this.#counted = cluster !== undefined;
+    if (cluster && !endpoint) {
+      if (!acquireRequest(cluster)) return this.#over('overflow');
+      this.#counted = true;
+    }
     this.#deadline = this.#core.timers.add(timeoutMs, this);
     this.#try();
     return this;
@@ -82,18 +86,18 @@ export class SideCall implements StreamHandler, Asker, TimerOwner {
   }
 
   #try(): void {
-    const { snapshot, cluster, direct, h2 } = this.#request;
+    const { snapshot, cluster, direct, h2, endpoint } = this.#request;
     if (!cluster) {
       if (direct) this.#core.upstreams.pool(direct.host, direct.port, h2, undefined).ask(this);
       return;
     }
-    const picked = pickEndpoint(snapshot, cluster, this.#core.random, this.#core.nowMs());
+    const picked = endpoint ?? pickEndpoint(snapshot, cluster, this.#core.random, this.#core.nowMs());
     if (picked === 'none') {
       this.#over('no_endpoint');
       return;
     }
     this.#endpoint = picked;
-    onStart(picked);
+    if (!endpoint) onStart(picked);
     poolFor(this.#core, cluster, picked, h2).ask(this);
   }
 
@@ -122,7 +126,9 @@ export class SideCall implements StreamHandler, Asker, TimerOwner {
     if (this.abandoned) return;
     this.#bytes += chunk.length;
     if (this.#bytes > this.#request.maxAnswerBytes) {
-      this.#over('too_long');
+      // What it says of itself stands in its head.
+      if (this.#request.endpoint) this.#tellAnswer([]);
+      else this.#over('too_long');
       return;
     }
     if (chunk.length > 0) this.#chunks.push(own(chunk));
@@ -144,8 +150,7 @@ export class SideCall implements StreamHandler, Asker, TimerOwner {
       return;
     }
     this.#again = true;
-    if (this.#endpoint) onEnd(this.#endpoint);
-    this.#endpoint = undefined;
+    this.#release();
     this.#try();
   }
 
@@ -158,7 +163,7 @@ export class SideCall implements StreamHandler, Asker, TimerOwner {
 
   #judge(local: 'connect' | 'reset' | 'timeout' | undefined): void {
     const { cluster } = this.#request;
-    if (this.abandoned || !this.#endpoint || !cluster) return;
+    if (this.abandoned || !this.#endpoint || !cluster || this.#request.endpoint) return;
     onResult(this.#endpoint, cluster, { status: this.#status, local }, this.#core.nowMs(), this.#core.random);
   }
 
@@ -166,6 +171,10 @@ export class SideCall implements StreamHandler, Asker, TimerOwner {
     if (this.abandoned) return;
     this.#judge(undefined);
     this.#stream = undefined;
+    this.#tellAnswer(trailers);
+  }
+
+  #tellAnswer(trailers: Head): void {
     const answer = { status: this.#status, head: this.#head, body: Buffer.concat(this.#chunks), trailers };
     this.#end();
     this.#tell(answer);
@@ -178,11 +187,16 @@ export class SideCall implements StreamHandler, Asker, TimerOwner {
     return this;
   }
 
+  #release(): void {
+    if (this.#endpoint && !this.#request.endpoint) onEnd(this.#endpoint);
+    this.#endpoint = undefined;
+  }
+
   #end(): void {
     if (this.abandoned) return;
     this.abandoned = true;
     this.#deadline?.cancel();
-    if (this.#endpoint) onEnd(this.#endpoint);
+    this.#release();
     if (this.#counted) releaseRequest(this.#request.cluster as ClusterView);
     this.#chunks = [];
     const stream = this.#stream;

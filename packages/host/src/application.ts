@@ -2,6 +2,8 @@
 import { accessSync, chmodSync, constants, mkdirSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { PROXY_UID, type RunAs } from '@weft/capture';
+import type { HostContext } from './host-context.ts';
+import type { ProcessSpec, ServiceSpec } from './specs.ts';
 
 const NOBODY: RunAs = { uid: 65534, gid: 65534 };
 
@@ -69,4 +71,45 @@ export function ownProcessEnvironment(baseEnv: Record<string, string>, codeCache
   mkdirSync(codeCache, { recursive: true, mode: 0o700 });
   chmodSync(codeCache, 0o700);
   return { ...baseEnv, NODE_COMPILE_CACHE: codeCache };
+}
+
+/** The start of the variables that name a service to applications: `<NAME>_SERVICE_HOST` and `_PORT`. */
+export function serviceVariable(service: ServiceSpec): string {
+  return service.name.toUpperCase().replaceAll('-', '_');
+}
+
+export interface EnvironmentFacts {
+  readonly spec: ProcessSpec;
+  readonly address: string;
+  /** The Workload API's socket; undefined: there is none. */
+  readonly api: string | undefined;
+  /** Of its proxy in explicit mode. */
+  readonly secret: string;
+}
+
+/** The environment of an application of a mesh: the supervisor's without what is ours, then the mesh's, then its own. */
+export function environmentIn(h: HostContext, of: EnvironmentFacts): Record<string, string> {
+  const env: Record<string, string> = { ...h.baseEnv };
+  delete env.HOST;
+  const port = of.spec.ports[0]?.number;
+  if (port !== undefined) env.PORT = String(port);
+  delete env.SPIFFE_ENDPOINT_SOCKET;
+  if (of.api) env.SPIFFE_ENDPOINT_SOCKET = `unix://${of.api}`;
+  if (h.capture === 'explicit') {
+    env.HOST = of.address;
+    if (of.spec.injected) {
+      const proxy = `http://weft:${of.secret}@${of.address}:15001`;
+      Object.assign(env, { HTTP_PROXY: proxy, http_proxy: proxy, NODE_USE_ENV_PROXY: '1' });
+      // An exemption inherited from the shell would lead around the mesh.
+      delete env.NO_PROXY;
+      delete env.no_proxy;
+      for (const s of h.services) {
+        env[`${serviceVariable(s)}_SERVICE_HOST`] =
+          s.namespace === of.spec.namespace ? s.name : `${s.name}.${s.namespace}`;
+        if (s.ports[0] !== undefined) env[`${serviceVariable(s)}_SERVICE_PORT`] = String(s.ports[0]);
+      }
+    }
+  }
+  for (const e of of.spec.env) env[e.name] = e.value;
+  return env;
 }

@@ -1,7 +1,6 @@
-export { applicationEnvironment, applicationUser, onPath } from './application.ts';
+export { applicationEnvironment, applicationUser, onPath, serviceVariable } from './application.ts';
 export * from './check-spec.ts';
 export * from './control-client.ts';
-export * from './instance.ts';
 export { assertLabel, type RunRequest } from './joined.ts';
 export * from './local-api.ts';
 export * from './output.ts';

@@ -3,11 +3,10 @@
  * Service where the mesh has none of that name. So a joined process passes the same checks, gets the same addresses and
  * survives a restart of the control plane by the same way as everything else.
  */
-
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock, WeftError } from '@weft/base';
-import type { HostContext } from './instance.ts';
+import type { HostContext } from './host-context.ts';
 import type { ProcessSpec, ServiceSpec } from './specs.ts';
 import { pause } from './wait.ts';
 

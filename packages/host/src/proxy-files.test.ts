@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { HostContext } from './instance.ts';
+import type { HostContext } from './host-context.ts';
 import { makeProxyFolders } from './proxy-files.ts';
 
 test('a proxy’s folder is its own, the one that all share can be entered by all', (t) => {

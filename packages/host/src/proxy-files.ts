@@ -3,7 +3,7 @@ import { chmodSync, chownSync, mkdirSync, renameSync, statSync, writeFileSync } 
 import { dirname, join } from 'node:path';
 import { confinedArgv, PROXY_UID, type RunAs, unprivilegedArgv } from '@weft/capture';
 import { type Identity, inTime, isUnder, readIdentity } from '@weft/identity';
-import type { HostContext } from './instance.ts';
+import type { HostContext } from './host-context.ts';
 import type { ProbeSpec, ProcessSpec } from './specs.ts';
 
 export interface ProxyFolders {

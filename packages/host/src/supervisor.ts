@@ -1,5 +1,4 @@
 /** A mesh on this machine: control plane, proxies and applications as children, any of which may die alone. */
-
 import { writeFileSync } from 'node:fs';
 import type http from 'node:http';
 import { availableParallelism } from 'node:os';
@@ -10,8 +9,9 @@ import { createAuthority } from '@weft/identity';
 import { applicationUser, onPath, ownEnvironment, ownProcessEnvironment } from './application.ts';
 import { checkSpec, workloadKey } from './check-spec.ts';
 import { localRequest } from './control-client.ts';
+import type { HostContext } from './host-context.ts';
 import { hostsFile } from './hosts-file.ts';
-import { type HostContext, Instance } from './instance.ts';
+import { Instance } from './instance.ts';
 import { assertLabel, fitToService, JoinedFiles, type RunRequest } from './joined.ts';
 import { type LocalHandler, serveLocal } from './local-api.ts';
 import { LogFile, problemLines, tail } from './output.ts';

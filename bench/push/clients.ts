@@ -68,7 +68,7 @@ async function start(n: number, spec: ClientSpec, port: number, rootPem: string)
   await new Promise<void>((resolve) => {
     const held = new Set<string>();
     new AdsClient({
-      connect: () => createChannel({ host: '127.0.0.1', port, tls: controlTlsOptions({ ...tls, identity }) }),
+      connect: () => ({ host: '127.0.0.1', port, tls: controlTlsOptions({ ...tls, identity }) }),
       node: { id: spec.instance, cluster: '' },
       types: [REFERENCES_TYPE, PART_TYPE, ENDPOINTS_TYPE],
       onUpdate(type, change) {

@@ -1,9 +1,10 @@
 /** Files → model. Reads every document, reports every problem, and gives a model only where there is no error. */
 import type { Position } from '@weft/base';
-import { type Labels, type Model, type Resource, refOf } from '@weft/model';
+import { type Labels, type Model, placeOf, type Resource, refOf } from '@weft/model';
 import { CODES } from './analysis/codes.ts';
 import { type Finding, findingOf, suppressedByResource } from './analysis/findings.ts';
 import { lint } from './analysis/lint.ts';
+import type { Brought, FileCache } from './file-cache.ts';
 import {
   checkLabelName,
   type FieldReport,
@@ -23,14 +24,13 @@ import { CLUSTER_WIDE } from './resources.ts';
 import { type ObjectSchema, type Report, readSchema } from './schema.ts';
 import { isAttachment, type SourceFile } from './source.ts';
 import { KINDS, SUPPORTED_KINDS } from './supported-kinds.ts';
-import type { TreeCache } from './tree-cache.ts';
 import { readYaml, type Tree } from './yaml.ts';
 
 export interface LoadOptions {
   /** Judges a certificate chain and its key, and reads its names; absent: only their shape is looked at. */
   readonly judgeKeyPair?: (certificatePem: string, keyPem: string) => JudgedPair;
-  /** Trees of earlier readings: who reads the same files again after each edit keeps one, and only what changed is parsed. */
-  readonly trees?: TreeCache;
+  /** Of earlier readings: who reads the same files again after each edit keeps one, and only what changed is read. */
+  readonly cache?: FileCache;
   /** Kinds that are known and have no effect yet are warned of, not refused. */
   readonly allowPending?: boolean;
   /** Of the mesh that runs; absent: what the files say is taken as it is. */
@@ -49,7 +49,7 @@ export interface LoadResult {
 export function loadFiles(files: readonly SourceFile[], options: LoadOptions = {}): LoadResult {
   const loader = new Loader(options, new Map(files.map((f) => [f.path, f.text])));
   for (const file of files) if (!isAttachment(file.path)) loader.file(file);
-  options.trees?.done();
+  options.cache?.done();
   return loader.finish();
 }
 
@@ -67,7 +67,7 @@ export function analyzeFiles(files: readonly SourceFile[], options: LoadOptions 
 
 class Loader {
   readonly #problems = new Problems();
-  readonly #positions = new Map<string, Position>();
+  readonly #positions = new Map<string, ReadonlyMap<string, Position>>();
   readonly #resources = new Map<string, Resource>();
   /** Named, but not readable: what refers to them is not blamed for it. */
   readonly #broken = new Set<string>();
@@ -77,22 +77,46 @@ class Loader {
   readonly #rootNamespace: string;
   readonly #judgeKeyPair: LoadOptions['judgeKeyPair'];
   readonly #texts: ReadonlyMap<string, string>;
-  readonly #trees: TreeCache | undefined;
+  readonly #cache: FileCache | undefined;
+  /** Of the file that is being read. */
+  #brought: Brought[] = [];
+  /** The file that is being read asked for another one, or for a judgement that may change with time. */
+  #asked = false;
 
   constructor(options: LoadOptions, texts: ReadonlyMap<string, string>) {
     this.#judgeKeyPair = options.judgeKeyPair;
     this.#texts = texts;
-    this.#trees = options.trees;
+    this.#cache = options.cache;
     this.#allowPending = options.allowPending ?? false;
     this.#trustDomain = options.trustDomain;
     this.#domain = options.domain ?? 'cluster.local';
     this.#rootNamespace = options.rootNamespace ?? 'istio-system';
+    this.#cache?.begin(JSON.stringify([this.#domain, this.#rootNamespace, this.#trustDomain]));
   }
 
   file(file: SourceFile): void {
+    const cache = file.unreadable ? undefined : this.#cache;
+    const known = cache?.brought(file);
+    if (known && !known.some(({ id }) => this.#resources.has(id))) {
+      for (const one of known) this.#bring(one);
+      return;
+    }
+    const before = this.#problems.count;
+    this.#brought = [];
+    this.#asked = false;
+    this.#read(file, cache);
+    if (this.#problems.count === before && !this.#asked) cache?.keep(file, this.#brought);
+  }
+
+  #bring(one: Brought): void {
+    this.#positions.set(one.id, one.places);
+    this.#resources.set(one.id, one.resource);
+  }
+
+  #read(file: SourceFile, cache: FileCache | undefined): void {
     const { documents, errors } = file.unreadable
       ? { documents: [], errors: [file.unreadable] }
-      : (this.#trees?.parse(file.path, file.text) ?? readYaml(file.text));
+      : (cache?.parse(file) ?? readYaml(file.text));
     for (const e of errors) {
       const place = { file: file.path, line: e.line, field: '', resource: '', namespace: '' };
       this.#problems.add({ severity: 'error', code: 'WEFT-YAML', message: e.message, ...place });
@@ -123,7 +147,7 @@ class Loader {
         resource: `${r.kind}/${r.name}`,
         namespace: r.namespace,
         file: r.source.file,
-        line: this.#lineOf(r, field),
+        line: placeOf(this.#positions, r, field).line,
         field,
         message,
       });
@@ -155,7 +179,7 @@ class Loader {
     severity: 'error' | 'warning' = 'error',
     line = 0,
   ) {
-    const at = line || this.#lineOf(r, field);
+    const at = line || placeOf(this.#positions, r, field).line;
     this.#problems.add({
       severity,
       code,
@@ -166,15 +190,6 @@ class Loader {
       line: at,
       field,
     });
-  }
-
-  #lineOf(r: Resource, field: string): number {
-    for (let path = field; path !== ''; ) {
-      const at = this.#positions.get(refOf(r, path));
-      if (at) return at.line;
-      path = path.slice(0, Math.max(path.lastIndexOf('.'), path.lastIndexOf('['), 0));
-    }
-    return r.source.line;
   }
 
   #document(file: string, tree: Tree): undefined {
@@ -188,10 +203,6 @@ class Loader {
       return fail('WEFT-KIND', 'a document must be a mapping with apiVersion and kind', tree.line);
     const apiVersion = scalar(tree, 'apiVersion');
     const kindName = scalar(tree, 'kind');
-    const served = [...KINDS.values()]
-      .flat()
-      .map((k) => `${k.kind} (${k.apiVersions.join(', ')})`)
-      .join('; ');
     if (apiVersion === undefined || kindName === undefined) {
       return fail('WEFT-KIND', 'a document needs apiVersion and kind, both strings', tree.line);
     }
@@ -218,7 +229,7 @@ class Loader {
       const near = nearest(kindName, SUPPORTED_KINDS);
       const hint = near.length > 0 ? ` Did you mean ${near.join(', ')}?` : '';
       const shown = `${kindName.slice(0, 80)} (${apiVersion.slice(0, 80)})`;
-      return fail('WEFT-KIND', `the kind ${shown} is not supported.${hint} Supported: ${served}`, kindLine, 'kind');
+      return fail('WEFT-KIND', `the kind ${shown} is not supported.${hint} Supported: ${served()}`, kindLine, 'kind');
     }
     const meta = tree.entries.get('metadata')?.value;
     const name = (meta?.kind === 'map' && scalar(meta, 'name')) || '';
@@ -270,7 +281,9 @@ class Loader {
       report('WEFT-DUPLICATE', `${kind.kind} ${name} ${shown}is already at ${where}`, 'metadata.name', 0);
       return;
     }
-    this.#place(resource, tree, '');
+    const places = placesIn(tree, file);
+    // Reports of what it builds are placed by it.
+    this.#positions.set(id, places);
     const fieldReport: FieldReport = Object.assign(
       (code: string, message: string, field: string, severity?: 'error' | 'warning') =>
         this.#report(resource, code, message, field, severity),
@@ -283,7 +296,9 @@ class Loader {
       this.#contextOf(file, meta.creationTimestamp),
     );
     if (this.#problems.errors > before) this.#broken.add(id);
-    this.#resources.set(id, Object.freeze(built));
+    const one = { id, resource: Object.freeze(built), places };
+    this.#bring(one);
+    this.#brought.push(one);
   }
 
   #contextOf(file: string, created = ''): KindContext {
@@ -292,32 +307,46 @@ class Loader {
       rootNamespace: this.#rootNamespace,
       trustDomain: this.#trustDomain,
       created,
-      attachment: (path) => this.#texts.get(path.startsWith('/') ? path : besides(file, path)),
+      attachment: (path) => {
+        this.#asked = true;
+        return this.#texts.get(path.startsWith('/') ? path : besides(file, path));
+      },
       judgePair: (certificatePem, keyPem) => {
+        this.#asked = true;
         if (!hasPem(certificatePem, 'CERTIFICATE')) return { error: 'the certificate is no PEM of a CERTIFICATE' };
         if (!hasPem(keyPem, 'PRIVATE KEY')) return { error: 'the key is no PEM of a PRIVATE KEY' };
         return this.#judgeKeyPair?.(certificatePem, keyPem) ?? { names: [] };
       },
     };
   }
+}
 
-  #place(resource: Resource, tree: Tree, path: string): void {
+/** Where the fields of a document stand. */
+function placesIn(tree: Tree, file: string): Map<string, Position> {
+  const places = new Map<string, Position>();
+  const walk = (of: Tree, path: string): void => {
     const note = (field: string, line: number, value: Tree) => {
-      if (path !== '' || PLACED.has(field)) {
-        this.#positions.set(refOf(resource, field), { file: resource.source.file, line, field });
-      }
-      if (path !== '' || PLACED.has(field)) this.#place(resource, value, field);
+      if (path === '' && !PLACED.has(field)) return;
+      places.set(field, { file, line, field });
+      walk(value, field);
     };
-    if (tree.kind === 'map') {
-      for (const [key, entry] of tree.entries) note(path ? `${path}.${key}` : key, entry.line, entry.value);
-    } else if (tree.kind === 'list') {
-      for (const [i, item] of tree.items.entries()) note(`${path}[${i}]`, item.line, item);
+    if (of.kind === 'map') {
+      for (const [key, entry] of of.entries) note(path ? `${path}.${key}` : key, entry.line, entry.value);
+    } else if (of.kind === 'list') {
+      for (const [i, item] of of.items.entries()) note(`${path}[${i}]`, item.line, item);
     }
-  }
+  };
+  walk(tree, '');
+  return places;
 }
 
 /** Top-level fields of documents whose contents are referred to by position. */
 const PLACED = new Set(['metadata', 'spec', 'data', 'endpoints', 'ports']);
+
+function served(): string {
+  const all = [...KINDS.values()].flat();
+  return all.map((k) => `${k.kind} (${k.apiVersions.join(', ')})`).join('; ');
+}
 
 /** A path relative to the folder of a file. */
 function besides(file: string, path: string): string {

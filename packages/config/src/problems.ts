@@ -19,12 +19,19 @@ const MAX_PROBLEMS = 1000;
 export class Problems {
   readonly list: Problem[] = [];
   #errors = 0;
+  #count = 0;
+
+  /** With those past the limit. */
+  get count(): number {
+    return this.#count;
+  }
 
   get errors(): number {
     return this.#errors;
   }
 
   add(p: Problem): void {
+    this.#count++;
     if (p.severity === 'error') this.#errors++;
     if (this.list.length < MAX_PROBLEMS) this.list.push(p);
   }

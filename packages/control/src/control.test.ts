@@ -141,13 +141,15 @@ async function enroll(name: string): Promise<{ identity: Identity; rootPem: stri
   return { identity: await sign(body.rootPem, body.token), rootPem: body.rootPem, token: body.token };
 }
 
-function channel(rootPem: string, identity?: Identity) {
-  return createChannel({
+function address(rootPem: string, identity?: Identity) {
+  return {
     host: '127.0.0.1',
     port: control.ports.xds,
     tls: controlTlsOptions({ rootPem, trustDomain: 'cluster.local', identity }),
-  });
+  };
 }
+
+const channel = (rootPem: string, identity?: Identity) => createChannel(address(rootPem, identity));
 
 async function sign(rootPem: string, token: string, identity?: Identity): Promise<Identity> {
   const { keyPem, csrPem } = await createKeyAndCsr();
@@ -165,7 +167,7 @@ function proxy(id: string, identity: Identity, rootPem: string, refuse: { why: s
   const changes: { type: string; change: Change }[] = [];
   const details: string[] = [];
   const client = new AdsClient({
-    connect: () => channel(rootPem, identity),
+    connect: () => address(rootPem, identity),
     node: { id, cluster: '' },
     types: [REFERENCES_TYPE, PART_TYPE, ENDPOINTS_TYPE],
     onUpdate(type, change) {

@@ -2,7 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, type Logger, systemClock, type Timer } from '@weft/base';
-import { loadFiles, TreeCache } from '@weft/config';
+import { FileCache, loadFiles } from '@weft/config';
 import {
   controlPlaneId,
   createAuthority,
@@ -52,7 +52,7 @@ export async function startControlPlane(
   const clock = parts.clock ?? systemClock;
   mkdirSync(config.stateDir, { recursive: true, mode: 0o700 });
   const state = new State(config.stateDir, logger);
-  const trees = new TreeCache();
+  const cache = new FileCache();
   const mesh = new Mesh({
     config,
     state,
@@ -60,7 +60,7 @@ export async function startControlPlane(
       parts.load ??
       ((files) => {
         const { trustDomain = 'cluster.local', allowPending } = config;
-        return loadFiles(files, { judgeKeyPair, trees, allowPending, trustDomain });
+        return loadFiles(files, { judgeKeyPair, cache, allowPending, trustDomain });
       }),
     logger,
     clock,

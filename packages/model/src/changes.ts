@@ -47,9 +47,8 @@ export function changeOf(before: Model, after: Model): ModelChange | undefined {
     }
   }
   if (!equal(callerLabels(before), callerLabels(after))) return undefined;
-  const gone = moved(before.positions, after.positions, touched);
-  // As many, and none gone: none came.
-  if (gone || before.positions.size !== after.positions.size) moved(after.positions, before.positions, touched);
+  moved(before.positions, after.positions, touched);
+  moved(after.positions, before.positions, touched);
   return { hosts, touched };
 }
 
@@ -63,17 +62,18 @@ function reachOf(key: keyof Model, a: Resource, b: Resource, domain: string): st
   return both.flatMap((vs) => vs.hosts.map((host) => resolveHost(host, vs.namespace, domain)));
 }
 
-/** Adds the resources of refs that stand elsewhere or nowhere in `to`; returns whether there is one of the latter. */
-function moved(from: Model['positions'], to: Model['positions'], touched: Set<string>): boolean {
-  let gone = false;
-  for (const [ref, at] of from) {
-    const other = to.get(ref);
-    if (other === at || (other && other.line === at.line && other.file === at.file)) continue;
-    if (!other) gone = true;
-    const end = ref.indexOf('#');
-    touched.add(end < 0 ? ref : ref.slice(0, end));
+/** Adds the resources of which a field stands elsewhere or nowhere in `to`. */
+function moved(from: Model['positions'], to: Model['positions'], touched: Set<string>): void {
+  for (const [resource, fields] of from) {
+    const others = to.get(resource);
+    if (others === fields || touched.has(resource)) continue;
+    for (const [field, at] of fields) {
+      const other = others?.get(field);
+      if (other && other.line === at.line && other.file === at.file) continue;
+      touched.add(resource);
+      break;
+    }
   }
-  return gone;
 }
 
 function equalButSource(a: Resource, b: Resource): boolean {

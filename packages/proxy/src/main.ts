@@ -18,7 +18,7 @@ import { controlTlsOptions, IdentityClient, isUnder } from '@weft/identity';
 import { CertificateService } from '@weft/plan';
 import { EdgeAggregator, Registry } from '@weft/telemetry';
 import { encodeResponse, parseQuery } from '@weft/wire';
-import { AdsClient, type Channel, createChannel } from '@weft/xds';
+import { AdsClient, type Channel, createChannel, type ServerAddress } from '@weft/xds';
 import pino from 'pino';
 import { startAdmin } from './admin/server.ts';
 import { endpointStatusOf } from './admin/state.ts';
@@ -270,7 +270,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
   const initial = store.load(b.instance);
   loading = false;
   ads = new AdsClient({
-    connect: () => openChannel(b, host, port, identity),
+    connect: () => controlPlane(b, host, port, identity),
     node: { id: b.instance, cluster: b.mesh },
     types: PLAN_TYPES,
     initial,
@@ -324,13 +324,17 @@ function connectorOf(b: Bootstrap): Connector | undefined {
   return (host, port) => dialMarked(host, port, { mark: PROXY_MARK });
 }
 
-/** A connection to the control plane, which must prove its own id; with the own certificate where there is one. */
-function openChannel(b: Bootstrap, host: string, port: number, client: IdentityClient): Channel {
+/** Where the control plane is, which must prove its own id; with the own certificate where there is one. */
+function controlPlane(b: Bootstrap, host: string, port: number, client: IdentityClient): ServerAddress {
   const { trustDomain } = b;
   // The roots of now, where there are any: those of the start may have been replaced.
   const rootPem = client.current()?.rootPem ?? b.rootPem;
   const identity = client.valid ? client.current() : undefined;
-  return createChannel({ host, port, tls: controlTlsOptions({ rootPem, trustDomain, identity }) });
+  return { host, port, tls: controlTlsOptions({ rootPem, trustDomain, identity }) };
+}
+
+function openChannel(b: Bootstrap, host: string, port: number, client: IdentityClient): Channel {
+  return createChannel(controlPlane(b, host, port, client));
 }
 
 function splitAddress(address: string): { host: string; port: number } {

@@ -1,19 +1,21 @@
 /** Delta ADS over gRPC, the client's side: keeps one stream up and answers each change. */
-import { create } from '@bufbuild/protobuf';
-import { createClient, type Transport } from '@connectrpc/connect';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { type Clock, type Logger, type Random, silentLogger, systemClock, systemRandom, type Timer } from '@weft/base';
-import { AggregatedDiscoveryService } from './gen/envoy/service/discovery/v3/ads_pb.js';
+import type { ServerAddress } from './channel.ts';
 import {
   type DeltaDiscoveryRequest,
   DeltaDiscoveryRequestSchema,
   type DeltaDiscoveryResponse,
+  DeltaDiscoveryResponseSchema,
 } from './gen/envoy/service/discovery/v3/discovery_pb.js';
-import { AsyncQueue } from './queue.ts';
+import { GrpcCall } from './grpc-call.ts';
+import { DELTA_PATH } from './paths.ts';
 
 const BACKOFF_BASE_MS = 100;
 const BACKOFF_MAX_MS = 4000;
 /** A server answers each subscription, so silence after connecting means that it is not well. */
 const FIRST_RESPONSE_MS = 10_000;
+const MAX_RESPONSE_BYTES = 256 * 1024 * 1024;
 
 /** What one response changes; applied whole or not at all. */
 export interface Change {
@@ -26,8 +28,8 @@ export interface Change {
 export type AdsState = 'connecting' | 'connected' | 'disconnected' | 'stopped';
 
 export interface AdsClientOptions {
-  /** Makes a transport for each connection, with the certificates of that moment; `close` ends its sockets. */
-  connect(): { transport: Transport; close(): void };
+  /** Where to dial for each connection, with the certificates of that moment. */
+  connect(): ServerAddress;
   node: { id: string; cluster: string; metadata?: Record<string, string> };
   types: readonly string[];
   /** Applies a change whole. Throwing means NACK with the error's message; the old state is kept. */
@@ -49,7 +51,7 @@ export class AdsClient {
   #generation = 0;
   #state: AdsState = 'stopped';
   #attempt = 0;
-  #close: (() => void) | undefined;
+  #call: GrpcCall | undefined;
   #timer: Timer | undefined;
 
   constructor(options: AdsClientOptions) {
@@ -72,7 +74,7 @@ export class AdsClient {
   start(): void {
     if (this.#state !== 'stopped') return;
     this.#attempt = 0;
-    void this.#run(++this.#generation);
+    this.#run(++this.#generation);
   }
 
   stop(): void {
@@ -87,15 +89,14 @@ export class AdsClient {
     this.#generation++;
     this.#drop();
     this.#attempt = 0;
-    void this.#run(this.#generation);
+    this.#run(this.#generation);
   }
 
   #drop(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
-    const close = this.#close;
-    this.#close = undefined;
-    close?.();
+    this.#call?.close();
+    this.#call = undefined;
   }
 
   #to(state: AdsState, detail: string): void {
@@ -108,47 +109,43 @@ export class AdsClient {
     }
   }
 
-  async #run(generation: number): Promise<void> {
+  #run(generation: number): void {
     this.#to('connecting', '');
-    let detail = 'the control plane ended the stream';
-    let connection: { transport: Transport; close(): void } | undefined;
-    const abort = new AbortController();
-    const requests = new AsyncQueue<DeltaDiscoveryRequest>();
+    const ended = (detail: string): void => {
+      if (generation === this.#generation) this.#again(detail);
+    };
+    // One after the other, in their order, however long applying takes.
+    let applied: Promise<void> = Promise.resolve();
+    const answer = async (call: GrpcCall, bytes: Uint8Array): Promise<void> => {
+      if (generation !== this.#generation) return;
+      this.#timer?.cancel();
+      this.#attempt = 0;
+      this.#to('connected', '');
+      // Parts are views of the message: a copy of its own, not of what came with it in one read.
+      const message = fromBinary(DeltaDiscoveryResponseSchema, new Uint8Array(bytes));
+      const request = await this.#apply(message);
+      if (generation === this.#generation) call.send(toBinary(DeltaDiscoveryRequestSchema, request));
+    };
     try {
-      connection = this.#options.connect();
-      const opened = connection;
-      this.#close = () => {
-        requests.end();
-        abort.abort();
-        opened.close();
-      };
-      for (const request of this.#firstRequests()) requests.push(request);
-      this.#timer = this.#clock.after(FIRST_RESPONSE_MS, () =>
-        abort.abort(new Error('no answer from the control plane')),
-      );
-      const responses = createClient(AggregatedDiscoveryService, opened.transport).deltaAggregatedResources(requests, {
-        signal: abort.signal,
+      const call = new GrpcCall(this.#options.connect(), DELTA_PATH, MAX_RESPONSE_BYTES, this.#clock, {
+        onMessage: (bytes) => {
+          applied = applied.then(() => answer(call, bytes)).catch((error) => ended(String(error)));
+        },
+        // What came before the end is still applied.
+        onClose: (error) => void applied.then(() => ended(error?.message ?? 'the control plane ended the stream')),
       });
-      for await (const response of responses) {
-        if (generation !== this.#generation) return;
-        this.#timer?.cancel();
-        this.#attempt = 0;
-        this.#to('connected', '');
-        const answer = await this.#apply(response);
-        if (generation !== this.#generation) return;
-        requests.push(answer);
-      }
+      this.#call = call;
+      for (const request of this.#firstRequests()) call.send(toBinary(DeltaDiscoveryRequestSchema, request));
+      this.#timer = this.#clock.after(FIRST_RESPONSE_MS, () => ended('no answer from the control plane'));
     } catch (error) {
-      detail = error instanceof Error ? error.message : String(error);
-    } finally {
-      requests.end();
-      try {
-        connection?.close();
-      } catch {
-        // It is gone either way.
-      }
+      // No certificate yet, or none that can be used.
+      const detail = error instanceof Error ? error.message : String(error);
+      void applied.then(() => ended(detail));
     }
-    if (generation !== this.#generation) return;
+  }
+
+  #again(detail: string): void {
+    const generation = ++this.#generation;
     this.#drop();
     this.#to('disconnected', detail);
     const waitMs =
@@ -156,7 +153,7 @@ export class AdsClient {
       (0.5 + 0.5 * this.#random.next());
     this.#logger.warn({ detail, waitMs: Math.round(waitMs) }, 'no xDS stream; keeping the last plan');
     this.#timer = this.#clock.after(waitMs, () => {
-      if (generation === this.#generation) void this.#run(generation);
+      if (generation === this.#generation) this.#run(generation);
     });
   }
 

@@ -3,6 +3,7 @@
  * takes it as the same memory; a stream's own are some forty bytes of nonce and label.
  */
 import type { Diff } from './diff.ts';
+import { PREFIX_BYTES } from './grpc-frames.ts';
 
 /** A response that is due. */
 export interface DeltaResponse {
@@ -17,7 +18,6 @@ export interface DeltaResponse {
 const MAX_KEPT_BYTES = 64 * 1024;
 /** Parts up to this many bytes are copied into one: a write costs more than the copy. */
 const MAX_JOINED_BYTES = 16 * 1024;
-const GRPC_PREFIX_BYTES = 5;
 
 const VERSION_INFO = 1;
 const RESOURCES = 2;
@@ -41,11 +41,11 @@ export function encodeResponse(response: DeltaResponse): Buffer[] {
   const changes = response.changes.map((change) => encodeDiff(typeUrl, change));
   const ownBytes = textBytes(systemVersionInfo) + textBytes(typeUrl) + textBytes(nonce);
   const small = changes.reduce((sum, c) => sum + (c.length <= MAX_JOINED_BYTES ? c.length : 0), 0);
-  const first = Buffer.allocUnsafe(GRPC_PREFIX_BYTES + ownBytes + small);
+  const first = Buffer.allocUnsafe(PREFIX_BYTES + ownBytes + small);
   first[0] = 0;
   const bytes = changes.reduce((sum, c) => sum + c.length, ownBytes);
   first.writeUInt32BE(bytes, 1);
-  let at = text(first, GRPC_PREFIX_BYTES, VERSION_INFO, systemVersionInfo);
+  let at = text(first, PREFIX_BYTES, VERSION_INFO, systemVersionInfo);
   at = text(first, at, TYPE_URL, typeUrl);
   at = text(first, at, NONCE, nonce);
   const out = [first];

@@ -4,8 +4,7 @@
  */
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { Code, ConnectError } from '@connectrpc/connect';
-
-const PREFIX_BYTES = 5;
+import { MessageReader } from './grpc-frames.ts';
 
 export interface GrpcEvents {
   /** One message. What it throws ends the call. */
@@ -18,17 +17,13 @@ export interface GrpcEvents {
 
 export class GrpcStream {
   readonly #stream: ServerHttp2Stream;
-  readonly #events: GrpcEvents;
-  readonly #maxBytes: number;
-  /** The beginning of a message whose end has not come. */
-  #rest: Buffer | undefined;
+  readonly #reader: MessageReader;
   #ended = false;
 
   /** `maxBytes`: of one message. Answers what is no gRPC at once; then nothing is called. */
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, maxBytes: number, events: GrpcEvents) {
     this.#stream = stream;
-    this.#events = events;
-    this.#maxBytes = maxBytes;
+    this.#reader = new MessageReader(maxBytes, (bytes) => this.#ended || events.onMessage(bytes));
     stream.on('error', () => {});
     if (stream.destroyed || stream.closed) return;
     if (!/^application\/grpc($|[+;])/.test(headers['content-type'] ?? '')) {
@@ -43,7 +38,7 @@ export class GrpcStream {
     });
     stream.on('close', () => {
       this.#ended = true;
-      this.#rest = undefined;
+      this.#reader.drop();
       events.onClose();
     });
   }
@@ -71,21 +66,8 @@ export class GrpcStream {
 
   #take(chunk: Buffer): void {
     if (this.#ended) return;
-    let rest = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk;
-    this.#rest = undefined;
     try {
-      while (rest.length >= PREFIX_BYTES && !this.#ended) {
-        const length = rest.readUInt32BE(1);
-        if (rest[0] !== 0) throw new ConnectError('compressed messages are not taken', Code.Unimplemented);
-        if (length > this.#maxBytes) {
-          const message = `a message of ${length} bytes is larger than the ${this.#maxBytes} that are taken`;
-          throw new ConnectError(message, Code.ResourceExhausted);
-        }
-        if (rest.length < PREFIX_BYTES + length) break;
-        this.#events.onMessage(rest.subarray(PREFIX_BYTES, PREFIX_BYTES + length));
-        rest = rest.subarray(PREFIX_BYTES + length);
-      }
-      if (rest.length > 0 && !this.#ended) this.#rest = rest;
+      this.#reader.take(chunk);
     } catch (error) {
       this.end(ConnectError.from(error, Code.Internal));
     }

@@ -4,7 +4,6 @@ import http2 from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
 import { Code, ConnectError } from '@connectrpc/connect';
-import { createChannel } from './channel.ts';
 import { AdsClient, type Change } from './client.ts';
 import type { Resources } from './diff.ts';
 import { type AdsStream, createAdsHandler } from './server.ts';
@@ -61,7 +60,7 @@ test('first plan, change, NACK, the server away and back, over real HTTP/2', asy
   const states: string[] = [];
   let refuse = '';
   const client = new AdsClient({
-    connect: () => createChannel({ host: '127.0.0.1', port }),
+    connect: () => ({ host: '127.0.0.1', port }),
     node: { id: 'cart-0', cluster: 'cart' },
     types: [PART, ENDPOINTS],
     onUpdate(type, change) {
@@ -116,7 +115,7 @@ test('first plan, change, NACK, the server away and back, over real HTTP/2', asy
 test('a refused node is told why and keeps trying', async () => {
   const details: string[] = [];
   const client = new AdsClient({
-    connect: () => createChannel({ host: '127.0.0.1', port }),
+    connect: () => ({ host: '127.0.0.1', port }),
     node: { id: 'stranger', cluster: '' },
     types: [PART],
     onUpdate: () => assert.fail('nothing is for a stranger'),

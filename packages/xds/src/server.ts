@@ -5,9 +5,9 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { type Logger, silentLogger, WeftError } from '@weft/base';
 import { encodeResponse } from './encode.ts';
 import type { Node } from './gen/envoy/config/core/v3/base_pb.js';
-import { AggregatedDiscoveryService } from './gen/envoy/service/discovery/v3/ads_pb.js';
 import { DeltaDiscoveryRequestSchema } from './gen/envoy/service/discovery/v3/discovery_pb.js';
 import { GrpcStream } from './grpc-stream.ts';
+import { DELTA_PATH } from './paths.ts';
 import { DeltaSession, type Layers, type TypeStatus } from './session.ts';
 
 export interface AdsSubscriber {
@@ -33,9 +33,6 @@ export interface AdsServerOptions<Peer> {
 /** A call of the service on a stream of an HTTP/2 server. */
 export type AdsHandler<Peer> = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, peer: Peer) => void;
 
-/** The path of every method of the service begins with this. */
-export const ADS_PREFIX = `/${AggregatedDiscoveryService.typeName}/`;
-const DELTA_PATH = `${ADS_PREFIX}${AggregatedDiscoveryService.method.deltaAggregatedResources.name}`;
 const DEFAULT_MAX_REQUEST_BYTES = 8 * 1024 * 1024;
 
 /** One client's stream. */

@@ -56,7 +56,7 @@ function twice({ model, report }: Lint, rule: DestinationRuleModel, defined: Map
 function onePolicy({ model, report }: Lint, rule: DestinationRuleModel, policy: TrafficPolicyModel): void {
   for (const [path, instead] of OLD) {
     const field = `${policy.field}.${path}`;
-    if (model.positions.has(refOf(rule, field))) report(rule, 'IST0002', `is the old form of ${instead}`, field);
+    if (model.positions.get(refOf(rule))?.has(field)) report(rule, 'IST0002', `is the old form of ${instead}`, field);
   }
   const unverified = 'insecureSkipVerify: whoever answers is believed. Give caCertificates instead';
   if (policy.origination?.insecureSkipVerify) {

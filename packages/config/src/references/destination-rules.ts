@@ -44,9 +44,11 @@ export function checkDestinationRule(known: Known, rule: DestinationRuleModel): 
 
 /** Secrets that gateways begin TLS with stand in their namespaces; sidecars are sent none. */
 function checkCredentials(known: Known, rule: DestinationRuleModel): void {
+  const names = new Set(credentialsIn(rule));
+  if (names.size === 0) return;
   const gateways = new Set(known.model.processes.filter((p) => p.gateway).map((p) => p.namespace));
   const secrets = known.model.secrets.filter((s) => gateways.has(s.namespace));
-  for (const name of new Set(credentialsIn(rule))) {
+  for (const name of names) {
     if (secrets.some((s) => s.name === name || s.name === `${name}-cacert`)) continue;
     const have = list(
       secrets.map((s) => `${s.namespace}/${s.name}`),

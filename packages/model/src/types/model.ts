@@ -71,10 +71,12 @@ export interface Model {
   readonly decisionHeaders: readonly DecisionHeaderModel[];
   readonly httpRateLimits: readonly RateLimitModel[];
   readonly tcpRateLimits: readonly RateLimitModel[];
-  /** ref → where that field stands. A ref is `Kind/namespace/name#field.path`. */
-  readonly positions: ReadonlyMap<string, Position>;
+  readonly positions: Positions;
   /** Policies of this namespace hold for the whole mesh. Default istio-system. */
   readonly rootNamespace: string;
   /** Default cluster.local. */
   readonly domain: string;
 }
+
+/** Where the fields of a resource stand: by `Kind/namespace/name`, then by the field's path. */
+export type Positions = ReadonlyMap<string, ReadonlyMap<string, Position>>;

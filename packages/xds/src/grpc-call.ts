@@ -1,0 +1,132 @@
+/** A gRPC call with messages both ways on a connection of its own, the caller's side: the counterpart of GrpcStream. */
+import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
+import { Code, ConnectError } from '@connectrpc/connect';
+import type { Clock, Timer } from '@weft/base';
+import { baseUrl, type ServerAddress } from './channel.ts';
+import { frame, MessageReader } from './grpc-frames.ts';
+
+/** Of silence, before the peer is asked whether it is there, and again before it is believed that it is not. */
+const PING_MS = 5000;
+/** A look that comes so late says more of this process than of the peer. */
+const LATE_MS = 1000;
+
+export interface CallEvents {
+  /** One message. What it throws ends the call. */
+  onMessage(bytes: Uint8Array): void;
+  /** The call is over; called once, and nothing after it. `error` is absent where the peer ended it as it should. */
+  onClose(error: ConnectError | undefined): void;
+}
+
+export class GrpcCall {
+  readonly #session: ClientHttp2Session;
+  readonly #stream: ClientHttp2Stream;
+  readonly #events: CallEvents;
+  readonly #clock: Clock;
+  readonly #reader: MessageReader;
+  #timer: Timer | undefined;
+  #open = true;
+  /** Something came since the last look. */
+  #heard = true;
+  #asked = false;
+  #status: ConnectError | 'none' | 'ok' = 'none';
+
+  /** Dials at once. `maxBytes`: of one message. */
+  constructor(address: ServerAddress, path: string, maxBytes: number, clock: Clock, events: CallEvents) {
+    this.#events = events;
+    this.#clock = clock;
+    this.#reader = new MessageReader(maxBytes, (bytes) => this.#open && events.onMessage(bytes));
+    const session = connect(baseUrl(address), address.tls);
+    this.#session = session;
+    session.on('error', (error) => this.#end(ConnectError.from(error, Code.Unavailable)));
+    session.on('close', () => this.#end(new ConnectError('the connection ended', Code.Unavailable)));
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': path,
+      'content-type': 'application/grpc+proto',
+      te: 'trailers',
+    });
+    this.#stream = stream;
+    stream.on('response', (headers) => {
+      this.#heard = true;
+      const http = headers[':status'];
+      if (http !== 200) this.#status = new ConnectError(`the answer is HTTP ${http}, no gRPC`, Code.Unavailable);
+      else if (headers['grpc-status'] !== undefined) this.#take(headers);
+    });
+    stream.on('data', (chunk: Buffer) => this.#data(chunk));
+    stream.on('trailers', (headers) => this.#take(headers));
+    stream.on('error', (error) => this.#end(ConnectError.from(error, Code.Unavailable)));
+    stream.on('close', () => {
+      if (this.#status === 'none') this.#end(new ConnectError('the stream ended without a status', Code.Unavailable));
+      else this.#end(this.#status === 'ok' ? undefined : this.#status);
+    });
+    this.#look();
+  }
+
+  send(message: Uint8Array): void {
+    if (this.#open) this.#stream.write(frame(message));
+  }
+
+  /** Ends the call and its connection at once; `onClose` is not called. */
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#timer?.cancel();
+    this.#reader.drop();
+    this.#session.destroy();
+  }
+
+  #end(error: ConnectError | undefined): void {
+    if (!this.#open) return;
+    this.close();
+    this.#events.onClose(error);
+  }
+
+  #data(chunk: Buffer): void {
+    this.#heard = true;
+    if (!this.#open) return;
+    try {
+      this.#reader.take(chunk);
+    } catch (error) {
+      this.#end(ConnectError.from(error, Code.Internal));
+    }
+  }
+
+  #take(headers: Record<string, string | string[] | number | undefined>): void {
+    const code = Number(headers['grpc-status']);
+    if (code === 0) this.#status = 'ok';
+    else
+      this.#status = new ConnectError(
+        decoded(String(headers['grpc-message'] ?? '')),
+        code in Code ? code : Code.Unknown,
+      );
+  }
+
+  /** Whether the peer is still there, looked at again and again. */
+  #look(): void {
+    const due = this.#clock.now() + PING_MS;
+    this.#timer = this.#clock.after(PING_MS, () => {
+      // What came while this process was busy has not been read yet.
+      if (this.#clock.now() > due + LATE_MS) this.#heard = true;
+      if (this.#heard) this.#asked = false;
+      else if (this.#asked) {
+        this.#end(new ConnectError(`the peer did not answer a ping within ${PING_MS} ms`, Code.Unavailable));
+        return;
+      } else if (!this.#session.connecting) {
+        this.#asked = true;
+        this.#session.ping((error) => {
+          if (!error) this.#heard = true;
+        });
+      }
+      this.#heard = false;
+      this.#look();
+    });
+  }
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

@@ -2,6 +2,7 @@
 import { fork } from 'node:child_process';
 import http from 'node:http';
 import { IstioMetrics, Registry } from '@weft/telemetry';
+import proxyFlags from '../../packages/cli/proxy-flags.json' with { type: 'json' };
 import { sendMetrics } from '../../packages/proxy/src/admin/metrics.ts';
 
 export interface Scrape {
@@ -17,7 +18,7 @@ const LABEL_SETS = 10_000;
 /** Scrapes a process of its own once. */
 export function scrape(): Promise<Scrape> {
   return new Promise((resolve, reject) => {
-    const child = fork(import.meta.filename, [], { execArgv: ['--max-semi-space-size=4', '--expose-gc'] });
+    const child = fork(import.meta.filename, [], { execArgv: proxyFlags });
     child.once('exit', (code) => reject(new Error(`the scraped process ended with ${code}`)));
     child.once('message', (port) => {
       const started = performance.now();

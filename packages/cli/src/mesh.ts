@@ -18,7 +18,8 @@ import {
 import { MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
 import { judgeKeyPair } from '@weft/identity';
 import { captureAll, injected, type Model, meshConfigOf } from '@weft/model';
-// A proxy's objects die young: a larger nursery costs memory and saves nothing (measured).
+// A proxy's objects die young: a larger nursery costs memory and saves nothing (measured). Nor may the engine conclude from
+// a time in which many requests waited that heads are best made old: floods then cost 80 MB before they are collected.
 import proxyFlags from '../proxy-flags.json' with { type: 'json' };
 
 export interface UpOptions {

@@ -9,3 +9,4 @@ export * from './gen/weft/plan/v1/plan_pb.js';
 export * from './names.ts';
 export * from './redact.ts';
 export * from './token-keys.ts';
+export * from './unknown.ts';

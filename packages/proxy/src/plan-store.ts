@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
-import type { Logger } from '@weft/base';
+import { type Logger, WeftError } from '@weft/base';
 import { buildSnapshot, type Snapshot } from '@weft/engine';
 import {
   ENDPOINTS_TYPE,
@@ -18,6 +18,7 @@ import {
   type References,
   ReferencesSchema,
   type Trust,
+  unknownIn,
 } from '@weft/plan';
 import type { Change } from '@weft/xds';
 
@@ -38,6 +39,15 @@ export interface PlanStoreOptions {
 interface Stored {
   epoch: string;
   resources: { type: string; name: string; version: string; bytes: string }[];
+}
+
+/** Throws WeftError `plan.newer` of what says something of who may call that this proxy cannot read. */
+function readPart(bytes: Uint8Array): Part {
+  const part = fromBinary(PartSchema, bytes);
+  const unknown = unknownIn(part);
+  if (unknown === undefined) return part;
+  const message = `the plan is for a newer proxy (${unknown}): start this one again with the control plane's version`;
+  throw new WeftError('plan.newer', message);
 }
 
 export class PlanStore {
@@ -62,7 +72,7 @@ export class PlanStore {
   update(type: string, change: Change): void {
     if (type === PART_TYPE) {
       const parts = new Map(this.parts);
-      for (const { name, bytes } of change.updated) parts.set(name, fromBinary(PartSchema, bytes));
+      for (const { name, bytes } of change.updated) parts.set(name, readPart(bytes));
       for (const name of change.removed) parts.delete(name);
       const snapshot = buildSnapshot(parts.values(), this.endpoints.values(), this.snapshot);
       const trust = change.updated.some((u) => u.name === 'trust') ? parts.get('trust')?.kind : undefined;

@@ -1,0 +1,31 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { silentLogger } from '@weft/base';
+import { authorize } from '@weft/engine';
+import { AuthorizationAction as Action, PART_TYPE, type Part, PartSchema } from '@weft/plan';
+import { PlanStore } from './plan-store.ts';
+
+test('a plan that says of who may call what this proxy cannot read is refused; the last good one stays', () => {
+  const store = new PlanStore({ dir: undefined, logger: silentLogger, onApplied: () => {} });
+  const update = (part: Part, label: string): void => {
+    const bytes = toBinary(PartSchema, part);
+    store.update(PART_TYPE, { updated: [{ name: 'authorization', version: label, bytes }], removed: [], label });
+  };
+  const rules = [{ from: [{ principals: ['td/ns/a/sa/a'] }] }];
+  const part = (): Part => {
+    const policies = [{ name: 'p', namespace: 'n', action: Action.ALLOW, rules }];
+    return create(PartSchema, { kind: { case: 'authorization', value: { policies } } });
+  };
+  update(part(), '1');
+  // A newer control plane narrows the rule by a field that this proxy does not know: read without it, it would be wider.
+  const newer = part();
+  if (newer.kind.case !== 'authorization') throw new Error('another part');
+  const [rule] = newer.kind.value.policies[0].rules;
+  rule.from = [];
+  rule.$unknown = [{ no: 999, wireType: 0, data: new Uint8Array([1]) }];
+  assert.throws(() => update(newer, '2'), { code: 'plan.newer' });
+  const ask = (principal: string) =>
+    authorize(store.snapshot!, { principal, remoteIp: '10.0.0.1', localIp: '10.0.0.2', destPort: 80 }).allow;
+  assert.deepEqual([store.epoch, ask('td/ns/a/sa/a'), ask('td/ns/b/sa/b')], [1n, true, false]);
+});

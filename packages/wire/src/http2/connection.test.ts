@@ -446,6 +446,9 @@ test('malformed requests are reset, the connection goes on', () => {
     ['user info', [':method', 'GET', ':scheme', 'http', ':authority', 'u@a.test', ':path', '/']],
     ['blank value', [...get, 'x', ' y']],
     ['status', [...get.slice(0, 8), ':status', '200']],
+    ['no scheme', [...get.slice(0, 2), ...get.slice(4)]],
+    ['scheme that is none', [...get.slice(0, 3), 'http ', ...get.slice(4)]],
+    ['another scheme', [...get.slice(0, 3), 'ftp', ...get.slice(4)]],
     ['method of the preface', [':method', 'PRI', ...get.slice(2)]],
   ];
   for (const [name, head] of bad) {
@@ -457,6 +460,10 @@ test('malformed requests are reset, the connection goes on', () => {
     assert.equal(t.got.length, 0, name);
     assert.equal(t.toClient.ended, false, name);
   }
+  const spelled = pair();
+  spelled.client.request([...get.slice(0, 3), 'htTpS', ...get.slice(4)], true, new Record());
+  spelled.wire.run();
+  assert.equal(spelled.got[0].head[3], 'https');
   const t = pair();
   const r = new Record();
   const s = t.client.request([...post, 'content-length', '5'], false, r);

@@ -127,12 +127,17 @@ function isToken(text: string): boolean {
   return true;
 }
 
+/** One spelling (RFC 3986 3.1): what looks at it must not be led around by `htTp` (CVE-2023-35944). */
+function lowerScheme(scheme: string | undefined): string | undefined {
+  return scheme === undefined || scheme === 'http' || scheme === 'https' ? scheme : scheme.toLowerCase();
+}
+
 /** A request's head in the order of `Head`. `extended`: we announced extended CONNECT (RFC 8441). */
 export function requestHead(fields: HpackDecoder, facts: HeadFacts, extended: boolean): Head {
   clear(facts);
   const first = takePseudo(fields, facts);
   const method = pseudo[kind.method];
-  const scheme = pseudo[kind.scheme];
+  const scheme = lowerScheme(pseudo[kind.scheme]);
   const path = pseudo[kind.path];
   const protocol = pseudo[kind.protocol];
   let authority = pseudo[kind.authority];
@@ -151,7 +156,7 @@ export function requestHead(fields: HpackDecoder, facts: HeadFacts, extended: bo
     if (protocol !== undefined && (!facts.isConnect || !extended || !isToken(protocol))) {
       facts.problem = ':protocol is not for this request, or extended CONNECT was not announced';
     }
-    if (!scheme || !isToken(scheme)) facts.problem = ':scheme is missing or no token';
+    if (scheme !== 'http' && scheme !== 'https') facts.problem = ':scheme is not http or https';
     if (!path || !visible(path) || (path.charCodeAt(0) !== 47 && !(path === '*' && method === 'OPTIONS'))) {
       facts.problem = ':path is missing or no path';
     }

@@ -27,7 +27,7 @@ export function addLeave(program: Command): void {
     program
       .command('leave')
       .description(
-        'take processes out of the mesh, one instance after the other, each ready without a proxy and without rules before the old one drains',
+        'take processes out of the mesh, one instance after the other, each ready without a proxy and without rules before the old one drains. With transparent capture alone: with --capture explicit applications find each other by their proxies, so that none can go without one. A gateway is nothing but a proxy and cannot leave either',
       )
       .argument('[name]')
       .option('--all', 'every process (of the namespace)')
@@ -44,7 +44,9 @@ export function addJoin(program: Command): void {
   example(
     program
       .command('join')
-      .description('bring processes back that left the mesh')
+      .description(
+        'bring processes back that left the mesh (weft leave), one instance after the other, each ready before the old one drains',
+      )
       .argument('[name]')
       .option('--all', 'every process that left (of the namespace)')
       .addOption(namespaceOption())

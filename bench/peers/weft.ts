@@ -3,13 +3,15 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import proxyFlags from '../../packages/cli/proxy-flags.json' with { type: 'json' };
+import { bundle } from '../../packages/cli/src/bundle.ts';
 import { type Chain, type Kind, otherPaths, type Peer, type Stage } from '../stage.ts';
 import type { SideConfig } from './weft-side.ts';
 
 const flags = [...proxyFlags, '--disable-warning=ExperimentalWarning'];
-const script = path.join(import.meta.dirname, 'weft-side.ts');
-// The supervisor gives proxies such a folder too: they start in half the time, and need no compiler for TypeScript in memory.
-const environment = { NODE_COMPILE_CACHE: path.join(import.meta.dirname, '../../node_modules/.cache/weft/bench/code') };
+const source = path.join(import.meta.dirname, 'weft-side.ts');
+const folder = path.join(import.meta.dirname, '../../node_modules/.cache/weft/bench');
+// As the supervisor does: compiled code is kept, and a proxy is one file.
+const environment = { NODE_COMPILE_CACHE: path.join(folder, 'code') };
 const PORTS = { outbound: 15_001, mesh: 15_008 };
 
 export const weft: Peer = {
@@ -20,8 +22,8 @@ export const weft: Peer = {
     const { version } = JSON.parse(readFileSync(path.join(import.meta.dirname, '../../package.json'), 'utf8'));
     return `Weft ${version}, Node ${process.versions.node}`;
   },
-  start(stage: Stage, kind: Kind): Promise<Chain> {
-    prime();
+  async start(stage: Stage, kind: Kind): Promise<Chain> {
+    const script = await (primed ??= prime());
     const children = (['front', 'back'] as const).map((side) => {
       const config: SideConfig = {
         side,
@@ -47,13 +49,14 @@ export const weft: Peer = {
   },
 };
 
-let primed = false;
+let primed: Promise<string> | undefined;
 
-/** Fills the folder of compiled code once, as the first start of a mesh does. */
-function prime(): void {
-  if (primed) return;
+/** The proxy's one file; fills the folder of compiled code, as the first start of a mesh does. */
+async function prime(): Promise<string> {
+  mkdirSync(folder, { recursive: true });
+  const script = (await bundle(source, folder)) ?? source;
   execFileSync(process.execPath, [...flags, script], { env: { ...process.env, ...environment } });
-  primed = true;
+  return script;
 }
 
 /** `BENCH_PROFILE=DIR` writes a CPU profile of each side there when it ends. */

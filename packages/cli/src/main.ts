@@ -1,33 +1,5 @@
-/** The entry of every weft process. Dies with whoever started it, so that a killed launcher or supervisor leaves nothing. */
-import { formatPosition, WeftError } from '@weft/base';
-import { dieWithParent } from '@weft/capture';
-import { CommanderError } from 'commander';
+/** The entry of every weft process that runs from its sources. */
 import { buildProgram } from './program.ts';
+import { run } from './run.ts';
 
-const parent = Number(process.env.WEFT_PARENT_PID ?? process.env.WEFT_LAUNCHER_PID);
-delete process.env.WEFT_LAUNCHER_PID;
-delete process.env.WEFT_PARENT_PID;
-if (Number.isInteger(parent) && parent > 1) dieWithParent(parent);
-
-// A closed pipe (`weft ps | head`) is no error.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-  });
-}
-
-try {
-  const program = await buildProgram(process.argv[2]);
-  await program.parseAsync(process.argv);
-} catch (error) {
-  if (error instanceof CommanderError) {
-    process.exitCode = error.exitCode;
-  } else {
-    // One line for what we know, the stack for what is a defect of ours.
-    const e = error as Error;
-    const where = error instanceof WeftError && error.position ? `${formatPosition(error.position)}: ` : '';
-    const known = error instanceof WeftError || (error as NodeJS.ErrnoException).code !== undefined;
-    process.stderr.write(`weft: ${where}${known || process.env.WEFT_DEBUG === undefined ? e.message : e.stack}\n`);
-    process.exitCode = 1;
-  }
-}
+await run(() => buildProgram(process.argv[2]));

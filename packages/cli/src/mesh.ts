@@ -21,6 +21,7 @@ import { captureAll, injected, type Model, meshConfigOf } from '@weft/model';
 // A proxy's objects die young: a larger nursery costs memory and saves nothing (measured). Nor may the engine conclude from
 // a time in which many requests waited that heads are best made old: floods then cost 80 MB before they are collected.
 import proxyFlags from '../proxy-flags.json' with { type: 'json' };
+import { bundle } from './bundle.ts';
 
 export interface UpOptions {
   mesh: string;
@@ -172,9 +173,18 @@ export function chooseCapture(wanted: UpOptions['capture']): { capture: 'transpa
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 
-/** How this program starts itself as another of its processes. */
-function selfCommand(flags: readonly string[], ...args: string[]): string[] {
-  return [process.execPath, ...flags, '--disable-warning=ExperimentalWarning', path.join(here, 'main.ts'), ...args];
+/** How this program starts a script of its own, by default itself as another of its processes. */
+function selfCommand(flags: readonly string[], command: string, script = path.join(here, 'main.ts')): string[] {
+  return [process.execPath, ...flags, '--disable-warning=ExperimentalWarning', script, command];
+}
+
+/**
+ * How it starts a proxy: by one file made of the sources of this moment, in the mesh's own folder; by the sources
+ * themselves where that cannot be made, or WEFT_SOURCES says so.
+ */
+async function proxyCommand(dir: string): Promise<string[]> {
+  const made = process.env.WEFT_SOURCES ? undefined : await bundle(path.join(here, 'proxy-main.ts'), dir);
+  return selfCommand(proxyFlags, 'proxy', made);
 }
 
 /** Reads the files again where one of them changed since the last time. Warnings are the control plane's to say. */
@@ -238,7 +248,7 @@ export async function bringUp(
     // Folders as such, so that a file added to one is seen.
     files: options.files.map((f) => path.resolve(f)),
     controlCommand: selfCommand([], 'control-plane'),
-    proxyCommand: selfCommand(proxyFlags, 'proxy'),
+    proxyCommand,
     reload: reloader(options.files, options.allowPending),
     ...(trustDomain && { trustDomain }),
     say: options.say,

@@ -1,5 +1,6 @@
 /** The command tree. Each command is a file of its own; the long-running ones load their package when called. */
-import { Command } from 'commander';
+import type { Command } from 'commander';
+import { rootCommand } from './root-command.ts';
 
 /** In the order of the help. */
 const commands = new Map<string, () => Promise<(program: Command) => void>>([
@@ -31,12 +32,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
 
 /** The program with the one command that `name` is, so that a proxy does not load what the others need; else with all. */
 export async function buildProgram(name?: string): Promise<Command> {
-  const program = new Command('weft')
-    .description('A service mesh: ordinary Kubernetes and Istio files, on a laptop, on hosts, on Kubernetes.')
-    .version('0.1.0')
-    .exitOverride()
-    .showHelpAfterError('(add --help for the options)')
-    .configureHelp({ helpWidth: 100 });
+  const program = rootCommand();
   const one = name === undefined ? undefined : commands.get(name);
   for (const load of one ? [one] : commands.values()) (await load())(program);
   return program;

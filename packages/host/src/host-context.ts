@@ -13,7 +13,7 @@ export interface HostContext {
   readonly controlAddress: string;
   readonly services: readonly ServiceSpec[];
   /** The command of a proxy, without its mode. */
-  readonly proxyCommand: readonly string[];
+  readonly proxyCommand: Promise<readonly string[]>;
   readonly baseEnv: Readonly<Record<string, string>>;
   /** The same for our own processes. */
   readonly ownEnv: Readonly<Record<string, string>>;

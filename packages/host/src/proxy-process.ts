@@ -108,13 +108,14 @@ export class ProxyProcess {
     const api = (this.api = makeWorkloadApi(h, name, spec, application));
     const facts = { name, address, address6, spec, token, rootPem, probe, secret, api, application };
     const path = writeBootstrap(h, files, facts);
+    const command = await h.proxyCommand;
     if (this.#stopping) return;
     const prefix = this.#of.netns === undefined ? [] : inNetworkOnlyArgv(this.#of.netns);
     prefix.push(...proxyPrefix(h, files, spec, api));
     this.#lastErrors = [];
     const child = new Child(
       {
-        argv: [...prefix, ...h.proxyCommand, '--mode', this.#of.spec.gateway ? 'gateway' : 'sidecar'],
+        argv: [...prefix, ...command, '--mode', this.#of.spec.gateway ? 'gateway' : 'sidecar'],
         cwd: '/',
         env: { ...h.ownEnv, WEFT_BOOTSTRAP: path, WEFT_PARENT_PID: String(process.pid) },
         restartPolicy: 'Never',

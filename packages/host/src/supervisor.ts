@@ -41,7 +41,8 @@ export interface MeshHostOptions {
   /** Configuration files and folders that the control plane watches; absolute. */
   readonly files: readonly string[];
   readonly controlCommand: readonly string[];
-  readonly proxyCommand: readonly string[];
+  /** Of every proxy, without its mode; asked once, with a folder of the mesh that only its user can read, for code. */
+  proxyCommand(dir: string): Promise<readonly string[]>;
   readonly trustDomain?: string;
   /** Extra fields of the control plane's configuration (certificate life and such). */
   readonly controlExtra?: Readonly<Record<string, unknown>>;
@@ -108,7 +109,7 @@ export class MeshHost {
         rootPem: authority.rootPem,
         controlAddress: `${controlHost}:15012`,
         services: o.services,
-        proxyCommand: o.proxyCommand,
+        proxyCommand: o.proxyCommand(this.paths.root), // While the control plane starts.
         ownEnv: ownProcessEnvironment(baseEnv, this.paths.codeCache),
         baseEnv,
         runAs: applicationUser(),

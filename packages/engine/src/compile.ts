@@ -50,6 +50,8 @@ export interface CompiledFault {
   readonly abortPercent: number;
   readonly abortStatus: number;
   readonly abortGrpc: number;
+  readonly bandwidthPercent: number;
+  readonly bytesPerSecond: number;
   /** Drawn for each try, so that retries and timeouts meet it; else once before them. */
   readonly behindRetry: boolean;
 }
@@ -143,6 +145,8 @@ function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
       abortPercent: f.abortStatus > 0 || f.abortIsGrpc ? f.abortPercent : 0,
       abortStatus: f.abortIsGrpc ? 0 : f.abortStatus,
       abortGrpc: f.abortIsGrpc ? f.abortGrpcStatus : -1,
+      bandwidthPercent: f.bandwidthBytesPerSecond > 0 ? f.bandwidthPercent : 0,
+      bytesPerSecond: f.bandwidthBytesPerSecond,
       behindRetry: f.behindRetry,
     },
     request: requestOps(route.headers),

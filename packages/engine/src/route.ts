@@ -22,6 +22,8 @@ export interface FaultDecision {
   readonly abortStatus: number;
   /** gRPC status; -1: no abort with one. */
   readonly abortGrpc: number;
+  /** Of the response's body, at most; 0: as fast as it comes. */
+  readonly bytesPerSecond: number;
 }
 
 /** Where a copy of one request goes. */
@@ -222,15 +224,17 @@ function both(first: HeaderOps | undefined, second: HeaderOps | undefined): read
   return second ? [first, second] : [first];
 }
 
-/** The delay is drawn first, the abort independently of it: both may hit one request. */
+/** The delay is drawn first, the abort and the bandwidth independently of it: all may hit one request. */
 export function drawFault(fault: CompiledFault, random: Random): FaultDecision | undefined {
   const delayed = fault.delayPercent > 0 && drawPercent(random, fault.delayPercent);
   const aborted = fault.abortPercent > 0 && drawPercent(random, fault.abortPercent);
-  if (!delayed && !aborted) return undefined;
+  const slow = fault.bandwidthPercent > 0 && drawPercent(random, fault.bandwidthPercent);
+  if (!delayed && !aborted && !slow) return undefined;
   return {
     ref: fault.ref,
     delayMs: delayed ? fault.delayMs : 0,
     abortStatus: aborted ? fault.abortStatus : 0,
     abortGrpc: aborted ? fault.abortGrpc : -1,
+    bytesPerSecond: slow ? fault.bytesPerSecond : 0,
   };
 }

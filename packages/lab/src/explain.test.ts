@@ -269,3 +269,17 @@ spec: { host: pay, interval: 5s, http: { path: /healthz } }
   assert.equal(out[0].reference?.resource, 'HealthCheck/shop/pay');
   assert.deepEqual([outcomes[0].status, outcomes[0].flags], [503, 'UH']);
 });
+
+test('responses that a fault slows down are outcomes of their own', () => {
+  const slow = ROUTES.replace(
+    'namespace: shop }',
+    "namespace: shop, annotations: { weft.dev/fault-bandwidth: '5000@40%' } }",
+  );
+  const { outcomes, steps } = ask(BASE + slow);
+  const share = outcomes.filter((o) => o.bytesPerSecond === 5000).reduce((sum, o) => sum + o.probability, 0);
+  // Of those that no abort ends.
+  assert.ok(Math.abs(share - 0.9 * 0.4) < 1e-12, String(share));
+  assert.ok(
+    steps.some((s) => s.kind === 'fault' && s.decision === "the response's body at 5000 bytes a second in 40 %"),
+  );
+});

@@ -19,6 +19,7 @@ export const blankWay: Fate = Object.freeze({
   flags: '',
   details: '',
   delayMs: 0,
+  bytesPerSecond: 0,
   mirrors: [],
   timeoutMs: 0,
   retries: 0,

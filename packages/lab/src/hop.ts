@@ -90,6 +90,7 @@ export function afterHop(at: Fate, endpoint: string, instance: string, from: Fat
     endpoint: hop.endpoint ? `${endpoint}, then ${hop.endpoint}` : endpoint,
     instance,
     delayMs: at.delayMs + hop.delayMs,
+    bytesPerSecond: Math.min(at.bytesPerSecond || hop.bytesPerSecond, hop.bytesPerSecond || at.bytesPerSecond),
     from: [...from, ...hop.from.filter((r) => !from.includes(r))],
   };
 }

@@ -122,7 +122,9 @@ export function routedWay(
     const { status, responseOps } = decision;
     return { ...blankWay, end: 'answered', status, flags, delayMs, details: 'direct_response', from, responseOps };
   }
-  return forward(mesh, notes, client, decision, head, random, { ...blankWay, flags, delayMs, from }, refs, fault?.ref);
+  const bytesPerSecond = fault?.bytesPerSecond ?? 0;
+  const base = { ...blankWay, flags, delayMs, bytesPerSecond, from };
+  return forward(mesh, notes, client, decision, head, random, base, refs, fault?.ref);
 }
 
 function forward(
@@ -199,6 +201,7 @@ function forward(
       sent: head,
       mirrors,
       delayMs,
+      bytesPerSecond: decision.tryFault ? (fault?.bytesPerSecond ?? 0) : base.bytesPerSecond,
       flags: delayMs > 0 && base.flags === '' ? 'DI' : base.flags,
     };
     const aborts = fault !== undefined && (fault.abortStatus > 0 || fault.abortGrpc >= 0);
@@ -329,6 +332,10 @@ function noteMatched(notes: Notes, { split, fault, mirrors, cors, ref }: Compile
   if (fault?.delayPercent) {
     const what = `delay of ${fault.delayMs} ms in ${fault.delayPercent} %`;
     notes.add('client', 'fault', what, `drawn first${behind}`, fault.ref);
+  }
+  if (fault?.bandwidthPercent) {
+    const what = `the response's body at ${fault.bytesPerSecond} bytes a second in ${fault.bandwidthPercent} %`;
+    notes.add('client', 'fault', what, `drawn independently${behind}`, fault.ref);
   }
   if (fault?.abortPercent) {
     const what = fault.abortGrpc >= 0 ? `gRPC status ${fault.abortGrpc}` : `status ${fault.abortStatus}`;

@@ -87,7 +87,7 @@ function levels(o: Outcome): string[] {
   const end = `${statusText(o)}${why ? ` (${why})` : ''}`;
   if (o.cluster) path.push(o.mirrors.length > 0 ? `${o.cluster}, copied to ${o.mirrors.join(', ')}` : o.cluster);
   if (o.endpoint) path.push(o.mtls ? `${o.endpoint}, mTLS` : o.endpoint);
-  path.push(end);
+  path.push(o.bytesPerSecond > 0 ? `${end}, its body at ${o.bytesPerSecond} bytes a second` : end);
   return path;
 }
 

@@ -92,6 +92,8 @@ export interface Outcome {
   readonly details: string;
   /** An injected delay that comes first. */
   readonly delayMs: number;
+  /** Of the response's body, at most, by an injected fault; 0: as fast as it comes. */
+  readonly bytesPerSecond: number;
   /** Clusters that get a copy. */
   readonly mirrors: readonly string[];
   /** Over all attempts; 0: none. */

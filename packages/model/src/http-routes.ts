@@ -46,6 +46,9 @@ import type { MeshDefaultsModel } from './types/weft.ts';
 /** Annotation of a VirtualService: whether its faults stand before the retry layer (Istio's place) or behind it. */
 export const FAULT_POSITION = 'weft.dev/fault-position';
 
+/** Annotation of a VirtualService: how fast responses' bodies are at most. */
+export const FAULT_BANDWIDTH = 'weft.dev/fault-bandwidth';
+
 export const DEFAULT_RETRY_ON: readonly string[] = [
   'connect-failure',
   'refused-stream',
@@ -157,7 +160,7 @@ export function httpRoute(
     timeoutMs: !forwards ? 0 : own ? route.timeoutMs : inherited.ms,
     timeoutRef: !forwards ? '' : own ? said('timeoutMs', 'timeout') : inherited.ref,
     retry: forwards ? retryOf(c, route.retries, route.retries ? said('retries') : '') : undefined,
-    fault: route.fault ? faultOf(route.fault, ownerOf('fault'), said('fault')) : undefined,
+    fault: route.fault ? faultOf(c, route.fault, ownerOf('fault'), () => said('fault')) : undefined,
     headers: headersOf(route.headers),
     rewrite: route.rewrite ? create(RewriteSchema, { ...route.rewrite }) : undefined,
     session: route.session
@@ -219,10 +222,12 @@ function retryOf(c: Compilation, own: RetriesModel | undefined, ownRef: string):
   });
 }
 
-function faultOf(f: FaultModel, from: Resource, ref: string): Fault {
+function faultOf(c: Compilation, f: FaultModel, from: Resource, written: () => string): Fault {
   const grpc = f.abort !== undefined && f.abort.httpStatus === 0;
   return create(FaultSchema, {
-    ref,
+    ref: f.delay || f.abort ? written() : c.refs.use(from, `metadata.annotations.${FAULT_BANDWIDTH}`),
+    bandwidthPercent: f.bandwidth?.percent ?? 0,
+    bandwidthBytesPerSecond: f.bandwidth?.bytesPerSecond ?? 0,
     delayPercent: f.delay?.percent ?? 0,
     delayMs: f.delay?.delayMs ?? 0,
     abortPercent: f.abort?.percent ?? 0,

@@ -11,7 +11,7 @@ import { parseDuration } from '../schema.ts';
 import { checkHost, exportTo, type FieldReport, type Kind, type Plain } from './common.ts';
 import { NETWORKING } from './networking.ts';
 import { buildTcp, buildTls, tcpRoute, tlsRoute } from './virtual-service/connection-routes.ts';
-import { checkFaultPosition } from './virtual-service/fault.ts';
+import { checkFaultPosition, withBandwidth } from './virtual-service/fault.ts';
 import { buildHttp, httpRoute } from './virtual-service/http-route.ts';
 import { gateways, gatewaysOf } from './virtual-service/match.ts';
 
@@ -66,7 +66,8 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
     }
     checkReached(http, report);
     checkStatPrefixes(spec, report);
-    return { ...resource, exportTo: spec.exportTo, hosts: spec.hosts ?? [], gateways: bound, http, tcp, tls };
+    const paced = withBandwidth(resource, http, report);
+    return { ...resource, exportTo: spec.exportTo, hosts: spec.hosts ?? [], gateways: bound, http: paced, tcp, tls };
   },
 };
 

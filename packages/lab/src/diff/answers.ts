@@ -45,6 +45,7 @@ const ASPECTS: readonly Aspect[] = [
     },
   },
   { name: 'delay', sent: false, say: (w) => (w.delayMs > 0 ? `${w.delayMs} ms` : 'none') },
+  { name: 'bandwidth', sent: true, say: (w) => (w.bytesPerSecond > 0 ? `${w.bytesPerSecond} bytes/s` : 'as it comes') },
   { name: 'timeout', sent: true, say: (w) => (w.timeoutMs > 0 ? `${w.timeoutMs} ms` : 'none') },
   {
     name: 'retries',

@@ -75,6 +75,8 @@ export interface RetriesModel {
 export interface FaultModel {
   readonly delay: { readonly percent: number; readonly delayMs: number } | undefined;
   readonly abort: { readonly percent: number; readonly httpStatus: number; readonly grpcStatus: number } | undefined;
+  /** Of responses' bodies; an annotation says it. */
+  readonly bandwidth?: { readonly percent: number; readonly bytesPerSecond: number } | undefined;
 }
 
 export interface CorsModel {

@@ -329,8 +329,18 @@ export abstract class Exchange extends ObservedExchange implements StreamHandler
     this.#active = true;
     if (this.#upPaused) {
       this.#upPaused = false;
-      this.attempt?.stream?.resume();
+      this.resumeResponse();
     }
+  }
+
+  /** The client's stream has no room for more of the response. */
+  protected get downFull(): boolean {
+    return this.#upPaused;
+  }
+
+  /** It has room again. */
+  protected resumeResponse(): void {
+    this.attempt?.stream?.resume();
   }
 
   protected startTimeout(ms: number): void {

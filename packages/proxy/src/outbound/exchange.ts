@@ -44,6 +44,7 @@ import type { Core } from '../core.ts';
 import type { Attempt } from '../http/attempt.ts';
 import { Exchange } from '../http/exchange.ts';
 import { field, requestFacts, setField, setPseudo, stripMeshHeaders } from '../http/headers.ts';
+import { PacedBody, type PacedTarget } from '../http/paced-body.ts';
 import { type Decisions, unknownPeer } from '../observe/types.ts';
 import type { Lane } from '../upstream/lane.ts';
 import { Mirror } from './mirror.ts';
@@ -67,6 +68,10 @@ export class OutboundExchange extends Exchange {
   #decision: RouteDecision | undefined;
   #fault: FaultDecision | undefined;
   #tryFault: CompiledFault | undefined;
+  /** Of a fault: the response's body passes through it. */
+  #paced: PacedBody | undefined;
+  /** 0: the body passes as it comes. */
+  #bytesPerSecond = 0;
   #clusterView: ClusterView | undefined;
   #counted = false;
   #retrying = 0;
@@ -158,6 +163,7 @@ export class OutboundExchange extends Exchange {
   }
 
   #abort(fault: FaultDecision): boolean {
+    this.#bytesPerSecond = fault.bytesPerSecond;
     if (fault.abortStatus <= 0 && fault.abortGrpc < 0) return false;
     this.addFlag('FI');
     this.details = 'fault_filter_abort';
@@ -260,6 +266,7 @@ export class OutboundExchange extends Exchange {
   /** A fault behind the retry layer: to the layers before it, it is an answer of the destination. True: it took the try. */
   #faultyTry(attempt: Attempt, compiled: CompiledFault): boolean {
     const fault = drawFault(compiled, this.core.random);
+    this.#bytesPerSecond = 0;
     if (!fault) return false;
     this.faultRef = fault.ref;
     if (fault.delayMs <= 0) return this.#abortTry(attempt, fault);
@@ -273,7 +280,10 @@ export class OutboundExchange extends Exchange {
   }
 
   #abortTry(attempt: Attempt, fault: FaultDecision): boolean {
-    if (fault.abortStatus <= 0 && fault.abortGrpc < 0) return false;
+    if (fault.abortStatus <= 0 && fault.abortGrpc < 0) {
+      this.#bytesPerSecond = fault.bytesPerSecond;
+      return false;
+    }
     this.#flagOnce('FI');
     const text = 'fault filter abort';
     if (this.facts.grpc || fault.abortGrpc >= 0) {
@@ -288,6 +298,50 @@ export class OutboundExchange extends Exchange {
     this.responseHead(attempt, [':status', String(fault.abortStatus), ...type], none);
     if (!none && !attempt.abandoned) this.responseData(attempt, body, true);
     return true;
+  }
+
+  override responseHead(attempt: Attempt, head: Head, end: boolean): void {
+    this.#paced?.stop();
+    this.#paced = this.#bytesPerSecond > 0 && !end ? this.#pace(attempt) : undefined;
+    super.responseHead(attempt, head, end);
+  }
+
+  override responseData(attempt: Attempt, chunk: Uint8Array, end: boolean): void {
+    if (this.#paced) this.#paced.data(chunk, end);
+    else super.responseData(attempt, chunk, end);
+  }
+
+  override responseTrailers(attempt: Attempt, fields: Head): void {
+    if (this.#paced) this.#paced.end(fields);
+    else super.responseTrailers(attempt, fields);
+  }
+
+  protected override resumeResponse(): void {
+    // What waits here goes first.
+    if (!this.#paced || this.#paced.heldBytes === 0) super.resumeResponse();
+  }
+
+  override get heldBytes(): number {
+    return super.heldBytes + (this.#paced?.heldBytes ?? 0);
+  }
+
+  /** From here on the body passes no faster than the fault says. */
+  #pace(attempt: Attempt): PacedBody {
+    const { core } = this;
+    core.observer.count('fault_bandwidth');
+    const exchange = this;
+    const target: PacedTarget = {
+      get full() {
+        return exchange.downFull;
+      },
+      part: (chunk, end) => super.responseData(attempt, chunk, end),
+      trailers: (fields) => super.responseTrailers(attempt, fields),
+      hold: () => attempt.stream?.pause(),
+      more: () => {
+        if (!this.downFull) attempt.stream?.resume();
+      },
+    };
+    return new PacedBody(target, this.#bytesPerSecond, core.timers, core.nowMs);
   }
 
   #flagOnce(flag: string): void {
@@ -441,6 +495,7 @@ export class OutboundExchange extends Exchange {
   }
 
   protected override release(): void {
+    this.#paced?.stop();
     const cluster = this.#clusterView;
     if (!cluster) return;
     if (this.#counted) releaseRequest(cluster);

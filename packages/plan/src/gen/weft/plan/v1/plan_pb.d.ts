@@ -2300,6 +2300,18 @@ export declare type Fault = Message<"weft.plan.v1.Fault"> & {
   abortIsGrpc: boolean;
 
   /**
+   * @generated from field: double bandwidth_percent = 9;
+   */
+  bandwidthPercent: number;
+
+  /**
+   * of a response's body, at most
+   *
+   * @generated from field: uint32 bandwidth_bytes_per_second = 10;
+   */
+  bandwidthBytesPerSecond: number;
+
+  /**
    * drawn for each try and subject to retries and timeouts; else once, before all of that
    *
    * @generated from field: bool behind_retry = 8;

@@ -211,6 +211,25 @@ test('a repeated header never helps the caller', () => {
   assert.equal(allowed({ when: [{ key: 'request.headers[x-role]', notValues: ['evil'] }] }, r), false);
 });
 
+test('an exact name is that name alone, whatever characters stand in it', () => {
+  const random = seededRandom(39_350);
+  const below = (n: number): number => Math.floor(random.next() * n);
+  const name = (): string => Array.from({ length: 1 + below(2) }, () => 'ab.-_+?[('[below(9)]).join('');
+  let same = 0;
+  for (let i = 0; i < 3000; i++) {
+    const [a, b] = [0, 1].map(() => `td/ns/${name()}/sa/${name()}`);
+    const [, , namespace, , account] = a.split('/');
+    const caller = b.split('/');
+    const by = (from: NonNullable<Rule['from']>[number]) => allowed({ from: [from] }, request('/', { principal: b }));
+    assert.equal(by({ principals: [a] }), a === b, `${a} ${b}`);
+    assert.equal(by({ namespaces: [namespace] }), namespace === caller[2], `${a} ${b}`);
+    const accounts = [`${namespace}/${account}`];
+    assert.equal(by({ serviceAccounts: accounts }), namespace === caller[2] && account === caller[4], `${a} ${b}`);
+    if (namespace === caller[2]) same++;
+  }
+  assert.ok(same > 30, String(same));
+});
+
 /** The whole semantics for exact strings, prefixes and ports, read off the documentation. */
 function naive(policies: Policy[], ns: string, path: string, port: number): boolean {
   const like = (p: string, v: string): boolean => (p.endsWith('*') ? v.startsWith(p.slice(0, -1)) : p === v);

@@ -131,3 +131,37 @@ test('a decision as people read it: lines of 100 columns, what decided, and wher
   const a = 'cluster.local/ns/shop/sa/a';
   assert.match(shown({ from: a, port: 8080, http: { method: 'GET', path: '/admin' } }), /\nallow\n/);
 });
+
+test('whatever is allowed, denied or asked of one workload changes nothing for another', () => {
+  const process = (name: string) =>
+    `---\napiVersion: weft.dev/v1alpha1\nkind: Process\nmetadata: {name: ${name}, namespace: shop, labels: {app: ${name}}}\nspec: {command: [x], ports: [{port: 8080, name: http}]}\n`;
+  const policy = (name: string, app: string, action: string, rules: string) =>
+    `---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: ${name}, namespace: shop}\nspec: {selector: {matchLabels: {app: ${app}}}, action: ${action}, rules: ${rules}}\n`;
+  const own = [
+    '',
+    policy('own', 'pay', 'ALLOW', '[{to: [{operation: {ports: ["8080"], paths: [/admin]}}]}]'),
+    policy('own', 'pay', 'DENY', '[{from: [{source: {namespaces: [other]}}]}]'),
+  ];
+  const others = [
+    policy('all', 'cart', 'ALLOW', '[{}]'),
+    policy('none', 'cart', 'ALLOW', '[]').replace(', rules: []', ''),
+    policy('denied', 'cart', 'DENY', '[{}]'),
+    policy('admins', 'cart', 'ALLOW', '[{to: [{operation: {ports: ["8080"], paths: [/admin, "/*"]}}]}]'),
+    `---\napiVersion: policy.linkerd.io/v1beta3\nkind: Server\nmetadata: {name: s, namespace: shop}\nspec: {podSelector: {matchLabels: {app: cart}}, port: http}\n`,
+  ];
+  const callers = [undefined, 'cluster.local/ns/shop/sa/a', 'cluster.local/ns/other/sa/a'];
+  for (const before of own) {
+    const verdicts = (more: string): string[] => {
+      const text = process('pay') + process('cart') + before + more;
+      const mesh = meshFromFiles([{ path: 'a.yaml', text: text.slice(4) }]);
+      return callers.flatMap((from) =>
+        ['/', '/admin', '/admin/x'].map((path) => {
+          const asked = { ...(from !== undefined && { from }), http: { method: 'GET', path } };
+          return decide(mesh, 'shop/pay', asked).decision;
+        }),
+      );
+    };
+    const wanted = verdicts('');
+    for (const more of others) assert.deepEqual(verdicts(more), wanted, more);
+  }
+});

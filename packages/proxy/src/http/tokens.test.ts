@@ -151,6 +151,30 @@ test('tokens that must not be let in', async () => {
   assert.deepEqual(two, { ok: false, why: 'several_tokens' });
 });
 
+test('a payload that is not encoded, although its signer says so, is none', async () => {
+  // RFC 7797: what was signed would be the text itself, while others read it as base64url.
+  const text = `${b64({ alg: 'RS256', kid: 'rsa', b64: false, crit: ['b64'] })}.${b64({ iss: ISSUER, sub: 'root' })}`;
+  const signature = await crypto.subtle.sign('RSASSA-PKCS1-v1_5', rsa.privateKey, Buffer.from(text));
+  const signed = `${text}.${Buffer.from(signature).toString('base64url')}`;
+  assert.match(await why(signed), /malformed|failed/);
+});
+
+test('keys change while tokens are verified: each is judged by the keys of its own plan, and all get an answer', async () => {
+  const mine = await sign(rsa, { alg: 'RS256' });
+  const theirs = await sign(foreign, { alg: 'RS256' });
+  const other = JSON.stringify({ keys: [await exportJWK(foreign.publicKey)] });
+  const tokens = new Tokens(() => NOW, failed);
+  const plans = [rule(), rule({ jwks: other }), rule({ jwks: '' }), rule({ jwks: '{"keys":[]}' })].map((r) => [r]);
+  const asked: Promise<TokenOutcome>[] = [];
+  for (let i = 0; i < 40; i++)
+    asked.push(check(head('authorization', `Bearer ${i % 8 < 4 ? mine : theirs}`), plans[i % 4], tokens));
+  const good = (await Promise.all(asked)).map((o) => o.ok);
+  assert.deepEqual(
+    good,
+    good.map((_, i) => i % 8 === 0 || i % 8 === 5),
+  );
+});
+
 test('which named issuers find a token good, and how far the clock of each may differ', async () => {
   const named = (provider: string, more: MessageInitShape<typeof TokenRuleSchema> = {}) => rule({ provider, ...more });
   const others = JSON.stringify({ keys: [{ ...(await exportJWK(foreign.publicKey)), kid: 'rsa' }] });

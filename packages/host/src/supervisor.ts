@@ -1,5 +1,4 @@
 /** A mesh on this machine: control plane, proxies and applications as children, any of which may die alone. */
-import { writeFileSync } from 'node:fs';
 import type http from 'node:http';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -9,18 +8,18 @@ import { createAuthority } from '@weft/identity';
 import { applicationUser, onPath, ownEnvironment, ownProcessEnvironment } from './application.ts';
 import { checkSpec, workloadKey } from './check-spec.ts';
 import { localRequest } from './control-client.ts';
+import { ControlPlane } from './control-plane.ts';
+import { hostRoutes } from './host-api.ts';
 import type { HostContext } from './host-context.ts';
 import { hostsFile } from './hosts-file.ts';
 import { Instance } from './instance.ts';
 import { assertLabel, fitToService, JoinedFiles, type RunRequest } from './joined.ts';
-import { type LocalHandler, serveLocal } from './local-api.ts';
-import { LogFile, problemLines, tail } from './output.ts';
-import { Child } from './process.ts';
+import { serveLocal } from './local-api.ts';
+import { tail } from './output.ts';
 import type { CaptureMode, InstanceStatus, ProcessSpec, ServiceSpec } from './specs.ts';
 import { acquireLock, type MeshPaths, meshPaths, removeLeftovers } from './state.ts';
 import { inParallel, pause } from './wait.ts';
 
-const CONTROL_READY_MS = 20_000;
 /** How long peers have at most to hear that an instance leaves before its application is stopped. */
 const DRAIN_MS = 1500;
 const APP_DEADLINE_MS = 10_000;
@@ -70,9 +69,7 @@ export class MeshHost {
   #joined: JoinedFiles | undefined;
   /** Instances of `weft run` that nobody holds yet. */
   readonly #unheld = new Map<string, Timer>();
-  #control: Child | undefined;
-  #controlLog: LogFile | undefined;
-  #controlErrors: string[] = [];
+  #control: ControlPlane | undefined;
   #server: http.Server | undefined;
   #loopback: LoopbackRange | undefined;
   #locked = false;
@@ -125,8 +122,14 @@ export class MeshHost {
         },
       };
       this.#joined = new JoinedFiles(this.paths.joined);
-      this.#server = await serveLocal(this.paths.socket, this.#routes());
-      await this.#startControl(controlHost, trustDomain);
+      this.#server = await serveLocal(
+        this.paths.socket,
+        hostRoutes(this, () => {
+          for (const fn of this.#onDown) fn();
+        }),
+      );
+      this.#control = this.#controlPlane(controlHost, trustDomain);
+      await this.#control.start();
       const names: { name: string; spec: ProcessSpec }[] = [];
       for (const spec of o.processes) {
         this.#specs.set(workloadKey(spec), spec);
@@ -172,6 +175,36 @@ export class MeshHost {
       const left = this.#left.has(`${s.namespace}/${s.workload}`);
       return now && !left && now.injected !== s.injected ? { ...s, injectionChanged: now.injectedReason } : s;
     });
+  }
+
+  /** Who runs, of which files, and how. */
+  overview() {
+    return {
+      mesh: this.mesh,
+      capture: this.#options.capture,
+      files: this.#options.files,
+      pid: process.pid,
+      controlPid: this.controlPid,
+      instances: this.#statusNow(),
+    };
+  }
+
+  /** The last lines of what is called `name`: a process, an instance, the control plane. */
+  logs(name: string, lines: number, proxy: boolean): { name: string; lines: string[] }[] {
+    const count = Number.isInteger(lines) && lines > 0 ? Math.min(lines, 10_000) : 100;
+    if (name === 'control-plane') return [{ name, lines: tail(join(this.paths.logs, 'control-plane.log'), count) }];
+    const found = [...this.#instances.values()].filter(
+      (i) => i.name === name || i.spec.name === name || workloadKey(i.spec) === name,
+    );
+    if (found.length === 0)
+      throw new WeftError(
+        'unknown-process',
+        `nothing named "${name}" runs in mesh ${this.mesh}; "weft ps" lists what does`,
+      );
+    return found.map((i) => ({
+      name: i.name,
+      lines: tail(join(this.paths.logs, `${i.name}${proxy ? '.proxy' : ''}.log`), count),
+    }));
   }
 
   get controlPid(): number | undefined {
@@ -382,6 +415,7 @@ export class MeshHost {
   /** Applications, then proxies, then the control plane, then everything that was made. Never rejects, idempotent. */
   stop(): Promise<void> {
     this.#stopping = true;
+    this.#control?.ending();
     this.#stopped ??= this.#stop();
     return this.#stopped;
   }
@@ -389,8 +423,7 @@ export class MeshHost {
   async #stop(): Promise<void> {
     for (const timer of this.#unheld.values()) timer.cancel();
     await Promise.all([...this.#instances.values()].map((i) => i.stop({ drainMs: 0, deadlineMs: 5000 })));
-    await this.#control?.stop(3000);
-    this.#controlLog?.close();
+    await this.#control?.stop();
     if (this.#server) {
       const server = this.#server;
       server.closeAllConnections();
@@ -406,77 +439,24 @@ export class MeshHost {
     }
   }
 
-  async #startControl(host: string, trustDomain: string): Promise<void> {
-    const path = join(this.paths.root, 'control.json');
-    const config = {
-      mesh: this.mesh,
-      stateDir: this.paths.control,
-      files: [...this.#options.files, this.paths.joined],
-      trustDomain,
-      listen: { xds: { host, port: 15012 }, metrics: { host, port: 15014 } },
-      socket: this.paths.controlSocket,
-      capture: this.#options.capture,
-      ...this.#options.controlExtra,
-    };
-    writeFileSync(path, JSON.stringify(config), { mode: 0o600 });
-    this.#controlLog = new LogFile(join(this.paths.logs, 'control-plane.log'));
-    let starts = 0;
-    this.#control = new Child(
-      {
-        argv: this.#options.controlCommand,
-        cwd: '/',
-        env: { ...this.#context!.ownEnv, WEFT_CONTROL: path, WEFT_PARENT_PID: String(process.pid) },
-        restartPolicy: 'Always',
-        backoffBaseMs: 400,
-        backoffMaxMs: 4000,
+  #controlPlane(host: string, trustDomain: string): ControlPlane {
+    return new ControlPlane({
+      command: this.#options.controlCommand,
+      paths: this.paths,
+      env: this.#context!.ownEnv,
+      config: {
+        mesh: this.mesh,
+        stateDir: this.paths.control,
+        files: [...this.#options.files, this.paths.joined],
+        trustDomain,
+        listen: { xds: { host, port: 15012 }, metrics: { host, port: 15014 } },
+        socket: this.paths.controlSocket,
+        capture: this.#options.capture,
+        ...this.#options.controlExtra,
       },
-      {
-        onLine: (line) => {
-          this.#controlLog?.line(line);
-          this.#controlErrors.push(line);
-          if (this.#controlErrors.length > 5) this.#controlErrors.shift();
-          for (const l of problemLines(line)) this.#options.say('control-plane', l);
-        },
-        onStart: () => {
-          starts += 1;
-          if (starts > 1) void this.#registerAgain();
-        },
-        onExit: (exit, again) => {
-          if (this.#stopping || (starts === 1 && again === undefined)) return;
-          this.#options.say('weft', `control plane ended (${exit.text}); proxies go on with what they have`);
-        },
-      },
-    );
-    this.#control.start();
-    const end = systemClock.now() + CONTROL_READY_MS;
-    for (;;) {
-      try {
-        await localRequest(this.paths.controlSocket, 'GET', '/v1/epoch', undefined, 1000);
-        return;
-      } catch {
-        if (this.#stopping) throw new WeftError('stopped', 'stopped while it started');
-        if (!this.#control.running || this.#control.restarts > 0 || systemClock.now() > end) {
-          throw new WeftError(
-            'control-start',
-            `the control plane did not start: ${this.#controlErrors.join(' | ') || 'it said nothing'} (see ${this.#controlLog.path})`,
-          );
-        }
-        await pause(25);
-      }
-    }
-  }
-
-  async #registerAgain(): Promise<void> {
-    const end = systemClock.now() + CONTROL_READY_MS;
-    while (!this.#stopping && systemClock.now() < end) {
-      try {
-        await localRequest(this.paths.controlSocket, 'GET', '/v1/epoch', undefined, 1000);
-        await Promise.all([...this.#instances.values()].map((i) => i.register()));
-        return;
-      } catch {
-        await pause(50);
-      }
-    }
+      say: this.#options.say,
+      onReturn: () => Promise.all([...this.#instances.values()].map((i) => i.register())),
+    });
   }
 
   async #startInstance(name: string, spec: ProcessSpec): Promise<void> {
@@ -530,56 +510,5 @@ export class MeshHost {
       next.catch(() => {}),
     );
     return next;
-  }
-
-  #routes(): Map<string, LocalHandler> {
-    const field = (body: unknown, name: string) => (body as Record<string, unknown> | undefined)?.[name];
-    return new Map<string, LocalHandler>([
-      [
-        'GET /ps',
-        () => ({
-          mesh: this.mesh,
-          capture: this.#options.capture,
-          files: this.#options.files,
-          pid: process.pid,
-          controlPid: this.controlPid,
-          instances: this.#statusNow(),
-        }),
-      ],
-      ['POST /scale', (b) => this.scale(String(field(b, 'name')), Number(field(b, 'n')))],
-      ['POST /restart', (b) => this.restart(String(field(b, 'name')))],
-      ['POST /leave', (b) => this.leave(String(field(b, 'name')))],
-      ['POST /join', (b) => this.join(String(field(b, 'name')))],
-      ['POST /run', (b, _q, gone) => this.run(b as RunRequest, gone)],
-      ['GET /hold', (_b, q, gone) => this.hold(q.get('name') ?? '', gone)],
-      ['POST /remove', (b) => this.remove(String(field(b, 'name')))],
-      ['GET /logs', (_b, q) => this.#logs(q.get('name') ?? '', Number(q.get('lines') ?? 100), q.get('proxy') === '1')],
-      [
-        'POST /down',
-        () => {
-          setImmediate(() => {
-            for (const fn of this.#onDown) fn();
-          });
-          return { stopping: true };
-        },
-      ],
-    ]);
-  }
-
-  #logs(name: string, lines: number, proxy: boolean): { name: string; lines: string[] }[] {
-    const count = Number.isInteger(lines) && lines > 0 ? Math.min(lines, 10_000) : 100;
-    if (name === 'control-plane') return [{ name, lines: tail(join(this.paths.logs, 'control-plane.log'), count) }];
-    const found = [...this.#instances.values()].filter(
-      (i) => i.name === name || i.spec.name === name || workloadKey(i.spec) === name,
-    );
-    if (found.length === 0)
-      throw new WeftError(
-        'unknown-process',
-        `nothing named "${name}" runs in mesh ${this.mesh}; "weft ps" lists what does`,
-      );
-    return found.map((i) => ({
-      name: i.name,
-      lines: tail(join(this.paths.logs, `${i.name}${proxy ? '.proxy' : ''}.log`), count),
-    }));
   }
 }

@@ -279,7 +279,12 @@ export class DataPlane {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     // Spans of what ended last; a collector that is away is not waited for.
-    await Promise.race([core.tracer.finish(), new Promise((resolve) => setTimeout(resolve, LAST_SPANS_MS))]);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise((resolve) => {
+      timer = setTimeout(resolve, LAST_SPANS_MS);
+    });
+    await Promise.race([core.tracer.finish(), late]);
+    clearTimeout(timer);
     this.close();
   }
 

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { seededRandom } from '@weft/base';
 import { IdSource, sampledByTraceId } from './ids.ts';
 import {
+  addB3,
   childTrace,
   continueTrace,
   formatTraceparent,
@@ -86,6 +87,25 @@ test('a trace goes on by one span, in whatever form it came, or begins', () => {
   assert.equal(parseTraceparent(bad[1])?.sampled, false);
   const none = [':path', '/'];
   assert.equal(continueTrace(none, ids, 1).traceparent, none[3]);
+});
+
+test('B3 is added for who knows nothing else, once', () => {
+  const head = ['traceparent', `00-${T}-${S}-01`];
+  const place = continueTrace(head, ids, 0);
+  const own = place.traceparent.slice(36, 52);
+  addB3(head, place);
+  assert.deepEqual(head.slice(2), [
+    ...['x-b3-traceid', T, 'x-b3-spanid', own, 'x-b3-parentspanid', S, 'x-b3-sampled', '1'],
+  ]);
+  const passedOn = head.slice(2);
+  const next = continueTrace(passedOn, ids, 0);
+  assert.deepEqual([next.parentSpanId, next.traceparent.slice(3, 35), isSampled(next.traceparent)], [own, T, true]);
+  const length = passedOn.length;
+  addB3(passedOn, next);
+  assert.equal(passedOn.length, length);
+  const begun: string[] = [];
+  addB3(begun, continueTrace(begun, ids, 0));
+  assert.deepEqual([begun.length, begun.slice(-2)], [8, ['x-b3-sampled', '0']]);
 });
 
 test('ids are of the right form, differ, and sampling keeps its rate', () => {

@@ -191,6 +191,17 @@ function has(head: readonly string[], name: string): boolean {
   return false;
 }
 
+/**
+ * Adds B3's fields to a head that continueTrace has written and that has none, for applications that pass on nothing else:
+ * Istio's proxies give them with a Zipkin collector. Where the head came with B3, it is up to date already.
+ */
+export function addB3(head: string[], { traceparent, parentSpanId }: TracePlace): void {
+  if (has(head, 'x-b3-traceid') || has(head, 'b3')) return;
+  head.push('x-b3-traceid', traceparent.slice(3, 35), 'x-b3-spanid', traceparent.slice(36, 52));
+  if (parentSpanId !== '') head.push('x-b3-parentspanid', parentSpanId);
+  if (!has(head, 'x-b3-sampled')) head.push('x-b3-sampled', isSampled(traceparent) ? '1' : '0');
+}
+
 const place: TracePlace = { traceparent: '', parentSpanId: '' };
 
 /**

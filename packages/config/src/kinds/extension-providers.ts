@@ -98,7 +98,7 @@ const zipkin: ObjectSchema = {
     timeout: { t: 'duration', minMs: 1 },
     maxTagLength: uint32,
     enable64bitTraceId: bool,
-    // The W3C fields are always passed on, and B3 where it came.
+    // Both are read and written in any case.
     traceContextOption: { t: 'string', enum: ['USE_B3', 'USE_B3_WITH_W3C_PROPAGATION'] },
   },
   required: ['service', 'port'],

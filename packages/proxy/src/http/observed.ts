@@ -1,6 +1,6 @@
 /** What is known of an exchange for whoever observes it: told once, when it is over. */
 import type { AuthorizationResult } from '@weft/engine';
-import { continueTrace } from '@weft/telemetry';
+import { addB3, continueTrace } from '@weft/telemetry';
 import type { Head } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { DECISION_HEADER } from '../observe/disclosure.ts';
@@ -72,12 +72,13 @@ export abstract class ObservedExchange {
 
   /** Continues the caller's trace or begins one, and gives the request its id. */
   protected prepareIds(): void {
-    const { ids } = this.core;
+    const { ids, tracer } = this.core;
     if (this.facts.requestId === '') {
       this.facts.requestId = ids.requestId();
       this.head.push('x-request-id', this.facts.requestId);
     }
-    const place = continueTrace(this.head, ids, this.core.tracer.sampling);
+    const place = continueTrace(this.head, ids, tracer.sampling);
+    if (tracer.givesB3 && this.reporter === 'destination') addB3(this.head, place);
     this.#parentSpan = place.parentSpanId;
     this.#traceparent = place.traceparent;
   }

@@ -53,12 +53,15 @@ function collector() {
 /** An application that keeps the traceparent of each request, and answers 503 as often as it is told. */
 async function application(t: TestContext, host: string) {
   const seen: string[] = [];
+  const b3: unknown[][] = [];
   const state = { failures: 0 };
   const server = http.createServer((request, response) => {
-    seen.push(String(request.headers.traceparent));
+    const { headers } = request;
+    seen.push(String(headers.traceparent));
+    b3.push([headers['x-b3-traceid'], headers['x-b3-spanid'], headers['x-b3-sampled']]);
     response.writeHead(state.failures-- > 0 ? 503 : 200).end('hello');
   });
-  return { seen, state, host, port: await listening(t, server, host) };
+  return { seen, b3, state, host, port: await listening(t, server, host) };
 }
 
 function ask(host: string, path: string, headers: Record<string, string> = {}): Promise<number> {
@@ -106,11 +109,12 @@ test('two spans of a hop, one below the other, with what decided; retries are se
   assert.equal(await ask(host, '/one', { 'user-agent': 'test', 'x-request-id': 'r1' }), 200);
   assert.equal(await ask(host, '/joined', { traceparent: `00-${T}-${S}-01` }), 200);
   assert.equal(await ask(host, '/untold', { traceparent: `00-${T}-${S}-00` }), 200);
+  assert.equal(await ask(host, '/b3', { 'x-b3-traceid': T, 'x-b3-spanid': S, 'x-b3-sampled': '1' }), 200);
   assert.equal(await ask(host, '/denied'), 403);
   assert.equal(await ask(host, `/${'x'.repeat(99)}`), 200);
   app.state.failures = 1;
   assert.equal(await ask(host, '/retried'), 200);
-  await until('all spans', () => spans.length >= 11);
+  await until('all spans', () => spans.length >= 13);
 
   const [client, called] = from(spans, '/one').sort((a) => (a.kind === 'CLIENT' ? -1 : 1));
   assert.deepEqual([client.kind, called.kind, client.traceId === called.traceId], ['CLIENT', 'SERVER', true]);
@@ -151,6 +155,9 @@ test('two spans of a hop, one below the other, with what decided; retries are se
   assert.equal(joined.find((s) => s.kind === 'CLIENT')?.parentId, S, 'the parent is the application that called');
   assert.deepEqual(from(spans, '/untold'), [], "the caller's decision holds");
   assert.equal(app.seen[2].slice(-3), '-00');
+  assert.deepEqual(app.b3[0], [client.traceId, called.id, '1'], 'for applications that pass on B3 alone');
+  assert.equal(app.b3[2][2], '0');
+  assert.equal(from(spans, '/b3').find((s) => s.kind === 'CLIENT')?.parentId, S);
   const denied = from(spans, '/denied').find((s) => s.kind === 'SERVER');
   assert.deepEqual(
     [denied?.tags['http.status_code'], denied?.tags['weft.decision.authorization'], denied?.tags.error],

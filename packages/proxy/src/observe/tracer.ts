@@ -23,6 +23,8 @@ const LATER_HTTP = new Set([408, 429, 502, 503, 504]);
 export class Tracer {
   /** Part of new traces that are sampled, 0 to 1. */
   sampling = DEFAULT_SAMPLING;
+  /** Applications get B3's fields beside traceparent. */
+  givesB3 = false;
   readonly #core: Core;
   #exporter: SpanExporter | undefined;
   /** By what the exporter was made. */
@@ -37,6 +39,7 @@ export class Tracer {
   configure(self: Self): void {
     const { tracing } = self;
     this.sampling = tracing ? tracing.samplingPercent / 100 : DEFAULT_SAMPLING;
+    this.givesB3 = tracing?.collector?.protocol === SpanProtocol.ZIPKIN_JSON;
     this.#pathLength = tracing?.maxPathTagLength ?? 0;
     const source = sourceOf(self, this.#core.options.gateway);
     const key = JSON.stringify([tracing?.collector ?? null, source]);

@@ -430,6 +430,7 @@ test('mistakes have a place: what does not exist, what cannot be, what would say
       problem(linkerd('NetworkAuthentication', 'n', '{networks: [{cidr: 10.0.0.0/99}]}')),
       problem(linkerd('HTTPRoute', 'r', '{parentRefs: [{kind: Service, name: pay}]}', 'v1beta3')),
       problem(server(', accessPolicy: nobody')),
+      problem(server('', 'htpp')),
       annotated.map((p) => `${p.code} ${p.line}`).join(),
       problem(intentions('i', 'nobody', '{name: cart, action: allow}')),
       problem(intentions('i', 'pay', '{name: nobody, action: allow}')),
@@ -470,6 +471,7 @@ test('mistakes have a place: what does not exist, what cannot be, what would say
       'WEFT-VALUE spec.networks[0].cidr',
       'WEFT-VALUE spec.parentRefs[0].kind',
       'WEFT-VALUE spec.accessPolicy',
+      'WEFT-NO-TARGET spec.port',
       'WEFT-VALUE 3',
       'WEFT-NO-TARGET spec.destination.name',
       'WEFT-NO-TARGET spec.sources[0].name',
@@ -487,6 +489,15 @@ test('mistakes have a place: what does not exist, what cannot be, what would say
       'WEFT-FIELD spec.sources[0].permissions[0].http.header[0]',
     ],
   );
+});
+
+test('a Server that closes nothing is told of', () => {
+  const warned = (text: string) =>
+    loadFiles([{ path: 'a.yaml', text: processes + text }]).problems.map((p) => `${p.severity} ${p.code} ${p.field}`);
+  assert.deepEqual(warned(server()), []);
+  assert.deepEqual(warned(server('', '9000')), []);
+  assert.deepEqual(warned(server('', '9001')), ['warning WEFT-NO-TARGET spec.port']);
+  assert.deepEqual(warned(server().replace('app: pay', 'app: pai')), ['warning WEFT-NO-TARGET spec.podSelector']);
 });
 
 test('Consul: the name of a JWTProvider holds for the whole mesh; what is done otherwise here is said', () => {

@@ -4,6 +4,7 @@ import {
   accountsOf,
   DEFAULT_INBOUND_POLICY,
   type InboundRouteModel,
+  labelsMatch,
   type Model,
   type Resource,
   refOf,
@@ -12,7 +13,7 @@ import {
   tokensNamed,
   workloadOfProcess,
 } from '@weft/model';
-import { list } from '../words.ts';
+import { list, pairs } from '../words.ts';
 import type { Report } from './known.ts';
 
 export function checkOtherPolicies(model: Model, broken: ReadonlySet<string>, report: Report): void {
@@ -70,6 +71,7 @@ export function checkOtherPolicies(model: Model, broken: ReadonlySet<string>, re
     const message = `there is a JWTProvider ${p.name} already (${file}:${line}): the name holds for the whole mesh`;
     report(p, 'WEFT-VALUE', message, 'metadata.name');
   }
+  serversHold(model, ok, report);
   oneKindAServer(model, ok, report);
   oneServerAPort(model, ok, report);
   for (const i of model.serviceIntentions) {
@@ -92,6 +94,27 @@ export function checkOtherPolicies(model: Model, broken: ReadonlySet<string>, re
       if (known || accounts.includes(account)) continue;
       missing(i, 'Service or ServiceAccount', s.name, own, s.namespace, `${s.field}.name`);
     }
+  }
+}
+
+/** A Server that selects nothing, or a port that nobody has, closes nothing: its author thinks otherwise. */
+function serversHold(model: Model, ok: (r: Resource) => boolean, report: Report): void {
+  if (model.processes.some((p) => !ok(p))) return;
+  for (const server of model.servers) {
+    if (!ok(server)) continue;
+    const { namespace, selector, port } = server;
+    const selected = model.processes.filter((p) => p.namespace === namespace && labelsMatch(selector, p.labels));
+    if (selected.length === 0) {
+      const message = `the selector {${pairs(selector)}} matches no process: the Server holds for nothing`;
+      report(server, 'WEFT-NO-TARGET', message, 'spec.podSelector', 'warning');
+      continue;
+    }
+    const there = selected.flatMap((p) => p.ports);
+    if (there.some((p) => p.port === port || p.name === port)) continue;
+    const known = [...new Set(there.map((p) => (p.name === '' ? String(p.port) : `${p.name} (${p.port})`)))];
+    const message = `none of the selected processes has a port ${port}, so it stays open. They have: ${list(known, 'none')}`;
+    // By its number it may be a port that nobody wrote down.
+    report(server, 'WEFT-NO-TARGET', message, 'spec.port', typeof port === 'string' ? 'error' : 'warning');
   }
 }
 

@@ -2,7 +2,7 @@
 import { create } from '@bufbuild/protobuf';
 import { outboundClusterName, SpanProtocol, type Tracing, TracingSchema } from '@weft/plan';
 import { resolveHost, serviceHost } from './hosts.ts';
-import { findService } from './lookup.ts';
+import { findService, perModel } from './lookup.ts';
 import { type MeshConfigModel, meshConfigOf, type ProxyConfigModel, type SpanProviderModel } from './mesh-config.ts';
 import type { Model } from './types/model.ts';
 import type { ServiceModel } from './types/service.ts';
@@ -45,7 +45,7 @@ export function tracingOf(model: Model, own: ProxyConfigModel | undefined): Trac
 }
 
 /** Services that some proxy sends its spans to: every proxy is told how to reach them. */
-export function collectorHosts(model: Model): readonly string[] {
+export const collectorHosts = perModel((model): readonly string[] => {
   const settings = meshConfigOf(model);
   const annotations = new Set([undefined, ...model.processes.map((p) => p.proxy)]);
   const hosts = [...annotations].flatMap((own) => {
@@ -54,7 +54,7 @@ export function collectorHosts(model: Model): readonly string[] {
     return service ? [serviceHost(service, model.domain)] : [];
   });
   return [...new Set(hosts)];
-}
+});
 
 /** The provider that the mesh settings name; else the address of the workload's own settings, or of everybody's. */
 function collectorOf(settings: MeshConfigModel | undefined, own: ProxyConfigModel | undefined): Collector | undefined {

@@ -21,6 +21,7 @@ import {
   PartSchema,
   Protocol,
   type SelfSchema,
+  SpanProtocol,
   TlsVersion,
 } from '@weft/plan';
 import { proxyHeader } from '@weft/wire';
@@ -243,6 +244,39 @@ test('which rules decided is told to no visitor, whatever the plan says of the g
     assert.equal(a.status, status);
     assert.equal(a.headers['x-weft-decision'], undefined);
   }
+  edge.apply(planOf(usual), 1n);
+});
+
+test('a gateway tells a collector of its visitors, with what it decided', async (t) => {
+  const spans: { kind: string; parentId?: string; localEndpoint: object; tags: Record<string, string> }[] = [];
+  const collector = http.createServer((q, r) => {
+    let body = '';
+    q.on('data', (d: Buffer) => {
+      body += d;
+    });
+    q.on('end', () => {
+      spans.push(...JSON.parse(body));
+      r.writeHead(202).end();
+    });
+  });
+  await new Promise<void>((ok) => collector.listen(0, APP, ok));
+  t.after(() => collector.close());
+  const { port } = collector.address() as net.AddressInfo;
+  const to = { protocol: SpanProtocol.ZIPKIN_JSON, host: APP, port, path: '/api/v2/spans', timeoutMs: 5000 };
+  const tracing = { samplingPercent: 0, maxPathTagLength: 256, collector: to };
+  edge.apply(planOf(usual, pairs, { tracing, address: EDGE, app: 'edge' }), 1n);
+  const asked = 'GET /traced HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n';
+  await raw(`${asked}\r\n`, await secure('a.test'));
+  const parent = '00f067aa0ba902b7';
+  const sampled = `traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-${parent}-01\r\n`;
+  await raw(`${asked}${sampled}\r\n`, await secure('a.test'));
+  await until('the span of the second', () => spans.length > 0);
+  const [{ kind, parentId, localEndpoint, tags }] = spans;
+  assert.deepEqual([spans.length, kind, parentId], [1, 'CLIENT', parent]);
+  assert.deepEqual(localEndpoint, { serviceName: 'edge.shop', ipv4: EDGE });
+  assert.deepEqual([tags['http.url'], tags['peer.address']], ['https://a.test/traced', '127.0.0.1']);
+  assert.match(tags.node_id, /^router~/);
+  assert.deepEqual([tags['weft.decision.route'], tags['weft.decision.destination']], ['main', 'to']);
   edge.apply(planOf(usual), 1n);
 });
 

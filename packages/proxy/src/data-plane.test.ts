@@ -10,7 +10,7 @@ import tls from 'node:tls';
 import { create } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { buildSnapshot } from '@weft/engine';
-import { type Authority, assembleIdentity, createAuthority, createKeyAndCsr, type Identity } from '@weft/identity';
+import type { Identity } from '@weft/identity';
 import {
   AuthorizationAction,
   EndpointsSchema,
@@ -23,6 +23,7 @@ import {
 import type { Stream } from '@weft/wire';
 import { DataPlane } from './data-plane.ts';
 import type { Observer, RequestRecord } from './observe/types.ts';
+import { testIdentities } from './test-identity.ts';
 import type { Lane } from './upstream/lane.ts';
 
 // Two proxies in explicit mode, "front" and "pay", whose application listens on other ports. Addresses of this process
@@ -58,15 +59,7 @@ function observe(): Seen {
   return seen;
 }
 
-let ca: Authority;
-async function identity(sa: string): Promise<Identity> {
-  const { keyPem, csrPem } = await createKeyAndCsr();
-  const { chainPem, rootPem } = await ca.sign(csrPem, {
-    spiffeId: `spiffe://cluster.local/ns/shop/sa/${sa}`,
-    ttlMs: 3_600_000,
-  });
-  return assembleIdentity({ keyPem, chainPem, rootPem });
-}
+let identity: (account: string) => Promise<Identity>;
 
 const ports = { http: 8080, tcp: 9000, grpc: 9090, reset: 8081 };
 let apps: { close(): void }[] = [];
@@ -115,7 +108,7 @@ function inbound(port: number, protocol: Protocol): Part {
 }
 
 before(async () => {
-  ca = await createAuthority({ dir: join(dir, 'ca'), trustDomain: 'cluster.local' });
+  identity = await testIdentities(join(dir, 'ca'), 'shop');
   const app = http.createServer((req, res) => {
     if (req.url === '/slow') return; // never answers
     if (req.url === '/teapot') res.statusCode = 418;

@@ -7,7 +7,7 @@ import type { TestContext } from 'node:test';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { buildSnapshot } from '@weft/engine';
-import { assembleIdentity, createAuthority, createKeyAndCsr, type Identity } from '@weft/identity';
+import type { Identity } from '@weft/identity';
 import {
   type AuthorizationPolicy,
   type ClientTls,
@@ -30,6 +30,7 @@ import type { ProxyLimits } from './limits.ts';
 import { loopbackConnector } from './net/dial.ts';
 import type { ReferenceIndex } from './observe/references.ts';
 import type { Observer, RequestRecord, TcpRecord } from './observe/types.ts';
+import { testIdentities } from './test-identity.ts';
 
 export const TEST_HOST = 'app.test.svc.cluster.local';
 const VIP = '10.99.0.1';
@@ -112,12 +113,7 @@ export async function testPair(
   const backAddress = `${options.network}.2`;
   const dir = mkdtempSync(join(tmpdir(), 'weft-pair-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const authority = await createAuthority({ dir, trustDomain: 'cluster.local' });
-  const identity = async (serviceAccount: string): Promise<Identity> => {
-    const { keyPem, csrPem } = await createKeyAndCsr();
-    const spiffeId = `spiffe://cluster.local/ns/test/sa/${serviceAccount}`;
-    return assembleIdentity({ keyPem, ...(await authority.sign(csrPem, { spiffeId, ttlMs: 3_600_000 })) });
-  };
+  const identity = await testIdentities(dir, 'test');
   const self = (name: string, address: string): Part =>
     create(PartSchema, {
       kind: {

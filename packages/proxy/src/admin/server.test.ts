@@ -7,10 +7,11 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
-import { assembleIdentity, createAuthority, createKeyAndCsr, type Identity } from '@weft/identity';
+import type { Identity } from '@weft/identity';
 import { EndpointsSchema, type Part, PartSchema, ReferencesSchema } from '@weft/plan';
 import { Registry } from '@weft/telemetry';
 import { Outcome } from '../net/outcomes.ts';
+import { testIdentities } from '../test-identity.ts';
 import { isLoopbackHost } from './http.ts';
 import { type Admin, startAdmin } from './server.ts';
 import type { AdminState } from './state.ts';
@@ -58,10 +59,7 @@ let own: Identity | undefined;
 async function identity(): Promise<Identity> {
   const dir = mkdtempSync(join(tmpdir(), 'weft-admin-'));
   after(() => rmSync(dir, { recursive: true, force: true }));
-  const authority = await createAuthority({ dir, trustDomain: 'cluster.local' });
-  const { keyPem, csrPem } = await createKeyAndCsr();
-  const spiffeId = 'spiffe://cluster.local/ns/shop/sa/cart';
-  return assembleIdentity({ keyPem, ...(await authority.sign(csrPem, { spiffeId, ttlMs: 3_600_000 })) });
+  return (await testIdentities(dir, 'shop'))('cart');
 }
 
 before(async () => {

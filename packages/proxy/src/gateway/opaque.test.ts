@@ -13,7 +13,7 @@ import tls from 'node:tls';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { buildSnapshot, type Snapshot } from '@weft/engine';
-import { assembleIdentity, createAuthority, createKeyAndCsr, type Identity } from '@weft/identity';
+import type { Identity } from '@weft/identity';
 import {
   AuthorizationAction,
   ClientCertificate,
@@ -27,6 +27,7 @@ import {
 import { DataPlane } from '../data-plane.ts';
 import { loopbackConnector } from '../net/dial.ts';
 import type { TcpRecord } from '../observe/types.ts';
+import { testIdentities } from '../test-identity.ts';
 import { Watched } from '../test-pair.ts';
 
 const EDGE = '127.9.40.1';
@@ -143,12 +144,7 @@ before(async () => {
     http.createServer((q, r) => r.end(JSON.stringify({ url: q.url, headers: q.headers }))),
     7003,
   );
-  const authority = await createAuthority({ dir: mkdtempSync(join(dir, 'mesh-')), trustDomain: 'cluster.local' });
-  identity = async (account) => {
-    const { keyPem, csrPem } = await createKeyAndCsr();
-    const spiffeId = `spiffe://cluster.local/ns/test/sa/${account}`;
-    return assembleIdentity({ keyPem, ...(await authority.sign(csrPem, { spiffeId, ttlMs: 3_600_000 })) });
-  };
+  identity = await testIdentities(mkdtempSync(join(dir, 'mesh-')), 'test');
   edge = new DataPlane({
     address: EDGE,
     capture: 'explicit',

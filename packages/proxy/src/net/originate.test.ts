@@ -12,10 +12,10 @@ import tls from 'node:tls';
 import { create } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { buildSnapshot } from '@weft/engine';
-import { assembleIdentity, createAuthority, createKeyAndCsr } from '@weft/identity';
 import { ClientTls, EndpointsSchema, outboundClusterName, type Part, PartSchema, Protocol } from '@weft/plan';
 import { DataPlane } from '../data-plane.ts';
 import type { Observer, RequestRecord } from '../observe/types.ts';
+import { testIdentities } from '../test-identity.ts';
 
 const FRONT = '127.7.21.1';
 const OUTSIDE = '127.7.21.2';
@@ -169,12 +169,7 @@ before(async () => {
       }),
     );
   }
-  const authority = await createAuthority({ dir: file('mesh-ca'), trustDomain: 'cluster.local' });
-  const { keyPem, csrPem } = await createKeyAndCsr();
-  const signed = await authority.sign(csrPem, {
-    spiffeId: 'spiffe://cluster.local/ns/shop/sa/front',
-    ttlMs: 3_600_000,
-  });
+  const identity = await testIdentities(file('mesh-ca'), 'shop');
   proxy = new DataPlane({
     address: FRONT,
     capture: 'explicit',
@@ -182,7 +177,7 @@ before(async () => {
     observer,
     logger: silentLogger,
   });
-  proxy.setIdentity(assembleIdentity({ keyPem, ...signed }));
+  proxy.setIdentity(await identity('front'));
   proxy.apply(buildSnapshot(parts, endpoints), 1n);
   await proxy.listen();
 });

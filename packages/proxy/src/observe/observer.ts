@@ -14,7 +14,16 @@ import {
   unknownWorkload,
 } from '@weft/telemetry';
 import { ReferenceIndex } from './references.ts';
-import type { EdgeKey, Observer, PeerInfo, Reporter, RequestRecord, ServiceInfo, TcpRecord } from './types.ts';
+import {
+  type EdgeKey,
+  type Observer,
+  type PeerInfo,
+  type Reporter,
+  type RequestRecord,
+  type ServiceInfo,
+  type TcpRecord,
+  unknownPeer,
+} from './types.ts';
 
 export interface ObserverOptions {
   registry: Registry;
@@ -46,17 +55,7 @@ interface OpenConnection {
   plaintextOver: (() => void) | undefined;
 }
 
-const nobody: PeerInfo = Object.freeze({
-  workload: '',
-  namespace: '',
-  principal: '',
-  version: '',
-  app: '',
-  canonicalService: '',
-  canonicalRevision: '',
-  cluster: '',
-  instance: '',
-});
+const nobody: PeerInfo = Object.freeze(unknownPeer());
 const noService: ServiceInfo = Object.freeze({ host: '', name: '', namespace: '', port: 0 });
 
 /**

@@ -7,11 +7,11 @@ import { test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { buildSnapshot } from '@weft/engine';
-import { assembleIdentity, createAuthority, createKeyAndCsr } from '@weft/identity';
 import { PartSchema } from '@weft/plan';
 import { EdgeAggregator, encodePrometheus, Registry } from '@weft/telemetry';
 import { DataPlane } from '../data-plane.ts';
 import { MeshObserver } from '../observe/observer.ts';
+import { testIdentities } from '../test-identity.ts';
 
 const ADDRESS = '127.8.42.1';
 const PORT = 15_001;
@@ -29,9 +29,7 @@ function ask(host: string): Promise<number> {
 test('hosts outside of the mesh never become labels, however many there are', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'weft-labels-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const authority = await createAuthority({ dir, trustDomain: 'cluster.local' });
-  const { keyPem, csrPem } = await createKeyAndCsr();
-  const signed = await authority.sign(csrPem, { spiffeId: 'spiffe://cluster.local/ns/a/sa/b', ttlMs: 3_600_000 });
+  const identity = await testIdentities(dir, 'a');
   const registry = new Registry();
   const edges = new EdgeAggregator();
   const plane = new DataPlane({
@@ -42,7 +40,7 @@ test('hosts outside of the mesh never become labels, however many there are', as
     logger: silentLogger,
   });
   t.after(() => plane.close());
-  plane.setIdentity(assembleIdentity({ keyPem, ...signed }));
+  plane.setIdentity(await identity('b'));
   const self = create(PartSchema, { kind: { case: 'self', value: { mesh: 'm', instance: 'b-0', workload: 'b' } } });
   plane.apply(buildSnapshot([self], []), 1n);
   await plane.listen();

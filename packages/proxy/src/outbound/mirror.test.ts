@@ -9,10 +9,10 @@ import { after, before, test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { buildSnapshot } from '@weft/engine';
-import { assembleIdentity, createAuthority, createKeyAndCsr } from '@weft/identity';
 import { EndpointsSchema, LbPolicy, outboundClusterName, type Part, PartSchema, Protocol } from '@weft/plan';
 import { DataPlane } from '../data-plane.ts';
 import type { Observer, RequestRecord } from '../observe/types.ts';
+import { testIdentities } from '../test-identity.ts';
 
 const FRONT = '127.7.20.1';
 const MAIN = '127.7.20.2';
@@ -163,9 +163,7 @@ before(async () => {
       ],
     }),
   );
-  const ca = await createAuthority({ dir: join(dir, 'ca'), trustDomain: 'cluster.local' });
-  const { keyPem, csrPem } = await createKeyAndCsr();
-  const signed = await ca.sign(csrPem, { spiffeId: 'spiffe://cluster.local/ns/shop/sa/front', ttlMs: 3_600_000 });
+  const identity = await testIdentities(join(dir, 'ca'), 'shop');
   proxy = new DataPlane({
     address: FRONT,
     capture: 'explicit',
@@ -173,7 +171,7 @@ before(async () => {
     observer,
     logger: silentLogger,
   });
-  proxy.setIdentity(assembleIdentity({ keyPem, ...signed }));
+  proxy.setIdentity(await identity('front'));
   proxy.apply(buildSnapshot(parts, endpoints), 1n);
   await proxy.listen();
 });

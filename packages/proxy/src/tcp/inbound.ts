@@ -11,8 +11,8 @@ import type { HoldSink, Pipe } from '../net/pipe.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
 import type { PeerInfo, TcpRecord } from '../observe/types.ts';
 import { judgeConnection } from './admission.ts';
-import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
-import { DURATION_DETAIL, IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
+import { noteEnd, sessionOf, type TcpSession, tcpRecord } from './session.ts';
+import { Splice, type SpliceEnd } from './splice.ts';
 
 export interface InboundTcp {
   core: Core;
@@ -145,17 +145,8 @@ function decided(t: InboundTcp, verdict: AuthorizationResult, approved: readonly
       session.rejudge = (snapshot) => rejudge(t, snapshot, r, session, approved);
       t.sessions.add(session);
       const over = (end: SpliceEnd): void => {
-        if (end.broken === 'idle' && end.detail === IDLE_DETAIL) core.observer.count('tcp_idle_timeout');
         t.sessions.delete(session);
-        r.bytesIn = end.fromA;
-        r.bytesOut = end.fromB;
-        if (end.broken === 'a') r.flags = 'DC';
-        else if (end.broken === 'b') r.flags = 'UC';
-        if (end.detail === DURATION_DETAIL) {
-          r.flags = 'DT';
-          core.observer.count('tcp_max_duration');
-        }
-        r.details = end.detail;
+        noteEnd(r, end, core.observer);
         left();
       };
       const idleMs = pool?.tcpIdleTimeoutMs || core.limits.tcpIdleTimeoutMs;

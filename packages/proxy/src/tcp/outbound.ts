@@ -1,5 +1,4 @@
 /** An opaque connection that leaves a workload: one endpoint per connection, another one only before the first byte. */
-
 import { isIP } from 'node:net';
 import { hostPort } from '@weft/base';
 import {
@@ -37,8 +36,8 @@ import type { Decisions } from '../observe/types.ts';
 import { connectorFor, WITHHELD_DETAIL } from '../outbound/upstream.ts';
 import { type Judge, judgeConnection } from './admission.ts';
 import { throughForwardProxy } from './forward-proxy.ts';
-import { sessionOf, type TcpSession, tcpRecord } from './session.ts';
-import { DURATION_DETAIL, IDLE_DETAIL, Splice, type SpliceEnd } from './splice.ts';
+import { noteEnd, sessionOf, type TcpSession, tcpRecord } from './session.ts';
+import { Splice, type SpliceEnd } from './splice.ts';
 
 const NO_HEAD: Head = [];
 
@@ -340,18 +339,8 @@ export class OutboundTcp {
     this.#sessions.add(session);
     const core = this.#core;
     const over = (end: SpliceEnd): void => {
-      if (end.broken === 'idle' && end.detail === IDLE_DETAIL) core.observer.count('tcp_idle_timeout');
       this.#sessions.delete(session);
-      const r = this.#record;
-      r.bytesIn = end.fromA;
-      r.bytesOut = end.fromB;
-      if (end.broken === 'a') r.flags = 'DC';
-      else if (end.broken === 'b') r.flags = 'UC';
-      if (end.detail === DURATION_DETAIL) {
-        r.flags = 'DT';
-        core.observer.count('tcp_max_duration');
-      }
-      r.details = end.detail;
+      noteEnd(this.#record, end, core.observer);
       this.#close();
     };
     const pool = this.#cluster?.pool;

@@ -1,7 +1,7 @@
 import type { Snapshot } from '@weft/engine';
-import { noDecisions, type Reporter, type TcpRecord } from '../observe/types.ts';
+import { noDecisions, type Observer, type Reporter, type TcpRecord } from '../observe/types.ts';
 import type { Holder } from '../overload/overload.ts';
-import type { Splice } from './splice.ts';
+import { DURATION_DETAIL, IDLE_DETAIL, type Splice, type SpliceEnd } from './splice.ts';
 
 /** A running tunnel, so that a drain can wait for it and end it at its deadline. */
 export interface TcpSession extends Holder {
@@ -10,7 +10,7 @@ export interface TcpSession extends Holder {
   rejudge?(snapshot: Snapshot): void;
 }
 
-/** The session of a splice. An idle end is counted: it is a limit (LIMITS.md). */
+/** The session of a splice. */
 export function sessionOf(splice: () => Splice): TcpSession {
   return {
     get heldBytes() {
@@ -46,4 +46,18 @@ export function tcpRecord(reporter: Reporter): TcpRecord {
     epoch: 0n,
     decisions: noDecisions(),
   };
+}
+
+/** What its end makes of a connection's record; one for want of bytes or by age is counted (LIMITS.md). */
+export function noteEnd(record: TcpRecord, end: SpliceEnd, observer: Observer): void {
+  record.bytesIn = end.fromA;
+  record.bytesOut = end.fromB;
+  record.details = end.detail;
+  if (end.broken === 'a') record.flags = 'DC';
+  else if (end.broken === 'b') record.flags = 'UC';
+  else if (end.detail === IDLE_DETAIL) observer.count('tcp_idle_timeout');
+  else if (end.detail === DURATION_DETAIL) {
+    record.flags = 'DT';
+    observer.count('tcp_max_duration');
+  }
 }

@@ -22,6 +22,7 @@ import {
 import { DataPlane } from '@weft/proxy';
 import { EdgeAggregator, Registry } from '@weft/telemetry';
 import { MeshObserver } from '../../packages/proxy/src/observe/observer.ts';
+import { releaseMemory } from '../../packages/proxy/src/overload/release.ts';
 import type { Certificate, Kind } from '../stage.ts';
 
 export interface SideConfig {
@@ -190,6 +191,7 @@ const { keyPem, chainPem, rootPem } = config.certificate;
 plane.setIdentity(assembleIdentity({ keyPem, chainPem, rootPem }));
 plane.apply(buildSnapshot(parts(), isFront ? [endpoints] : []), 1n);
 await plane.listen();
+releaseMemory();
 process.on('SIGTERM', () => process.exit(0));
 process.on('SIGUSR2', () => {
   setFlagsFromString('--expose-gc');

@@ -3,6 +3,7 @@ export * from './confine.ts';
 export * from './drop.ts';
 export * from './entrances.ts';
 export { LoopbackRange } from './loopback.ts';
+export { dropProgramPages, trimMemory } from './memory.ts';
 export * from './namespaces.ts';
 export * from './peer.ts';
 export * from './rules.ts';
@@ -16,5 +17,4 @@ export {
   originalDestination,
   setKeepalive,
   socketFd,
-  trimMemory,
 } from './sockets.ts';

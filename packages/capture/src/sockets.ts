@@ -17,6 +17,7 @@ interface Libc {
   /** `syscall` with the number and the arguments of seccomp(2). */
   seccomp(number: number, operation: number, flags: number, program: { len: number; filter: Buffer }): number;
   getppid(): number;
+  madvise(address: bigint, length: number, advice: number): number;
   /** glibc alone has it. */
   mallocTrim: ((keep: number) => number) | undefined;
   errno(): number;
@@ -67,6 +68,7 @@ export function libc(): Libc {
     setns: c.func('int setns(int, int)'),
     seccomp: c.func('int64_t syscall(int64_t, int64_t, int64_t, sock_fprog *)') as Libc['seccomp'],
     getppid: c.func('int getppid()'),
+    madvise: c.func('int madvise(uint64_t, size_t, int)') as unknown as Libc['madvise'],
     mallocTrim: optional(() => c.func('int malloc_trim(size_t)')),
     errno: () => koffi.errno(),
   };
@@ -78,18 +80,6 @@ function optional<T>(load: () => T): T | undefined {
     return load();
   } catch {
     return undefined;
-  }
-}
-
-/**
- * Gives back to the kernel what malloc keeps of freed memory: after a burst that can be most of a process, and the limit
- * of a cgroup counts it. False where the C library or the platform has no such call. Takes some milliseconds.
- */
-export function trimMemory(): boolean {
-  try {
-    return libc().mallocTrim?.(0) !== undefined;
-  } catch {
-    return false;
   }
 }
 

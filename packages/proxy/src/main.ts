@@ -30,6 +30,7 @@ import { type Connector, dualStackConnector } from './net/dial.ts';
 import { LineWriter } from './observe/line-writer.ts';
 import { MeshObserver } from './observe/observer.ts';
 import { ReferenceIndex } from './observe/references.ts';
+import { releaseMemory } from './overload/release.ts';
 import { PLAN_TYPES, PlanStore } from './plan-store.ts';
 import { TelemetryPush } from './report.ts';
 import { readTrust } from './trust.ts';
@@ -300,6 +301,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
   await planned;
   await plane.listen();
   ready = true;
+  releaseMemory();
   logger.info({ epoch: String(store.epoch) }, 'ready');
 }
 

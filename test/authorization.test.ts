@@ -1,5 +1,6 @@
 /** From traffic to policies: what is suggested, what a dry run would deny, what is denied at last, and what audit says. */
 import assert from 'node:assert/strict';
+import { generateKeyPairSync, sign } from 'node:crypto';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { localRequest } from '@weft/host';
@@ -58,7 +59,7 @@ metadata: {name: rest, namespace: shop}
 spec:
   parentRefs: [{group: policy.linkerd.io, kind: Server, name: front}]
 ---
-apiVersion: policy.linkerd.io/v1beta3
+apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: pay, namespace: shop}
 spec:
@@ -69,7 +70,7 @@ apiVersion: policy.linkerd.io/v1alpha1
 kind: AuthorizationPolicy
 metadata: {name: pay, namespace: shop}
 spec:
-  targetRef: {group: policy.linkerd.io, kind: HTTPRoute, name: pay}
+  targetRef: {group: gateway.networking.k8s.io, kind: HTTPRoute, name: pay}
   requiredAuthenticationRefs: [{group: policy.linkerd.io, kind: MeshTLSAuthentication, name: pay}]
 ---
 apiVersion: policy.linkerd.io/v1alpha1
@@ -86,9 +87,30 @@ spec:
     - name: front
       permissions:
         - {action: deny, http: {pathPrefix: /private}}
+        - action: allow
+          http: {pathPrefix: /token}
+          jwt: {providers: [{name: okta, verifyClaims: [{path: [perms, role], value: admin}]}]}
         - {action: allow, http: {pathPrefix: /}}
     - {name: "*", action: deny}
+---
+apiVersion: consul.hashicorp.com/v1alpha1
+kind: JWTProvider
+metadata: {name: okta, namespace: shop}
+spec: {issuer: "https://okta.test", jsonWebKeySet: {local: {jwks: KEYS}}}
 `;
+
+const okta = generateKeyPairSync('ed25519');
+
+function keySet(): string {
+  const keys = [okta.publicKey.export({ format: 'jwk' })];
+  return Buffer.from(JSON.stringify({ keys })).toString('base64');
+}
+
+function token(role: string): string {
+  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const text = `${part({ alg: 'EdDSA' })}.${part({ iss: 'https://okta.test', perms: { role } })}`;
+  return `${text}.${sign(null, Buffer.from(text), okta.privateKey).toString('base64url')}`;
+}
 
 test('policies from observed traffic, in dry run first; those of Linkerd and Consul; the audit of it all', async (t) => {
   const mesh = await meshOf(t, 'explicit', { cart: { v1: 1 }, front: { v1: 1 }, pay: { v1: 1 } });
@@ -125,7 +147,7 @@ test('policies from observed traffic, in dry run first; those of Linkerd and Con
   assert.deepEqual(await call(mesh, 'cart', `${pay}/admin`, 2), { '403': 2 });
   assert.deepEqual(await call(mesh, 'front', `${pay}/admin`), { '200': 1 });
 
-  mesh.write('others.yaml', OTHERS);
+  mesh.write('others.yaml', OTHERS.replace('KEYS', keySet()));
   await inForce(mesh, 4);
   assert.deepEqual(await call(mesh, 'cart', 'http://front:8080/x'), { '200': 1 }, 'Linkerd lets cart');
   assert.deepEqual(await call(mesh, 'pay', 'http://front:8080/x'), { '403': 1 }, 'and nobody else');
@@ -133,13 +155,20 @@ test('policies from observed traffic, in dry run first; those of Linkerd and Con
   assert.deepEqual(await call(mesh, 'front', 'http://cart:8080/x'), { '200': 1 }, 'Consul lets front');
   assert.deepEqual(await call(mesh, 'front', 'http://cart:8080/private'), { '403': 1 }, 'but not there');
   assert.deepEqual(await call(mesh, 'pay', 'http://cart:8080/x'), { '403': 1 }, 'whom no intention allows');
+  const url = 'http://cart:8080/token';
+  const bearing = async (role: string) => {
+    const headers = { authorization: `Bearer ${token(role)}` };
+    return (await mesh.ask('front', '/run', { url, headers, count: 1 })).json.statuses;
+  };
+  assert.deepEqual(await bearing('admin'), { '200': 1 }, 'with a token of the provider');
+  assert.deepEqual(await bearing('user'), { '403': 1 }, 'that says what it is to say');
 
-  await told(mesh, 'the denials are known', 5, (c) => c.denied);
+  await told(mesh, 'the denials are known', 6, (c) => c.denied);
   assert.match(mesh.logs('pay', true), /"event":"authorization-denied","policy":"none","ref":"AuthorizationPolicy\//);
   const report = JSON.parse(mesh.weft('audit', 'report', '--since', '30d', '-o', 'json'));
   assert.deepEqual(report.denials.map((d: { rule: string }) => d.rule.split('#')[0]).sort(), [
     ...['AuthorizationPolicy/shop/pay-observed', 'HTTPRoute.policy.linkerd.io/shop/rest'],
-    ...['ServiceIntentions/shop/cart', 'ServiceIntentions/shop/cart'],
+    ...['ServiceIntentions/shop/cart', 'ServiceIntentions/shop/cart', 'ServiceIntentions/shop/cart'],
   ]);
   const { workload, principal, method, path, policy, requests } = report.denials[0];
   const most = ['shop/pay', id('cart'), 'GET', '/admin', 'none', 2];

@@ -197,7 +197,7 @@ test('what a route names must exist, and be allowed', () => {
     ],
     [
       [site('[{name: a, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: c}]}}]')],
-      ['error WEFT-NO-SECRET Gateway/site spec.listeners[0].tls.certificateRefs'],
+      ['error WEFT-NO-SECRET Gateway/site spec.listeners[0].tls.certificateRefs[0]'],
     ],
     [[site('[{name: a, port: 443, protocol: TLS, tls: {mode: Passthrough}}]')], []],
     [

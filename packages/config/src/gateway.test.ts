@@ -520,9 +520,105 @@ test('TCP and TLS servers: opaque routes, names that server and route have in co
     secrets.map((s) => [s.name, s.caPem.includes('Q0E=')]),
     [
       ['secret/shop/c', true],
-      ['secret/shop/d', true],
+      ['secret/shop/d', false],
+      ['secret/shop/d-cacert', true],
     ],
   );
+});
+
+test('several certificates of a server, and what the CA of its clients has revoked', () => {
+  const CRL = '-----BEGIN X509 CRL-----\nQ1JM\n-----END X509 CRL-----\n';
+  const file = (path: string, text: string): SourceFile => ({ path: `mesh/${path}`, text });
+  const two = '[{serverCertificate: a.crt, privateKey: a.key}, {serverCertificate: b.crt, privateKey: b.key}]';
+  const files = [file('a.crt', CERT), file('a.key', KEY), file('b.crt', CERT), file('b.key', KEY)];
+  const model = must(
+    [
+      gateway(
+        [
+          https('{mode: SIMPLE, credentialNames: [c, d]}', '[a.test]'),
+          https('{mode: MUTUAL, credentialNames: [d, c]}', '[b.test]'),
+          https('{mode: MUTUAL, credentialName: c, caCertCredentialName: judge}', '[c.test]'),
+          https(`{mode: MUTUAL, tlsCertificates: ${two}, caCertificates: ca.crt, caCrl: ca.crl}`, '[d.test]'),
+        ].join(', '),
+      ),
+      secret('c', 'shop', `{tls.crt: ${btoa(CERT)}, tls.key: ${btoa(KEY)}, ca.crt: ${CA}}`),
+      secret('d'),
+      secret('d-cacert', 'shop', `{ca.crt: ${CA}, ca.crl: ${btoa(CRL)}}`),
+      secret('judge', 'shop', `{ca.crt: ${CA}}`),
+    ].join('---\n'),
+    [...files, file('ca.crt', atob(CA)), file('ca.crl', CRL)],
+  );
+  const { listeners, secrets } = planOf(model);
+  const own = 'secret/shop/gw#spec.servers[3]';
+  assert.deepEqual(
+    listeners[0].servers.map(({ tls }) => [tls?.secret, tls?.moreSecrets, tls?.authority]),
+    [
+      ['secret/shop/c', ['secret/shop/d'], ''],
+      ['secret/shop/d', ['secret/shop/c'], 'secret/shop/d-cacert'],
+      ['secret/shop/c', [], 'secret/shop/judge'],
+      [own, [`${own}.1`], `${own}.ca`],
+    ],
+  );
+  const what = (s: Secret) => (['keyPem', 'caPem', 'crlPem'] as const).filter((field) => s[field] !== '').join();
+  assert.deepEqual(Object.fromEntries(secrets.map((s) => [s.name, what(s)])), {
+    'secret/shop/c': 'keyPem',
+    'secret/shop/d': 'keyPem',
+    'secret/shop/d-cacert': 'caPem,crlPem',
+    'secret/shop/judge': 'caPem',
+    [own]: 'keyPem',
+    [`${own}.1`]: 'keyPem',
+    [`${own}.ca`]: 'caPem,crlPem',
+  });
+  const tls = 'spec.servers[0].tls';
+  const refused: [string, string, string, RegExp][] = [
+    [gateway(https('{mode: SIMPLE, credentialName: c, credentialNames: [d]}')), 'WEFT-VALUE', tls, /exactly one/],
+    [
+      `${gateway(https('{mode: SIMPLE, credentialNames: [c, nobody]}'))}---\n${secret('c')}`,
+      'WEFT-NO-SECRET',
+      `${tls}.credentialNames[1]`,
+      /no Secret nobody/,
+    ],
+    [
+      `${gateway(https('{mode: MUTUAL, credentialName: c, caCertCredentialName: c}'))}---\n${secret('c')}`,
+      'WEFT-NO-SECRET',
+      `${tls}.caCertCredentialName`,
+      /ca\.crt in the Secret c /,
+    ],
+    [
+      `${gateway(https('{mode: MUTUAL, credentialName: c, caCrl: ca.crl}'))}---\n${secret('c')}`,
+      'WEFT-VALUE',
+      `${tls}.caCrl`,
+      /this is ca\.crl of the Secret/,
+    ],
+    [
+      gateway(
+        https('{mode: MUTUAL, serverCertificate: a.crt, privateKey: a.key, caCertificates: a.crt, caCrl: a.crt}'),
+      ),
+      'WEFT-CERTIFICATE',
+      `${tls}.caCrl`,
+      /X509 CRL/,
+    ],
+    [gateway(https('{mode: SIMPLE, credentialName: c, caCrl: a}')), 'WEFT-VALUE', `${tls}.caCrl`, /asks clients/],
+    [
+      gateway(https('{mode: SIMPLE, tlsCertificates: [{serverCertificate: a.crt}]}')),
+      'WEFT-FIELD',
+      `${tls}.tlsCertificates[0].privateKey`,
+      /is missing/,
+    ],
+    [
+      secret('x', 'shop', `{tls.crt: ${btoa(CERT)}, tls.key: ${btoa(KEY)}, ca.crl: ${btoa(CRL)}}`),
+      'WEFT-FIELD',
+      'data',
+      /ca\.crt/,
+    ],
+    [secret('x', 'shop', `{ca.crt: ${CA}, ca.crl: ${CA}}`), 'WEFT-CERTIFICATE', 'data', /X509 CRL/],
+  ];
+  for (const [text, code, field, message] of refused) {
+    const { problems } = load(text, files);
+    const found = problems.find((p) => p.code === code && p.field === field);
+    assert.ok(found, `${text}\n${JSON.stringify(problems, null, 1)}`);
+    assert.match(found.message, message);
+  }
 });
 
 test('the mesh reaches a gateway by its own mTLS, but not where the gateway ends TLS of its own', () => {

@@ -18,7 +18,7 @@ export function isTestFile(path: string): boolean {
 
 /** A file that holds no resources, but what a resource names by its path: certificates and keys. */
 export function isAttachment(path: string): boolean {
-  return /\.(pem|crt|key)$/.test(path);
+  return /\.(pem|crt|crl|key)$/.test(path);
 }
 
 /** Never throws. `bytes` may be larger than what is allowed; whoever knows a file's size need not read one that is. */

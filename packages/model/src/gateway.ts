@@ -34,7 +34,7 @@ import { commonHost, isSeenFrom, labelsMatch, resolveHost, serviceSelects } from
 import { httpRoute, virtualServiceRoutes } from './http-routes.ts';
 import { targetPortOn } from './inbound.ts';
 import type { RefTable } from './refs.ts';
-import type { GatewayModel, GatewayServerModel, GatewayTlsMode, TlsVersionName } from './types/gateway.ts';
+import type { GatewayModel, GatewayServerModel, GatewayTlsMode, SecretModel, TlsVersionName } from './types/gateway.ts';
 import type { ApiRouteModel } from './types/gateway-api.ts';
 import type { Model } from './types/model.ts';
 import type { VirtualServiceModel } from './types/route.ts';
@@ -117,15 +117,6 @@ export function meshReaches(
   return servers.length > 0 && !servers.some(endsTls);
 }
 
-/** The Secret that a server's certificate is in, for a workload of `namespace`. */
-function secretOf(gateway: GatewayModel, server: GatewayServerModel, namespace: string): string {
-  const { credentialName, credentialNamespace } = server.tls!;
-  // Files have no name of their own: that of the server, which no Secret can have.
-  return credentialName
-    ? secretName(credentialNamespace || namespace, credentialName)
-    : `secret/${gatewayName(gateway)}#${server.field}`;
-}
-
 export function compileGateway(
   c: Compilation,
   instance: Instance,
@@ -152,10 +143,8 @@ export function compileGateway(
       made.hosts = [...new Set(server.hosts.map((h) => h.host))];
       if (endsTls(server)) {
         if (!server.opaque) made.protocol = Protocol.UNSPECIFIED;
-        const name = secretOf(gateway, server, instance.namespace);
-        const secret = secretPart(model, name, instance.namespace, gateway, server, refs);
-        if (secret) secrets.set(name, secret);
-        made.tls = tlsOf(server, name);
+        const { pairs, authority } = certificatesOf(c, instance.namespace, gateway, server, secrets);
+        made.tls = tlsOf(server, pairs, authority);
       } else made.protocol = Protocol.TLS;
       listener.servers.push(made);
     }
@@ -165,9 +154,7 @@ export function compileGateway(
   for (const name of credentialsOf(model, instance).keys()) {
     const credential = credentialPart(model, name, instance.namespace, refs);
     if (!credential) continue;
-    // One Secret may serve visitors as well, who are not asked by its CA unless a server says so.
-    const same = secrets.get(credential.name);
-    if (!same || same.caPem === '') secrets.set(credential.name, credential);
+    hold(secrets, credential);
   }
   return { listeners: [...listeners.values()].sort((a, b) => a.port - b.port), secrets };
 }
@@ -311,10 +298,12 @@ const CLIENTS: Partial<Record<GatewayTlsMode, ClientCertificate>> = {
   OPTIONAL_MUTUAL: ClientCertificate.OPTIONAL,
 };
 
-function tlsOf(server: GatewayServerModel, secret: string): GatewayTls {
+function tlsOf(server: GatewayServerModel, pairs: readonly string[], authority: string): GatewayTls {
   const tls = server.tls!;
   return create(GatewayTlsSchema, {
-    secret,
+    secret: pairs[0],
+    moreSecrets: pairs.slice(1),
+    authority,
     minVersion: VERSIONS[tls.minVersion],
     maxVersion: VERSIONS[tls.maxVersion],
     cipherSuites: [...tls.cipherSuites],
@@ -323,32 +312,70 @@ function tlsOf(server: GatewayServerModel, secret: string): GatewayTls {
   });
 }
 
-function secretPart(
-  model: Model,
-  name: string,
+/** One Secret may serve several purposes, each of which needs a part of it. */
+function hold(secrets: Map<string, Secret>, part: Secret): void {
+  const same = secrets.get(part.name);
+  if (!same) secrets.set(part.name, part);
+  else {
+    if (same.keyPem === '') Object.assign(same, { certificatePem: part.certificatePem, keyPem: part.keyPem });
+    if (same.caPem === '') Object.assign(same, { caPem: part.caPem, crlPem: part.crlPem });
+  }
+}
+
+/** Names of the parts that a server's TLS is made of, for a workload of `namespace`. What is there goes to `secrets`. */
+function certificatesOf(
+  { model, refs }: Compilation,
   namespace: string,
   gateway: GatewayModel,
   server: GatewayServerModel,
-  refs: RefTable,
-): Secret | undefined {
-  const { credentialName, credentialNamespace, files } = server.tls!;
-  const place = credentialNamespace || namespace;
-  const find = (name: string) => model.secrets.find((s) => s.name === name && s.namespace === place);
-  const secret = files ? undefined : find(credentialName);
-  const pair = files ?? secret;
-  if (!pair) return undefined;
-  const ref = secret ? refs.use(secret) : refs.use(gateway, `${server.field}.tls.serverCertificate`);
-  const caPem = clientCa(model, server, place);
-  return create(SecretSchema, { ref, name, certificatePem: pair.certificatePem, keyPem: pair.keyPem, caPem });
+  secrets: Map<string, Secret>,
+): { pairs: string[]; authority: string } {
+  const { credentials, files } = server.tls!;
+  // Files have no name of their own: that of the server, which no Secret can have.
+  const own = `secret/${gatewayName(gateway)}#${server.field}`;
+  const pairs = files.map(({ field, certificatePem, keyPem }, i) => {
+    const name = i === 0 ? own : `${own}.${i}`;
+    hold(secrets, create(SecretSchema, { ref: refs.use(gateway, field), name, certificatePem, keyPem }));
+    return name;
+  });
+  for (const credential of credentials) {
+    const place = credential.namespace || namespace;
+    const name = secretName(place, credential.name);
+    pairs.push(name);
+    const found = model.secrets.find((s) => s.name === credential.name && s.namespace === place);
+    if (!found) continue;
+    const { certificatePem, keyPem } = found;
+    hold(secrets, create(SecretSchema, { ref: refs.use(found), name, certificatePem, keyPem }));
+  }
+  const judge = clientAuthority(model, server, namespace);
+  if (!judge) return { pairs, authority: '' };
+  const { secret, caPem, crlPem } = judge;
+  const authority = secret ? secretName(secret.namespace, secret.name) : `${own}.ca`;
+  const ref = secret ? refs.use(secret) : refs.use(gateway, `${server.field}.tls.caCertificates`);
+  hold(secrets, create(SecretSchema, { ref, name: authority, caPem, crlPem }));
+  return { pairs, authority };
 }
 
-/** Who signs clients' certificates: a file, the Secret's own ca.crt, or that of the Secret `<name>-cacert`; '': nobody. */
-export function clientCa(model: Model, server: GatewayServerModel, namespace: string): string {
-  const { credentialName, caPem, mode } = server.tls!;
-  if (mode !== 'MUTUAL' && mode !== 'OPTIONAL_MUTUAL') return '';
-  if (caPem !== '' || credentialName === '') return caPem;
-  const of = (name: string) => model.secrets.find((s) => s.name === name && s.namespace === namespace)?.caPem ?? '';
-  return of(`${credentialName}-cacert`) || of(credentialName);
+/**
+ * Who signs clients' certificates, and what of that is revoked: files, the Secret that is named for it, or `<name>-cacert`
+ * or the Secret itself of the first credential. Undefined: nobody is asked, or nobody is known.
+ */
+export function clientAuthority(
+  model: Model,
+  server: GatewayServerModel,
+  namespace: string,
+): { secret: SecretModel | undefined; caPem: string; crlPem: string } | undefined {
+  const { credentials, authority, caPem, crlPem, mode } = server.tls!;
+  if (mode !== 'MUTUAL' && mode !== 'OPTIONAL_MUTUAL') return undefined;
+  if (caPem !== '') return { secret: undefined, caPem, crlPem };
+  const [first] = credentials;
+  const place = (authority === '' && first?.namespace) || namespace;
+  const names = authority !== '' ? [authority] : first ? [`${first.name}-cacert`, first.name] : [];
+  for (const name of names) {
+    const secret = model.secrets.find((s) => s.name === name && s.namespace === place);
+    if (secret && secret.caPem !== '') return { secret, caPem: secret.caPem, crlPem: secret.crlPem };
+  }
+  return undefined;
 }
 
 /** What a gateway begins TLS with: a certificate, a CA, or both. */
@@ -364,5 +391,6 @@ function credentialPart(model: Model, name: string, namespace: string, refs: Ref
     certificatePem: own?.certificatePem ?? '',
     keyPem: own?.keyPem ?? '',
     caPem: authority?.caPem ?? '',
+    crlPem: authority?.crlPem ?? '',
   });
 }

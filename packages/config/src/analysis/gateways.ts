@@ -16,14 +16,14 @@ export function lintGateways({ model, report, intact }: Lint): void {
         const message = `no Service of the gateway has the port ${server.port}: nobody outside reaches it. Ports: ${have}`;
         report(gateway, 'IST0162', message, `${server.field}.port`);
       }
-      const name = server.tls?.credentialName;
-      if (!name) continue;
-      const key = JSON.stringify([Object.entries(gateway.selector).sort(), server.port, name]);
-      const other = certificates.get(key);
-      if (!other) certificates.set(key, gateway);
-      else if (other !== gateway) {
-        const message = `the Gateway ${gatewayName(other)} (${other.source.file}:${other.source.line}) has the same certificate ${name}: clients reuse a connection of one for hosts of the other. Make one Gateway of them, or give each its own certificate`;
-        report(gateway, 'IST0138', message, `${server.field}.tls.credentialName`);
+      for (const { name, field } of server.tls?.credentials ?? []) {
+        const key = JSON.stringify([Object.entries(gateway.selector).sort(), server.port, name]);
+        const other = certificates.get(key);
+        if (!other) certificates.set(key, gateway);
+        else if (other !== gateway) {
+          const message = `the Gateway ${gatewayName(other)} (${other.source.file}:${other.source.line}) has the same certificate ${name}: clients reuse a connection of one for hosts of the other. Make one Gateway of them, or give each its own certificate`;
+          report(gateway, 'IST0138', message, field);
+        }
       }
     }
   }

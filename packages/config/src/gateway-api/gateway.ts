@@ -1,6 +1,7 @@
 /** Gateway, GatewayClass and ReferenceGrant of the Gateway API. A Gateway becomes what Istio's is in the model. */
 import type {
   AllowedRoutesModel,
+  CredentialModel,
   GatewayClassModel,
   GatewayModel,
   GatewayServerModel,
@@ -144,17 +145,21 @@ function tlsOf(tls: Plain | undefined, protocol: string, field: string, report: 
   if (!passes && refs.length === 0 && !report.broken(field) && !report.broken(`${field}.certificateRefs`)) {
     report('WEFT-FIELD', `a listener of protocol ${protocol} needs tls.certificateRefs, which names a Secret`, field);
   }
-  if (refs.length > 1) report(VALUE, 'one certificate a listener is supported yet', `${field}.certificateRefs[1]`);
-  const ref = refs[0];
-  if (ref && ((ref.group ?? '') !== '' || (ref.kind ?? 'Secret') !== 'Secret')) {
-    report(VALUE, 'a certificate is in a Secret (group "")', `${field}.certificateRefs[0].kind`);
+  const credentials: CredentialModel[] = [];
+  for (const [i, ref] of refs.entries()) {
+    const at = `${field}.certificateRefs[${i}]`;
+    if (!ref) continue;
+    if ((ref.group ?? '') !== '' || (ref.kind ?? 'Secret') !== 'Secret') {
+      report(VALUE, 'a certificate is in a Secret (group "")', `${at}.kind`);
+    } else if (ref.name) credentials.push({ name: ref.name, namespace: ref.namespace ?? '', field: at });
   }
   return {
     mode: passes ? 'PASSTHROUGH' : 'SIMPLE',
-    credentialName: passes ? '' : (ref?.name ?? ''),
-    credentialNamespace: passes ? '' : (ref?.namespace ?? ''),
-    files: undefined,
+    credentials: passes ? [] : credentials,
+    files: [],
     caPem: '',
+    crlPem: '',
+    authority: '',
     subjectAltNames: [],
     minVersion: 'TLS_AUTO',
     maxVersion: 'TLS_AUTO',

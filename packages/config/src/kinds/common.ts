@@ -125,7 +125,9 @@ export function labelsOf(value: unknown): Labels {
 }
 
 /** PEM of a kind (`CERTIFICATE`, `… PRIVATE KEY`) by its shape; who can judge the contents does so later. */
-export function hasPem(text: string, what: 'CERTIFICATE' | 'PRIVATE KEY'): boolean {
+export type PemKind = 'CERTIFICATE' | 'PRIVATE KEY' | 'X509 CRL';
+
+export function hasPem(text: string, what: PemKind): boolean {
   return new RegExp(`-----BEGIN ([A-Z]+ )?${what}-----[\\s\\S]+-----END ([A-Z]+ )?${what}-----`).test(text);
 }
 

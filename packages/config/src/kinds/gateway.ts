@@ -1,5 +1,13 @@
 /** Istio's Gateway (features: B-19). */
-import type { GatewayModel, GatewayServerModel, GatewayTlsMode, GatewayTlsModel, TlsVersionName } from '@weft/model';
+import type {
+  CredentialModel,
+  GatewayModel,
+  GatewayServerModel,
+  GatewayTlsMode,
+  GatewayTlsModel,
+  KeyPairModel,
+  TlsVersionName,
+} from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import {
   bool,
@@ -13,6 +21,7 @@ import {
   labels,
   labelsOf,
   nonEmpty,
+  type PemKind,
   type Plain,
   port,
   str,
@@ -56,6 +65,19 @@ const host: Schema = {
   },
 };
 
+/** Certificates of one server: one of each algorithm, and of each name. */
+const MOST_CERTIFICATES = 16;
+
+const secretInPlace: Schema = {
+  t: 'string',
+  check: (v) => {
+    if (v.includes('/') || v.includes(':')) {
+      return 'it names a Secret in the namespace of the gateway workload; other places are not supported';
+    }
+    return checkName(v);
+  },
+};
+
 const server: ObjectSchema = {
   t: 'object',
   fields: {
@@ -95,18 +117,24 @@ const server: ObjectSchema = {
             return `it may be ${MODES.join(', ')}`;
           },
         },
-        credentialName: {
-          t: 'string',
-          check: (v) => {
-            if (v.includes('/') || v.includes(':')) {
-              return 'it names a Secret in the namespace of the gateway workload; other places are not supported';
-            }
-            return checkName(v);
-          },
-        },
+        credentialName: secretInPlace,
+        credentialNames: { t: 'list', of: secretInPlace, min: 1, max: MOST_CERTIFICATES },
         serverCertificate: nonEmpty,
         privateKey: nonEmpty,
+        tlsCertificates: {
+          t: 'list',
+          of: {
+            t: 'object',
+            fields: { serverCertificate: nonEmpty, privateKey: nonEmpty },
+            required: ['serverCertificate', 'privateKey'],
+            unsupported: ['caCertificates'],
+          },
+          min: 1,
+          max: MOST_CERTIFICATES,
+        },
         caCertificates: nonEmpty,
+        caCrl: nonEmpty,
+        caCertCredentialName: secretInPlace,
         subjectAltNames: { t: 'list', of: nonEmpty, max: 100 },
         minProtocolVersion: tlsVersion,
         maxProtocolVersion: tlsVersion,
@@ -119,14 +147,7 @@ const server: ObjectSchema = {
           },
         },
       },
-      unsupported: [
-        'credentialNames',
-        'caCrl',
-        'caCertCredentialName',
-        'tlsCertificates',
-        'verifyCertificateSpki',
-        'verifyCertificateHash',
-      ],
+      unsupported: ['verifyCertificateSpki', 'verifyCertificateHash'],
     },
   },
   required: ['port', 'hosts'],
@@ -190,15 +211,12 @@ function checkPlain(s: Plain, field: string, report: FieldReport): void {
   }
 }
 
+/** Fields for the certificates of clients. */
+const CLIENTS = ['caCertificates', 'caCrl', 'caCertCredentialName', 'subjectAltNames'];
+/** Ways to say which certificate a server shows. */
+const PAIRS = ['credentialName', 'credentialNames', 'serverCertificate', 'tlsCertificates'];
 /** Fields for a certificate of its own, which a server has that ends the TLS of strangers. */
-const OWN = [
-  'credentialName',
-  'serverCertificate',
-  'privateKey',
-  'minProtocolVersion',
-  'maxProtocolVersion',
-  'cipherSuites',
-];
+const OWN = [...PAIRS, 'privateKey', 'minProtocolVersion', 'maxProtocolVersion', 'cipherSuites'];
 
 function tlsOf(
   tls: Plain | undefined,
@@ -217,28 +235,29 @@ function tlsOf(
   }
   const mode: GatewayTlsMode = tls?.mode ?? 'SIMPLE';
   const clients = mode === 'MUTUAL' || mode === 'OPTIONAL_MUTUAL';
-  for (const name of ['caCertificates', 'subjectAltNames', ...(mode === 'SIMPLE' || clients ? [] : OWN)]) {
+  for (const name of [...CLIENTS, ...(mode === 'SIMPLE' || clients ? [] : OWN)]) {
     if (clients || tls?.[name] === undefined) continue;
-    const why =
-      name === 'caCertificates' || name === 'subjectAltNames'
-        ? 'asks clients for no certificate'
-        : 'has none of its own';
+    const why = CLIENTS.includes(name) ? 'asks clients for no certificate' : 'has none of its own';
     report(VALUE, `a server of mode ${mode} ${why}: remove ${name}`, `${at}.${name}`);
   }
-  const files = [tls?.serverCertificate, tls?.privateKey].filter((f) => f !== undefined).length;
-  if (tls && (mode === 'SIMPLE' || clients)) checkPair(tls, files, at, report);
+  if (tls && (mode === 'SIMPLE' || clients)) checkPair(tls, at, report);
   const minVersion: TlsVersionName = tls?.minProtocolVersion ?? 'TLS_AUTO';
   const maxVersion: TlsVersionName = tls?.maxProtocolVersion ?? 'TLS_AUTO';
   if (minVersion === 'TLSV1_3' && maxVersion === 'TLSV1_2') {
     report(VALUE, 'is below minProtocolVersion: no version is left', `${at}.maxProtocolVersion`);
   }
   const texts = (list: unknown): string[] => ((list ?? []) as (string | undefined)[]).filter((c) => c !== undefined);
+  const credentials: CredentialModel[] = [];
+  if (tls?.credentialName) credentials.push({ name: tls.credentialName, namespace: '', field: `${at}.credentialName` });
+  for (const [i, name] of ((tls?.credentialNames ?? []) as (string | undefined)[]).entries()) {
+    if (name) credentials.push({ name, namespace: '', field: `${at}.credentialNames[${i}]` });
+  }
   return {
     mode,
-    credentialName: tls?.credentialName ?? '',
-    credentialNamespace: '',
-    files: files === 2 && tls ? readPair(tls, at, report, context) : undefined,
-    caPem: tls && clients ? readCa(tls, files, at, report, context) : '',
+    credentials,
+    files: tls ? readPairs(tls, at, report, context) : [],
+    ...(tls && clients ? readCa(tls, at, report, context) : { caPem: '', crlPem: '' }),
+    authority: clients ? (tls?.caCertCredentialName ?? '') : '',
     subjectAltNames: texts(tls?.subjectAltNames),
     minVersion,
     maxVersion,
@@ -246,51 +265,78 @@ function tlsOf(
   };
 }
 
-/** A certificate and its key: a Secret, or two files. */
-function checkPair(tls: Plain, files: number, at: string, report: FieldReport): void {
-  if ((tls.credentialName !== undefined) === files > 0 && !report.broken(`${at}.credentialName`)) {
-    report(VALUE, 'needs exactly one of credentialName (a Secret), and serverCertificate with privateKey (files)', at);
-  } else if (files === 1) {
-    const missing = tls.privateKey === undefined ? 'privateKey' : 'serverCertificate';
-    report('WEFT-FIELD', `the field "${missing}" is missing: a certificate and its key go together`, at);
+/** Certificates and their keys: Secrets or files, said in one way. */
+function checkPair(tls: Plain, at: string, report: FieldReport): void {
+  const said = PAIRS.filter((name) => tls[name] !== undefined);
+  if (said.length === 0 && tls.privateKey !== undefined) {
+    report('WEFT-FIELD', 'the field "serverCertificate" is missing: a certificate and its key go together', at);
+  } else if (said.length !== 1) {
+    if (PAIRS.some((name) => report.broken(`${at}.${name}`))) return;
+    const message =
+      'needs exactly one of credentialName and credentialNames (Secrets), serverCertificate with privateKey, and tlsCertificates (files)';
+    report(VALUE, message, at);
+  } else if (said[0] === 'serverCertificate' && tls.privateKey === undefined) {
+    report('WEFT-FIELD', 'the field "privateKey" is missing: a certificate and its key go together', at);
+  } else if (said[0] !== 'serverCertificate' && tls.privateKey !== undefined) {
+    report(VALUE, `may not stand with ${said[0]}: it is the key of serverCertificate`, `${at}.privateKey`);
   }
 }
 
-/** The CA of clients, where the certificate comes from files; with credentialName the Secret says it. */
-function readCa(tls: Plain, files: number, at: string, report: FieldReport, context: KindContext): string {
-  const path: string | undefined = tls.caCertificates;
-  if (path === undefined) {
-    if (files > 0) report('WEFT-FIELD', `mode ${tls.mode} needs caCertificates: who signs clients' certificates`, at);
-    return '';
+/** The CA of clients and what it revoked, where the certificate comes from files; with Secrets a Secret says them. */
+function readCa(tls: Plain, at: string, report: FieldReport, context: KindContext): { caPem: string; crlPem: string } {
+  const read = (name: 'caCertificates' | 'caCrl', what: PemKind): string => {
+    const path: string | undefined = tls[name];
+    if (path === undefined) return '';
+    const found = context.attachment(path);
+    if (found === undefined) report('WEFT-NO-FILE', noFile(path), `${at}.${name}`);
+    else if (!hasPem(found, what)) report('WEFT-CERTIFICATE', `is no PEM of a ${what}`, `${at}.${name}`);
+    return found ?? '';
+  };
+  const none = { caPem: '', crlPem: '' };
+  if (tls.credentialName !== undefined || tls.credentialNames !== undefined || tls.caCertCredentialName !== undefined) {
+    const of = 'of the Secret that caCertCredentialName names, of <name>-cacert, or of the Secret itself';
+    for (const [name, entry] of [
+      ['caCertificates', 'ca.crt'],
+      ['caCrl', 'ca.crl'],
+    ]) {
+      if (tls[name] !== undefined) report(VALUE, `where a Secret has the CA, this is ${entry} ${of}`, `${at}.${name}`);
+    }
+    return none;
   }
-  if (tls.credentialName !== undefined) {
-    report(VALUE, 'with credentialName the CA is ca.crt of that Secret, or of <name>-cacert', `${at}.caCertificates`);
-    return '';
+  if (tls.caCertificates !== undefined) {
+    return { caPem: read('caCertificates', 'CERTIFICATE'), crlPem: read('caCrl', 'X509 CRL') };
   }
-  const found = context.attachment(path);
-  if (found === undefined) report('WEFT-NO-FILE', noFile(path), `${at}.caCertificates`);
-  else if (!hasPem(found, 'CERTIFICATE'))
-    report('WEFT-CERTIFICATE', 'is no PEM of a CERTIFICATE', `${at}.caCertificates`);
-  return found ?? '';
+  if (tls.serverCertificate !== undefined || tls.tlsCertificates !== undefined) {
+    report('WEFT-FIELD', `mode ${tls.mode} needs caCertificates: who signs clients' certificates`, at);
+  }
+  return none;
 }
 
 function noFile(path: string): string {
-  return `the file ${path} is not among those of the mesh: lay it beside this file, or give it with -f (paths are relative to this file; .pem, .crt and .key are read)`;
+  return `the file ${path} is not among those of the mesh: lay it beside this file, or give it with -f (paths are relative to this file; .pem, .crt, .crl and .key are read)`;
 }
 
-function readPair(tls: Plain, at: string, report: FieldReport, context: KindContext): GatewayTlsModel['files'] {
-  const read = (name: 'serverCertificate' | 'privateKey'): string | undefined => {
-    const found = context.attachment(tls[name]);
-    if (found === undefined) {
-      report('WEFT-NO-FILE', noFile(tls[name]), `${at}.${name}`);
-    }
-    return found;
+/** What files hold: of the server's own fields, or of `tlsCertificates`. */
+function readPairs(
+  tls: Plain,
+  at: string,
+  report: FieldReport,
+  context: KindContext,
+): (KeyPairModel & { field: string })[] {
+  const read = (from: Plain, field: string): (KeyPairModel & { field: string })[] => {
+    if (from.serverCertificate === undefined || from.privateKey === undefined) return [];
+    const [certificatePem, keyPem] = (['serverCertificate', 'privateKey'] as const).map((name) => {
+      const found = context.attachment(from[name]);
+      if (found === undefined) report('WEFT-NO-FILE', noFile(from[name]), `${field}.${name}`);
+      return found;
+    });
+    if (certificatePem === undefined || keyPem === undefined) return [];
+    const judged = context.judgePair(certificatePem, keyPem);
+    const place = `${field}.serverCertificate`;
+    if (!('error' in judged)) return [{ certificatePem, keyPem, names: judged.names, field: place }];
+    report('WEFT-CERTIFICATE', judged.error, place);
+    return [];
   };
-  const certificatePem = read('serverCertificate');
-  const keyPem = read('privateKey');
-  if (certificatePem === undefined || keyPem === undefined) return undefined;
-  const judged = context.judgePair(certificatePem, keyPem);
-  if (!('error' in judged)) return { certificatePem, keyPem, names: judged.names };
-  report('WEFT-CERTIFICATE', judged.error, `${at}.serverCertificate`);
-  return undefined;
+  const listed = (tls.tlsCertificates ?? []) as (Plain | undefined)[];
+  return [...read(tls, at), ...listed.flatMap((from, i) => (from ? read(from, `${at}.tlsCertificates[${i}]`) : []))];
 }

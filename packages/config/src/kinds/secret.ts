@@ -9,6 +9,8 @@ const CERTIFICATES = ['tls.crt', 'cert'];
 const KEYS = ['tls.key', 'key'];
 /** Who signs the certificates of a gateway's clients. */
 const AUTHORITIES = ['ca.crt', 'cacert'];
+/** Which of those were revoked. */
+const REVOCATIONS = ['ca.crl'];
 
 export const secretKind: Kind<SecretModel> = {
   kind: 'Secret',
@@ -35,16 +37,22 @@ export const secretKind: Kind<SecretModel> = {
     if (caPem !== '' && !hasPem(caPem, 'CERTIFICATE')) {
       report('WEFT-CERTIFICATE', `${AUTHORITIES[0]} is no PEM of a CERTIFICATE`, field);
     }
+    const crlPem = entry(read, REVOCATIONS, report) ?? '';
+    if (crlPem !== '' && !hasPem(crlPem, 'X509 CRL')) {
+      report('WEFT-CERTIFICATE', `${REVOCATIONS[0]} is no PEM of an X509 CRL`, field);
+    } else if (crlPem !== '' && caPem === '') {
+      report('WEFT-FIELD', `${REVOCATIONS[0]} needs ${AUTHORITIES[0]} beside it: who signed what it revokes`, field);
+    }
     const certificatePem = entry(read, CERTIFICATES, report);
     const keyPem = entry(read, KEYS, report);
-    const none = { ...resource, certificatePem: '', keyPem: '', names: [], caPem };
+    const none = { ...resource, certificatePem: '', keyPem: '', names: [], caPem, crlPem };
     // As the Secret `<name>-cacert` has it.
     if (caPem !== '' && certificatePem === undefined && keyPem === undefined) return none;
     if (certificatePem === undefined) missing(CERTIFICATES, read, report);
     if (keyPem === undefined) missing(KEYS, read, report);
     if (certificatePem !== undefined && keyPem !== undefined) {
       const judged = context.judgePair(certificatePem, keyPem);
-      if (!('error' in judged)) return { ...resource, certificatePem, keyPem, names: judged.names, caPem };
+      if (!('error' in judged)) return { ...resource, certificatePem, keyPem, names: judged.names, caPem, crlPem };
       report('WEFT-CERTIFICATE', judged.error, field);
     }
     return none;

@@ -1,7 +1,7 @@
 /** What is wrong between Gateways, the workloads they select, their Secrets and the VirtualServices bound to them. */
 import {
   boundHosts,
-  clientCa,
+  clientAuthority,
   endsTls,
   type GatewayModel,
   type GatewayServerModel,
@@ -14,6 +14,7 @@ import {
   type Model,
   type ProcessModel,
   refOf,
+  type SecretModel,
   serverKind,
   servesGateway,
   type VirtualServiceModel,
@@ -110,50 +111,79 @@ export class GatewayCheck {
     }
     for (const server of gateway.servers) {
       if (!server.tls || !endsTls(server)) continue;
-      const { credentialName: name, credentialNamespace: given, files } = server.tls;
-      if (files) this.#names(gateway, server, files, 'serverCertificate');
-      if (!name) continue;
-      for (const namespace of given ? [given] : new Set(selected.map((p) => p.namespace))) {
-        const secret = this.#model.secrets.find((s) => s.name === name && s.namespace === namespace);
-        if (secret && secret.certificatePem === '' && !this.#broken.has(refOf(secret))) {
-          const message = `the Secret ${name} in namespace ${namespace} has no certificate: it needs tls.crt and tls.key`;
-          this.#report(gateway, 'WEFT-NO-SECRET', message, `${server.field}.tls.credentialName`);
-        } else if (secret) {
-          this.#authority(gateway, server, name, namespace);
-          this.#names(gateway, server, secret, 'credentialName');
-          if (!gateway.gatewayApi || isGranted(this.#model, gateway, { ...secret, kind: 'Secret' })) continue;
-          const message = noGrant(gateway, 'Secret', name, namespace);
-          this.#report(gateway, 'WEFT-NO-GRANT', message, `${server.field}.tls.certificateRefs`);
-          continue;
+      const { credentials, files } = server.tls;
+      for (const namespace of new Set(selected.map((p) => p.namespace))) this.#authority(gateway, server, namespace);
+      const pairs = [...files];
+      for (const { name, namespace: given, field } of credentials) {
+        for (const namespace of given ? [given] : new Set(selected.map((p) => p.namespace))) {
+          const secret = this.#credential(gateway, name, namespace, given !== '', field);
+          if (secret) pairs.push({ ...secret, field });
         }
-        const have = list(
-          this.#model.secrets.filter((s) => s.namespace === namespace).map((s) => s.name),
-          'none',
-        );
-        const where = given ? '' : ', where the gateway runs';
-        const message = `there is no Secret ${name} in namespace ${namespace}${where}. Secrets there: ${have}`;
-        const field = gateway.gatewayApi ? 'certificateRefs' : 'credentialName';
-        this.#report(gateway, 'WEFT-NO-SECRET', message, `${server.field}.tls.${field}`);
       }
+      // Clients are shown the one that fits, where one does.
+      if (pairs.every((p) => p.names.length > 0)) this.#names(gateway, server, pairs);
     }
   }
 
-  /** Clients are asked for certificates: somebody must have signed them. */
-  #authority(gateway: GatewayModel, server: GatewayServerModel, name: string, namespace: string): void {
-    const mode = server.tls?.mode;
-    if (mode !== 'MUTUAL' && mode !== 'OPTIONAL_MUTUAL') return;
-    if (clientCa(this.#model, server, namespace) !== '') return;
-    const message = `mode ${mode} needs who signs clients' certificates: ca.crt in the Secret ${name}, or in one named ${name}-cacert, in namespace ${namespace}`;
-    this.#report(gateway, 'WEFT-NO-SECRET', message, `${server.field}.tls.credentialName`);
+  /** A Secret with a certificate that a server names; undefined: it is not there, or may not be used. */
+  #credential(
+    gateway: GatewayModel,
+    name: string,
+    namespace: string,
+    given: boolean,
+    field: string,
+  ): SecretModel | undefined {
+    const secret = this.#model.secrets.find((s) => s.name === name && s.namespace === namespace);
+    if (!secret) {
+      const have = list(
+        this.#model.secrets.filter((s) => s.namespace === namespace).map((s) => s.name),
+        'none',
+      );
+      const where = given ? '' : ', where the gateway runs';
+      const message = `there is no Secret ${name} in namespace ${namespace}${where}. Secrets there: ${have}`;
+      this.#report(gateway, 'WEFT-NO-SECRET', message, field);
+      return undefined;
+    }
+    if (secret.certificatePem === '' && !this.#broken.has(refOf(secret))) {
+      const message = `the Secret ${name} in namespace ${namespace} has no certificate: it needs tls.crt and tls.key`;
+      this.#report(gateway, 'WEFT-NO-SECRET', message, field);
+      return undefined;
+    }
+    if (gateway.gatewayApi && !isGranted(this.#model, gateway, { ...secret, kind: 'Secret' })) {
+      this.#report(gateway, 'WEFT-NO-GRANT', noGrant(gateway, 'Secret', name, namespace), field);
+    }
+    return secret;
   }
 
-  /** A certificate that is not for a host that is served with it: clients refuse it. */
-  #names(gateway: GatewayModel, server: GatewayServerModel, pair: KeyPairModel, field: string): void {
-    if (pair.names.length === 0) return;
+  /** Clients are asked for certificates: somebody must have signed them. */
+  #authority(gateway: GatewayModel, server: GatewayServerModel, namespace: string): void {
+    const { mode, credentials, authority } = server.tls!;
+    if (mode !== 'MUTUAL' && mode !== 'OPTIONAL_MUTUAL') return;
+    const [first] = credentials;
+    // Files are judged where they are read.
+    if ((!first && authority === '') || clientAuthority(this.#model, server, namespace)) return;
+    const where = authority
+      ? `the Secret ${authority}`
+      : `the Secret ${first.name}, or in one named ${first.name}-cacert,`;
+    const message = `mode ${mode} needs who signs clients' certificates: ca.crt in ${where} in namespace ${namespace}`;
+    const field = authority ? `${server.field}.tls.caCertCredentialName` : first.field;
+    this.#report(gateway, 'WEFT-NO-SECRET', message, field);
+  }
+
+  /** A host that no certificate of its server is for: clients refuse it. */
+  #names(
+    gateway: GatewayModel,
+    server: GatewayServerModel,
+    pairs: readonly (KeyPairModel & { field: string })[],
+  ): void {
+    const names = [...new Set(pairs.flatMap((p) => p.names))];
+    if (names.length === 0) return;
     for (const host of new Set(server.hosts.map((h) => h.host))) {
-      if (host === '*' || pair.names.some((n) => certifies(n.toLowerCase(), host))) continue;
-      const message = `the certificate is not for ${host}: clients will refuse it. It is for ${list(pair.names, 'nobody')}`;
-      this.#report(gateway, 'WEFT-CERTIFICATE', message, `${server.field}.tls.${field}`, 'warning');
+      if (host === '*' || names.some((n) => certifies(n.toLowerCase(), host))) continue;
+      const [what, they] =
+        pairs.length === 1 ? ['the certificate is not', 'It is'] : ['none of the certificates is', 'They are'];
+      const message = `${what} for ${host}: clients will refuse it. ${they} for ${list(names, 'nobody')}`;
+      this.#report(gateway, 'WEFT-CERTIFICATE', message, pairs[0].field, 'warning');
     }
   }
 

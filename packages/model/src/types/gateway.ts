@@ -11,19 +11,30 @@ export interface KeyPairModel {
   readonly names: readonly string[];
 }
 
+/** A Secret that a server names. */
+export interface CredentialModel {
+  readonly name: string;
+  /** Empty: the gateway workload's. */
+  readonly namespace: string;
+  /** Where it is named. */
+  readonly field: string;
+}
+
 /** What a gateway does with TLS. ISTIO_MUTUAL: only the mesh comes in, by its own mTLS. */
 export type GatewayTlsMode = 'SIMPLE' | 'MUTUAL' | 'OPTIONAL_MUTUAL' | 'PASSTHROUGH' | 'ISTIO_MUTUAL';
 
 export interface GatewayTlsModel {
   readonly mode: GatewayTlsMode;
-  /** Name of a Secret; empty where files are given, or TLS is not ended here. */
-  readonly credentialName: string;
-  /** Namespace of that Secret; empty: the gateway workload's. */
-  readonly credentialNamespace: string;
-  /** What `serverCertificate` and `privateKey` hold; undefined with `credentialName`. */
-  readonly files: KeyPairModel | undefined;
-  /** Who signs clients' certificates, where that is a file; else the Secret says it. */
+  /** Secrets, each with a certificate; empty where files are given, or TLS is not ended here. */
+  readonly credentials: readonly CredentialModel[];
+  /** What files hold, in the place of Secrets. */
+  readonly files: readonly (KeyPairModel & { readonly field: string })[];
+  /** Who signs clients' certificates, where that is a file; else a Secret says it. */
   readonly caPem: string;
+  /** Revocation lists of clients' certificates, where they are a file; else the Secret of the CA has them. */
+  readonly crlPem: string;
+  /** The Secret of who signs clients' certificates (`caCertCredentialName`); empty: found by the first credential's name. */
+  readonly authority: string;
   /** One of them is to be in a client's certificate; empty: any. */
   readonly subjectAltNames: readonly string[];
   readonly minVersion: TlsVersionName;
@@ -75,4 +86,6 @@ export interface GatewayClassModel extends Resource {
 export interface SecretModel extends Resource, KeyPairModel {
   /** Empty: it has none. */
   readonly caPem: string;
+  /** Revocation lists of what that CA signed; empty: none. */
+  readonly crlPem: string;
 }

@@ -116,20 +116,15 @@ export function dumpCertificates(state: AdminState): unknown {
   const certificates: unknown[] = [ownCertificate(state, nowMs)];
   for (const [resource, { kind }] of state.parts) {
     if (kind.case !== 'secret') continue;
-    const { certificatePem } = kind.value;
+    const { certificatePem, caPem } = kind.value;
+    // One without a certificate says who is believed.
+    const [chainPem, type] = certificatePem === '' ? [caPem, { type: 'CA' }] : [certificatePem, TYPE_CHAIN];
     try {
-      const c = new X509Certificate(certificatePem);
+      const c = new X509Certificate(chainPem);
       const names = c.subjectAltName ?? c.subject;
-      certificates.push({
-        resource,
-        names,
-        ...TYPE_CHAIN,
-        state: 'ACTIVE',
-        ...facts(c, nowMs),
-        chainPem: certificatePem,
-      });
+      certificates.push({ resource, names, ...type, state: 'ACTIVE', ...facts(c, nowMs), chainPem });
     } catch {
-      certificates.push({ resource, names: 'cannot be read', ...TYPE_CHAIN, state: 'WARMING', valid: false });
+      certificates.push({ resource, names: 'cannot be read', ...type, state: 'WARMING', valid: false });
     }
   }
   const bundle = state.certificate?.bundle;

@@ -23,7 +23,7 @@ import { SocketPipe } from '../net/socket-output.ts';
 import { OutboundTcp } from '../tcp/outbound.ts';
 import type { TcpSession } from '../tcp/session.ts';
 import { type GatewayVia, gatewayExchange } from './exchange.ts';
-import { TlsEnd } from './tls.ts';
+import { materialOf, TlsEnd } from './tls.ts';
 
 /** A connection on which nothing passed for so long is asked by TCP whether it still has another end. */
 const KEEP_ALIVE_MS = 60_000;
@@ -113,21 +113,21 @@ export class GatewayPort {
     for (const ref of this.#tls.keys()) if (!servers?.get(ref)?.server.tls) this.#tls.delete(ref);
     for (const [ref, { server, opaque }] of servers ?? []) {
       if (!server.tls) continue;
-      const secret = snapshot.secrets.get(server.tls.secret);
-      if (!secret) continue;
+      const material = materialOf(server.tls, snapshot);
+      if (!material) continue;
       const end = this.#tls.get(ref);
-      if (end?.asksTheSame(server.tls, secret)) {
-        end.update(server.tls, secret);
+      if (end?.asksTheSame(server.tls, material)) {
+        end.update(server.tls, material);
         continue;
       }
       this.#tls.delete(ref);
       try {
-        const made: TlsEnd = new TlsEnd(this.#core, server.tls, secret, !opaque, (s) => this.#secure(s, ref, made));
+        const made: TlsEnd = new TlsEnd(this.#core, server.tls, material, !opaque, (s) => this.#secure(s, ref, made));
         this.#tls.set(ref, made);
       } catch (error) {
         this.#core.observer.count('gateway_certificate_refused');
         this.#core.logger.error(
-          { secret: secret.ref, port: this.port, error: (error as Error).message },
+          { secret: server.tls.secret, port: this.port, error: (error as Error).message },
           'a certificate cannot be used: nothing is served with it',
         );
       }

@@ -1,8 +1,16 @@
-/** TLS of one server of a gateway: a certificate, versions and suites, exchangeable while connections are open. */
+/** TLS of one server of a gateway: certificates, versions and suites, exchangeable while connections are open. */
 import { constants, X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { createServer, type SecureVersion, type TLSSocket, type Server as TlsServer } from 'node:tls';
+import {
+  createSecureContext,
+  createServer,
+  type SecureContext,
+  type SecureVersion,
+  type TLSSocket,
+  type Server as TlsServer,
+} from 'node:tls';
 import { WeftError } from '@weft/base';
+import type { Snapshot } from '@weft/engine';
 import { ClientCertificate, type GatewayTls, type Secret, TlsVersion } from '@weft/plan';
 import type { Core } from '../core.ts';
 import { countTlsError } from '../link/server.ts';
@@ -24,15 +32,84 @@ function asksClients(tls: GatewayTls): boolean {
   return tls.clientCertificate !== ClientCertificate.UNSPECIFIED;
 }
 
-function optionsOf(tls: GatewayTls, secret: Secret) {
+/** What a server's TLS is made of. */
+export interface TlsMaterial {
+  /** At least one. */
+  readonly pairs: readonly Secret[];
+  /** Who judges clients. */
+  readonly authority: Secret;
+}
+
+/** Undefined: a part is not here (yet). */
+export function materialOf(tls: GatewayTls, { secrets }: Pick<Snapshot, 'secrets'>): TlsMaterial | undefined {
+  const pairs = [tls.secret, ...tls.moreSecrets].map((name) => secrets.get(name));
+  const authority = tls.authority === '' ? pairs[0] : secrets.get(tls.authority);
+  if (!authority || !pairs.every((pair) => pair !== undefined)) return undefined;
+  return { pairs, authority };
+}
+
+function sameMaterial(a: TlsMaterial, b: TlsMaterial): boolean {
+  const { length } = a.pairs;
+  return a.authority === b.authority && length === b.pairs.length && a.pairs.every((pair, i) => pair === b.pairs[i]);
+}
+
+/**
+ * The certificates of a server: one of each algorithm (RSA, ECDSA) is offered, and the client's algorithms choose. That is
+ * the first that is for the name the client asks for; where none is for it at all, the first.
+ */
+class Shown {
+  readonly #pairs: readonly { readonly secret: Secret; readonly leaf: X509Certificate; readonly algorithm: string }[];
+  readonly #make: (chosen: readonly Secret[]) => SecureContext;
+  /** By the places of the certificates in it. */
+  readonly #contexts = new Map<string, SecureContext>();
+  /** Places of those that are offered where no name says otherwise. */
+  readonly #usual: readonly number[];
+
+  /** Throws where one of them is unusable. */
+  constructor(pairs: readonly Secret[], make: (chosen: readonly Secret[]) => SecureContext) {
+    this.#make = make;
+    this.#pairs = pairs.map((secret) => {
+      const leaf = new X509Certificate(secret.certificatePem);
+      make([secret]);
+      return { secret, leaf, algorithm: leaf.publicKey.asymmetricKeyType ?? '' };
+    });
+    this.#usual = this.#firsts(() => true);
+  }
+
+  get usual(): Secret[] {
+    return this.#usual.map((i) => this.#pairs[i].secret);
+  }
+
+  /** For a client that asks for `name`; undefined: the usual ones. */
+  contextFor(name: string): SecureContext | undefined {
+    if (this.#pairs.length === 1) return undefined;
+    const fit = this.#firsts((leaf) => leaf.checkHost(name, { subject: 'never' }) !== undefined);
+    const key = fit.join();
+    if (fit.length === 0 || key === this.#usual.join()) return undefined;
+    let context = this.#contexts.get(key);
+    if (!context) this.#contexts.set(key, (context = this.#make(fit.map((i) => this.#pairs[i].secret))));
+    return context;
+  }
+
+  /** The first of each algorithm among those that `fits` lets. */
+  #firsts(fits: (leaf: X509Certificate) => boolean): number[] {
+    const found = new Map<string, number>();
+    for (const [i, { leaf, algorithm }] of this.#pairs.entries()) {
+      if (!found.has(algorithm) && fits(leaf)) found.set(algorithm, i);
+    }
+    return [...found.values()];
+  }
+}
+
+function optionsOf(tls: GatewayTls, pairs: readonly Secret[], { caPem, crlPem }: Secret) {
   const asks = asksClients(tls);
   // Without one the runtime's public roots would be believed.
-  if (asks && secret.caPem === '')
-    throw new WeftError('gateway.ca', 'clients are asked for certificates, and no CA is known');
+  if (asks && caPem === '') throw new WeftError('gateway.ca', 'clients are asked for certificates, and no CA is known');
   return {
-    key: secret.keyPem,
-    cert: secret.certificatePem,
-    ca: asks ? secret.caPem : undefined,
+    key: pairs.map((pair) => pair.keyPem),
+    cert: pairs.map((pair) => pair.certificatePem),
+    ca: asks ? caPem : undefined,
+    crl: asks && crlPem !== '' ? crlPem : undefined,
     minVersion: version(tls.minVersion, 'TLSv1.2'),
     maxVersion: version(tls.maxVersion, 'TLSv1.3'),
     ciphers: `${SUITES_1_3}:${tls.cipherSuites.length > 0 ? tls.cipherSuites.join(':') : SUITES_1_2}`,
@@ -42,21 +119,34 @@ function optionsOf(tls: GatewayTls, secret: Secret) {
   };
 }
 
+function shownOf(tls: GatewayTls, { pairs, authority }: TlsMaterial): Shown {
+  return new Shown(pairs, (chosen) => createSecureContext(optionsOf(tls, chosen, authority)));
+}
+
 /** Ends TLS on raw sockets that were accepted elsewhere, since the choice of a server needs the ClientHello first. */
 export class TlsEnd {
   readonly #server: TlsServer;
   readonly #core: Core;
   #tls: GatewayTls;
-  #secret: Secret;
+  #material: TlsMaterial;
+  #shown: Shown;
 
-  /** `http`: requests follow. Throws where the certificate or its key is unusable. */
-  constructor(core: Core, tls: GatewayTls, secret: Secret, http: boolean, onSecure: (socket: TLSSocket) => void) {
+  /** `http`: requests follow. Throws where a certificate or its key is unusable. */
+  constructor(
+    core: Core,
+    tls: GatewayTls,
+    material: TlsMaterial,
+    http: boolean,
+    onSecure: (socket: TLSSocket) => void,
+  ) {
     this.#core = core;
     this.#tls = tls;
-    this.#secret = secret;
+    this.#material = material;
+    this.#shown = shownOf(tls, material);
     this.#server = createServer(
       {
-        ...optionsOf(tls, secret),
+        ...optionsOf(tls, this.#shown.usual, material.authority),
+        SNICallback: (name, done) => done(null, this.#contextFor(name)),
         ALPNProtocols: http ? ['h2', 'http/1.1'] : undefined,
         handshakeTimeout: core.limits.tlsHandshakeTimeoutMs,
         requestCert: asksClients(tls),
@@ -75,25 +165,36 @@ export class TlsEnd {
   }
 
   /** Whether it still asks clients for what they were asked for: else it is to be replaced, and its connections go. */
-  asksTheSame(tls: GatewayTls, secret: Secret): boolean {
+  asksTheSame(tls: GatewayTls, { authority }: TlsMaterial): boolean {
     const names = (t: GatewayTls): string => t.subjectAltNames.join();
     if (tls.clientCertificate !== this.#tls.clientCertificate || names(tls) !== names(this.#tls)) return false;
-    return !asksClients(tls) || secret.caPem === this.#secret.caPem;
+    const before = this.#material.authority;
+    return !asksClients(tls) || (authority.caPem === before.caPem && authority.crlPem === before.crlPem);
   }
 
   /** For handshakes from now on. A certificate that cannot be used changes nothing. */
-  update(tls: GatewayTls, secret: Secret): void {
-    if (tls === this.#tls && secret === this.#secret) return;
+  update(tls: GatewayTls, material: TlsMaterial): void {
+    if (tls === this.#tls && sameMaterial(material, this.#material)) return;
     this.#tls = tls;
-    this.#secret = secret;
+    this.#material = material;
     try {
-      this.#server.setSecureContext(optionsOf(tls, secret));
+      const shown = shownOf(tls, material);
+      this.#server.setSecureContext(optionsOf(tls, shown.usual, material.authority));
+      this.#shown = shown;
     } catch (error) {
       this.#core.observer.count('gateway_certificate_refused');
       this.#core.logger.error(
-        { secret: secret.ref, error: (error as Error).message },
+        { secret: tls.secret, error: (error as Error).message },
         'a certificate cannot be used: the last one stays',
       );
+    }
+  }
+
+  #contextFor(name: string): SecureContext | undefined {
+    try {
+      return this.#shown.contextFor(name);
+    } catch {
+      return undefined; // a name that no certificate can have
     }
   }
 

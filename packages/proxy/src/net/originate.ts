@@ -74,9 +74,10 @@ export class Originator {
       throw new WeftError('proxy.tls_secret', text);
     }
     if (this.#context && secret === this.#secret) return this.#context;
-    const { certificatePem, keyPem, caPem } = secret;
+    const { certificatePem, keyPem, caPem, crlPem } = secret;
     const pair = certificatePem ? { cert: certificatePem, key: keyPem } : {};
-    this.#context = createSecureContext({ ca: caPem || systemRoots(), ...pair, minVersion: 'TLSv1.2' });
+    const crl = crlPem ? { crl: crlPem } : {};
+    this.#context = createSecureContext({ ca: caPem || systemRoots(), ...crl, ...pair, minVersion: 'TLSv1.2' });
     this.#secret = secret;
     return this.#context;
   }

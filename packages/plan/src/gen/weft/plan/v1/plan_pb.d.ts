@@ -3535,6 +3535,20 @@ export declare type GatewayTls = Message<"weft.plan.v1.GatewayTls"> & {
    * @generated from field: repeated string subject_alt_names = 6;
    */
   subjectAltNames: string[];
+
+  /**
+   * of further certificates: the client's algorithms and its name choose among all
+   *
+   * @generated from field: repeated string more_secrets = 7;
+   */
+  moreSecrets: string[];
+
+  /**
+   * resource name of the Secret part that judges clients; empty: the one of `secret`
+   *
+   * @generated from field: string authority = 8;
+   */
+  authority: string;
 };
 
 /**
@@ -3599,11 +3613,18 @@ export declare type Secret = Message<"weft.plan.v1.Secret"> & {
   keyPem: string;
 
   /**
-   * who signs clients' certificates; empty: none are asked for
+   * who signs the other side's certificates; empty: nobody is known
    *
    * @generated from field: string ca_pem = 5;
    */
   caPem: string;
+
+  /**
+   * revocation lists of those, one for each CA of a chain; empty: nothing is looked up
+   *
+   * @generated from field: string crl_pem = 6;
+   */
+  crlPem: string;
 };
 
 /**
@@ -3940,7 +3961,7 @@ export enum TlsVersion {
 export declare const TlsVersionSchema: GenEnum<TlsVersion>;
 
 /**
- * Client certificates are judged by the ca_pem of the server's Secret.
+ * Client certificates are judged by ca_pem and crl_pem of the authority.
  *
  * @generated from enum weft.plan.v1.ClientCertificate
  */

@@ -23,6 +23,8 @@ interface Caller {
   path: string;
   header: string | undefined;
   tcp: boolean;
+  /** Of which issuer, and what it says. */
+  token?: { provider: string; role: string } | undefined;
 }
 
 function draws(seed: number) {
@@ -76,7 +78,10 @@ function ask(text: string, port: number, callers: readonly Caller[]): boolean[] 
   return callers.map((c) => {
     const from = c.account && { from: `cluster.local/ns/shop/sa/${c.account}` };
     const headers: [string, string][] = c.header ? [['x-team', c.header]] : [];
-    const http = !c.tcp && { http: { method: c.method, path: `${c.path}?n=1`, headers } };
+    const token = c.token && {
+      token: { issuer: `https://${c.token.provider}.test`, claims: { perms: { role: c.token.role } } },
+    };
+    const http = !c.tcp && { http: { method: c.method, path: `${c.path}?n=1`, headers, ...token } };
     return decide(mesh, 'shop/pay', { ip: c.ip, port, ...from, ...http }).decision === 'allow';
   });
 }
@@ -173,12 +178,46 @@ test('Linkerd, random', () => {
   fair(allowed);
 });
 
+const PROVIDERS = ['okta', 'auth0'];
+const ROLES = ['admin', 'user'];
+const PROVIDER_TEXT = PROVIDERS.map((name) =>
+  doc('consul.hashicorp.com/v1alpha1', 'JWTProvider', name, {
+    issuer: `https://${name}.test`,
+    jsonWebKeySet: { remote: { uri: `https://${name}.test/keys` } },
+  }),
+).join('');
+
+interface Need {
+  provider: string;
+  role: string | undefined;
+}
+
+const jwtOf = (needs: readonly Need[] | undefined) =>
+  needs && {
+    jwt: {
+      providers: needs.map(({ provider, role }) => ({
+        name: provider,
+        ...(role !== undefined && { verifyClaims: [{ path: ['perms', 'role'], value: role }] }),
+      })),
+    },
+  };
+
 test('Consul, random', () => {
   const d = draws(SEED + 1);
+  const needs = (p: number): Need[] | undefined =>
+    d.chance(p)
+      ? Array.from({ length: 1 + d.below(2) }, () => ({
+          provider: d.one(PROVIDERS),
+          role: d.one([undefined, ...ROLES]),
+        }))
+      : undefined;
   let allowed = 0;
   for (let m = 0; m < MESHES; m++) {
-    const permission = () => ({
-      action: d.one(['allow', 'deny']),
+    const permission = () => {
+      const action = d.one(['allow', 'deny']);
+      return { action, tokens: action === 'allow' ? needs(0.3) : undefined, ...matching() };
+    };
+    const matching = () => ({
       kind: d.one(['pathExact', 'pathPrefix', 'none']),
       path: d.one(PATHS),
       methods: d.chance(0.5) ? d.some(METHODS) : [],
@@ -190,7 +229,10 @@ test('Consul, random', () => {
     };
     const entries = ['pay', '*', 'a']
       .filter((_, i) => i === 0 || d.chance(0.6))
-      .map((destination) => ({ destination, sources: [...ACCOUNTS, '*'].filter(() => d.chance(0.5)).map(source) }))
+      .map((destination) => ({
+        ...{ destination, tokens: needs(0.15) },
+        sources: [...ACCOUNTS, '*'].filter(() => d.chance(0.5)).map(source),
+      }))
       .filter((e) => e.sources.length > 0);
     const usable = (p: ReturnType<typeof permission>): boolean =>
       p.kind !== 'none' || p.methods.length > 0 || p.header !== undefined;
@@ -203,16 +245,18 @@ test('Consul, random', () => {
         s.action = 'deny';
       }
     }
-    const text = entries
+    const intentions = entries
       .map((e, i) =>
         doc('consul.hashicorp.com/v1alpha1', 'ServiceIntentions', `i${i}`, {
           destination: { name: e.destination },
+          ...jwtOf(e.tokens),
           sources: e.sources.map((s) => ({
             name: s.name,
             ...(s.action && { action: s.action }),
             ...(s.permissions && {
               permissions: s.permissions.map((p) => ({
                 action: p.action,
+                ...jwtOf(p.tokens),
                 http: {
                   ...(p.kind !== 'none' && { [p.kind]: p.path }),
                   ...(p.methods.length > 0 && { methods: p.methods }),
@@ -225,9 +269,21 @@ test('Consul, random', () => {
       )
       .join('');
 
+    const text = PROVIDER_TEXT + intentions;
+
     const expect = (c: Caller): boolean => {
       const mine = entries.filter((e) => e.destination === 'pay' || e.destination === '*');
       if (mine.length === 0) return true;
+      const believed = mine.flatMap((e) => [
+        ...(e.tokens ?? []),
+        ...e.sources.flatMap((s) => s.permissions?.flatMap((p) => p.tokens ?? []) ?? []),
+      ]);
+      // A token of an issuer that nobody named is refused where tokens are looked at.
+      if (!c.tcp && c.token && believed.length > 0 && !believed.some((n) => n.provider === c.token?.provider))
+        return false;
+      const brings = (all: readonly Need[] | undefined): boolean =>
+        all === undefined ||
+        all.some((n) => !c.tcp && n.provider === c.token?.provider && (n.role ?? c.token.role) === c.token.role);
       if (c.account === undefined) return false;
       for (const [destination, name] of [
         ['pay', c.account],
@@ -235,22 +291,25 @@ test('Consul, random', () => {
         ['*', c.account],
         ['*', '*'],
       ]) {
-        const found = mine.find((e) => e.destination === destination)?.sources.find((s) => s.name === name);
+        const entry = mine.find((e) => e.destination === destination);
+        const found = entry?.sources.find((s) => s.name === name);
         if (!found) continue;
-        if (!found.permissions) return found.action === 'allow';
+        if (!found.permissions) return found.action === 'allow' && brings(entry?.tokens);
         if (c.tcp) return false;
         for (const p of found.permissions) {
           if (p.kind === 'pathExact' && c.path !== p.path) continue;
           if (p.kind === 'pathPrefix' && !c.path.startsWith(p.path)) continue;
           if (p.methods.length > 0 && !p.methods.includes(c.method)) continue;
           if (p.header && (c.header === p.header.exact) === p.header.invert) continue;
-          return p.action === 'allow';
+          return p.action === 'allow' && brings(p.tokens) && brings(entry?.tokens);
         }
         return false;
       }
       return false;
     };
-    const callers = Array.from({ length: REQUESTS }, () => caller(d));
+    const bearing = (): Caller['token'] =>
+      d.chance(0.4) ? undefined : { provider: d.one(PROVIDERS), role: d.one(ROLES) };
+    const callers = Array.from({ length: REQUESTS }, () => ({ ...caller(d), token: bearing() }));
     for (const [i, got] of ask(text, 8080, callers).entries()) {
       const c = callers[i];
       assert.equal(got, expect(c), `seed ${SEED}, mesh ${m}: ${JSON.stringify(c)}\n${text}`);

@@ -65,9 +65,10 @@ const state = found?.stream.streamBaseState ?? new Int32Array(8);
 const asyncAt = found?.stream.kLastWriteWasAsync ?? 0;
 
 /**
- * Bytes read between two collections of the young garbage. What is read lives outside of the heap, where the engine sees
- * it late: left alone it lets tens of megabytes gather and then stops for a whole collection, again and again. A young
- * one takes some 0.3 ms. Without `--expose-gc` (proxy-flags.json) nothing is asked for.
+ * Bytes read between two collections of the young garbage. A read itself is lent and allocates a view alone, but copies of
+ * what has to wait, and what is written, live outside of the heap, where the engine sees them late: left alone it let tens
+ * of megabytes gather and then stopped for a whole collection, again and again (measured when every read had memory of its
+ * own). A young one takes some 0.3 ms. Without `--expose-gc` (proxy-flags.json) nothing is asked for.
  */
 const COLLECT_BYTES = 4 * 1024 * 1024;
 const collect = (globalThis as { gc?: (options: { type: 'minor' }) => void }).gc;

@@ -5,7 +5,7 @@
 import type { AuthorizationRule } from '@weft/plan';
 import type { Subject } from './authorize.ts';
 import type { RuleTest } from './authorize-rule.ts';
-import { canonicalPattern } from './canonical.ts';
+import { canonicalHostPattern, canonicalPattern } from './canonical.ts';
 
 /** A rule can only match a subject whose value is one of these, or begins with one of them. */
 interface Keys {
@@ -46,7 +46,7 @@ const DIMENSIONS: readonly Dimension[] = [
   },
   {
     http: true,
-    patterns: (r) => allOf(r.to, (o) => o.hosts)?.map((h) => h.toLowerCase()),
+    patterns: (r) => allOf(r.to, (o) => o.hosts)?.map(canonicalHostPattern),
     read: (s) => s.host,
     also: (s) => s.authority,
   },

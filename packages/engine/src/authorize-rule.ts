@@ -7,7 +7,7 @@ import type {
   AuthorizationSource,
 } from '@weft/plan';
 import type { Subject, VerifiedToken } from './authorize.ts';
-import { canonicalPattern } from './canonical.ts';
+import { canonicalHostPattern, canonicalPattern } from './canonical.ts';
 
 export type RuleTest = (subject: Subject) => boolean;
 type ValueTest = (value: string) => boolean;
@@ -134,12 +134,12 @@ function operationTests(o: AuthorizationOperation): FieldTest[] {
   const out: FieldTest[] = [];
   // A host is meant with and without its port.
   if (o.hosts.length > 0) {
-    const tests = o.hosts.map((h) => stringPattern(h.toLowerCase()));
+    const tests = o.hosts.map((h) => stringPattern(canonicalHostPattern(h)));
     const test: RuleTest = (s) => matchesAny(tests, s.host) || matchesAny(tests, s.authority);
     out.push({ http: true, what: `hosts ${o.hosts.join(', ')}`, test });
   }
   if (o.notHosts.length > 0) {
-    const tests = o.notHosts.map((h) => stringPattern(h.toLowerCase()));
+    const tests = o.notHosts.map((h) => stringPattern(canonicalHostPattern(h)));
     const test: RuleTest = (s) => !matchesAny(tests, s.host) && !matchesAny(tests, s.authority);
     out.push({ http: true, what: `notHosts ${o.notHosts.join(', ')}`, test });
   }
@@ -201,22 +201,34 @@ function conditionTest(c: AuthorizationCondition, wide: boolean): FieldTest {
  * of it does (each field, or all joined), an allowing one only if every reading does.
  */
 function headerTest(name: string, c: AuthorizationCondition, wide: boolean): FieldTest {
+  if (name === 'host' || name === ':authority') return hostHeaderTest(c);
   const values = c.values.map(stringPattern);
   const notValues = c.notValues.map(stringPattern);
   const holds = (value: string | undefined): boolean =>
     (values.length === 0 || matchesAny(values, value)) && (notValues.length === 0 || !matchesAny(notValues, value));
-  const key = name === 'host' ? ':authority' : name;
   return {
     http: true,
     what: conditionText(c),
     test: (s) => {
       const head = s.request.head ?? [];
       const found: string[] = [];
-      for (let i = 0; i < head.length; i += 2) if (head[i] === key) found.push(head[i + 1]);
+      for (let i = 0; i < head.length; i += 2) if (head[i] === name) found.push(head[i + 1]);
       if (found.length === 0) return holds(undefined);
       if (found.length > 1) found.push(found.join(','));
       return wide ? found.some(holds) : found.every(holds);
     },
+  };
+}
+
+/** As `hosts`: a host has one spelling, and is meant with and without its port. */
+function hostHeaderTest(c: AuthorizationCondition): FieldTest {
+  const [values, notValues] = [c.values, c.notValues].map((l) => l.map((v) => stringPattern(canonicalHostPattern(v))));
+  const is = (tests: readonly ValueTest[], s: Subject): boolean =>
+    matchesAny(tests, s.host) || matchesAny(tests, s.authority);
+  return {
+    http: true,
+    what: conditionText(c),
+    test: (s) => (values.length === 0 || is(values, s)) && !is(notValues, s),
   };
 }
 

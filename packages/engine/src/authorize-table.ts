@@ -22,7 +22,7 @@ import {
   type FieldTest,
   type RuleTest,
 } from './authorize-rule.ts';
-import { canonicalPattern } from './canonical.ts';
+import { canonicalHostPattern, canonicalPattern } from './canonical.ts';
 import { compileKeyMatches, compileStringMatch, type KeyMatcher, type StringMatcher } from './match.ts';
 
 export interface CompiledRow extends CompiledRuleTests {
@@ -106,7 +106,7 @@ function compileRow(row: AuthorizationRow, source: AuthorizationRule, table: str
 }
 
 function hostTest(pattern: string): (host: string) => boolean {
-  const text = pattern.toLowerCase();
+  const text = canonicalHostPattern(pattern);
   if (!text.startsWith('*.')) return (host) => host === text;
   return (host) => host.length > text.length - 1 && host.endsWith(text.slice(1));
 }

@@ -203,6 +203,17 @@ test('on TCP an HTTP field makes ALLOW vanish and DENY wider', () => {
   assert.equal(authorize(snapshotOf([{ action: Action.DENY, rules: [rule] }]), other).allow, true);
 });
 
+test('a host in a condition is a host: in any case, with and without its port', () => {
+  for (const key of ['request.headers[Host]', 'request.headers[:authority]']) {
+    const is = (values: string[], notValues: string[] = []) =>
+      allowed({ when: [{ key, values, notValues }] }, request());
+    assert.deepEqual([is(['PAY']), is(['pay:80']), is(['pay.:080']), is(['p*'])], [true, true, true, true]);
+    assert.deepEqual([is(['pay:81']), is(['pa']), is([], ['Pay']), is([], ['pay:80'])], [false, false, false, false]);
+    const deny = snapshotOf([{ action: Action.DENY, rules: [{ when: [{ key, values: ['Pay.'] }] }] }]);
+    assert.equal(authorize(deny, request()).allow, false);
+  }
+});
+
 test('a repeated header never helps the caller', () => {
   const r = request('/', {}, ['x-role', 'user', 'x-role', 'evil']);
   const when = [{ key: 'request.headers[x-role]', values: ['evil'] }];

@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { seededRandom } from '@weft/base';
-import { canonicalAuthority, canonicalHead, canonicalPath, canonicalPattern, formatAuthority } from './canonical.ts';
+import {
+  canonicalAuthority,
+  canonicalHead,
+  canonicalHostPattern,
+  canonicalPath,
+  canonicalPattern,
+  formatAuthority,
+} from './canonical.ts';
 
 const paths: [string, string][] = [
   ['/', '/'],
@@ -86,6 +93,10 @@ test('authorities', () => {
   assert.equal(show('Payment.Shop.:8080'), 'payment.shop:8080');
   assert.equal(show('[2001:DB8::1]:80'), '[2001:db8::1]:80');
   assert.equal(show('10.0.0.1'), '10.0.0.1');
+  assert.equal(show('[2001:DB8:0:0::0:01]:80'), '[2001:db8::1]:80');
+  assert.equal(show('[::FFFF:a00:1]'), '[::ffff:10.0.0.1]');
+  const patterns = ['Secret.COM.', '*.Secret.com', '[2001:DB8:0::1]:080', 'a.com:*'].map(canonicalHostPattern);
+  assert.deepEqual(patterns, ['secret.com', '*.secret.com', '[2001:db8::1]:80', 'a.com:*']);
   for (const bad of [
     '',
     'a b',
@@ -100,6 +111,8 @@ test('authorities', () => {
     'a/b',
     'a\u0000',
     '[::1',
+    '[1::2::3]',
+    '[10.0.0.1]',
     'a#b',
   ])
     assert.equal(show(bad), undefined, bad);

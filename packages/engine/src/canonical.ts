@@ -2,6 +2,7 @@
  * The one canonical form of path and host. Routing, authorization and forwarding all see what comes out of here, so that
  * what was authorized is what is sent.
  */
+import { formatIp, parseIp } from '@weft/base';
 
 /**
  * What to do with `%2F` and `%5C`: `reject` (400), `keep` (opaque to us), `decode` (they become slashes), `redirect`
@@ -194,12 +195,21 @@ export function canonicalAuthority(raw: string): Authority | undefined {
     host = raw.slice(0, colon);
   }
   if (host.charCodeAt(0) === 0x5b) {
-    if (!/^\[[0-9a-fA-F:.]{2,45}\]$/.test(host)) return undefined;
+    const ip = /^\[[0-9a-fA-F:.]{2,45}\]$/.test(host) ? parseIp(host) : undefined;
+    if (!ip) return undefined;
+    // One spelling of an address (RFC 5952); one of IPv4 in IPv6 stays one.
+    host = ip.family === 6 ? `[${formatIp(ip)}]` : `[::ffff:${formatIp(ip)}]`;
   } else {
     if (host.endsWith('.')) host = host.slice(0, -1);
     if (host.length > 255 || !/^[0-9A-Za-z_~-]+(\.[0-9A-Za-z_~-]+)*$/.test(host)) return undefined;
   }
   return { host: host.toLowerCase(), port };
+}
+
+/** A host of a rule, perhaps with a port or a `*`, in the spelling that requests have. */
+export function canonicalHostPattern(pattern: string): string {
+  const authority = pattern.includes('*') ? undefined : canonicalAuthority(pattern);
+  return authority ? formatAuthority(authority) : pattern.toLowerCase();
 }
 
 /** `host` or `host:port`, as it is forwarded. */

@@ -15,7 +15,7 @@ const policies = [
   create(AuthorizationPolicySchema, {
     ...{ name: 'p', namespace: 'test', action: Action.DENY },
     rules: [
-      { to: [{ hosts: ['secret.com', '*.hidden.com', '[2001:db8::1]'] }] },
+      { to: [{ hosts: ['Secret.com.', '*.hidden.com', '[2001:db8::1]'] }] },
       { when: [{ key: 'request.headers[x-role]', values: ['evil'] }] },
       { to: [{ methods: ['DELETE'] }] },
     ],
@@ -73,7 +73,15 @@ async function pairOf(t: TestContext, network: string, plaintext: boolean): Prom
 const HOSTS = [
   ...['secret.com', 'Secret.COM', 'secret.com.', 'secret.com:80', 'secret.com:8080', 'SECRET.com.:8080'],
   ...['user@secret.com', 'secret.com:', 'secret.com:0', 'secret.com/', 'secret.com#', 'secret.com?', 'secret.com\\'],
-  ...['a.hidden.com', 'A.B.Hidden.com.', 'a.hidden.com:1', '[2001:db8::1]', '[2001:DB8::1]:80'],
+  ...[
+    'a.hidden.com',
+    'A.B.Hidden.com.',
+    'a.hidden.com:1',
+    '[2001:db8::1]',
+    '[2001:DB8::1]:80',
+    '[2001:db8:0:0:0:0:0:1]',
+    '[2001:db8::0.0.0.1]',
+  ],
 ];
 const OTHERS = ['other.com', 'secret.com.evil.org', 'notsecret.com', 'hidden.com', '[2001:db8::2]:80'];
 const REFUSED = [400, 403];

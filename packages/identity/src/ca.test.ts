@@ -8,7 +8,7 @@ import { after, test } from 'node:test';
 import { VirtualClock } from '@weft/base';
 import { parseCertificates } from './bundle.ts';
 import { createAuthority } from './ca.ts';
-import { createKeyAndCsr } from './csr.ts';
+import { createKeyAndCsr } from './request.ts';
 import { spiffeIdFromCertificate } from './spiffe.ts';
 import { assembleIdentity } from './store.ts';
 import { cacerts, EC } from './test-cacerts.ts';

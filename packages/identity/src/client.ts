@@ -9,7 +9,7 @@ import {
   systemRandom,
   type Timer,
 } from '@weft/base';
-import { createKeyAndCsr, type KeyAndCsr } from './csr.ts';
+import { createKeyAndCsr, type KeyAndCsr } from './request.ts';
 import {
   assembleIdentity,
   type Identity,

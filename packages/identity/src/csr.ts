@@ -1,32 +1,9 @@
-/** Certificate requests: made by who needs a certificate, judged by who signs. */
+/** Certificate requests, as who signs judges them. `request.ts` makes them. */
 import { createHash } from 'node:crypto';
 import { WeftError } from '@weft/base';
-import { type CryptoKeyPair, crypto, EC_P256, x509 } from './x509.ts';
+import { crypto, x509 } from './x509.ts';
 
 const MAX_CSR_BYTES = 16 * 1024;
-
-export interface KeyAndCsr {
-  /** PKCS #8. It never leaves the process that made it. */
-  keyPem: string;
-  csrPem: string;
-}
-
-/**
- * A new P-256 key and a request for it. The mesh's own CA reads no name in it: who asks is known from how it is asked.
- * Other CAs want the id there.
- */
-export async function createKeyAndCsr(spiffeId?: string): Promise<KeyAndCsr> {
-  const names = spiffeId && new x509.SubjectAlternativeNameExtension([{ type: 'url', value: spiffeId }], true);
-  const keys = (await crypto.subtle.generateKey(EC_P256, true, ['sign', 'verify'])) as CryptoKeyPair;
-  const request = await x509.Pkcs10CertificateRequestGenerator.create(
-    { keys, signingAlgorithm: EC_P256, ...(names ? { extensions: [names] } : {}) } as Parameters<
-      typeof x509.Pkcs10CertificateRequestGenerator.create
-    >[0],
-    crypto,
-  );
-  const pkcs8 = await crypto.subtle.exportKey('pkcs8', keys.privateKey);
-  return { keyPem: x509.PemConverter.encode(pkcs8, 'PRIVATE KEY'), csrPem: request.toString('pem') };
-}
 
 /** The public key of a request that its holder signed. Nothing else of a request is believed. */
 export async function requestedKey(csrPem: string) {

@@ -7,7 +7,7 @@ import { seededRandom, silentLogger, VirtualClock } from '@weft/base';
 import { TrustBundle } from './bundle.ts';
 import { createAuthority } from './ca.ts';
 import { IdentityClient } from './client.ts';
-import { createKeyAndCsr } from './csr.ts';
+import { createKeyAndCsr } from './request.ts';
 import { Revocations } from './revocations.ts';
 import { parseSpiffeId, spiffeIdFromCertificate } from './spiffe.ts';
 import { readIdentity } from './store.ts';

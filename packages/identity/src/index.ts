@@ -7,16 +7,16 @@ export { appendFile, refuseIfShared, writeFileAtomic } from './files.ts';
 export {
   type Issuer,
   issuerFromMemory,
-  keyIdOf,
   type OpenExternal,
-  rootIdOf,
   type SignedCertificate,
 } from './issuer.ts';
 export * from './jwt.ts';
 export * from './jwt-keys.ts';
+export * from './key-id.ts';
 export * from './key-pair.ts';
 export * from './local-access.ts';
 export { peerCertificate } from './peer-certificate.ts';
+export * from './request.ts';
 export * from './revocations.ts';
 export * from './spiffe.ts';
 export * from './store.ts';

@@ -3,20 +3,14 @@
  * intermediate that somebody brought, under the names of Istio's `cacerts` (`ca-cert.pem`, `ca-key.pem`,
  * `root-cert.pem`, `cert-chain.pem`).
  */
-import {
-  createHash,
-  createPrivateKey,
-  createPublicKey,
-  type KeyObject,
-  randomBytes,
-  type X509Certificate,
-} from 'node:crypto';
+import { createPrivateKey, createPublicKey, type KeyObject, randomBytes, type X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, WeftError } from '@weft/base';
 import { parseCertificates } from './bundle.ts';
 import { requestedKey } from './csr.ts';
 import { privateFolder, refuseIfShared, writeFileAtomic } from './files.ts';
+import { keyIdOf, rootIdOf } from './key-id.ts';
 import { type CryptoKey, type CryptoKeyPair, crypto, EC_P256, x509 } from './x509.ts';
 
 const DAY_MS = 86_400_000;
@@ -35,18 +29,6 @@ export interface SignedCertificate {
   notAfterMs: number;
   /** Hexadecimal, lower case. */
   serial: string;
-}
-
-/** Names the key that signed a certificate: SHA-256 of its public key's SPKI, in hexadecimal. Names of CAs repeat, keys do not. */
-export function keyIdOf(key: KeyObject): string {
-  return createHash('sha256')
-    .update(key.export({ type: 'spki', format: 'der' }))
-    .digest('hex');
-}
-
-/** Names a root as the one above a CA of somebody else's, whatever key of that CA signs. */
-export function rootIdOf(key: KeyObject): string {
-  return `root:${keyIdOf(key)}`;
 }
 
 /** What signs certificates for the mesh. */

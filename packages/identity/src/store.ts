@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { WeftError } from '@weft/base';
 import { parseCertificates, TrustBundle } from './bundle.ts';
 import { privateFolder, refuseIfShared, writeFileAtomic } from './files.ts';
-import { keyIdOf, rootIdOf } from './issuer.ts';
+import { keyIdOf, rootIdOf } from './key-id.ts';
 import { spiffeIdFromCertificate } from './spiffe.ts';
 
 /** What a workload proves itself with, and what it believes others by. Immutable. */

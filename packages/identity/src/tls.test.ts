@@ -9,7 +9,7 @@ import tls from 'node:tls';
 import { VirtualClock } from '@weft/base';
 import { TrustBundle } from './bundle.ts';
 import { type Authority, createAuthority } from './ca.ts';
-import { createKeyAndCsr } from './csr.ts';
+import { createKeyAndCsr } from './request.ts';
 import { Revocations } from './revocations.ts';
 import { assembleIdentity, type Identity } from './store.ts';
 import { checkPeer, clientTlsOptions, type PeerRules, serverTlsOptions } from './tls.ts';

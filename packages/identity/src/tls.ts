@@ -3,7 +3,7 @@ import { constants, type KeyObject, X509Certificate } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { type Clock, systemClock } from '@weft/base';
 import { parseCertificates, TrustBundle } from './bundle.ts';
-import { keyIdOf, rootIdOf } from './issuer.ts';
+import { keyIdOf, rootIdOf } from './key-id.ts';
 import './peer-certificate.ts';
 import { spiffeIdFromCertificate } from './spiffe.ts';
 import type { Identity } from './store.ts';

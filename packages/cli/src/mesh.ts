@@ -15,7 +15,7 @@ import {
   sourceFile,
   tooLarge,
 } from '@weft/config';
-import { MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
+import { type GroupSpec, MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
 import { judgeKeyPair } from '@weft/identity';
 import { captureAll, injected, type Model, meshConfigOf } from '@weft/model';
 // A proxy's objects die young: a larger nursery costs memory and saves nothing (measured). Nor may the engine conclude from
@@ -142,6 +142,17 @@ export function processSpecs(model: Model): ProcessSpec[] {
   });
 }
 
+export function groupSpecs(model: Model): GroupSpec[] {
+  return model.workloadGroups.map((g) => ({
+    name: g.name,
+    namespace: g.namespace,
+    labels: g.members,
+    serviceAccount: g.serviceAccount,
+    ports: [...g.ports].map(([name, number]) => ({ name, number })),
+    readiness: g.probe,
+  }));
+}
+
 export function serviceSpecs(model: Model): ServiceSpec[] {
   // What stands outside has a name of its own: no variables say it.
   const own = model.services.filter((s) => !s.external);
@@ -201,7 +212,7 @@ function reloader(given: readonly string[], allowPending: boolean | undefined): 
       .join('\n');
     if (now !== seen) {
       const model = loadModel(files, () => {}, allowPending);
-      last = { processes: processSpecs(model), services: serviceSpecs(model) };
+      last = { processes: processSpecs(model), services: serviceSpecs(model), groups: groupSpecs(model) };
       seen = now;
     }
     return last;
@@ -245,6 +256,7 @@ export async function bringUp(
     capture,
     processes: processSpecs(model),
     services: serviceSpecs(model),
+    groups: groupSpecs(model),
     // Folders as such, so that a file added to one is seen.
     files: options.files.map((f) => path.resolve(f)),
     controlCommand: selfCommand([], 'control-plane'),

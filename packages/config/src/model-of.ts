@@ -39,6 +39,7 @@ export function modelOf(
     ],
     serviceAliases: of<ServiceModel>('Service').filter((s) => s.externalName !== undefined),
     workloadEntries: of('WorkloadEntry'),
+    workloadGroups: of('WorkloadGroup'),
     sidecars: of('Sidecar'),
     endpointSlices: of('EndpointSlice'),
     processes: of('Process'),

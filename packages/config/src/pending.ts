@@ -4,7 +4,6 @@ const PENDING: ReadonlyMap<string, string> = new Map([
   ['security.istio.io/RequestAuthentication', 'tokens are not judged yet: no request is refused by it'],
   ['networking.istio.io/EnvoyFilter', 'the proxies are no Envoys: say what it is for by another kind'],
   ['networking.istio.io/ProxyConfig', 'proxies are not set by it yet'],
-  ['networking.istio.io/WorkloadGroup', 'workloads join by WorkloadEntry'],
   ['extensions.istio.io/WasmPlugin', 'proxies are not extended by it yet'],
   ['extensions.istio.io/TrafficExtension', 'proxies are not extended by it yet'],
   ['monitoring.coreos.com/ServiceMonitor', 'no Prometheus is set up by it; proxies serve /stats/prometheus on 15090'],

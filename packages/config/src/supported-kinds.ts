@@ -30,6 +30,7 @@ import { serviceEntryKind, workloadEntryKind } from './kinds/service-entry.ts';
 import { sidecarKind } from './kinds/sidecar.ts';
 import { tcpFaultKind } from './kinds/tcp-fault.ts';
 import { virtualServiceKind } from './kinds/virtual-service.ts';
+import { workloadGroupKind } from './kinds/workload-group.ts';
 
 /** By name; one name may stand for kinds of several APIs, which their versions tell apart. */
 export const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
@@ -47,6 +48,7 @@ export const KINDS: ReadonlyMap<string, Kind<Resource>[]> = Map.groupBy(
     secretKind,
     serviceEntryKind,
     workloadEntryKind,
+    workloadGroupKind,
     sidecarKind,
     endpointSliceKind,
     peerAuthenticationKind,

@@ -333,7 +333,8 @@ export class Instance {
       return this.#atEitherAddress((address) =>
         action.type === 'http'
           ? probeHttp(address, action.port, action.path, probe.timeoutMs)
-          : probeTcp(address, action.port, probe.timeoutMs),
+          : // Without a proxy, which would ask it, of a gRPC service only its connection is known.
+            probeTcp(address, action.port, probe.timeoutMs),
       );
     };
     this.#prober = new Prober(probe, ask, (ready) => this.#setState(ready ? 'ready' : 'running'));

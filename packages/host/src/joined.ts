@@ -7,7 +7,7 @@ import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock, WeftError } from '@weft/base';
 import type { HostContext } from './host-context.ts';
-import type { ProcessSpec, ServiceSpec } from './specs.ts';
+import type { GroupSpec, ProcessSpec, ServiceSpec } from './specs.ts';
 import { pause } from './wait.ts';
 
 const JOIN_MS = 10_000;
@@ -16,8 +16,10 @@ const JOIN_MS = 10_000;
 const PORT = 'main';
 
 export interface RunRequest {
-  /** The Service to join, in the process's namespace. */
+  /** The Service to join, in the process's namespace; '' where a group says what it is like. */
   readonly service: string;
+  /** The WorkloadGroup by which it joins, in the process's namespace. */
+  readonly group?: string;
   readonly process: ProcessSpec;
 }
 
@@ -45,6 +47,19 @@ export function fitToService(process: ProcessSpec, service: ServiceSpec | undefi
     );
   }
   return { ...process, labels, ports: [{ number: port }] };
+}
+
+/** The process as the group says. Throws where `asked`, the port that the caller names, is none of the group's. */
+export function fitToGroup(process: ProcessSpec, group: GroupSpec): ProcessSpec {
+  const asked = process.ports;
+  const ports = group.ports.length > 0 ? group.ports : asked;
+  for (const { number } of asked) {
+    if (ports.some((p) => p.number === number)) continue;
+    const have = group.ports.map((p) => `${p.number} (${p.name})`).join(', ');
+    throw new WeftError('port', `group ${group.name} has the ports ${have}, not ${number}: leave --port out`);
+  }
+  const { serviceAccount, readiness } = group;
+  return { ...process, serviceAccount, readiness, ports, labels: { ...process.labels, ...group.labels } };
 }
 
 export class JoinedFiles {

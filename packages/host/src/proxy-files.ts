@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { confinedArgv, PROXY_UID, type RunAs, unprivilegedArgv } from '@weft/capture';
 import { type Identity, inTime, isUnder, readIdentity } from '@weft/identity';
 import type { HostContext } from './host-context.ts';
-import type { ProbeSpec, ProcessSpec } from './specs.ts';
+import type { ProbeAction, ProbeSpec, ProcessSpec } from './specs.ts';
 
 export interface ProxyFolders {
   readonly dir: string;
@@ -146,6 +146,22 @@ export class StoredCertificate {
   }
 }
 
+/** What the proxy asks of the application in its prober's place; nothing where that runs a program, or asks nothing. */
+function probeInPlace(action: ProbeAction, timeoutMs: number): object {
+  switch (action.type) {
+    case 'http': {
+      const { path, port, https, headers } = action;
+      return { readyz: { httpGet: { path, port, ...(https && { scheme: 'HTTPS' }), headers }, timeoutMs } };
+    }
+    case 'tcp':
+      return action.port > 0 ? { readyz: { tcpSocket: { port: action.port }, timeoutMs } } : {};
+    case 'grpc':
+      return { readyz: { grpc: { port: action.port, service: action.service }, timeoutMs } };
+    case 'exec':
+      return {};
+  }
+}
+
 /** Writes what a proxy reads at its start (`WEFT_BOOTSTRAP`), for its own user alone. Returns the path. */
 export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFacts): string {
   const transparent = h.capture === 'transparent';
@@ -154,13 +170,7 @@ export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFact
   const own = transparent ? '127.0.0.1' : p.address;
   const { probe, token } = p;
   const timeoutMs = probe.timeoutMs;
-  const probes = p.spec.gateway
-    ? {}
-    : probe.action.type === 'http'
-      ? { readyz: { httpGet: { path: probe.action.path, port: probe.action.port }, timeoutMs } }
-      : probe.action.type === 'tcp' && probe.action.port > 0
-        ? { readyz: { tcpSocket: { port: probe.action.port }, timeoutMs } }
-        : {};
+  const probes = p.spec.gateway ? {} : probeInPlace(probe.action, timeoutMs);
   const bootstrap = {
     mesh: h.mesh,
     instance: p.name,

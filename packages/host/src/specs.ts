@@ -3,7 +3,14 @@
 import type { RedirectScope } from '@weft/capture';
 
 export type ProbeAction =
-  | { readonly type: 'http'; readonly path: string; readonly port: number }
+  | {
+      readonly type: 'http';
+      readonly path: string;
+      readonly port: number;
+      readonly https?: boolean;
+      readonly headers?: readonly { readonly name: string; readonly value: string }[];
+    }
+  | { readonly type: 'grpc'; readonly port: number; readonly service: string }
   | { readonly type: 'tcp'; readonly port: number }
   | { readonly type: 'exec'; readonly command: readonly string[] };
 
@@ -46,6 +53,16 @@ export interface ServiceSpec {
   /** Numbers, or names of ports of the processes. */
   readonly targetPorts: readonly (number | string)[];
   readonly selector: Readonly<Record<string, string>>;
+}
+
+/** What each workload is like that joins by the group (Istio's WorkloadGroup). */
+export interface GroupSpec {
+  readonly name: string;
+  readonly namespace: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly serviceAccount: string;
+  readonly ports: readonly { readonly number: number; readonly name: string }[];
+  readonly readiness: ProbeSpec | undefined;
 }
 
 export type CaptureMode = 'transparent' | 'explicit';

@@ -13,10 +13,10 @@ import { hostRoutes } from './host-api.ts';
 import type { HostContext } from './host-context.ts';
 import { hostsFile } from './hosts-file.ts';
 import { Instance } from './instance.ts';
-import { assertLabel, fitToService, JoinedFiles, type RunRequest } from './joined.ts';
+import { assertLabel, fitToGroup, fitToService, JoinedFiles, type RunRequest } from './joined.ts';
 import { serveLocal } from './local-api.ts';
 import { tail } from './output.ts';
-import type { CaptureMode, InstanceStatus, ProcessSpec, ServiceSpec } from './specs.ts';
+import type { CaptureMode, GroupSpec, InstanceStatus, ProcessSpec, ServiceSpec } from './specs.ts';
 import { acquireLock, type MeshPaths, meshPaths, removeLeftovers } from './state.ts';
 import { inParallel, pause } from './wait.ts';
 
@@ -37,6 +37,7 @@ export interface MeshHostOptions {
   readonly capture: CaptureMode;
   readonly processes: readonly ProcessSpec[];
   readonly services: readonly ServiceSpec[];
+  readonly groups: readonly GroupSpec[];
   /** Configuration files and folders that the control plane watches; absolute. */
   readonly files: readonly string[];
   readonly controlCommand: readonly string[];
@@ -46,7 +47,11 @@ export interface MeshHostOptions {
   /** Extra fields of the control plane's configuration (certificate life and such). */
   readonly controlExtra?: Readonly<Record<string, unknown>>;
   /** Reads the files again, so that a restart acts on what they say now. Throws where they are refused. */
-  reload?(): { readonly processes: readonly ProcessSpec[]; readonly services: readonly ServiceSpec[] };
+  reload?(): {
+    readonly processes: readonly ProcessSpec[];
+    readonly services: readonly ServiceSpec[];
+    readonly groups: readonly GroupSpec[];
+  };
   /** A line for the terminal: of a child, or of the supervisor itself (`weft`). */
   say(name: string, line: string): void;
   onChange?(): void;
@@ -338,13 +343,18 @@ export class MeshHost {
   async run(request: RunRequest, gone: AbortSignal): Promise<InstanceStatus> {
     if (!this.#joined || !this.#context) throw new WeftError('starting', `mesh ${this.mesh} is still starting`);
     const { namespace } = request.process;
-    assertLabel('service', request.service);
+    const { service: wanted, group: by } = request;
+    if (by === undefined) assertLabel('service', wanted);
     assertLabel('namespace', namespace);
-    const services = this.#options.reload?.().services ?? this.#options.services;
-    const service = services.find((s) => s.name === request.service && s.namespace === namespace);
-    const fitting = fitToService(request.process, service, request.service);
-    let name = `${request.service}-run`;
-    for (let n = 2; this.#specs.has(workloadKey({ namespace, name })); n++) name = `${request.service}-run-${n}`;
+    const { services, groups } = this.#options.reload?.() ?? this.#options;
+    const service = services.find((s) => s.name === wanted && s.namespace === namespace);
+    const fitting =
+      by === undefined
+        ? fitToService(request.process, service, wanted)
+        : fitToGroup(request.process, this.#groupNamed(groups, namespace, by));
+    const base = `${by ?? wanted}-run`;
+    let name = base;
+    for (let n = 2; this.#specs.has(workloadKey({ namespace, name })); n++) name = `${base}-${n}`;
     const spec = { ...fitting, name };
     checkSpec(spec);
     const key = workloadKey(spec);
@@ -352,7 +362,7 @@ export class MeshHost {
     this.#runs.add(key);
     const instance = this.#nextName(spec);
     try {
-      if (!service) await this.#joined.join(spec, request.service, this.#context.control);
+      if (!service && by === undefined) await this.#joined.join(spec, wanted, this.#context.control);
       await this.#startInstance(instance, spec);
     } catch (error) {
       await this.#stopInstance(instance);
@@ -367,6 +377,13 @@ export class MeshHost {
         systemClock.after(UNHELD_MS, () => void this.#abandon(instance)),
       );
     return this.#instances.get(instance)!.status();
+  }
+
+  #groupNamed(groups: readonly GroupSpec[], namespace: string, name: string): GroupSpec {
+    const group = groups.find((g) => g.name === name && g.namespace === namespace);
+    if (group) return group;
+    const have = groups.map((g) => `${g.namespace}/${g.name}`).join(', ');
+    throw new WeftError('group', `there is no WorkloadGroup ${namespace}/${name}; there are: ${have || 'none'}`);
   }
 
   #leave(key: string): void {

@@ -27,6 +27,7 @@ const empty: Model = {
   services: [],
   serviceAliases: [],
   workloadEntries: [],
+  workloadGroups: [],
   sidecars: [],
   endpointSlices: [],
   processes: [],

@@ -14,6 +14,7 @@ export interface Bind {
 export interface ProbeSpec {
   httpGet?: { path: string; port: number; scheme?: string; headers?: { name: string; value: string }[] };
   tcpSocket?: { port: number };
+  grpc?: { port: number; service: string };
   timeoutMs?: number;
 }
 

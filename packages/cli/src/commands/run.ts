@@ -14,24 +14,38 @@ export function addRun(program: Command): void {
     program
       .command('run')
       .description('join one more process to a running mesh, until Ctrl-C or its end')
-      .requiredOption('--service <name>', 'the service it belongs to; made for it where the mesh has none of that name')
-      .requiredOption('--port <number>', 'where it listens', wholeNumber)
-      .option('--service-account <name>', 'its identity', 'default')
+      .option('--service <name>', 'the service it belongs to; made for it where the mesh has none of that name')
+      .option('--group <name>', 'the WorkloadGroup by which it joins: labels, identity, ports and readiness are its')
+      .option('--port <number>', 'where it listens; with --group its own', wholeNumber)
+      .option('--service-account <name>', 'its identity (default: "default"; with --group its own)')
       .option('-n, --namespace <name>', 'its namespace', 'default')
       .option('-l, --label <key=value...>', 'more labels')
       .argument('<command...>', 'after --')
       .addOption(meshOption())
       .action(run),
     'weft run --service payment --port 8080 -l version=v3 -- node payment.mjs',
+    'weft run --group payment-vm -n shop -- ./payment',
   );
 }
 
 async function run(
   command: string[],
-  options: MeshOption & { service: string; port: number; serviceAccount: string; namespace: string; label?: string[] },
+  options: MeshOption & {
+    service?: string;
+    group?: string;
+    port?: number;
+    serviceAccount?: string;
+    namespace: string;
+    label?: string[];
+  },
 ): Promise<void> {
   const mesh = chooseMesh(options.mesh);
-  if (options.port < 1 || options.port > 65_535) throw new WeftError('port', `--port ${options.port} is no port`);
+  const { service, group, port, serviceAccount } = options;
+  if ((service === undefined) === (group === undefined)) throw new WeftError('usage', 'say --service or --group');
+  if (group !== undefined && serviceAccount !== undefined)
+    throw new WeftError('usage', 'the identity is the group’s: leave --service-account out');
+  if (service !== undefined && port === undefined) throw new WeftError('port', 'say where it listens: --port NUMBER');
+  if (port !== undefined && (port < 1 || port > 65_535)) throw new WeftError('port', `--port ${port} is no port`);
   const labels = new Map<string, string>();
   for (const l of options.label ?? []) {
     const at = l.indexOf('=');
@@ -39,16 +53,17 @@ async function run(
     labels.set(l.slice(0, at), l.slice(at + 1));
   }
   const request: RunRequest = {
-    service: options.service,
+    service: service ?? '',
+    ...(group !== undefined && { group }),
     process: {
-      name: `${options.service}-run`,
+      name: `${service ?? group}-run`,
       namespace: options.namespace,
-      serviceAccount: options.serviceAccount,
+      serviceAccount: serviceAccount ?? 'default',
       labels: Object.fromEntries(labels),
       command,
       cwd: process.cwd(),
       env: [],
-      ports: [{ number: options.port }],
+      ports: port === undefined ? [] : [{ number: port }],
       replicas: 1,
       restartPolicy: 'Never',
       gateway: false,

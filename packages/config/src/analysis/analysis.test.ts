@@ -84,6 +84,8 @@ const has = (findings: readonly Finding[], code: string) => findings.some((f) =>
 const sidecar = (spec: string, name = 's', namespace = 'shop') =>
   doc(NET, 'Sidecar', `name: ${name}, namespace: ${namespace}`, `spec: ${spec}`);
 const forA = '{workloadSelector: {labels: {app: a}}}';
+const members = (name: string, labels: string): string =>
+  `---\napiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: ${name}, namespace: shop}\nspec: {template: {labels: {${labels}}}}\n`;
 const entry = (name: string, protocol: string, number = 80) =>
   doc(
     NET,
@@ -346,6 +348,12 @@ const CASES: readonly (readonly [code: string, bad: string, good: string, resour
   ['IST0110', a + sidecar(forA) + sidecar(forA, 't'), a + sidecar(forA) + sidecar('{}', 't'), 'Sidecar/t'],
   ['IST0111', a + sidecar('{}') + sidecar('{}', 't'), a + sidecar('{}') + sidecar('{}', 't', 'other'), 'Sidecar/t'],
   ['IST0177', entry('x', 'HTTP') + entry('y', 'TCP'), entry('x', 'HTTP') + entry('y', 'TCP', 81), 'ServiceEntry/y'],
+  [
+    'KIA1702',
+    members('g', 'app: a') + members('h', 'app: a'),
+    members('g', 'app: a') + members('h', 'app: b'),
+    'WorkloadGroup/h',
+  ],
   ['KIA1211', entry('x', 'HTTP') + entry('y', 'HTTP'), entry('x', 'HTTP') + entry('y', 'HTTP', 81), 'ServiceEntry/y'],
   [
     'KIA1004',

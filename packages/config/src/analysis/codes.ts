@@ -233,6 +233,7 @@ add(
 );
 add('error', 'KIA1402', 'RouteWithoutService', 'A route of the Gateway API names a service that does not exist.');
 add('error', 'KIA1504', 'NoGatewayClass', 'A Gateway names a GatewayClass that is not there, or not served here.');
+add('warning', 'KIA1702', 'WorkloadGroupTwice', 'Two WorkloadGroups of a namespace have the same labels.');
 add('warning', 'KIA1701', 'ServiceAccountNotFound', 'A Process has a service account that no document declares.');
 add(
   'warning',

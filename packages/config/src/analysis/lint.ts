@@ -6,7 +6,7 @@ import type { Severity } from './codes.ts';
 import { lintDestinationRules } from './destination-rules.ts';
 import { lintGateways } from './gateways.ts';
 import { lintInjection } from './injection.ts';
-import { lintServiceEntries } from './service-entries.ts';
+import { lintServiceEntries, lintWorkloadGroups } from './service-entries.ts';
 import { lintServices } from './services.ts';
 import { lintSidecars } from './sidecars.ts';
 import { lintVirtualServices } from './virtual-services.ts';
@@ -28,6 +28,7 @@ export function lint(model: Model, broken: ReadonlySet<string>, complete: boolea
   lintServices(l);
   lintDestinationRules(l);
   lintServiceEntries(l);
+  lintWorkloadGroups(l);
   if (!complete || model.processes.some((p) => !l.intact(p))) return;
   lintAuthorization(l);
   lintGateways(l);

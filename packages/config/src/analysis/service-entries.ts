@@ -1,5 +1,5 @@
-/** Two ServiceEntries for one host and port (IST0177, KIA1211). */
-import { type ServiceModel, serviceHost } from '@weft/model';
+/** Two ServiceEntries for one host and port (IST0177, KIA1211), two WorkloadGroups with the same labels (KIA1702). */
+import { type ServiceModel, serviceHost, type WorkloadGroupModel } from '@weft/model';
 import type { Lint } from './lint.ts';
 
 export function lintServiceEntries({ model, report, intact }: Lint): void {
@@ -21,6 +21,21 @@ export function lintServiceEntries({ model, report, intact }: Lint): void {
         const message = `says ${port.protocol} of ${host}:${port.port}, where ${where} says ${other.protocol}: the first counts`;
         report(service, 'IST0177', message, port.field);
       } else report(service, 'KIA1211', `${host}:${port.port} is in ${where} already: the first counts`, port.field);
+    }
+  }
+}
+
+export function lintWorkloadGroups({ model, report, intact }: Lint): void {
+  const first = new Map<string, WorkloadGroupModel>();
+  for (const group of model.workloadGroups) {
+    if (!intact(group) || Object.keys(group.members).length === 0) continue;
+    const key = JSON.stringify([group.namespace, Object.entries(group.members).sort()]);
+    const other = first.get(key);
+    if (!other) first.set(key, group);
+    else {
+      const { name, source } = other;
+      const message = `its workloads have the same labels as those of ${name} (${source.file}:${source.line})`;
+      report(group, 'KIA1702', message, 'spec');
     }
   }
 }

@@ -49,7 +49,8 @@ function checkSubset(known: Known, vs: Resource, d: Target, at: string, service:
       return;
     }
     const providers = known.providers(service);
-    if (used && providers.length > 0 && !providers.some((p) => labelsMatch(found.subset.labels, p.labels))) {
+    const joins = known.model.workloadGroups.some((g) => labelsMatch(found.subset.labels, g.members));
+    if (used && !joins && providers.length > 0 && !providers.some((p) => labelsMatch(found.subset.labels, p.labels))) {
       const have = list(
         providers.map((p) => `${p.name} {${pairs(p.labels)}}`),
         'none',

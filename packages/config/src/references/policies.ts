@@ -21,7 +21,8 @@ export function checkSelectors(known: Known): void {
     if (processesBroken || !selector || !known.ok(policy)) continue;
     const root = policy.kind !== 'PeerAuthentication' && policy.namespace === known.model.rootNamespace;
     const inReach = known.model.processes.filter((p) => root || p.namespace === policy.namespace);
-    if (!inReach.some((p) => labelsMatch(selector, p.labels))) {
+    const joining = known.model.workloadGroups.filter((g) => root || g.namespace === policy.namespace);
+    if (![...inReach.map((p) => p.labels), ...joining.map((g) => g.members)].some((l) => labelsMatch(selector, l))) {
       const message = `the selector {${pairs(selector)}} matches no process: the policy holds for nothing`;
       known.report(policy, 'WEFT-NO-TARGET', message, 'spec.selector', 'warning');
     }

@@ -40,6 +40,9 @@ export function checkService(known: Known, service: ServiceModel): void {
 function outOfProcesses(known: Known, { external, selector, namespace, name }: ServiceModel): boolean {
   if (external) return true;
   if (!selector && known.model.endpointSlices.some((s) => s.namespace === namespace && s.service === name)) return true;
+  // Who joins by it comes and goes.
+  if (known.model.workloadGroups.some((g) => g.namespace === namespace && labelsMatch(selector ?? {}, g.members)))
+    return true;
   return known.model.workloadEntries.some(
     (e) => e.namespace === namespace && labelsMatch(selector ?? {}, e.endpoint.labels),
   );

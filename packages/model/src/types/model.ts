@@ -26,7 +26,7 @@ import type { RateLimitModel, ServerModel } from './rate-limit.ts';
 import type { NamespaceModel, ServiceAccountModel } from './resource.ts';
 import type { VirtualServiceModel } from './route.ts';
 import type { AuthorizationPolicyModel, PeerAuthenticationModel, RequestAuthenticationModel } from './security.ts';
-import type { EndpointSliceModel, ServiceModel, WorkloadEntryModel } from './service.ts';
+import type { EndpointSliceModel, ServiceModel, WorkloadEntryModel, WorkloadGroupModel } from './service.ts';
 import type { SidecarModel } from './sidecar.ts';
 import type { DecisionHeaderModel, HealthCheckModel, MeshDefaultsModel, TcpFaultModel } from './weft.ts';
 
@@ -38,6 +38,7 @@ export interface Model {
   /** Those that are a name for another (`type: ExternalName`): they have nothing of their own. */
   readonly serviceAliases: readonly ServiceModel[];
   readonly workloadEntries: readonly WorkloadEntryModel[];
+  readonly workloadGroups: readonly WorkloadGroupModel[];
   readonly sidecars: readonly SidecarModel[];
   readonly endpointSlices: readonly EndpointSliceModel[];
   readonly processes: readonly ProcessModel[];

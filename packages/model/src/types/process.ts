@@ -12,7 +12,14 @@ export interface ProcessPortModel {
 }
 
 export type ProbeAction =
-  | { readonly type: 'http'; readonly path: string; readonly port: number }
+  | {
+      readonly type: 'http';
+      readonly path: string;
+      readonly port: number;
+      readonly https?: boolean;
+      readonly headers?: readonly { readonly name: string; readonly value: string }[];
+    }
+  | { readonly type: 'grpc'; readonly port: number; readonly service: string }
   | { readonly type: 'tcp'; readonly port: number }
   | { readonly type: 'exec'; readonly command: readonly string[] };
 

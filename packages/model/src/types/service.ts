@@ -1,4 +1,5 @@
 /** What is called: services, those of ServiceEntries among them, and their endpoints that no platform tells of. */
+import type { ProbeModel } from './process.ts';
 import type { Labels, Resource } from './resource.ts';
 
 /** How the application protocol of a port was declared; `detect` where it was not. */
@@ -77,6 +78,16 @@ export interface ServiceEntryModel extends Resource {
 
 export interface WorkloadEntryModel extends Resource {
   readonly endpoint: EntryEndpointModel;
+}
+
+/** Istio's WorkloadGroup: what each workload of it is like that joins by `weft run --group`. */
+export interface WorkloadGroupModel extends Resource {
+  /** Those of its workloads: of `metadata`, and of `template` before them. */
+  readonly members: Labels;
+  /** By name. */
+  readonly ports: ReadonlyMap<string, number>;
+  readonly serviceAccount: string;
+  readonly probe: ProbeModel | undefined;
 }
 
 /** `discovery.k8s.io EndpointSlice`: addresses of a Service without a selector. */

@@ -15,9 +15,9 @@ import {
 import { type GrpcCheck, type HealthCheck, Protocol } from '@weft/plan';
 import type { Head } from '@weft/wire';
 import type { Core } from '../core.ts';
-import { field } from '../http/headers.ts';
 import { openTunnel } from '../link/tunnel.ts';
 import { type DialResult, dialTcp } from '../net/dial.ts';
+import { HEALTH_PATH, healthFailure, healthRequest } from '../net/grpc-health.ts';
 import type { Pipe } from '../net/pipe.ts';
 import type { Deadline, Ticking, TimerOwner } from '../net/timers.ts';
 import { SideCall } from './side-call.ts';
@@ -29,9 +29,6 @@ const ANSWER_BYTES = 64 * 1024;
 const NO_BODY = new Uint8Array(0);
 /** `:status` of an HTTP check's answer where the plan names none. */
 const OK = 200;
-/** HealthCheckResponse.status SERVING, field 1. */
-const SERVING = Buffer.from([0x08, 0x01]);
-
 export class HealthChecks implements Ticking {
   /** Checks that run now. */
   running = 0;
@@ -83,12 +80,12 @@ export class HealthChecks implements Ticking {
     const statuses = kind === 'http' ? value.statuses : [];
     const call = {
       ...{ snapshot, cluster, endpoint, head, timeoutMs: check.timeoutMs, maxAnswerBytes: ANSWER_BYTES },
-      body: grpc ? grpcBody(value) : NO_BODY,
+      body: grpc ? healthRequest(value.service) : NO_BODY,
       h2: grpc || protocol === Protocol.HTTP2 || protocol === Protocol.GRPC,
     };
     new SideCall(core, call, (answer) => {
       if (typeof answer === 'string') tell(answer);
-      else if (grpc) tell(grpcFailure(answer.status, answer.head, answer.trailers, answer.body));
+      else if (grpc) tell(healthFailure(answer.status, answer.head, answer.trailers, answer.body));
       else if (statuses.length > 0 ? statuses.includes(answer.status) : answer.status === OK) tell('');
       else tell(`status ${answer.status}`);
     }).start();
@@ -157,32 +154,8 @@ class ConnectionCheck implements DialResult, TimerOwner {
 function grpcHead(check: GrpcCheck, authority: string, timeoutMs: number): Head {
   return [
     ...[':method', 'POST', ':scheme', 'http', ':authority', check.authority || authority],
-    ...[':path', '/grpc.health.v1.Health/Check', 'content-type', 'application/grpc', 'te', 'trailers'],
+    ...[':path', HEALTH_PATH, 'content-type', 'application/grpc', 'te', 'trailers'],
     // At most 8 digits: what is longer is said in seconds.
     ...['grpc-timeout', timeoutMs < 1e8 ? `${timeoutMs}m` : `${Math.floor(timeoutMs / 1000)}S`],
   ];
-}
-
-/** HealthCheckRequest: the service's name is field 1. */
-function grpcBody({ service }: GrpcCheck): Uint8Array {
-  const name = Buffer.from(service, 'utf8');
-  const length: number[] = [];
-  let rest = name.length;
-  for (; rest > 127; rest >>>= 7) length.push((rest & 127) | 128);
-  length.push(rest);
-  const message = name.length === 0 ? NO_BODY : Buffer.concat([Buffer.from([0x0a, ...length]), name]);
-  const framed = Buffer.alloc(5 + message.length);
-  framed.writeUInt32BE(message.length, 1);
-  framed.set(message, 5);
-  return framed;
-}
-
-/** '' where the service says that it serves. */
-function grpcFailure(status: number, head: Head, trailers: Head, body: Buffer): string {
-  if (status !== 200) return `status ${status}`;
-  const code = field(trailers, 'grpc-status') ?? field(head, 'grpc-status');
-  if (code !== '0') return `grpc-status ${code ?? 'missing'}`;
-  // An unknown field behind it changes nothing.
-  const serves = body.length >= 7 && body[0] === 0 && body.readUInt32BE(1) <= body.length - 5;
-  return serves && body.subarray(5, 7).equals(SERVING) ? '' : 'not serving';
 }

@@ -30,7 +30,7 @@ spec:
   rules: [{ from: [{ source: { principals: ["*/sa/vm"] } }] }]
 `;
 
-test('weft run --group', { timeout: 240_000 }, async (t) => {
+test('weft run --group', { timeout: 300_000 }, async (t) => {
   const mesh = await meshOf(t, isRoot ? 'transparent' : 'explicit', { front: { v1: 1 }, back: { v1: 1 } }, { 'vm.yaml': VM });
   const run = (...args: string[]) => {
     const given = ['run', '-n', 'shop', ...args, '--mesh', mesh.name, '--', 'true'];

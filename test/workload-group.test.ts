@@ -31,7 +31,12 @@ spec:
 `;
 
 test('weft run --group', { timeout: 300_000 }, async (t) => {
-  const mesh = await meshOf(t, isRoot ? 'transparent' : 'explicit', { front: { v1: 1 }, back: { v1: 1 } }, { 'vm.yaml': VM });
+  const mesh = await meshOf(
+    t,
+    isRoot ? 'transparent' : 'explicit',
+    { front: { v1: 1 }, back: { v1: 1 } },
+    { 'vm.yaml': VM },
+  );
   const run = (...args: string[]) => {
     const given = ['run', '-n', 'shop', ...args, '--mesh', mesh.name, '--', 'true'];
     return spawnSync(process.execPath, [weftBin, ...given], { env: mesh.env, encoding: 'utf8', cwd: mesh.folder });

@@ -130,6 +130,8 @@ export function compileHttpRoutes(routes: readonly HttpRoute[]): CompiledHttpRou
   return { http, index: compileRouteIndex(http) };
 }
 
+const NO_MIRRORS: readonly Mirror[] = [];
+
 function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
   const f = route.fault;
   return {
@@ -154,7 +156,7 @@ function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
     cors: route.cors && compileCors(route.cors, route.ref),
     pathRegex: route.rewrite?.regex ? compileRegexRewrite(route.rewrite, `${route.ref} rewrite`) : undefined,
     session: route.session,
-    mirrors: route.mirrors.filter((m) => m.percent > 0),
+    mirrors: route.mirrors.length === 0 ? NO_MIRRORS : route.mirrors.filter((m) => m.percent > 0),
   };
 }
 

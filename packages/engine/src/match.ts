@@ -107,7 +107,15 @@ export function claimPath(name: string): readonly string[] | undefined {
   return plain !== undefined ? [plain] : nested?.slice(1, -1).split('][');
 }
 
-export function compileKeyMatches(matches: readonly KeyMatch[], ref: string, lowerCase: boolean): KeyMatcher[] {
+/** One for all that have none: what is looked at with each request stays close by. */
+const NO_MATCHERS: readonly KeyMatcher[] = [];
+
+export function compileKeyMatches(
+  matches: readonly KeyMatch[],
+  ref: string,
+  lowerCase: boolean,
+): readonly KeyMatcher[] {
+  if (matches.length === 0) return NO_MATCHERS;
   return matches.map((m) => ({
     name: lowerCase && !m.name.startsWith('@') ? m.name.toLowerCase() : m.name,
     claim: claimPath(m.name),

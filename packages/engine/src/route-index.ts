@@ -5,6 +5,7 @@
 import { hostOf } from './canonical.ts';
 import type { CompiledHttpRoute, CompiledMatch } from './compile.ts';
 import { headValue } from './match.ts';
+import { PathTree } from './path-tree.ts';
 
 /** With fewer matches than this, trying each costs less than looking them up. */
 const WORTH_IT = 16;
@@ -16,20 +17,24 @@ export interface Candidate {
   readonly route: CompiledHttpRoute;
   /** Undefined where the route has none and takes everything. */
   readonly match: CompiledMatch | undefined;
+  /** It is looked up by its path: who finds it knows that the path is right. */
+  byPath: boolean;
+  /** The next one that is found by the same; in the order of the rules. */
+  next: Candidate | undefined;
 }
 
-/** In the order of the rules. */
+/** While the index is made; then the first stands for all. */
 type Candidates = Candidate[];
 
 export interface RouteIndex {
-  readonly paths: PathTree;
+  readonly paths: PathTree<Candidate>;
   /** Of matches that ignore case; undefined where there are none. */
-  readonly foldedPaths: PathTree | undefined;
-  readonly authorities: ReadonlyMap<string, Candidates>;
+  readonly foldedPaths: PathTree<Candidate> | undefined;
+  readonly authorities: ReadonlyMap<string, Candidate>;
   /** By name, then exact value. */
-  readonly headers: ReadonlyMap<string, ReadonlyMap<string, Candidates>>;
+  readonly headers: ReadonlyMap<string, ReadonlyMap<string, Candidate>>;
   /** What none of these tells apart: regular expressions, rules without a path. */
-  readonly rest: Candidates;
+  readonly rest: Candidate | undefined;
 }
 
 /** What a match can be found by. */
@@ -42,7 +47,7 @@ export function compileRouteIndex(routes: readonly CompiledHttpRoute[]): RouteIn
   const candidates: Candidates = [];
   for (const route of routes) {
     for (const match of route.match.length === 0 ? [undefined] : route.match) {
-      candidates.push({ ordinal: candidates.length, route, match });
+      candidates.push({ ordinal: candidates.length, route, match, byPath: false, next: undefined });
     }
   }
   if (candidates.length < WORTH_IT) return undefined;
@@ -50,9 +55,8 @@ export function compileRouteIndex(routes: readonly CompiledHttpRoute[]): RouteIn
   const shared = new Map<string, number>();
   for (const list of keys) for (const key of list) shared.set(idOf(key), (shared.get(idOf(key)) ?? 0) + 1);
 
-  const paths = new PathTree();
-  const folded = new PathTree();
-  let anyFolded = false;
+  const paths = new Paths();
+  const folded = new Paths();
   const authorities = new Map<string, Candidates>();
   const headers = new Map<string, Map<string, Candidates>>();
   const rest: Candidates = [];
@@ -68,11 +72,17 @@ export function compileRouteIndex(routes: readonly CompiledHttpRoute[]): RouteIn
       addTo(values, best.text, candidate);
     } else if (best.by === 'authority') addTo(authorities, best.text, candidate);
     else {
-      anyFolded ||= best.by === 'folded';
+      candidate.byPath = true;
       (best.by === 'folded' ? folded : paths).add(best.text, best.prefix, candidate);
     }
   }
-  return { paths, foldedPaths: anyFolded ? folded : undefined, authorities, headers, rest };
+  return {
+    paths: paths.tree(),
+    foldedPaths: folded.isEmpty ? undefined : folded.tree(),
+    authorities: chained(authorities),
+    headers: new Map([...headers].map(([name, values]) => [name, chained(values)])),
+    rest: chain(rest),
+  };
 }
 
 function keysOf(m: CompiledMatch): Key[] {
@@ -97,44 +107,71 @@ function countOf(shared: ReadonlyMap<string, number>, key: Key): number {
   return shared.get(idOf(key)) ?? 0;
 }
 
+/** Matches by their paths, before there is a tree of them. */
+class Paths {
+  readonly #exact = new Map<string, Candidates>();
+  readonly #prefix = new Map<string, Candidates>();
+
+  add(text: string, prefix: boolean, candidate: Candidate): void {
+    addTo(prefix ? this.#prefix : this.#exact, text, candidate);
+  }
+
+  get isEmpty(): boolean {
+    return this.#exact.size + this.#prefix.size === 0;
+  }
+
+  tree(): PathTree<Candidate> {
+    const entries = (of: Map<string, Candidates>, prefix: boolean) =>
+      [...of].map(([text, list]) => ({ text, prefix, value: chain(list) as Candidate }));
+    return new PathTree([...entries(this.#exact, false), ...entries(this.#prefix, true)]);
+  }
+}
+
+/** Each is in one list alone. */
+function chain(list: Candidates): Candidate | undefined {
+  for (let i = 1; i < list.length; i++) list[i - 1].next = list[i];
+  return list[0];
+}
+
+function chained(table: ReadonlyMap<string, Candidates>): Map<string, Candidate> {
+  return new Map([...table].map(([key, list]) => [key, chain(list) as Candidate]));
+}
+
 function addTo(table: Map<string, Candidates>, key: string, candidate: Candidate): void {
   const list = table.get(key);
   if (list) list.push(candidate);
   else table.set(key, [candidate]);
 }
 
-/** Lists of the request being looked up, and how far each is read. Looking up never waits, so one set serves all. */
-const lists: Candidates[] = [];
-const cursors: number[] = [];
+/** What of each list that the request being looked up meets comes next. Looking up never waits, so one set serves all. */
+const found: (Candidate | undefined)[] = [];
 
 /**
  * Begins looking up. Then each call of `nextCandidate` gives the next match that the request may meet, in the order of
  * the rules. The path is without its query.
  */
 export function beginLookup(index: RouteIndex, head: readonly string[], path: string, authority: string): void {
-  lists.length = 0;
-  if (index.rest.length > 0) lists.push(index.rest);
-  index.paths.collect(path, lists);
-  index.foldedPaths?.collect(path.toLowerCase(), lists);
+  found.length = 0;
+  if (index.rest) found.push(index.rest);
+  index.paths.collect(path, found);
+  index.foldedPaths?.collect(path.toLowerCase(), found);
   if (index.authorities.size > 0) {
     const whole = index.authorities.get(authority);
-    if (whole) lists.push(whole);
+    if (whole) found.push(whole);
     const host = hostOf(authority);
     const bare = host === authority ? undefined : index.authorities.get(host);
-    if (bare) lists.push(bare);
+    if (bare) found.push(bare);
   }
   if (index.headers.size > 0) collectHeaders(index, head);
-  cursors.length = lists.length;
-  cursors.fill(0);
 }
 
 function collectHeaders(index: RouteIndex, head: readonly string[]): void {
   for (let i = 0; i < head.length; i += 2) {
     const values = index.headers.get(head[i]);
     if (!values) continue;
-    const found = values.get(headValue(head, head[i])!);
+    const first = values.get(headValue(head, head[i])!);
     // A field that is there twice counts once.
-    if (found && !lists.includes(found)) lists.push(found);
+    if (first && !found.includes(first)) found.push(first);
   }
 }
 
@@ -142,102 +179,12 @@ function collectHeaders(index: RouteIndex, head: readonly string[]): void {
 export function nextCandidate(): Candidate | undefined {
   let next: Candidate | undefined;
   let from = 0;
-  for (let i = 0; i < lists.length; i++) {
-    const list = lists[i];
-    const cursor = cursors[i];
-    if (cursor >= list.length) continue;
-    const candidate = list[cursor];
-    if (next && next.ordinal < candidate.ordinal) continue;
+  for (let i = 0; i < found.length; i++) {
+    const candidate = found[i];
+    if (!candidate || (next && next.ordinal < candidate.ordinal)) continue;
     next = candidate;
     from = i;
   }
-  if (next) cursors[from]++;
+  if (next) found[from] = next.next;
   return next;
-}
-
-/** A radix tree: each node holds what ends there. */
-class PathNode {
-  label: string;
-  prefix: Candidates | undefined = undefined;
-  exact: Candidates | undefined = undefined;
-  /** The first UTF-16 unit of the labels of `children`, from `first` on: a table is looked up faster than a Map. */
-  first = 0;
-  readonly children: (PathNode | undefined)[] = [];
-
-  constructor(label: string) {
-    this.label = label;
-  }
-
-  child(code: number): PathNode | undefined {
-    const at = code - this.first;
-    return at >= 0 && at < this.children.length ? this.children[at] : undefined;
-  }
-
-  put(code: number, node: PathNode): void {
-    const { children } = this;
-    if (children.length === 0) this.first = code;
-    for (; code < this.first; this.first--) children.unshift(undefined);
-    while (children.length < code - this.first) children.push(undefined);
-    children[code - this.first] = node;
-  }
-}
-
-export class PathTree {
-  readonly #root = new PathNode('');
-
-  add(text: string, prefix: boolean, candidate: Candidate): void {
-    const node = this.#nodeFor(text);
-    const list = prefix ? (node.prefix ??= []) : (node.exact ??= []);
-    list.push(candidate);
-  }
-
-  #nodeFor(text: string): PathNode {
-    let node = this.#root;
-    let at = 0;
-    while (at < text.length) {
-      const code = text.charCodeAt(at);
-      const child = node.child(code);
-      if (!child) {
-        const fresh = new PathNode(text.slice(at));
-        node.put(code, fresh);
-        return fresh;
-      }
-      const { label } = child;
-      let same = 1;
-      while (same < label.length && label.charCodeAt(same) === text.charCodeAt(at + same)) same++;
-      if (same < label.length) {
-        const middle = new PathNode(label.slice(0, same));
-        child.label = label.slice(same);
-        middle.put(label.charCodeAt(same), child);
-        node.put(code, middle);
-        node = middle;
-      } else node = child;
-      at += same;
-    }
-    return node;
-  }
-
-  /** Adds the lists of what is this path, or a prefix of it. */
-  collect(path: string, out: Candidates[]): void {
-    let node: PathNode = this.#root;
-    let at = 0;
-    for (;;) {
-      if (node.prefix) out.push(node.prefix);
-      if (at === path.length) {
-        if (node.exact) out.push(node.exact);
-        return;
-      }
-      const child = node.child(path.charCodeAt(at));
-      if (!child || !continues(path, at, child.label)) return;
-      at += child.label.length;
-      node = child;
-    }
-  }
-}
-
-/** Whether the path has the label at a place; its first unit is known to be there. A call of `startsWith` costs more. */
-function continues(path: string, at: number, label: string): boolean {
-  if (at + label.length > path.length) return false;
-  for (let i = 1; i < label.length; i++) if (path.charCodeAt(at + i) !== label.charCodeAt(i)) return false;
-  return true;
 }

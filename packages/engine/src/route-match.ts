@@ -60,10 +60,10 @@ export const Condition = Object.freeze({
 
 /**
  * 0 where a match holds; else the first condition that does not (see Condition), plus 8 times its index among the headers
- * or query parameters. A number, since a request may meet many rules.
+ * or query parameters. A number, since a request may meet many rules. `byPath`: that the path is right is known.
  */
-export function mismatch(m: CompiledMatch, r: RequestParts): number {
-  if (m.uri && !m.uri.test(r.path)) return Condition.uri;
+export function mismatch(m: CompiledMatch, r: RequestParts, byPath = false): number {
+  if (!byPath && m.uri && !m.uri.test(r.path)) return Condition.uri;
   if (m.method && !m.method.test(r.method)) return Condition.method;
   if (m.authority && !m.authority.test(r.authority) && !m.authority.test(hostOf(r.authority)))
     return Condition.authority;

@@ -124,7 +124,8 @@ function routeIndexed(
 ): RouteDecision {
   beginLookup(index, parts.head, parts.path, parts.authority);
   for (let c = nextCandidate(); c; c = nextCandidate()) {
-    if (!c.match || mismatch(c.match, parts) === 0) return decide(view, c.route, c.match, parts, random, wallMs);
+    if (!c.match || mismatch(c.match, parts, c.byPath) === 0)
+      return decide(view, c.route, c.match, parts, random, wallMs);
   }
   return NONE;
 }

@@ -41,6 +41,14 @@ interface Proxy {
   changedAtMs: number;
 }
 
+/** Somebody who waits until all proxies hold endpoints of a round or newer. */
+interface Waiter {
+  readonly round: number;
+  /** Proxies that do not, of those that are connected. */
+  readonly behind: Set<Proxy>;
+  readonly done: () => void;
+}
+
 export interface PusherCounters {
   pushes: number;
   rejects: number;
@@ -62,7 +70,7 @@ export class Pusher {
   #renamed: ServiceModel[] = [];
   /** Counts states of the endpoints, since they are no part of an epoch. */
   #endpointsRound = 0;
-  #waiters: { round: number; done: () => void }[] = [];
+  readonly #waiters = new Set<Waiter>();
 
   constructor(mesh: Mesh, trust: MeshTrust, logger: Logger, clock: Clock) {
     this.#mesh = mesh;
@@ -105,6 +113,7 @@ export class Pusher {
       changedAtMs: this.#clock.now(),
     };
     this.#proxies.set(node.id, proxy);
+    for (const waiter of this.#waiters) waiter.behind.add(proxy);
     before?.stream?.close('replaced by a newer stream of the same proxy', Code.Aborted);
     this.#logger.info({ instance: node.id, identity }, 'proxy connected');
     this.#push(proxy);
@@ -118,20 +127,23 @@ export class Pusher {
   /** Whether all connected proxies hold the newest endpoints; resolves true then, false after `timeoutMs`. */
   settled(timeoutMs: number): Promise<boolean> {
     this.#flush();
+    const round = this.#endpointsRound;
+    const behind = new Set([...this.#proxies.values()].filter((p) => p.stream && roundOf(p.stream) < round));
+    if (behind.size === 0) return Promise.resolve(true);
     return new Promise((resolve) => {
       const waiter = {
-        round: this.#endpointsRound,
+        ...{ round, behind },
         done: () => {
           timer.cancel();
+          this.#waiters.delete(waiter);
           resolve(true);
         },
       };
       const timer = this.#clock.after(timeoutMs, () => {
-        this.#waiters = this.#waiters.filter((w) => w !== waiter);
+        this.#waiters.delete(waiter);
         resolve(false);
       });
-      this.#waiters.push(waiter);
-      this.#wake();
+      this.#waiters.add(waiter);
     });
   }
 
@@ -208,7 +220,7 @@ export class Pusher {
       );
     }
     proxy.error = refused ?? '';
-    this.#wake();
+    if (this.#waiters.size > 0) this.#wake(proxy, roundOf(stream));
   }
 
   #closed(proxy: Proxy): void {
@@ -217,20 +229,13 @@ export class Pusher {
     if (!this.#mesh.instance(proxy.instance) && this.#proxies.get(proxy.instance) === proxy)
       this.#proxies.delete(proxy.instance);
     this.#logger.info({ instance: proxy.instance }, 'proxy disconnected');
-    this.#wake();
+    this.#wake(proxy, Number.POSITIVE_INFINITY);
   }
 
-  #wake(): void {
-    if (this.#waiters.length === 0) return;
-    let held = Number.POSITIVE_INFINITY;
-    for (const { stream } of this.#proxies.values()) {
-      if (stream) held = Math.min(held, Number(stream.status(ENDPOINTS_TYPE).acked ?? -1));
-    }
-    const waiting = this.#waiters;
-    this.#waiters = [];
-    for (const waiter of waiting) {
-      if (held >= waiter.round) waiter.done();
-      else this.#waiters.push(waiter);
+  /** The proxy holds that round now; who is away is waited for no longer. */
+  #wake(proxy: Proxy, round: number): void {
+    for (const waiter of this.#waiters) {
+      if (round >= waiter.round && waiter.behind.delete(proxy) && waiter.behind.size === 0) waiter.done();
     }
   }
 
@@ -258,7 +263,6 @@ export class Pusher {
     this.#timer = undefined;
     this.#render();
     for (const proxy of this.#proxies.values()) this.#push(proxy);
-    this.#wake();
   }
 
   #render(): void {
@@ -266,7 +270,8 @@ export class Pusher {
     const { model, epoch } = this.#mesh;
     if (!model) return;
     const before = this.#renderer.endpoints;
-    if (this.#newEpoch) this.#renderer.epoch(model, this.#mesh.runtime(), epoch);
+    const moved = this.#changed.length + this.#renamed.length > 0;
+    if (this.#newEpoch) this.#renderer.epoch(model, this.#mesh.runtime(), epoch, moved);
     else this.#renderer.instances(this.#mesh.runtime(), this.#changed, this.#renamed);
     this.#newEpoch = false;
     this.#changed = [];
@@ -301,4 +306,9 @@ export class Pusher {
       );
     }
   }
+}
+
+/** Of the endpoints that the proxy last accepted; -1: none yet. */
+function roundOf(stream: AdsStream): number {
+  return Number(stream.status(ENDPOINTS_TYPE).acked ?? -1);
 }

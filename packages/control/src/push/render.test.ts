@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { seededRandom } from '@weft/base';
-import { loadFiles } from '@weft/config';
+import { FileCache, loadFiles } from '@weft/config';
 import type { Instance, MeshRuntime, Model } from '@weft/model';
 import type { Layers } from '@weft/xds';
 import { Renderer } from './render.ts';
@@ -99,12 +99,17 @@ function policy(kind: Policy, s: Service): string {
   }
 }
 
-function loaded(services: readonly Service[], policies: ReadonlyMap<Policy, Service>, where: string): Model {
+function loaded(
+  services: readonly Service[],
+  policies: ReadonlyMap<Policy, Service>,
+  where: string,
+  cache?: FileCache,
+): Model {
   const namespaces = NAMESPACES.map((n) => `apiVersion: v1\nkind: Namespace\nmetadata: {name: ${n}}\n`);
   const files = [{ path: 'namespaces.yaml', text: namespaces.join('---\n') }];
   for (const s of services) files.push({ path: `${s.name}.yaml`, text: manifest(s, services) });
   for (const [kind, s] of policies) files.push({ path: `${kind}.yaml`, text: policy(kind, s) });
-  const { model, problems } = loadFiles(files, { allowPending: true });
+  const { model, problems } = loadFiles(files, { allowPending: true, cache });
   assert.ok(model, `${where}: ${JSON.stringify(problems.filter((p) => p.severity === 'error').slice(0, 3))}`);
   return model;
 }
@@ -140,7 +145,8 @@ test('after any edits proxies get what a control plane that starts anew gives th
     instanceOf(`b-${namespace}`, 'y', namespace, { version: 'v1', team: 'red' }),
     instanceOf(`gate-${namespace}`, 'gate', namespace, {}),
   ]);
-  const load = (): Model => loaded(services, policies, `seed ${seed}`);
+  const cache = new FileCache();
+  const load = (): Model => loaded(services, policies, `seed ${seed}`, cache);
   let vips = new Map<string, readonly string[]>();
   const runtime = (): MeshRuntime =>
     ({
@@ -175,13 +181,17 @@ test('after any edits proxies get what a control plane that starts anew gives th
   const names = Object.keys(edits);
   for (let step = 0; step < 90; step++) {
     const what: string[] = [];
-    if (below(5) === 0) {
+    const moves = below(4) === 0;
+    if (moves) {
       const before = one(instances);
       const after = { ...before, ready: !before.ready, labels: { ...before.labels, team: one(['red', 'blue']) } };
       instances = instances.map((i) => (i === before ? after : i));
-      incremental.instances(runtime(), [before, after]);
       what.push(`instance ${before.name}`);
-    } else {
+      // Some come with an epoch, at once.
+      if (below(2) === 0) what.push('alone');
+      if (what.length > 1) incremental.instances(runtime(), [before, after]);
+    }
+    if (what.length < 2) {
       for (let n = 0; n <= below(2); n++) {
         const name = one(names);
         const service = one(services);
@@ -191,10 +201,10 @@ test('after any edits proxies get what a control plane that starts anew gives th
       // A policy may name a service that went.
       for (const [kind, s] of policies) if (!services.includes(s)) policies.delete(kind);
       model = load();
-      incremental.epoch(model, runtime(), ++epoch);
+      incremental.epoch(model, runtime(), ++epoch, moves);
     }
     const anew = new Renderer();
-    anew.epoch(model, runtime(), epoch);
+    anew.epoch(loaded(services, policies, `seed ${seed}`), runtime(), epoch);
     for (const instance of instances) {
       // A class nobody asks for at times must not come back with what it had.
       if (below(4) === 0 && step < 89) continue;

@@ -94,10 +94,13 @@ export class Renderer {
   #trust: Resources = NOTHING;
   readonly #own = new Map<string, Own>();
 
-  /** A new epoch: what it may have changed is made again; what comes out with the same bytes stays the same object. */
-  epoch(model: Model, runtime: MeshRuntime, epoch: number): void {
-    const change =
-      this.#model && this.#runtime && sameRuntime(this.#runtime, runtime) ? changeOf(this.#model, model) : undefined;
+  /**
+   * A new epoch: what it may have changed is made again; what comes out with the same bytes stays the same object. `moved`:
+   * instances or addresses of names may be others too.
+   */
+  epoch(model: Model, runtime: MeshRuntime, epoch: number, moved = true): void {
+    const before = this.#runtime;
+    const change = this.#model && before && sameRuntime(before, runtime) ? changeOf(this.#model, model) : undefined;
     this.#model = model;
     this.#runtime = runtime;
     this.#epoch = epoch;
@@ -112,7 +115,18 @@ export class Renderer {
       const stays = change && !own.instance.gateway && !own.entries.some((r) => change.touched.has(resourceOfRef(r)));
       if (!stays) this.#own.delete(name);
     }
-    this.#endpoints = encoded(bytesOf(compileEndpoints(model, runtime)), [this.#endpoints]);
+    if (change && !moved) {
+      const services = [...covered].map((place) => model.services[place]!);
+      this.#takeEndpoints(bytesOf(compileServiceEndpoints(model, runtime, services)), []);
+    } else this.#endpoints = encoded(bytesOf(compileEndpoints(model, runtime)), [this.#endpoints]);
+  }
+
+  /** What these names have now, and names that are no longer. */
+  #takeEndpoints(fresh: ReadonlyMap<string, Uint8Array>, gone: readonly string[]): void {
+    const all = new Map(this.#endpoints);
+    for (const name of gone) all.delete(name);
+    for (const [name, resource] of encoded(fresh, [this.#endpoints])) all.set(name, resource);
+    this.#endpoints = same(all, this.#endpoints) ? this.#endpoints : all;
   }
 
   /** Instances came, changed or went; `changed` holds them as they were and as they are; `renamed`: services with other addresses. */
@@ -122,16 +136,15 @@ export class Renderer {
     if (!model) return;
     const services = new Set<ServiceModel>([...renamed, ...changed.flatMap((i) => servicesSelecting(model, i))]);
     const fresh = bytesOf(compileServiceEndpoints(model, runtime, services));
-    const all = new Map(this.#endpoints);
+    const gone: string[] = [];
     const now = new Map(runtime.instances.map((i) => [i.name, i]));
     for (const { name } of changed) {
       const instance = now.get(name);
       const workload = instance && compileWorkload(instance);
       if (workload) fresh.set(workloadName(name), toBinary(EndpointsSchema, workload));
-      else all.delete(workloadName(name));
+      else gone.push(workloadName(name));
     }
-    for (const [name, resource] of encoded(fresh, [this.#endpoints])) all.set(name, resource);
-    this.#endpoints = same(all, this.#endpoints) ? this.#endpoints : all;
+    this.#takeEndpoints(fresh, gone);
   }
 
   /** The part of whom to believe, which no epoch changes. */
@@ -192,13 +205,13 @@ export class Renderer {
         kept(shared.clusters, clusters, (service) => compileReached(model, runtime, client, service)),
       ),
     );
-    const dirty = new Set<string>();
-    for (const [some, others] of [
-      [pieces, shared.pieces],
-      [shared.pieces, pieces],
-    ] as const)
-      for (const piece of some) if (!others.has(piece)) for (const name of piece.references.keys()) dirty.add(name);
-    shared.plan = { parts: joined(pieces, shared.plan.parts), references: referencesOf(pieces, dirty, alike) };
+    const added = without(pieces, shared.pieces);
+    const gone = without(shared.pieces, pieces);
+    const dirty = new Set([...added, ...gone].flatMap((piece) => [...piece.references.keys()]));
+    shared.plan = {
+      parts: joined(pieces, added, gone, shared.plan.parts),
+      references: referencesOf(pieces, dirty, alike),
+    };
     Object.assign(shared, { told, clusters, pieces });
     shared.stale = false;
     return shared.plan;
@@ -274,9 +287,28 @@ function pieceOf(compiled: ServicePiece, alike: readonly Resources[]): Piece {
   return { parts: encoded(bytes, alike), references, leadsTo: compiled.leadsTo };
 }
 
-function joined(pieces: ReadonlySet<Piece>, before: Resources): Resources {
-  const parts = new Map<string, Resource>();
-  for (const piece of pieces) for (const [name, resource] of piece.parts) parts.set(name, resource);
+function without(some: ReadonlySet<Piece>, others: ReadonlySet<Piece>): Piece[] {
+  return [...some].filter((piece) => !others.has(piece));
+}
+
+/** The parts of all pieces: those of `before` without what only `gone` had, and with what was added. */
+function joined(
+  pieces: ReadonlySet<Piece>,
+  added: readonly Piece[],
+  gone: readonly Piece[],
+  before: Resources,
+): Resources {
+  const parts = new Map(before);
+  const lost = new Set(gone.flatMap((piece) => [...piece.parts.keys()]));
+  for (const name of lost) parts.delete(name);
+  for (const piece of added) {
+    for (const [name, resource] of piece.parts) {
+      parts.set(name, resource);
+      lost.delete(name);
+    }
+  }
+  // What a piece that stays has too.
+  if (lost.size > 0) for (const piece of pieces) for (const [n, r] of piece.parts) if (lost.has(n)) parts.set(n, r);
   return same(parts, before) ? before : parts;
 }
 
@@ -286,20 +318,19 @@ function joined(pieces: ReadonlySet<Piece>, before: Resources): Resources {
  */
 function referencesOf(pieces: ReadonlySet<Piece>, dirty: ReadonlySet<string>, alike: readonly Plan[]): Resources {
   const before = alike[0]!.references;
+  if (dirty.size === 0) return before;
   const groups = new Map<string, Map<string, Reference>>();
-  const out = new Map<string, Resource>();
   for (const piece of pieces) {
-    for (const [name, entries] of piece.references) {
-      const old = dirty.has(name) ? undefined : before.get(name);
-      if (old) {
-        out.set(name, old);
-        continue;
-      }
+    for (const name of smaller(piece.references, dirty)) {
+      const entries = dirty.has(name) ? piece.references.get(name) : undefined;
+      if (!entries) continue;
       let group = groups.get(name);
       if (!group) groups.set(name, (group = new Map()));
       for (const entry of entries) group.set(entry.ref, entry);
     }
   }
+  const out = new Map(before);
+  for (const name of dirty) if (!groups.has(name)) out.delete(name);
   const bytes = new Map<string, Uint8Array>();
   for (const [name, group] of groups) {
     const entries = [...group.values()];
@@ -308,6 +339,11 @@ function referencesOf(pieces: ReadonlySet<Piece>, dirty: ReadonlySet<string>, al
   const others = alike.map((plan) => plan.references);
   for (const [name, resource] of encoded(bytes, others)) out.set(name, resource);
   return same(out, before) ? before : out;
+}
+
+/** The keys that are fewer: both are looked through for what they share. */
+function smaller(a: ReadonlyMap<string, unknown>, b: ReadonlySet<string>): Iterable<string> {
+  return a.size < b.size ? a.keys() : b;
 }
 
 /** The epoch travels in what each proxy has for itself, so that an epoch that changes nothing costs next to nothing. */

@@ -1,11 +1,9 @@
 /** `weft demo --compare` as a user runs it: the same load without and with the mesh, and nothing is left. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { weftBin } from './harness.ts';
+import { Demo } from './demo.ts';
 
 function environment(pid: string): string {
   try {
@@ -24,28 +22,10 @@ function withoutGo(path: string): string {
 }
 
 test('the demo without and with the mesh', { skip: process.platform !== 'linux' }, async (t) => {
-  const base = mkdtempSync(join(tmpdir(), 'weft-compare-'));
-  chmodSync(base, 0o755);
-  const argv = ['demo', '--compare', '--mesh', `c${process.pid % 10_000}`, '--capture', 'explicit'];
-  const child = spawn(process.execPath, [weftBin, ...argv, '--rps', '20', '--duration', '2s', '-o', 'json'], {
-    env: { ...process.env, PATH: withoutGo(process.env.PATH ?? ''), WEFT_STATE: join(base, 'state') },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let out = '';
-  let err = '';
-  child.stdout.on('data', (c: Buffer) => {
-    out += c;
-  });
-  child.stderr.on('data', (c: Buffer) => {
-    err += c;
-  });
-  const exit = new Promise<number | null>((resolve) => child.on('close', resolve));
-  t.after(async () => {
-    if (child.exitCode === null) child.kill('SIGTERM');
-    await exit;
-    rmSync(base, { recursive: true, force: true });
-  });
-  assert.equal(await exit, 0, err + out);
+  const args = ['--compare', '--capture', 'explicit', '--rps', '20', '--duration', '2s', '-o', 'json'];
+  const demo = new Demo(t, args, { PATH: withoutGo(process.env.PATH ?? '') });
+  assert.equal(await demo.exit, 0, demo.err + demo.out);
+  const { base, out } = demo;
   // Every application has the folder of the shop's binary in its environment.
   const left = readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && environment(pid).includes(base));
   assert.deepEqual(

@@ -1,10 +1,8 @@
 /** `weft demo` as a user runs it: the shop answers, its rules hold three hops deep, the summary says so, nothing is left. */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
+import { Demo } from './demo.ts';
 import { isRoot, type Row, request, weftBin } from './harness.ts';
 
 /** Checkouts under x-chaos-test. */
@@ -35,36 +33,12 @@ function faults(flags: Map<string, number>): string {
 }
 
 test('the demo', async (t) => {
-  const base = mkdtempSync(join(tmpdir(), 'weft-demo-'));
-  chmodSync(base, 0o755);
-  const name = `d${process.pid % 10_000}`;
-  const env = { ...process.env, WEFT_STATE: join(base, 'state') };
-  const child = spawn(
-    process.execPath,
-    [weftBin, 'demo', '--mesh', name, '--rps', '20', '--duration', '45s', '-o', 'json'],
-    {
-      env,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  );
-  let out = '';
-  let err = '';
-  child.stdout.on('data', (c: Buffer) => {
-    out += c;
-  });
-  child.stderr.on('data', (c: Buffer) => {
-    err += c;
-  });
-  const exit = new Promise<number | null>((resolve) => child.on('exit', resolve));
-  t.after(async () => {
-    if (child.exitCode === null) child.kill('SIGTERM');
-    await exit;
-    rmSync(base, { recursive: true, force: true });
-  });
-  while (!err.includes('ready after')) {
-    assert.equal(child.exitCode, null, err);
+  const demo = new Demo(t, ['--rps', '20', '--duration', '45s', '-o', 'json']);
+  while (!demo.err.includes('ready after')) {
+    assert.ok(demo.running, demo.err);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
+  const { name, env } = demo;
   const ps = execFileSync(process.execPath, [weftBin, 'ps', '--mesh', name, '-o', 'json'], { env, encoding: 'utf8' });
   const rows = (JSON.parse(ps) as { instances: Row[] }).instances;
   const at = (workload: string): string => rows.find((r) => r.workload === workload)?.address ?? '';
@@ -93,14 +67,14 @@ test('the demo', async (t) => {
   near(flags.get('FI') ?? 0, 3 * n, 0.045, `aborted only, ${faults(flags)}`);
   near((flags.get('DI,FI') ?? 0) + (flags.get('FI,DI') ?? 0), 3 * n, 0.005, `both, ${faults(flags)}`);
 
-  assert.equal(await exit, 0, err);
-  const summary = JSON.parse(out) as {
+  assert.equal(await demo.exit, 0, demo.err);
+  const summary = JSON.parse(demo.out) as {
     requests: number;
     failures: number;
     epoch: number;
     edges: { from: string; to: string; version: string; requests: number; failures: number; mtls: boolean }[];
   };
-  assert.ok(summary.requests > 600 && summary.failures === 0, err + JSON.stringify(summary, null, 1));
+  assert.ok(summary.requests > 600 && summary.failures === 0, demo.err + JSON.stringify(summary, null, 1));
   assert.equal(summary.epoch, 1);
   const edge = (from: string, to: string): number =>
     summary.edges

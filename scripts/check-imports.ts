@@ -1,6 +1,6 @@
 /**
  * Enforces the layers of DESIGN section 3: a package imports only packages of lower layers, only by name, only what its
- * package.json declares (under `whereInstalled`: what it does without where that is missing); browser-safe packages import no `node:` module. Tests may import the testing kit and `node:`.
+ * package.json declares; browser-safe packages import no `node:` module. Tests may import the testing kit and `node:`.
  */
 import { globSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
@@ -36,7 +36,6 @@ for (const path of globSync('packages/*/src/**/*.ts', { cwd: root })) {
   const isTest = path.endsWith('.test.ts');
   const manifest = JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')) as {
     dependencies?: Record<string, string>;
-    whereInstalled?: string[];
   };
   const text = readFileSync(join(root, path), 'utf8');
   for (const match of text.matchAll(
@@ -63,7 +62,7 @@ for (const path of globSync('packages/*/src/**/*.ts', { cwd: root })) {
       else if (!isTest && manifest.dependencies?.[target] === undefined) say(`${target}: not in ${name}/package.json`);
     } else {
       const bare = target.startsWith('@') ? target.split('/').slice(0, 2).join('/') : (target.split('/')[0] as string);
-      const declared = manifest.dependencies?.[bare] !== undefined || manifest.whereInstalled?.includes(bare);
+      const declared = manifest.dependencies?.[bare] !== undefined;
       if (!isTest && !declared) say(`${bare}: not in ${name}/package.json`);
     }
   }

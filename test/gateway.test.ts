@@ -1,6 +1,7 @@
 /** A mesh with a gateway, as visitors and operators see it: real processes, both captures. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -21,8 +22,8 @@ spec:
       hosts: [shop.test]
       tls: {httpsRedirect: true}
     - port: {number: 443, name: https, protocol: HTTPS}
-      hosts: [shop.test]
-      tls: {mode: SIMPLE, credentialName: shop-cert, minProtocolVersion: TLSV1_3}
+      hosts: [shop.test, more.test]
+      tls: {mode: SIMPLE, credentialNames: [shop-cert, more-cert], minProtocolVersion: TLSV1_3}
     - port: {number: 443, name: https-files, protocol: HTTPS}
       hosts: ["*.files.test"]
       tls: {mode: SIMPLE, serverCertificate: edge.crt, privateKey: edge.key}
@@ -62,12 +63,12 @@ spec:
     - from: [{source: {principals: [cluster.local/ns/shop/sa/ingress]}}]
 `;
 
-function secretOf(folder: string, stem: string): string {
+function secretOf(folder: string, stem: string, name = 'shop-cert'): string {
   const encoded = (name: string) => readFileSync(join(folder, name)).toString('base64');
   return `apiVersion: v1
 kind: Secret
 type: kubernetes.io/tls
-metadata: {name: shop-cert, namespace: shop}
+metadata: {name: ${name}, namespace: shop}
 data:
   tls.crt: ${encoded(`${stem}.crt`)}
   tls.key: ${encoded(`${stem}.key`)}
@@ -132,6 +133,8 @@ async function visit(t: TestContext, capture: 'transparent' | 'explicit'): Promi
         mesh.write('services.yaml', peers({ front: { v1: 1, v2: 1 } }));
         mesh.write('gateway.yaml', ROUTES);
         mesh.write('secret.yaml', secretOf(mesh.folder, 'shop'));
+        makeCertificate(mesh.folder, 'more', ['more.test']);
+        mesh.write('more.yaml', secretOf(mesh.folder, 'more', 'more-cert'));
       },
     });
   });
@@ -184,6 +187,14 @@ async function visit(t: TestContext, capture: 'transparent' | 'explicit'): Promi
     assert.throws(() => https('shop.test', 'shop', '--tls-max', '1.2'), /Command failed/);
     assert.throws(() => https('nobody.test', 'shop', '-k'), /Command failed/);
     assert.throws(() => https('shop.test', 'edge'), /Command failed/, 'the certificate is the one of the name');
+  });
+
+  await t.test('of several certificates of a server the one for the name is shown', async () => {
+    const serialOf = (stem: string) =>
+      new X509Certificate(readFileSync(join(gateway.mesh.folder, `${stem}.crt`))).serialNumber;
+    assert.equal(await serial(gateway.address, 'more.test'), serialOf('more'));
+    assert.equal(await serial(gateway.address, 'shop.test'), serialOf('shop'));
+    assert.match(gateway.mesh.weft('proxy-config', 'secret', 'ingress'), /secret\/shop\/more-cert \(DNS:more\.test\)/);
   });
 
   await t.test('nobody else comes in', async (s) => {

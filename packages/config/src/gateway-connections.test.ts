@@ -296,4 +296,11 @@ test('credentialName of a DestinationRule: the Secret is sent to gateways, never
     `WEFT-VALUE ${at}.caCertificates`,
   ]);
   assert.deepEqual(said('{mode: ISTIO_MUTUAL, credentialName: way-out}'), [`WEFT-VALUE ${at}.credentialName`]);
+  const revoked = must([outside, rule('{mode: SIMPLE, caCertificates: /ca.pem, caCrl: /ca.crl}')].join('---\n'));
+  const { kind } = planOf(revoked, 'front').parts.get('cluster/outbound|443||out.test')!;
+  assert.ok(kind.case === 'cluster');
+  assert.deepEqual([kind.value.origination?.caCertificates, kind.value.origination?.caCrl], ['/ca.pem', '/ca.crl']);
+  assert.deepEqual(said('{mode: SIMPLE, caCrl: /x.crl}'), [`WEFT-FIELD ${at}.caCertificates`]);
+  assert.deepEqual(said('{mode: SIMPLE, credentialName: way-out, caCrl: /x.crl}'), [`WEFT-VALUE ${at}.caCrl`]);
+  assert.deepEqual(said('{mode: DISABLE, caCrl: /x.crl}'), [`WEFT-VALUE ${at}.caCrl`]);
 });

@@ -65,13 +65,13 @@ const settings: ObjectSchema = {
         clientCertificate: file,
         privateKey: file,
         caCertificates: file,
+        caCrl: file,
         credentialName: { t: 'string', check: checkName },
         subjectAltNames: { t: 'list', max: 100, of: nonEmpty },
         sni: { t: 'string', check: (v) => (v.includes('*') ? 'it is one host name' : checkHost(v)) },
         insecureSkipVerify: bool,
       },
       required: ['mode'],
-      unsupported: ['caCrl'],
     },
   },
 };
@@ -194,6 +194,7 @@ const ORIGINATION = [
   'clientCertificate',
   'privateKey',
   'caCertificates',
+  'caCrl',
   'subjectAltNames',
   'sni',
   'insecureSkipVerify',
@@ -213,7 +214,7 @@ function originationOf(t: Plain, field: string, report: FieldReport): TlsOrigina
     }
     return undefined;
   }
-  for (const name of ['clientCertificate', 'privateKey', 'caCertificates']) {
+  for (const name of ['clientCertificate', 'privateKey', 'caCertificates', 'caCrl']) {
     if (t.credentialName && t[name]) {
       report('WEFT-VALUE', 'may not stand with credentialName, whose Secret has it', `${field}.${name}`);
     }
@@ -224,6 +225,9 @@ function originationOf(t: Plain, field: string, report: FieldReport): TlsOrigina
       report('WEFT-FIELD', `is missing: the mode MUTUAL needs it`, `${field}.${name}`);
     if (t.mode === 'SIMPLE' && t[name]) report('WEFT-VALUE', 'it is for the mode MUTUAL', `${field}.${name}`);
   }
+  if (t.caCrl && !t.caCertificates && !t.credentialName) {
+    report('WEFT-FIELD', 'is missing: caCrl says what that CA has revoked', `${field}.caCertificates`);
+  }
   const skip = t.insecureSkipVerify ?? false;
   if (skip && t.subjectAltNames?.length) {
     report('WEFT-VALUE', 'may not stand with insecureSkipVerify, which looks at no name', `${field}.subjectAltNames`);
@@ -232,6 +236,7 @@ function originationOf(t: Plain, field: string, report: FieldReport): TlsOrigina
     sni: t.sni ?? '',
     subjectAltNames: t.subjectAltNames ?? [],
     caCertificates: t.caCertificates ?? '',
+    caCrl: t.caCrl ?? '',
     clientCertificate: t.clientCertificate ?? '',
     privateKey: t.privateKey ?? '',
     insecureSkipVerify: skip,

@@ -95,6 +95,7 @@ export interface TlsOriginationModel {
   readonly subjectAltNames: readonly string[]; // empty: the SNI
   readonly caCertificates: string; // '': the system's
   readonly caPem?: string; // in the place of that file
+  readonly caCrl?: string; // a file; '': nothing is looked up
   readonly credentialName?: string; // of a Secret in the gateway's namespace, in the place of all files
   readonly clientCertificate: string;
   readonly privateKey: string;

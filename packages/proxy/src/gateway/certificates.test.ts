@@ -204,16 +204,17 @@ test('clients are judged by the authority of the plan, and by what it has revoke
   assert.equal(await asked(as(good)), 'HTTP/1.1 200 OK');
 });
 
-test('a gateway believes no server outside whose certificate was revoked', async (t) => {
+test('no server outside is believed whose certificate was revoked', async (t) => {
   const server = tls.createServer({ cert: bad.certificatePem, key: bad.keyPem }, (socket) => void socket.end());
   t.after(() => server.close());
   server.on('tlsClientError', () => {});
   server.listen(0, APP);
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
-  const reached = async (crlPem: string): Promise<string> => {
+  const reached = async (crlPem: string, files: boolean): Promise<string> => {
     const secret = create(SecretSchema, { name: 'out', caPem, crlPem });
-    const settings = create(TlsOriginationSchema, { credential: 'out', sni: 'me' });
+    const from = files ? { caCertificates: at('ca.crt'), caCrl: at('ca.crl') } : { credential: 'out' };
+    const settings = create(TlsOriginationSchema, { ...from, sni: 'me' });
     const originator = new Originator(
       settings,
       'me',
@@ -226,6 +227,8 @@ test('a gateway believes no server outside whose certificate was revoked', async
     const failed = (error: NodeJS.ErrnoException): string => error.code ?? '';
     return once(socket, 'secureConnect').then(() => 'reached', failed);
   };
-  assert.equal(await reached(revocations()), 'reached');
-  assert.equal(await reached(revocations('bad')), 'CERT_REVOKED');
+  for (const files of [false, true]) {
+    assert.equal(await reached(revocations(), files), 'reached');
+    assert.equal(await reached(revocations('bad'), files), 'CERT_REVOKED');
+  }
 });

@@ -87,12 +87,13 @@ export class Originator {
     const now = this.#nowMs();
     if (this.#context && now - this.#lookedMs < LOOK_MS) return this.#context;
     this.#lookedMs = now;
-    const { caCertificates, caPem, clientCertificate, privateKey } = this.#settings;
-    const state = [caCertificates, clientCertificate, privateKey].map(changed).join();
+    const { caCertificates, caPem, caCrl, clientCertificate, privateKey } = this.#settings;
+    const state = [caCertificates, caCrl, clientCertificate, privateKey].map(changed).join();
     if (this.#context && state === this.#state) return this.#context;
     try {
       this.#context = createSecureContext({
         ca: caPem || (caCertificates ? read(caCertificates) : systemRoots()),
+        crl: caCrl ? read(caCrl) : undefined,
         cert: clientCertificate ? read(clientCertificate) : undefined,
         key: privateKey ? read(privateKey) : undefined,
         minVersion: 'TLSv1.2',
@@ -125,8 +126,8 @@ export class Originators {
     if (!found) {
       // Once per part of a plan: a part that comes anew with the same settings keeps its connections.
       const { sni, subjectAltNames, insecureSkipVerify, caPem, credential } = settings;
-      const { caCertificates, clientCertificate, privateKey } = settings;
-      const files = [caCertificates, clientCertificate, privateKey];
+      const { caCertificates, caCrl, clientCertificate, privateKey } = settings;
+      const files = [caCertificates, caCrl, clientCertificate, privateKey];
       const key = JSON.stringify([cluster.host, sni, subjectAltNames, files, insecureSkipVerify, caPem, credential]);
       found = this.#bySettings.get(key) ?? new Originator(settings, cluster.host, this.#nowMs, this.#secretOf);
       this.#bySettings.set(key, found);

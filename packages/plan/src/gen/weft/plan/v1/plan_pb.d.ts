@@ -2898,6 +2898,13 @@ export declare type TlsOrigination = Message<"weft.plan.v1.TlsOrigination"> & {
    * @generated from field: string credential = 8;
    */
   credential: string;
+
+  /**
+   * revocation lists of what ca_certificates signed; empty: nothing is looked up
+   *
+   * @generated from field: string ca_crl = 9;
+   */
+  caCrl: string;
 };
 
 /**

@@ -149,6 +149,13 @@ export function filters(more: Readonly<Record<string, Schema>> = {}): Schema {
   };
 }
 
+/** The services that a rule of requests leads to, each with a weight and filters of its own. */
+export const backendRefs: Schema = {
+  t: 'list',
+  max: 16,
+  of: { t: 'object', fields: { ...backendFields, weight, filters: filters() }, required: backendRequired },
+};
+
 /** What all filters of one list say together. */
 export interface Filters {
   readonly headers: HeaderOperationsModel | undefined;

@@ -2,7 +2,7 @@
 import type { ApiRouteModel, RankedHttpRouteModel, StringMatchModel } from '@weft/model';
 import { checkRegex, type FieldReport, type Kind, type Plain, str } from '../kinds/common.ts';
 import type { ObjectSchema } from '../schema.ts';
-import { backendFields, backendRequired, backendsOf, filters, filtersOf, routeOf, versions } from './common.ts';
+import { backendRefs, backendsOf, filters, filtersOf, routeOf, versions } from './common.ts';
 import { escapeRegex, headerMatches, keysOf } from './http-route.ts';
 import { inboundRoute, isOfServers } from './inbound.ts';
 import { actionsOf, emptyMatch, matchesIn, routeSpec, ruleOf, rulesIn } from './rules.ts';
@@ -28,15 +28,7 @@ const rule: ObjectSchema = {
       },
     },
     filters: filters(),
-    backendRefs: {
-      t: 'list',
-      max: 16,
-      of: {
-        t: 'object',
-        fields: { ...backendFields, weight: { t: 'int', min: 0, max: 1_000_000 }, filters: filters() },
-        required: backendRequired,
-      },
-    },
+    backendRefs,
   },
 };
 

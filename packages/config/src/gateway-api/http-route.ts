@@ -12,8 +12,7 @@ import {
 } from '../kinds/common.ts';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import {
-  backendFields,
-  backendRequired,
+  backendRefs,
   backendsOf,
   durationOf,
   filters,
@@ -125,15 +124,7 @@ const rule: ObjectSchema = {
       urlRewrite: { t: 'object', fields: { hostname, path: pathModifier } },
       cors,
     }),
-    backendRefs: {
-      t: 'list',
-      max: 16,
-      of: {
-        t: 'object',
-        fields: { ...backendFields, weight: { t: 'int', min: 0, max: 1_000_000 }, filters: filters() },
-        required: backendRequired,
-      },
-    },
+    backendRefs,
     timeouts: { t: 'object', fields: { request: gepDuration, backendRequest: gepDuration } },
     retry: {
       t: 'object',

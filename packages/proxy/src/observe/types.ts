@@ -67,44 +67,16 @@ export function noDecisions(): Decisions {
   };
 }
 
-/** One HTTP exchange. A plain object that is reused: copy what must outlive the call. */
-export interface RequestRecord {
+/** Names one edge for gauges: who asks, which service, which cluster (subset). */
+export interface EdgeKey {
   reporter: Reporter;
-  method: string;
-  path: string;
-  authority: string;
-  /** 'grpc' where the request's content-type is application/grpc. */
-  protocol: 'http' | 'grpc';
-  /** The protocol on the downstream side, for the access log: 'HTTP/1.1' or 'HTTP/2'. */
-  httpVersion: string;
-  /** Status sent downstream; 0 where the client went away before one. */
-  status: number;
-  /** From trailers or a trailers-only head; -1: none. */
-  grpcStatus: number;
-  /** Envoy's response flags joined by ',' (features.md B-13); '' for none. */
-  flags: string;
-  /** Envoy's response code details, e.g. `via_upstream`. */
-  details: string;
-  durationMs: number;
-  /** Milliseconds from the request's start to the upstream's response head; -1 without one. */
-  upstreamMs: number;
-  /** Request body bytes. */
-  bytesIn: number;
-  /** Response body bytes. */
-  bytesOut: number;
-  requestId: string;
-  /** The traceparent of this hop's span ('' if tracing is off). */
-  traceparent: string;
-  /** Span id of the caller from the incoming traceparent, '' if this span starts the trace. */
-  parentSpanId: string;
-  userAgent: string;
-  forwardedFor: string;
-  /** Server name of the TLS connection that the request came by, '' where there was none. */
-  sni: string;
-  startWallMs: number;
   source: PeerInfo | undefined;
   destination: PeerInfo | undefined;
   service: ServiceInfo | undefined;
+}
+
+/** What is told of an exchange and of a connection alike: who, by which rules, where to, and its end. */
+interface Passage extends EdgeKey {
   /** Reference id of the route (or redirect, fault) that decided; '' for none. */
   routeRef: string;
   /** Reference id of the authorization rule that decided at the destination; '' for none. */
@@ -121,8 +93,12 @@ export interface RequestRecord {
   upstreamHost: string;
   /** `ip:port` of the downstream peer. */
   downstreamRemote: string;
-  /** Times that the request was sent upstream; 0: never. */
-  attempts: number;
+  /** Envoy's response flags joined by ',' (features.md B-13); '' for none. */
+  flags: string;
+  /** Envoy's response code details, e.g. `via_upstream`. */
+  details: string;
+  durationMs: number;
+  startWallMs: number;
   mtls: boolean;
   /** Of the plan that decided. */
   epoch: bigint;
@@ -130,40 +106,45 @@ export interface RequestRecord {
   decisions: Decisions;
 }
 
+/** One HTTP exchange. A plain object that is reused: copy what must outlive the call. */
+export interface RequestRecord extends Passage {
+  method: string;
+  path: string;
+  authority: string;
+  /** 'grpc' where the request's content-type is application/grpc. */
+  protocol: 'http' | 'grpc';
+  /** The protocol on the downstream side, for the access log: 'HTTP/1.1' or 'HTTP/2'. */
+  httpVersion: string;
+  /** Status sent downstream; 0 where the client went away before one. */
+  status: number;
+  /** From trailers or a trailers-only head; -1: none. */
+  grpcStatus: number;
+  /** Milliseconds from the request's start to the upstream's response head; -1 without one. */
+  upstreamMs: number;
+  /** Request body bytes. */
+  bytesIn: number;
+  /** Response body bytes. */
+  bytesOut: number;
+  requestId: string;
+  /** The traceparent of this hop's span ('' if tracing is off). */
+  traceparent: string;
+  /** Span id of the caller from the incoming traceparent, '' if this span starts the trace. */
+  parentSpanId: string;
+  userAgent: string;
+  forwardedFor: string;
+  /** Server name of the TLS connection that the request came by, '' where there was none. */
+  sni: string;
+  /** Times that the request was sent upstream; 0: never. */
+  attempts: number;
+}
+
 /** One opaque connection. The same object is passed to open and close, so an observer may key by its identity. */
-export interface TcpRecord {
-  reporter: Reporter;
-  source: PeerInfo | undefined;
-  destination: PeerInfo | undefined;
-  service: ServiceInfo | undefined;
-  routeRef: string;
-  authzRef: string;
-  authzPolicy: string;
-  verdict: AuthorizationResult | undefined;
-  port: number;
-  cluster: string;
-  upstreamHost: string;
-  downstreamRemote: string;
+export interface TcpRecord extends Passage {
   /** SNI where the first bytes were a ClientHello. */
   sni: string;
-  flags: string;
-  details: string;
   /** Bytes from the client, and to it. */
   bytesIn: number;
   bytesOut: number;
-  startWallMs: number;
-  durationMs: number;
-  mtls: boolean;
-  epoch: bigint;
-  decisions: Decisions;
-}
-
-/** Names one edge for gauges: who asks, which service, which cluster (subset). */
-export interface EdgeKey {
-  reporter: Reporter;
-  source: PeerInfo | undefined;
-  destination: PeerInfo | undefined;
-  service: ServiceInfo | undefined;
 }
 
 export interface Observer {

@@ -101,7 +101,9 @@ interface Branch {
   readonly label: string;
   readonly positions: readonly number[] | undefined;
   readonly low: number;
-  readonly next: readonly (Branch | undefined)[] | ReadonlyMap<number, Branch>;
+  readonly next: readonly (Branch | undefined)[];
+  /** In the place of `next` where codes are far from each other. */
+  readonly sparse: ReadonlyMap<number, Branch> | undefined;
 }
 
 /** Codes of ASCII, of which most prefixes are; what has others is looked up in a map. */
@@ -126,15 +128,20 @@ function branch(keys: readonly string[], depth: number, label: string, lists: Re
   const codes = [...next.keys()];
   const low = codes[0] ?? 0;
   const span = codes.length === 0 ? 0 : codes[codes.length - 1] - low + 1;
-  if (span > DENSE) return { label, positions, low: 0, next };
-  return { label, positions, low, next: Array.from({ length: span }, (_, i) => next.get(low + i)) };
+  const dense = span > DENSE ? [] : Array.from({ length: span }, (_, i) => next.get(low + i));
+  return { label, positions, low, next: dense, sparse: span > DENSE ? next : undefined };
 }
 
 function follow(at: Branch, code: number): Branch | undefined {
-  const { next } = at;
-  if (!Array.isArray(next)) return (next as ReadonlyMap<number, Branch>).get(code);
   const i = code - at.low;
-  return i >= 0 && i < next.length ? next[i] : undefined;
+  if (i >= 0 && i < at.next.length) return at.next[i];
+  return at.sparse?.get(code);
+}
+
+/** Whether a label goes on in the value as it began there: quicker than startsWith for labels this short. */
+function stands(label: string, value: string, depth: number): boolean {
+  for (let i = 1; i < label.length; i++) if (value.charCodeAt(depth + i) !== label.charCodeAt(i)) return false;
+  return true;
 }
 
 /** Positions of rules, ascending, by the values of one field. */
@@ -166,12 +173,11 @@ class Table {
     let at = this.#root;
     let depth = 0;
     while (at) {
-      found = firstOf(at.positions, subject, rules, found);
+      if (at.positions) found = firstOf(at.positions, subject, rules, found);
       at = depth < value.length ? follow(at, value.charCodeAt(depth)) : undefined;
       if (!at) break;
-      const { length } = at.label;
-      if (length > 1 && !value.startsWith(at.label, depth)) break;
-      depth += length;
+      if (!stands(at.label, value, depth)) break;
+      depth += at.label.length;
     }
     return found;
   }

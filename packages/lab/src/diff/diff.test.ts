@@ -201,3 +201,10 @@ spec:
   ]);
   assert.match(JSON.stringify(found.requests!.changes[0].changes), /404/);
 });
+
+test('past their number requests are not asked, and it is said', () => {
+  const options = { requests: [], maxRequests: 3 };
+  const found = diff(BASE + routes(SPLIT(90)), BASE + routes(SPLIT(50)), options);
+  assert.deepEqual([found.requests?.asked, found.requests?.leftOut], [3, 1]);
+  assert.match(renderDiff(found), /\n1 more were not asked: narrow it with -n, or name mesh tests\n/);
+});

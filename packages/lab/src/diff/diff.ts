@@ -37,6 +37,8 @@ export interface DiffOptions {
   readonly unknown?: ReadonlySet<string>;
   /** Compare requests too: those given, or where there are none those that the rules suggest. */
   readonly requests?: readonly Asked[] | undefined;
+  /** At most so many are asked; default MAX_QUESTIONS. */
+  readonly maxRequests?: number;
 }
 
 /** `name`: of the mesh test; '' where the rules suggest the question. */
@@ -59,15 +61,16 @@ export function diffMeshes(before: LabMesh, after: LabMesh, options: DiffOptions
     questionsOf(before, after, plans)
       .filter((q) => here(q.from) || here(q.to) || namesService(q.to, here))
       .map((question) => ({ name: '', question }));
-  const requests = given && diffRequests(before, after, given.length > 0 ? given : suggested());
+  const requests =
+    given && diffRequests(before, after, given.length > 0 ? given : suggested(), options.maxRequests ?? MAX_QUESTIONS);
   const same = changes.length + added.length + removed.length + (requests?.changes.length ?? 0) === 0;
   return { changes, added, removed, touched: plans.touched, same, requests };
 }
 
-function diffRequests(before: LabMesh, after: LabMesh, wanted: readonly Asked[]): RequestDiff {
+function diffRequests(before: LabMesh, after: LabMesh, wanted: readonly Asked[], most: number): RequestDiff {
   const changes: RequestChange[] = [];
   const unanswered: { question: Question; because: string }[] = [];
-  for (const { name, question } of wanted.slice(0, MAX_QUESTIONS)) {
+  for (const { name, question } of wanted.slice(0, most)) {
     let was: Explanation;
     let is: Explanation;
     try {
@@ -83,7 +86,7 @@ function diffRequests(before: LabMesh, after: LabMesh, wanted: readonly Asked[])
     const by = { before: decidedBy(was), after: decidedBy(is) };
     changes.push({ question, test: name, changes: found, decidedBy: by });
   }
-  const asked = Math.min(wanted.length, MAX_QUESTIONS);
+  const asked = Math.min(wanted.length, most);
   return { asked, leftOut: wanted.length - asked, changes, unanswered };
 }
 

@@ -1,4 +1,4 @@
-/** AuthorizationPolicy: who may call this workload, and how. Istio's semantics (features.md B-4). */
+/** AuthorizationPolicy: who may call this workload, and how. Istio's semantics. */
 import { type Ip, parseIp } from '@weft/base';
 import {
   type Authorization,

@@ -1,4 +1,4 @@
-/** Which part of a cluster's endpoints a request goes to: by locality and by how well the nearer ones are (B-6). */
+/** Which part of a cluster's endpoints a request goes to: by locality and by how well the nearer ones are. */
 import type { Random } from '@weft/base';
 import { type Cluster, type Endpoint, localityCovers, type Self } from '@weft/plan';
 import { isOut } from './health.ts';

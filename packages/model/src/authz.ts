@@ -1,4 +1,4 @@
-/** Which AuthorizationPolicies hold for a workload, as the plan says them (features: B-4). */
+/** Which AuthorizationPolicies hold for a workload, as the plan says them. */
 import { create } from '@bufbuild/protobuf';
 import {
   type Authorization,

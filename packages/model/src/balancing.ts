@@ -1,4 +1,4 @@
-/** The balancing part of a cluster: policy, hash key, localities, warm-up (features: B-6). */
+/** The balancing part of a cluster: policy, hash key, localities, warm-up. */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { type ClusterSchema, ConsistentHashSchema, LbPolicy, LocalityLbSchema, localityCovers } from '@weft/plan';
 import { label } from './labels.ts';

@@ -1,4 +1,4 @@
-/** Which traffic of a workload its proxy takes (features: B-1, T14). What it does not take is plain: no policy, no metrics. */
+/** Which traffic of a workload its proxy takes. What it does not take is plain: no policy, no metrics. */
 import { inBlock, parseIp, parseIpBlock } from '@weft/base';
 
 /** Both ends belong to it. */

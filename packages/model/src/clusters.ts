@@ -1,5 +1,4 @@
-/** Destinations: which DestinationRule holds for a client, and the cluster it makes of a service port (features: B-6, B-8). */
-
+/** Destinations: which DestinationRule holds for a client, and the cluster it makes of a service port. */
 import { create } from '@bufbuild/protobuf';
 import {
   ClientTls,
@@ -251,7 +250,7 @@ interface Layer {
   readonly policy: TrafficPolicyModel;
 }
 
-/** What a policy says of a port goes before what it says of all, and leaves nothing of that (B-6: no inheritance). */
+/** What a policy says of a port goes before what it says of all, and leaves nothing of that (no inheritance, as in Istio). */
 function addLayer(layers: Layer[], rule: DestinationRuleModel, policy: TrafficPolicyModel | undefined, port: number) {
   if (!policy || layers.some((l) => isPortLevel(l))) return;
   layers.push({ rule, policy: policy.portLevel.get(port) ?? policy });

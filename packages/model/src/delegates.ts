@@ -1,4 +1,4 @@
-/** Routes of a VirtualService, with those of its delegates in the places where it names them (features: R14; one level). */
+/** Routes of a VirtualService, with those of its delegates in the places where it names them (one level). */
 import { isSeenFrom } from './hosts.ts';
 import type { Model } from './types/model.ts';
 import type { HttpMatchModel, HttpRouteModel, StringMatchModel, VirtualServiceModel } from './types/route.ts';

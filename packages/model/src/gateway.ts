@@ -1,4 +1,4 @@
-/** What a gateway workload serves: its ports, their certificates, and the routes of each host (features: B-5, B-19). */
+/** What a gateway workload serves: its ports, their certificates, and the routes of each host. */
 import { create } from '@bufbuild/protobuf';
 import {
   ClientCertificate,

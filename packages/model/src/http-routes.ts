@@ -1,4 +1,4 @@
-/** HTTP routes of one service port for one client (features: B-5, B-7, B-9). */
+/** HTTP routes of one service port for one client. */
 import { create } from '@bufbuild/protobuf';
 import {
   type CorsPolicy,

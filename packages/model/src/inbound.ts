@@ -23,7 +23,7 @@ export interface MtlsDecision {
 
 /**
  * The mTLS mode of one workload port. Port > workload > namespace > mesh (root namespace); UNSET inherits; of several
- * at one level the oldest counts: the model's order (features: B-3, M09).
+ * at one level the oldest counts: the model's order.
  */
 export function mtlsFor(model: Model, workload: { namespace: string; labels: Labels }, port: number): MtlsDecision {
   const hasSelector = (p: PeerAuthenticationModel) => p.selector !== undefined && Object.keys(p.selector).length > 0;

@@ -1,4 +1,4 @@
-/** Whether a process gets a proxy (features: B-1, T11). */
+/** Whether a process gets a proxy. */
 import type { Model } from './types/model.ts';
 import type { ProcessModel } from './types/process.ts';
 

@@ -1,7 +1,7 @@
 /**
  * Consul's intentions for a workload as a table. Between a source and a destination one intention counts, that of the
  * highest precedence; its permissions are asked from the top down. A destination that intentions name refuses what none
- * of them allows (features: B-4).
+ * of them allows.
  */
 import { create } from '@bufbuild/protobuf';
 import {

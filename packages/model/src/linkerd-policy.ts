@@ -1,7 +1,6 @@
 /**
  * Linkerd's policy of a workload's ports as a table: a Server closes its port, AuthorizationPolicies open it again, for the
- * whole Server or for an HTTPRoute or GRPCRoute of it. Of routes the most specific that matches counts; what matches none is refused
- * (features: B-4).
+ * whole Server or for an HTTPRoute or GRPCRoute of it. Of routes the most specific that matches counts; what matches none is refused.
  */
 import { create } from '@bufbuild/protobuf';
 import {

@@ -1,4 +1,4 @@
-/** Which services a client is told of: what is exported to it, as far as its Sidecar asks for it (features: B-1). */
+/** Which services a client is told of: what is exported to it, as far as its Sidecar asks for it. */
 import { hostCovers, isExportedTo, labelsMatch, serviceHost } from './hosts.ts';
 import type { Model } from './types/model.ts';
 import type { Labels } from './types/resource.ts';

@@ -119,7 +119,7 @@ export interface WireCounters {
   count(name: string): void;
 }
 
-/** Limits of codecs; the defaults are the mesh column of security.md section 2. Sizes in bytes. */
+/** Limits of codecs, with the defaults of workloads (LIMITS.md; gateways have narrower ones). Sizes in bytes. */
 export interface WireLimits {
   headerBytes: number; // decoded: name + value + 32 each
   headerFieldBytes: number;

@@ -2,7 +2,7 @@
 import type { HttpRouteModel, VirtualServiceModel } from '@weft/model';
 import type { Lint } from './lint.ts';
 
-/** Conditions under which the application may have begun the request (features B-7): sending it again may do it twice. */
+/** Conditions under which the application may have begun the request: sending it again may do it twice. */
 const MAY_HAVE_BEGUN = new Set([
   '5xx',
   'gateway-error',

@@ -1,4 +1,4 @@
-/** Routes whose parents are Linkerd's Servers: they say who may call, and nothing of where requests go (features: B-4). */
+/** Routes whose parents are Linkerd's Servers: they say who may call, and nothing of where requests go. */
 import type { ApiRouteModel, InboundRouteModel, RankedHttpRouteModel, Resource } from '@weft/model';
 import type { FieldReport, KindContext, Plain } from '../kinds/common.ts';
 import { rulesIn } from './rules.ts';

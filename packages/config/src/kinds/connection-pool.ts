@@ -1,4 +1,4 @@
-/** `connectionPool` of a traffic policy (features: B-8), of a Sidecar, and the keep-alive of the mesh settings. */
+/** `connectionPool` of a traffic policy, of a Sidecar, and the keep-alive of the mesh settings. */
 import type { ConnectionPoolModel, TcpKeepaliveModel } from '@weft/model';
 import type { ObjectSchema } from '../schema.ts';
 import { bool, type Plain, uint32 } from './common.ts';

@@ -1,4 +1,4 @@
-/** `extensionProviders` of mesh settings: external authorizers (features: B-4), and providers of telemetry by name. */
+/** `extensionProviders` of mesh settings: external authorizers, and providers of telemetry by name. */
 import type { ExtensionProviderModel, SpanProviderModel } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import {

@@ -1,4 +1,4 @@
-/** Istio's Gateway (features: B-19). */
+/** Istio's Gateway. */
 import type {
   CredentialModel,
   GatewayModel,

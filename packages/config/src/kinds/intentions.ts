@@ -1,4 +1,4 @@
-/** Consul's ServiceIntentions: who may call a service, by name (L4) or by permissions on requests (L7) (features: B-4). */
+/** Consul's ServiceIntentions: who may call a service, by name (L4) or by permissions on requests (L7). */
 import type {
   HttpMatchModel,
   IntentionSourceModel,

@@ -1,4 +1,4 @@
-/** Consul's JWTProvider: an issuer whose tokens intentions may ask for (features: B-4). */
+/** Consul's JWTProvider: an issuer whose tokens intentions may ask for. */
 import type { JwtProviderModel } from '@weft/model';
 import type { ObjectSchema } from '../schema.ts';
 import { bool, checkHeaderName, type FieldReport, type Kind, nonEmpty, type Plain, str } from './common.ts';

@@ -1,4 +1,4 @@
-/** Linkerd's policy: who may call a Server, or an HTTPRoute of it (features: B-4). The Server itself: linkerd.ts. */
+/** Linkerd's policy: who may call a Server, or an HTTPRoute of it. The Server itself: linkerd.ts. */
 import type {
   InboundRouteModel,
   LinkerdAuthorizationModel,

@@ -1,4 +1,4 @@
-/** Linkerd's Server (its policy: linkerd-policy.ts) and HTTPLocalRateLimitPolicy, and Weft's rate limit of connections in the same shape (B-8, X15, X18). */
+/** Linkerd's Server (its policy: linkerd-policy.ts) and HTTPLocalRateLimitPolicy, and Weft's rate limit of connections in the same shape. */
 import { ACCESS_POLICIES, type RateLimitModel, type ServerModel } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { type Kind, labelsOf, nonEmpty, type Plain, selector } from './common.ts';

@@ -1,4 +1,4 @@
-/** `loadBalancer` of a traffic policy (features: B-6): which endpoint of a destination a request goes to. */
+/** `loadBalancer` of a traffic policy: which endpoint of a destination a request goes to. */
 import type { ConsistentHashModel, LoadBalancerModel, LocalityModel, WarmupModel } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { bool, checkHeaderName, type FieldReport, nonEmpty, type Plain, percent, uint32 } from './common.ts';

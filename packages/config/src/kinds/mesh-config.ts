@@ -1,4 +1,4 @@
-/** Settings of the mesh: IstioOperator's `meshConfig`, and `mesh` of the ConfigMap istio (features: B-16). */
+/** Settings of the mesh: IstioOperator's `meshConfig`, and `mesh` of the ConfigMap istio. */
 import type { ExtensionProviderModel, MeshConfigModel, ProxyConfigModel, Resource } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { readYaml, type Tree } from '../yaml.ts';

@@ -1,4 +1,4 @@
-/** Istio's DestinationRule (features: B-6, B-8). */
+/** Istio's DestinationRule. */
 import { hostPort, parseIp } from '@weft/base';
 import type {
   DestinationRuleModel,

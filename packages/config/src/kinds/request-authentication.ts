@@ -1,4 +1,4 @@
-/** Istio's RequestAuthentication: whose JSON Web Tokens a workload believes (features: B-4). */
+/** Istio's RequestAuthentication: whose JSON Web Tokens a workload believes. */
 import type { RequestAuthenticationModel, TokenRuleModel } from '@weft/model';
 import { keyProblem } from '@weft/plan';
 import type { ObjectSchema } from '../schema.ts';

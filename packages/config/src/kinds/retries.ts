@@ -1,4 +1,4 @@
-/** Istio's HTTPRetry, of a route and of the mesh settings (features: B-7). */
+/** Istio's HTTPRetry, of a route and of the mesh settings. */
 import type { RetriesModel } from '@weft/model';
 import type { ObjectSchema } from '../schema.ts';
 import { bool, type FieldReport, type Plain, str } from './common.ts';

@@ -1,4 +1,4 @@
-/** Istio's security kinds: PeerAuthentication, AuthorizationPolicy (features: B-3, B-4). */
+/** Istio's security kinds: PeerAuthentication, AuthorizationPolicy. */
 import type { AuthorizationPolicyModel, MtlsModeName, PeerAuthenticationModel } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { checkIpBlock, type Kind, labelsOf, nonEmpty, type Plain, selector } from './common.ts';

@@ -1,4 +1,4 @@
-/** Istio's VirtualService, on the mesh and on gateways (features: B-5, B-7, B-9). */
+/** Istio's VirtualService, on the mesh and on gateways. */
 import {
   type HttpRouteModel,
   MESH_GATEWAY,

@@ -1,6 +1,6 @@
 /**
  * HTTP fields in policies of ports that carry TCP. There no request is seen: an ALLOW rule with such a field would match
- * nothing, a DENY rule would deny more than it says (features: B-4). Where a policy plainly means such a port it is
+ * nothing, a DENY rule would deny more than it says. Where a policy plainly means such a port it is
  * refused; where it only reaches one among others, that is said.
  */
 import {

@@ -321,7 +321,7 @@ class InboundExchange extends Exchange {
 
   protected attemptOver(): void {}
 
-  /** B-7: reset before request; and a keep-alive connection that the application closed meanwhile. */
+  /** Istio's "reset before request", and a keep-alive connection that the application closed meanwhile. */
   protected override tryAgain(outcome: { kind: string; phase?: string; refused?: boolean }): boolean {
     if (outcome.kind !== 'reset' || this.#retries >= APP_RETRIES || this.done) return false;
     const lane = this.attempt?.lane;

@@ -1,4 +1,4 @@
-/** TLS that a proxy begins for its application: DestinationRule `tls.mode` SIMPLE and MUTUAL (features: P10). */
+/** TLS that a proxy begins for its application: DestinationRule `tls.mode` SIMPLE and MUTUAL. */
 import { X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';

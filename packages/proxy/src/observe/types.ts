@@ -93,7 +93,7 @@ interface Passage extends EdgeKey {
   upstreamHost: string;
   /** `ip:port` of the downstream peer. */
   downstreamRemote: string;
-  /** Envoy's response flags joined by ',' (features.md B-13); '' for none. */
+  /** Envoy's response flags joined by ','; '' for none. */
   flags: string;
   /** Envoy's response code details, e.g. `via_upstream`. */
   details: string;

@@ -2207,7 +2207,7 @@ export declare type RetryPolicy = Message<"weft.plan.v1.RetryPolicy"> & {
   perTryTimeoutMs: number;
 
   /**
-   * conditions of features.md B-7
+   * Istio's conditions, one a word
    *
    * @generated from field: repeated string retry_on = 4;
    */

@@ -2,6 +2,7 @@
 import { createServer, type Socket } from 'node:net';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
+import { trimMemory } from '@weft/capture';
 import { buildSnapshot } from '@weft/engine';
 import { assembleIdentity } from '@weft/identity';
 import {
@@ -63,7 +64,7 @@ export interface PairRecord {
 }
 
 export type SideQuestion =
-  | { id: number; ask: 'take' | 'peek' }
+  | { id: number; ask: 'take' | 'peek' | 'collect' }
   | { id: number; ask: 'authorize'; policies: PolicyInit[] };
 
 export interface SideAnswer {
@@ -261,6 +262,10 @@ async function serve(start: SideStart): Promise<void> {
   }
   process.on('message', (question: SideQuestion) => {
     if (question.ask === 'authorize') apply(question.policies);
+    if (question.ask === 'collect') {
+      (globalThis as { gc?: () => void }).gc?.();
+      trimMemory();
+    }
     const answer: SideAnswer = {
       id: question.id,
       records: question.ask === 'take' ? records : [],

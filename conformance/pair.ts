@@ -120,6 +120,11 @@ export class PairSide {
     return this.#ask({ id: this.#next++, ask: 'peek' });
   }
 
+  /** Collects garbage, as a proxy does when memory is short: what is in use after it is used. */
+  collect(): Promise<SideReport> {
+    return this.#ask({ id: this.#next++, ask: 'collect' });
+  }
+
   authorize(policies: PolicyInit[]): Promise<SideReport> {
     return this.#ask({ id: this.#next++, ask: 'authorize', policies });
   }

@@ -5,7 +5,9 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
+import { parseCertificates } from '@weft/identity';
 import { isRoot, meshOf, type TestMesh, weftBin } from './harness.ts';
+import { startWorkloadAgent } from './workload-agent.ts';
 
 const run = promisify(execFile);
 const CART = 'spiffe://cluster.local/ns/shop/sa/cart';
@@ -32,6 +34,14 @@ function* filesBelow(dir: string): Generator<string> {
     if (entry.isDirectory()) yield* filesBelow(path);
     else if (entry.isFile()) yield path;
   }
+}
+
+/** What a proxy was started with. */
+function bootstrapOf(proxyPid: number): { path: string; identityDir: string } {
+  const environment = readFileSync(`/proc/${proxyPid}/environ`, 'utf8').split('\0');
+  const path = environment.find((e) => e.startsWith('WEFT_BOOTSTRAP='))?.slice('WEFT_BOOTSTRAP='.length) ?? '';
+  const { identityDir } = JSON.parse(readFileSync(path, 'utf8')) as { identityDir: string };
+  return { path, identityDir };
 }
 
 test('a mesh replaces its root under load, revokes, and shows no key anywhere', async (t) => {
@@ -71,6 +81,45 @@ test('a mesh replaces its root under load, revokes, and shows no key anywhere', 
       return now !== undefined && now !== proxyPid && state === 'ready' && (await call('cart'))['200'] === 1;
     });
   });
+
+  await t.test(
+    'each proxy gets its own certificate from another Workload API under load, and from the CA again',
+    async () => {
+      const agent = await startWorkloadAgent(mesh.folder);
+      try {
+        const running = mesh.ask('cart', '/run', { url, rate: 60, count: 100_000 });
+        running.catch(() => {});
+        const said = await weft(mesh, 'ca', 'workload-api', agent.socket);
+        assert.equal(said, `certificates come from ${agent.socket}, at every workload\n`);
+        const ids = ['cart', 'other', 'payment'].map((account) => `spiffe://cluster.local/ns/shop/sa/${account}`);
+        assert.deepEqual([...new Set(agent.given)].sort(), ids);
+        for (const name of ['cart', 'payment']) {
+          const secret = await weft(mesh, 'proxy-config', 'secret', name, '-o', 'json');
+          assert.match(secret, new RegExp(`ns/shop/sa/${name}`));
+        }
+        const stored = JSON.parse(
+          readFileSync(join(bootstrapOf(mesh.row('payment').proxyPid as number).identityDir, 'identity.json'), 'utf8'),
+        );
+        const [leaf] = parseCertificates(stored.chainPem);
+        const [root] = parseCertificates(agent.authority.rootPem);
+        assert.ok(leaf.checkIssued(root) && leaf.verify(root.publicKey), 'what it uses is what the agent gave');
+
+        // While the agent is away the certificates there are go on, and a proxy that starts has one by the mesh's CA.
+        agent.close();
+        await weft(mesh, 'restart', 'other');
+        assert.equal((await call('other'))['200'], 1);
+        assert.match(await weft(mesh, 'ca', 'workload-api', 'off'), /come from the mesh's CA, at every workload/);
+        await assert.rejects(weft(mesh, 'ca', 'workload-api', agent.socket), /is not used/);
+        for (const w of (await caStatus(mesh)).workloads) assert.ok(w.connected && w.reissued, JSON.stringify(w));
+        await mesh.ask('cart', '/set', { stop: true });
+        const { json } = await running;
+        assert.ok(json.sent > 60, `${json.sent} requests`);
+        assert.deepEqual(json.statuses, { 200: json.sent });
+      } finally {
+        agent.close();
+      }
+    },
+  );
 
   await t.test('weft ca revoke ends what is open within 5 s, refuses anew, and outlives the proxy', async () => {
     const open = call('cart', `${url}?sleep=60000`);
@@ -127,9 +176,7 @@ test('a mesh replaces its root under load, revokes, and shows no key anywhere', 
     const kept = ['jwt-keys.json', 'root-key.pem'];
     assert.deepEqual([...holders].sort(), isRoot ? kept : ['identity.json', ...kept]);
     for (const { proxyPid } of mesh.ps()) {
-      const environment = readFileSync(`/proc/${proxyPid}/environ`, 'utf8').split('\0');
-      const path = environment.find((e) => e.startsWith('WEFT_BOOTSTRAP='))?.slice('WEFT_BOOTSTRAP='.length) ?? '';
-      const { identityDir } = JSON.parse(readFileSync(path, 'utf8')) as { identityDir: string };
+      const { path, identityDir } = bootstrapOf(proxyPid as number);
       assert.equal(statSync(path).mode & 0o777, 0o600, path);
       assert.equal(statSync(identityDir).mode & 0o777, 0o700, identityDir);
       assert.equal(statSync(join(identityDir, 'identity.json')).mode & 0o777, 0o600, identityDir);

@@ -71,6 +71,7 @@ export const suite: Suite = {
               `${error.message} in part ${part + 1} of 20; the proxy counted ${JSON.stringify([...counters])}`,
             );
           });
+          await pair.back.collect();
           memory.push(residentBytes(pid));
           if (!ctx.short) ctx.log(`${((part + 1) * handshakes) / 20}: ${(memory[part] / 2 ** 20).toFixed(1)} MiB`);
         }

@@ -21,6 +21,7 @@ import { openExternal } from './ca/external/issuer.ts';
 import { CertificateIssuer } from './ca/service.ts';
 import { Tokens } from './ca/tokens.ts';
 import { MeshTrust } from './ca/trust.ts';
+import { WorkloadApiSource } from './ca/workload-api.ts';
 import { Collector } from './collect/service.ts';
 import type { ControlConfig } from './config.ts';
 import { type LoadFiles, Mesh } from './mesh.ts';
@@ -93,6 +94,8 @@ export async function startControlPlane(
     const aliases = () => trust.setAliases((mesh.model && meshConfigOf(mesh.model)?.trustDomainAliases) ?? []);
     aliases();
     mesh.onChange((change) => change.kind === 'epoch' && aliases());
+    const workloadApi = new WorkloadApiSource({ trust, trustDomain, clock, logger });
+    closers.push(() => workloadApi.stop());
     identity.setTrust(trust.current);
     trust.onChange(() => identity.setTrust(trust.current));
     const auditDir = join(config.stateDir, 'audit');
@@ -147,6 +150,7 @@ export async function startControlPlane(
       clock,
       authority,
       trust,
+      workloadApi,
       logger,
     });
     closers.push(() => api.close());

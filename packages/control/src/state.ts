@@ -47,6 +47,15 @@ interface Stored {
   federated?: [trustDomain: string, rootPem: string][];
   keySets?: [source: string, keys: StoredKeys][];
   federatedKeys?: [trustDomain: string, jwks: string][];
+  workloadApi?: StoredWorkloadApi;
+}
+
+/** A SPIFFE Workload API that gives proxies their certificates. */
+export interface StoredWorkloadApi {
+  /** Path of its socket; empty: the CA gives certificates again, and the roots are believed until nobody lives by them. */
+  socket: string;
+  /** The roots above what it gives, as it said them last. */
+  rootPem: string;
 }
 
 /** One change. Taken twice, or after a file that has it already, it changes nothing more. */
@@ -75,6 +84,7 @@ export class State {
   readonly keySets = new Map<string, StoredKeys>();
   /** What signs their tokens, where that is known. */
   readonly federatedKeys = new Map<string, string>();
+  workloadApi: StoredWorkloadApi | undefined;
   readonly #path: string;
   readonly #journal: string;
   #journalBytes = 0;
@@ -113,6 +123,7 @@ export class State {
       for (const [domain, pem] of stored.federated ?? []) this.federated.set(domain, pem);
       for (const [source, keys] of stored.keySets ?? []) this.keySets.set(source, keys);
       for (const [domain, keys] of stored.federatedKeys ?? []) this.federatedKeys.set(domain, keys);
+      this.workloadApi = stored.workloadApi;
     } catch (error) {
       // Instances come back by themselves; addresses and the epoch begin anew. Starting is better than not.
       const aside = `${this.#path}.broken`;
@@ -216,6 +227,7 @@ export class State {
       federated: [...this.federated],
       keySets: [...this.keySets],
       federatedKeys: [...this.federatedKeys],
+      workloadApi: this.workloadApi,
     };
     try {
       writeFileAtomic(this.#path, JSON.stringify(stored), 0o600);

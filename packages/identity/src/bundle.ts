@@ -14,6 +14,36 @@ export function parseCertificates(pem: string): X509Certificate[] {
   }
 }
 
+/** At most this many are read of one answer: leaf and intermediates, or roots. */
+const MAX_DER = 20;
+
+/** Certificates in DER, one after the other, as SPIFFE's Workload API gives them; throws `identity/bad-certificate`. */
+export function parseDerCertificates(bytes: Uint8Array): X509Certificate[] {
+  const all: X509Certificate[] = [];
+  try {
+    for (let at = 0; at < bytes.length && all.length < MAX_DER; ) {
+      const end = at + lengthOf(bytes.subarray(at));
+      all.push(new X509Certificate(bytes.subarray(at, end)));
+      at = end;
+    }
+  } catch (cause) {
+    throw new WeftError('identity/bad-certificate', 'a certificate in DER form cannot be parsed', { cause });
+  }
+  return all;
+}
+
+/** Bytes of the SEQUENCE that begins here, its head included (X.690 8.1.3). */
+function lengthOf(bytes: Uint8Array): number {
+  const short = bytes[1] ?? 0;
+  const more = short < 0x80 ? 0 : short & 0x7f;
+  if (bytes[0] !== 0x30 || more > 3) throw new Error('not a certificate');
+  let length = more === 0 ? short : 0;
+  for (let i = 0; i < more; i++) length = length * 256 + (bytes[2 + i] ?? 0);
+  const total = 2 + more + length;
+  if (total > bytes.length) throw new Error('not a whole certificate');
+  return total;
+}
+
 /** Whom to believe: roots by trust domain, less what is revoked. Immutable: a change makes a new one. */
 export class TrustBundle {
   readonly #roots: ReadonlyMap<string, readonly X509Certificate[]>;

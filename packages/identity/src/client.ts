@@ -28,10 +28,19 @@ const BACKOFF_MAX_MS = 150_000;
 const CHECK_MS = 1000;
 /** Over so long the workloads of a mesh spread when all need a certificate by a new issuer. */
 const REISSUE_SPREAD_MS = 3000;
+/** How soon the Workload API is asked again after the CA had to stand in for it. */
+const STANDIN_MS = 10_000;
+/** Of the own certificate's life: with less than this left the CA stands in. */
+const STANDIN_AT = 0.25;
 
 export interface IdentityClientOptions {
   /** Asks the CA; rejects where it cannot be reached or refuses. */
   signCsr(csrPem: string): Promise<{ chainPem: string; rootPem: string }>;
+  /**
+   * Asks the SPIFFE Workload API on this socket, where `Trust.workloadApi` names one, for key and certificate of an id.
+   * Without it the CA is asked all the same.
+   */
+  askWorkloadApi?(socket: string, spiffeId: string): Promise<{ keyPem: string; chainPem: string }>;
   /** Where the identity is kept (0700); undefined keeps it in memory only. */
   dir?: string;
   /** The id this workload must get; another one from the CA, or in the folder, is not used. */
@@ -126,7 +135,8 @@ export class IdentityClient {
     this.#trust = trust;
     const previous = this.#identity;
     if (!previous) return;
-    if (!previous.signers.includes(trust.issuer))
+    const fromCa = previous.signers.includes(trust.issuer);
+    if (fromCa === this.#asksWorkloadApi)
       this.#renewAtWallMs = Math.min(this.#renewAtWallMs, this.#clock.wall() + this.#random.next() * REISSUE_SPREAD_MS);
     this.#identity = withTrust(previous, trust);
     const { dir } = this.#options;
@@ -138,6 +148,10 @@ export class IdentityClient {
       if (dir) removeIdentity(dir);
     } else this.#store(this.#identity);
     this.#tell(previous);
+  }
+
+  get #asksWorkloadApi(): boolean {
+    return this.#options.askWorkloadApi !== undefined && (this.#trust?.workloadApi ?? '') !== '';
   }
 
   #store(identity: Identity): void {
@@ -159,10 +173,8 @@ export class IdentityClient {
   async #renew(): Promise<void> {
     this.#asking = true;
     try {
-      // The same key again where the answer, or the disk, failed: a one-use token is good for one key alone.
-      this.#request ??= await createKeyAndCsr(this.#options.spiffeId);
-      const { keyPem, csrPem } = this.#request;
-      const { chainPem, rootPem } = await this.#options.signCsr(csrPem);
+      const own = await this.#fromWorkloadApi();
+      const { keyPem, chainPem, rootPem } = own ?? (await this.#fromCa());
       if (this.#stopped) return;
       const roots = this.#trust?.rootPem ?? rootPem;
       const made = assembleIdentity({ keyPem, chainPem, rootPem: roots });
@@ -176,6 +188,8 @@ export class IdentityClient {
       this.#attempt = 0;
       this.#notBeforeMs = 0;
       this.#adopt(identity, Math.min(this.#clock.wall(), identity.notAfterMs));
+      if (!own && this.#asksWorkloadApi)
+        this.#renewAtWallMs = Math.min(this.#renewAtWallMs, this.#clock.wall() + STANDIN_MS);
     } catch (error) {
       const ceiling = backoffMs(this.#attempt, 2 * BACKOFF_MIN_MS, BACKOFF_MAX_MS - BACKOFF_MIN_MS, this.#random);
       // A short-lived certificate gets several chances before it ends.
@@ -191,6 +205,29 @@ export class IdentityClient {
       if (!this.#identity) this.#clock.after(waitMs, () => this.#retryNow());
     } finally {
       this.#asking = false;
+    }
+  }
+
+  async #fromCa(): Promise<{ keyPem: string; chainPem: string; rootPem: string }> {
+    // The same key again where the answer, or the disk, failed: a one-use token is good for one key alone.
+    this.#request ??= await createKeyAndCsr(this.#options.spiffeId);
+    const { keyPem, csrPem } = this.#request;
+    return { keyPem, ...(await this.#options.signCsr(csrPem)) };
+  }
+
+  /** Undefined where the CA is to be asked: there is no Workload API, or it is away and the own certificate ends soon. */
+  async #fromWorkloadApi(): Promise<{ keyPem: string; chainPem: string; rootPem: string } | undefined> {
+    const trust = this.#trust;
+    const spiffeId = this.#options.spiffeId ?? this.#identity?.spiffeId;
+    if (!this.#asksWorkloadApi || !trust?.workloadApi || !spiffeId || !this.#options.askWorkloadApi) return undefined;
+    try {
+      return { ...(await this.#options.askWorkloadApi(trust.workloadApi, spiffeId)), rootPem: trust.rootPem };
+    } catch (error) {
+      const own = this.#identity;
+      const left = own && this.valid ? (own.notAfterMs - this.#clock.wall()) / (own.notAfterMs - own.notBeforeMs) : 0;
+      if (left > STANDIN_AT) throw error;
+      this.#logger.warn({ error: String(error) }, "no certificate from the Workload API: the mesh's CA stands in");
+      return undefined;
     }
   }
 

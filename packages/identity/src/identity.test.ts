@@ -253,3 +253,69 @@ test('a stored certificate by a root that is no longer one is not used, where th
   assert.equal(await start(old.rootPem + now.rootPem), first);
   assert.notEqual(await start(now.rootPem), first);
 });
+
+test("where a Workload API gives certificates it is asked, its roots are believed beside the CA's, and the CA stands in", async () => {
+  const clock = new VirtualClock(Date.now());
+  const lifeMs = 3_600_000;
+  const authority = await createAuthority({ dir: join(dir, 'ca12'), trustDomain: 'cluster.local', clock });
+  const agent = await createAuthority({ dir: join(dir, 'ca13'), trustDomain: 'cluster.local', clock });
+  let away = false;
+  let refused = 0;
+  const client = new IdentityClient({
+    signCsr: (csrPem) => authority.sign(csrPem, { spiffeId: CART, ttlMs: lifeMs }),
+    askWorkloadApi: async (socket, spiffeId) => {
+      assert.deepEqual([socket, spiffeId], ['/agent.sock', CART]);
+      if (away) {
+        refused++;
+        throw new Error('no agent');
+      }
+      const { keyPem, csrPem } = await createKeyAndCsr(spiffeId);
+      return { keyPem, ...(await agent.sign(csrPem, { spiffeId, ttlMs: lifeMs })) };
+    },
+    clock,
+    random: seededRandom(5),
+  });
+  const trust = (workloadApi: string) => {
+    const rootPem = authority.rootPem + agent.rootPem;
+    const bundle = new TrustBundle(new Map([['cluster.local', rootPem]]));
+    return { rootPem, issuer: authority.issuer, bundle, workloadApi };
+  };
+  const by = async (issuer: string): Promise<void> => {
+    await until(
+      () => client.current()?.issuer === issuer && client.valid,
+      () => clock.advance(1000),
+    );
+    assert.equal(client.current()!.spiffeId, CART);
+  };
+  await client.start();
+  assert.equal(client.current()!.issuer, authority.issuer);
+  client.setTrust(trust('/agent.sock'));
+  await by(agent.issuer);
+  const { serial } = client.current()!;
+
+  // Away for less than what it gave lasts: that goes on.
+  away = true;
+  await until(
+    () => refused > 2,
+    () => clock.advance(60_000),
+  );
+  assert.equal(client.current()!.serial, serial);
+  // Before it ends the CA stands in, and the agent is asked again from then on.
+  await until(
+    () => client.current()!.issuer === authority.issuer,
+    () => {
+      clock.advance(10_000);
+      assert.ok(client.valid);
+    },
+  );
+  const before = refused;
+  await until(
+    () => refused > before,
+    () => clock.advance(1000),
+  );
+  away = false;
+  await by(agent.issuer);
+  client.setTrust(trust(''));
+  await by(authority.issuer);
+  client.stop();
+});

@@ -37,6 +37,8 @@ export interface Trust {
   readonly bundle: TrustBundle;
   /** What signs new certificates, as one of `Identity.signers`: a certificate without it is renewed soon. */
   readonly issuer: string;
+  /** Path of the socket of a SPIFFE Workload API that gives workloads their certificates; absent: the mesh's CA does. */
+  readonly workloadApi?: string;
 }
 
 /** The same key and certificate, believing others by `trust`. */

@@ -35,6 +35,7 @@ import { PLAN_TYPES, PlanStore } from './plan-store.ts';
 import { TelemetryPush } from './report.ts';
 import { readTrust } from './trust.ts';
 import { ApplicationIdentity } from './workload-api/application.ts';
+import { askWorkloadApi } from './workload-api/client.ts';
 import { startWorkloadApi } from './workload-api/server.ts';
 import { workloadRoutes } from './workload-api/service.ts';
 
@@ -153,6 +154,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
         channel.close();
       }
     },
+    askWorkloadApi,
     onRotate: (next, previous) => {
       plane.setIdentity(next);
       if (tokenShown) token = undefined; // Now that what it gave is kept.

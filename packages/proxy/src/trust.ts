@@ -13,5 +13,5 @@ export function readTrust(part: TrustPart, trustDomain: string): Trust {
   }
   const aliases = new Map(part.aliases.map((alias) => [alias, trustDomain]));
   const bundle = new TrustBundle(roots, new Revocations(part.revoked, part.revokedIds), keys, aliases);
-  return { rootPem: part.rootPem, issuer: part.issuer, bundle };
+  return { rootPem: part.rootPem, issuer: part.issuer, bundle, workloadApi: part.workloadApi };
 }

@@ -1,5 +1,6 @@
 /** A gRPC connection to a control plane over HTTP/2. */
 import type { SecureClientSessionOptions } from 'node:http2';
+import { connect } from 'node:net';
 import type { Transport } from '@connectrpc/connect';
 import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
 
@@ -32,5 +33,18 @@ export function createChannel(address: ServerAddress): Channel {
     address.tls,
   );
   const transport = createGrpcTransport({ baseUrl: url, sessionManager, readMaxBytes: MAX_RESPONSE_BYTES });
+  return { transport, close: () => sessionManager.abort() };
+}
+
+const MAX_LOCAL_RESPONSE_BYTES = 256 * 1024;
+
+/** What callers of a SPIFFE Workload API say, so that nobody is made to call it by a request that he forwards. */
+export const WORKLOAD_HEADER = { 'workload.spiffe.io': 'true' };
+
+/** To a server on a Unix socket, as a SPIFFE Workload API. Answers of at most 256 KiB. */
+export function unixChannel(path: string): Channel {
+  const url = 'http://localhost';
+  const sessionManager = new Http2SessionManager(url, undefined, { createConnection: () => connect(path) });
+  const transport = createGrpcTransport({ baseUrl: url, sessionManager, readMaxBytes: MAX_LOCAL_RESPONSE_BYTES });
   return { transport, close: () => sessionManager.abort() };
 }

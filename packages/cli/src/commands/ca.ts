@@ -31,6 +31,7 @@ interface CaStatus {
   workloads: Workload[];
   revoked: { what: string; atMs: number }[];
   federated: { trustDomain: string; roots: number; notAfterMs: number }[];
+  workloadApi: string;
 }
 type Step = 'distribute' | 'issue' | 'retire' | 'back';
 
@@ -127,6 +128,19 @@ export function addCa(program: Command): void {
       }),
     'weft ca federate partner.example --roots partner.pem',
   );
+  example(
+    ca
+      .command('workload-api')
+      .description(
+        "each proxy gets its own certificate from somebody else's SPIFFE Workload API (SPIRE's agent, say); off: from the mesh's CA again. The roots of both are believed",
+      )
+      .argument('<socket>', "path of its socket on each proxy's host, or off")
+      .option('--wait <time>', 'for all workloads', duration, 60_000)
+      .addOption(meshOption())
+      .action(workloadApi),
+    'weft ca workload-api /run/spire/sockets/agent.sock',
+    'weft ca workload-api off',
+  );
 }
 
 function askCa(o: MeshOption, what?: string, body?: unknown): Promise<CaStatus> {
@@ -143,6 +157,21 @@ async function settle(o: MeshOption, done: (w: Workload) => boolean, waitMs: num
     if (left.length === 0 || performance.now() >= end) return left;
     await new Promise((r) => setTimeout(r, POLL_MS));
   }
+}
+
+async function workloadApi(given: string, o: MeshOption & { wait: number }): Promise<void> {
+  const socket = given === 'off' ? '' : resolve(given.replace(/^unix:(\/\/)?/, ''));
+  await askCa(o, 'ca-workload-api', socket === '' ? { step: 'leave' } : { step: 'use', socket });
+  const left = await settle(o, (w) => w.connected && w.holdsTrust && w.reissued, o.wait);
+  const from = socket === '' ? "the mesh's CA" : socket;
+  print(`certificates come from ${from}${left.length > 0 ? `; not yet at ${left.join(', ')}` : ', at every workload'}`);
+  // Before all have certificates by the CA its roots are needed.
+  if (left.length === 0 && socket === '') await askCa(o, 'ca-workload-api', { step: 'forget' });
+  if (left.length > 0)
+    throw new WeftError(
+      'ca-workload-api',
+      'these go on with the certificates that they have: their logs ("weft logs NAME --proxy") say what they were answered',
+    );
 }
 
 async function rotate(o: MeshOption & { step?: Step; from?: string; wait: number; force?: boolean }): Promise<void> {
@@ -188,8 +217,10 @@ function describe(phase: CaStatus['phase']): string {
 
 function render(s: CaStatus): string {
   const day = (ms: number) => new Date(ms).toISOString();
+  const by = s.workloadApi === '' ? 'signing root' : 'Workload API';
   const lines = [
     `trust domain ${s.trustDomain}: ${describe(s.phase)}`,
+    ...(s.workloadApi === '' ? [] : [`proxies get their certificates from the Workload API on ${s.workloadApi}`]),
     `root ends ${day(s.rootNotAfterMs)}, signing certificate ends ${day(s.signerNotAfterMs)}`,
     '',
     table(
@@ -198,7 +229,7 @@ function render(s: CaStatus): string {
         w.instance,
         w.connected ? 'yes' : 'no',
         w.holdsTrust ? 'yes' : 'no',
-        !w.connected ? '-' : w.reissued ? 'signing root' : 'other root',
+        !w.connected ? '-' : w.reissued ? by : 'other root',
       ]),
     ),
   ];

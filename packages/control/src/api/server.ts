@@ -20,6 +20,7 @@
  *     GET    /v1/ca                          → CaStatus (ca/status.ts)
  *     POST   /v1/ca-rotate                   {step, from?: folder} → CaStatus; step: distribute, issue, retire or back
  *     POST   /v1/ca-revoke, /v1/ca-restore   {what: serial or SPIFFE id} → CaStatus
+ *     POST   /v1/ca-workload-api             {step: use, leave or forget; socket, of use} → CaStatus
  *     POST   /v1/ca-federate                 {trustDomain, rootPem; empty: no longer} → CaStatus
  *
  * Each request carries `authorization: Bearer` with the token of the file `api-token` beside the socket (`localToken`).
@@ -39,6 +40,7 @@ import type { Traffic } from '../audit/traffic.ts';
 import { caStatus } from '../ca/status.ts';
 import type { Tokens } from '../ca/tokens.ts';
 import type { MeshTrust } from '../ca/trust.ts';
+import type { WorkloadApiSource } from '../ca/workload-api.ts';
 import type { Collector } from '../collect/service.ts';
 import type { Mesh } from '../mesh.ts';
 import type { Pusher } from '../push/pusher.ts';
@@ -59,6 +61,7 @@ export interface ApiOptions {
   clock: Clock;
   authority: Authority;
   trust: MeshTrust;
+  workloadApi: WorkloadApiSource;
   logger: Logger;
 }
 
@@ -167,11 +170,12 @@ async function handle(o: ApiOptions, request: IncomingMessage): Promise<unknown>
       if (typeof body?.instance !== 'string')
         throw new WeftError('control/bad-request', 'instance must be the name of a registered instance');
       const identity = mesh.identityOf(instanceOf(mesh, body.instance));
-      const { rootPem, trustDomain } = o.authority;
+      const { trustDomain } = o.authority;
+      const { rootPem } = o.trust.current;
       return { token: o.tokens.create(body.instance, identity), identity, rootPem, trustDomain };
     }
     case 'GET root':
-      return { rootPem: o.authority.rootPem, trustDomain: o.authority.trustDomain };
+      return { rootPem: o.trust.current.rootPem, trustDomain: o.authority.trustDomain };
     case 'GET status':
       return { epoch: mesh.epoch, proxies: o.pusher.status() };
     case 'GET edges': {
@@ -216,6 +220,7 @@ async function handle(o: ApiOptions, request: IncomingMessage): Promise<unknown>
     case 'POST ca-revoke':
     case 'POST ca-restore':
     case 'POST ca-federate':
+    case 'POST ca-workload-api':
       await changeCa(o, what, (await readJson(request)) as Record<string, unknown> | null);
       return caStatus(o.authority, o.trust, o.pusher);
     default:
@@ -238,6 +243,11 @@ async function changeCa(o: ApiOptions, what: string, body: Record<string, unknow
       break;
     case 'ca-federate':
       o.trust.federate(text('trustDomain'), text('rootPem'));
+      break;
+    case 'ca-workload-api':
+      if (text('step') === 'use') await o.workloadApi.use(text('socket'));
+      else if (text('step') === 'leave') o.workloadApi.leave();
+      else o.workloadApi.forget();
       break;
     default: {
       const step = text('step');

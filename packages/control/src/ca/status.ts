@@ -8,7 +8,7 @@ export interface CaWorkload {
   connected: boolean;
   /** Its proxy believes exactly the roots, and refuses exactly the certificates, that it should. */
   holdsTrust: boolean;
-  /** The certificate it showed when it connected is by the key that signs now. */
+  /** The certificate it showed when it connected is by what gives certificates now: the CA's key, or a Workload API. */
   reissued: boolean;
 }
 
@@ -18,12 +18,13 @@ export function caStatus(authority: Authority, trust: MeshTrust, pusher: Pusher)
     instance,
     connected,
     holdsTrust,
-    reissued: signers.includes(issuer),
+    reissued: trust.isCurrent(signers),
   }));
   return {
     ...{ trustDomain, phase, issuer, reversible, rootNotAfterMs, signerNotAfterMs },
     workloads,
     revoked: trust.revoked.map(({ id, serial, atMs }) => ({ what: id || serial, atMs })),
     federated: trust.foreign,
+    workloadApi: trust.workloadApi?.socket ?? '',
   };
 }

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fromBinary } from '@bufbuild/protobuf';
 import { silentLogger, VirtualClock } from '@weft/base';
-import { controlPlaneId, createAuthority, JwtKeys } from '@weft/identity';
+import { controlPlaneId, createAuthority, JwtKeys, rootIdOf } from '@weft/identity';
 import { PartSchema } from '@weft/plan';
 import { State } from '../state.ts';
 import { MeshTrust } from './trust.ts';
@@ -58,6 +59,58 @@ test('revocations are in what proxies get, outlive a restart, and end as certifi
     open().revoked.map((r) => r.id || r.serial),
     [CART],
   );
+});
+
+test("a Workload API's roots are believed beside the CA's until they are forgotten, and say whose certificate is current", async () => {
+  const clock = new VirtualClock(Date.now());
+  const authority = await createAuthority({ dir: join(dir, 'beside'), trustDomain: 'cluster.local', clock });
+  const agent = await createAuthority({ dir: join(dir, 'agent'), trustDomain: 'cluster.local', clock });
+  const jwtKeys = await JwtKeys.open(join(dir, 'jwt'), clock);
+  const open = () => new MeshTrust(authority, jwtKeys, new State(join(dir, 'state3'), silentLogger), clock);
+  let trust = open();
+  const signers = (a: typeof agent) => [a.issuer, rootIdOf(new X509Certificate(a.rootPem).publicKey)];
+  const said = () => [partOf(trust).workloadApi, trust.current.bundle.rootsOf('cluster.local').length];
+  const current = () => [trust.isCurrent(signers(authority)), trust.isCurrent(signers(agent))];
+  assert.deepEqual(
+    [said(), current()],
+    [
+      ['', 1],
+      [true, false],
+    ],
+  );
+  trust.setWorkloadApi({ socket: '/agent.sock', rootPem: agent.rootPem });
+  trust = open();
+  assert.deepEqual(
+    [said(), current()],
+    [
+      ['/agent.sock', 2],
+      [false, true],
+    ],
+  );
+  trust.revoke('4f2a');
+  assert.ok(trust.current.bundle.revocations.refusesCertificate('any key of its own', '4f2a'));
+  trust.setWorkloadApi({ socket: '', rootPem: agent.rootPem });
+  assert.deepEqual(
+    [said(), current()],
+    [
+      ['', 2],
+      [true, false],
+    ],
+  );
+  trust.setWorkloadApi(undefined);
+  assert.deepEqual(
+    [said(), current()],
+    [
+      ['', 1],
+      [true, false],
+    ],
+  );
+  assert.throws(() => trust.setWorkloadApi({ socket: '/agent.sock', rootPem: '' }), {
+    code: 'control/bad-workload-api',
+  });
+  trust.federate('partner.example', agent.rootPem);
+  const theirs = { socket: '/agent.sock', rootPem: agent.rootPem };
+  assert.throws(() => trust.setWorkloadApi(theirs), { code: 'control/bad-workload-api' });
 });
 
 test('a root is believed for its own trust domain alone, and the own root for no other', async () => {

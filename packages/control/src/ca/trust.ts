@@ -13,11 +13,12 @@ import {
   parseSpiffeId,
   Revocations,
   readSpiffeBundle,
+  rootIdOf,
   type Trust,
   TrustBundle,
 } from '@weft/identity';
 import { PartSchema } from '@weft/plan';
-import type { State, StoredRevocation } from '../state.ts';
+import type { State, StoredRevocation, StoredWorkloadApi } from '../state.ts';
 
 /** Each travels to every proxy and is looked up in each handshake. */
 const MAX_REVOKED = 10_000;
@@ -145,6 +146,43 @@ export class MeshTrust {
     this.#changed();
   }
 
+  get workloadApi(): StoredWorkloadApi | undefined {
+    return this.#state.workloadApi;
+  }
+
+  /**
+   * Proxies get their certificates from this SPIFFE Workload API from now on, under its roots; with an empty socket from
+   * the mesh's CA again, while its roots are believed still; undefined: no longer. The CA's own roots are believed always. Throws `control/bad-workload-api`.
+   */
+  setWorkloadApi(given: StoredWorkloadApi | undefined): void {
+    const before = this.#state.workloadApi;
+    if (given?.socket === before?.socket && given?.rootPem === before?.rootPem) return;
+    const roots = given ? parseCertificates(given.rootPem) : [];
+    if (given && (roots.length === 0 || !roots.every((root) => root.ca)))
+      throw new WeftError(
+        'control/bad-workload-api',
+        `${given.socket} says no root, or one that is no CA's certificate`,
+      );
+    const foreign = new Set(
+      [...this.#state.federated.values()].flatMap(parseCertificates).map((c) => keyIdOf(c.publicKey)),
+    );
+    if (roots.some((root) => foreign.has(keyIdOf(root.publicKey))))
+      throw new WeftError(
+        'control/bad-workload-api',
+        `a root of ${given?.socket} is another trust domain's (weft ca federate)`,
+      );
+    this.#state.workloadApi = given;
+    this.#state.save();
+    this.#changed();
+  }
+
+  /** Whether a workload's certificate, by what made it, is one of those that it should have now. */
+  isCurrent(signers: readonly string[]): boolean {
+    const { workloadApi } = this.#state;
+    if (!workloadApi?.socket) return signers.includes(this.#current.issuer);
+    return parseCertificates(workloadApi.rootPem).some((root) => signers.includes(rootIdOf(root.publicKey)));
+  }
+
   #entry(what: string): StoredRevocation {
     const atMs = this.#clock.wall();
     return parseSpiffeId(what) ? { id: what, serial: '', atMs } : { id: '', serial: canonicalSerial(what), atMs };
@@ -162,22 +200,26 @@ export class MeshTrust {
   }
 
   #build(): void {
-    const { rootPem, issuer, trustDomain } = this.#authority;
+    const { issuer, trustDomain } = this.#authority;
     const state = this.#state;
+    const { workloadApi } = state;
+    const rootPem = together(this.#authority.rootPem, workloadApi?.rootPem ?? '');
     // No certificate lives longer, so that its number may be forgotten. Identities stay.
     const oldest = this.#clock.wall() - MAX_CERT_TTL_MS;
     state.revoked = state.revoked.filter((r) => r.id !== '' || r.atMs > oldest);
     const numbers = state.revoked.filter((r) => r.id === '').map((r) => r.serial);
     const ids = state.revoked.filter((r) => r.id !== '').map((r) => r.id);
     // A number is that of a certificate of ours: other trust domains' same number is another certificate.
-    const revoked = numbers.flatMap((serial) => this.#authority.issuers.map((key) => ({ issuer: key, serial })));
+    // A Workload API's CA may sign by any key of its own.
+    const issuers = workloadApi ? [''] : this.#authority.issuers;
+    const revoked = numbers.flatMap((serial) => issuers.map((key) => ({ issuer: key, serial })));
     const bundle = new TrustBundle(
       new Map([[trustDomain, rootPem], ...state.federated]),
       new Revocations(revoked, ids),
       new Map([[trustDomain, this.#jwtKeys.jwks], ...state.federatedKeys]),
       new Map(this.#aliases.map((alias) => [alias, trustDomain])),
     );
-    this.#current = { rootPem, issuer, bundle };
+    this.#current = { rootPem, issuer, bundle, workloadApi: workloadApi?.socket ?? '' };
     const federated = [...state.federated].map(([domain, pem]) => {
       return { trustDomain: domain, rootPem: pem, jwtKeys: state.federatedKeys.get(domain) ?? '' };
     });
@@ -189,9 +231,16 @@ export class MeshTrust {
       federated,
       aliases: [...this.#aliases],
       jwtKeys: this.#jwtKeys.jwks,
+      workloadApi: workloadApi?.socket ?? '',
     };
     this.#part = toBinary(PartSchema, create(PartSchema, { kind: { case: 'trust', value } }));
   }
+}
+
+/** Roots of both, each once. */
+function together(a: string, b: string): string {
+  if (b === '') return a;
+  return [...new Set([...parseCertificates(a), ...parseCertificates(b)].map((c) => c.toString()))].join('');
 }
 
 function same(a: StoredRevocation, b: StoredRevocation): boolean {

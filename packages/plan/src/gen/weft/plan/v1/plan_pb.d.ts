@@ -132,6 +132,14 @@ export declare type Trust = Message<"weft.plan.v1.Trust"> & {
    * @generated from field: string jwt_keys = 6;
    */
   jwtKeys: string;
+
+  /**
+   * path of the socket of somebody else's SPIFFE Workload API, where each proxy asks for its own certificate; empty: it asks
+   * the mesh's CA
+   *
+   * @generated from field: string workload_api = 8;
+   */
+  workloadApi: string;
 };
 
 /**

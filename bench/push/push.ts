@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { localRequest, processMemory } from '@weft/host';
 import { cpuUs } from '../measure.ts';
 import type { Line } from '../results.ts';
-import type { FromClients, ToClients } from './clients.ts';
+import type { ClientSpec, FromClients, ToClients } from './clients.ts';
 import { MeshFiles, namespaceOf, workload } from './files.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -35,7 +35,7 @@ class Api {
   }
 }
 
-async function until<T>(what: string, ask: () => Promise<T | undefined>, withinMs = 120_000): Promise<T> {
+async function until<T>(what: string, ask: () => Promise<T | undefined>, withinMs = 300_000): Promise<T> {
   let why: unknown;
   for (const end = Date.now() + withinMs; ; ) {
     const found = await ask().catch((error) => {
@@ -135,16 +135,19 @@ async function run(
     api.call<{ epoch: number }>('GET', '/v1/epoch').then((e) => (e.epoch ? e : undefined)),
   );
 
-  const specs: { instance: string; token: string }[] = [];
+  const specs: ClientSpec[] = [];
   let rootPem = '';
   for (let n = 0; n < proxies; n++) {
     const { instance, ...body } = workload(n, services);
     await api.call('PUT', `/v1/instances/${instance}`, body);
     const made = await api.call<{ token: string; rootPem: string }>('POST', '/v1/tokens', { instance });
     rootPem = made.rootPem;
-    specs.push({ instance, token: made.token });
+    specs.push({ instance, namespace: body.namespace, token: made.token });
   }
-  say('registered');
+  const pid = controlPid(control);
+  const cost = (): string =>
+    `${(cpuUs([pid]) / 1e6).toFixed(1)} CPU s so far, ${(processMemory(pid).rssBytes / 1e6).toFixed(0)} MB resident`;
+  say(`registered: ${cost()}`);
   const processes = Array.from({ length: CLIENT_PROCESSES }, () => {
     const child = fork(join(import.meta.dirname, 'clients.ts'), { execArgv: ['--max-old-space-size=4096'] });
     if (availableParallelism() > 1) spawn('taskset', ['-acp', '1', String(child.pid)], { stdio: 'ignore' });
@@ -161,8 +164,8 @@ async function run(
       clients: specs.filter((_s, i) => i % CLIENT_PROCESSES === p),
     })),
   );
-  const pid = controlPid(control);
-  say(`connected in ${((Date.now() - started) / 1000).toFixed(1)} s, ${(first.bytes / 1e6).toFixed(0)} MB`);
+  const tookS = (Date.now() - started) / 1000;
+  say(`connected in ${tookS.toFixed(1)} s, ${(first.bytes / 1e6).toFixed(0)} MB: ${cost()}`);
 
   const results: Result[] = [];
   const measure = async (what: string, waitFor: ToClients & { do: 'await' }, change: () => void | Promise<void>) => {

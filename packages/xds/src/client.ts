@@ -14,7 +14,7 @@ import { DELTA_PATH } from './paths.ts';
 const BACKOFF_BASE_MS = 100;
 const BACKOFF_MAX_MS = 4000;
 /** A server answers each subscription, so silence after connecting means that it is not well. */
-const FIRST_RESPONSE_MS = 10_000;
+const FIRST_RESPONSE_MS = 30_000;
 const MAX_RESPONSE_BYTES = 256 * 1024 * 1024;
 
 /** What one response changes; applied whole or not at all. */

@@ -5,8 +5,11 @@ import type { Clock, Timer } from '@weft/base';
 import { baseUrl, type ServerAddress } from './channel.ts';
 import { frame, MessageReader } from './grpc-frames.ts';
 
-/** Of silence, before the peer is asked whether it is there, and again before it is believed that it is not. */
-const PING_MS = 5000;
+/**
+ * Of silence, before the peer is asked whether it is there, and again before it is believed that it is not. Long, since a
+ * server that is only busy would have all its clients come back at once.
+ */
+const PING_MS = 15_000;
 /** A look that comes so late says more of this process than of the peer. */
 const LATE_MS = 1000;
 

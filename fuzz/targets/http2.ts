@@ -1,7 +1,7 @@
 /** HTTP/2: frames, header blocks and flow control, either side; HPACK and Huffman alone. */
 import { decoded, HpackDecoder, HpackEncoder, Http2Connection } from '@weft/wire';
 import { huffmanDecode, huffmanLength, huffmanWrite } from '../../packages/wire/src/http2/huffman.ts';
-import { listener, Sink, type Target, whole } from '../target.ts';
+import { listener, type Session, Sink, type Target, whole } from '../target.ts';
 
 const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
 const SETTINGS = '\0\0\0\x04\0\0\0\0\0';
@@ -44,22 +44,27 @@ const server: Target = {
     });
     connection.receive(start);
     sink.turn();
-    return {
-      push(piece) {
-        connection.receive(piece);
-        sink.turn();
-      },
-      end() {
-        const { dead } = connection;
-        connection.receiveEnd();
-        sink.turn();
-        connection.closed('end of the input');
-        if (connection.open !== 0) throw new Error('a stream is left after the connection');
-        return `${seen.text()}${dead ? '<dead>' : ''}`;
-      },
-    };
+    return feed(connection, sink, seen);
   },
 };
+
+/** Pieces go in, each in a turn of its own; at the end nothing may be left of it. */
+function feed(connection: Http2Connection, sink: Sink, seen: Seen): Session {
+  return {
+    push(piece) {
+      connection.receive(piece);
+      sink.turn();
+    },
+    end() {
+      const { dead } = connection;
+      connection.receiveEnd();
+      sink.turn();
+      connection.closed('end of the input');
+      if (connection.open !== 0) throw new Error('a stream is left after the connection');
+      return `${seen.text()}${dead ? '<dead>' : ''}`;
+    },
+  };
+}
 
 const client: Target = {
   name: 'http2-client',
@@ -75,20 +80,7 @@ const client: Target = {
     }
     sink.turn();
     connection.receive(start.subarray(PREFACE.length));
-    return {
-      push(piece) {
-        connection.receive(piece);
-        sink.turn();
-      },
-      end() {
-        const { dead } = connection;
-        connection.receiveEnd();
-        sink.turn();
-        connection.closed('end of the input');
-        if (connection.open !== 0) throw new Error('a stream is left after the connection');
-        return `${seen.text()}${dead ? '<dead>' : ''}`;
-      },
-    };
+    return feed(connection, sink, seen);
   },
 };
 

@@ -5,6 +5,7 @@ import type { Core } from '../core.ts';
 import { field } from '../http/headers.ts';
 import { linkPort } from '../inbound/links.ts';
 import type { LinkPeer } from '../link/server.ts';
+import type { InFlightList } from '../net/in-flight.ts';
 import { StreamPipe } from '../net/stream-pipe.ts';
 import type { Ticking } from '../net/timers.ts';
 import { answer } from '../outbound/listener.ts';
@@ -18,11 +19,11 @@ export class Gateway implements Ticking {
   readonly #ports = new Map<number, GatewayPort>();
   /** Ports that left the plan, until their last connection is closed. */
   readonly #leaving = new Set<GatewayPort>();
-  readonly #sessions: Set<TcpSession>;
+  readonly #sessions: InFlightList<TcpSession>;
   #started = false;
 
   /** `sessions`: of the proxy's opaque connections, which a drain waits for. */
-  constructor(core: Core, host: string, sessions: Set<TcpSession>) {
+  constructor(core: Core, host: string, sessions: InFlightList<TcpSession>) {
     this.#core = core;
     this.#host = host;
     this.#sessions = sessions;

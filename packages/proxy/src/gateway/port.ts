@@ -17,6 +17,7 @@ import { Served, serveHttp } from '../http/serve.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { codecOf, Detector } from '../net/detect.ts';
 import { putBack, readClientHello } from '../net/hello.ts';
+import type { InFlightList } from '../net/in-flight.ts';
 import { HoldSink, type Pipe } from '../net/pipe.ts';
 import { ProxyHeaderSink } from '../net/proxy-header.ts';
 import { SocketPipe } from '../net/socket-output.ts';
@@ -51,7 +52,7 @@ export class GatewayPort {
   readonly server: Server;
   state: 'closed' | 'opening' | 'open' = 'closed';
   readonly #core: Core;
-  readonly #sessions: Set<TcpSession>;
+  readonly #sessions: InFlightList<TcpSession>;
   readonly #taken = new Set<Taken>();
   /** Clients of TLS connections that came by a balancer, by the balancer's address and port. */
   readonly #clients = new Map<string, { address: string; port: number }>();
@@ -59,7 +60,7 @@ export class GatewayPort {
   readonly #tls = new Map<string, TlsEnd>();
 
   /** `sessions`: of the proxy's opaque connections, which a drain waits for. */
-  constructor(core: Core, port: number, sessions: Set<TcpSession>) {
+  constructor(core: Core, port: number, sessions: InFlightList<TcpSession>) {
     this.#core = core;
     this.port = port;
     this.#sessions = sessions;

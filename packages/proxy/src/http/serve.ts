@@ -1,28 +1,33 @@
 /** Puts an HTTP server codec on a pipe. */
 import { type Connection, Http1Server, Http2Connection, type OnStream } from '@weft/wire';
 import type { Core } from '../core.ts';
+import { InFlightList, type Placed } from '../net/in-flight.ts';
 import { CodecSink, type HoldSink, type Pipe } from '../net/pipe.ts';
 import { KeepAlive } from './keepalive.ts';
 
+interface ServedConnection extends Placed {
+  readonly connection: Connection;
+}
+
 /** Connections that a proxy serves, for drains and counts. */
 export class Served {
-  #open = new Set<Connection>();
+  #open = new InFlightList<ServedConnection>();
   get size(): number {
     return this.#open.size;
   }
   get exchanges(): number {
     let n = 0;
-    for (const c of this.#open) n += c.open;
+    for (const { connection } of this.#open) n += connection.open;
     return n;
   }
-  add(connection: Connection): void {
-    this.#open.add(connection);
-  }
-  delete(connection: Connection): void {
-    this.#open.delete(connection);
+  /** Returns what takes it out again. */
+  add(connection: Connection): () => void {
+    const served = { connection, place: -1 };
+    this.#open.add(served);
+    return () => this.#open.delete(served);
   }
   drain(): void {
-    for (const c of [...this.#open]) c.drain();
+    for (const { connection } of this.#open) connection.drain();
   }
 }
 
@@ -49,13 +54,13 @@ export function serveHttp(
     kind === 'http1'
       ? new Http1Server({ ...common, scheme, acceptHttp10 })
       : new Http2Connection({ ...common, role: 'server', enableConnectProtocol: true });
-  served.add(connection);
+  const gone = served.add(connection);
   const asked =
     connection instanceof Http2Connection && core.limits.clientPingEveryMs > 0
       ? new KeepAlive(connection, pipe, core)
       : undefined;
   const sink = new CodecSink(connection, pipe, core.ticker, () => {
-    served.delete(connection);
+    gone();
     asked?.stop();
     onGone?.();
   });

@@ -7,6 +7,7 @@ import type { Core } from '../core.ts';
 import { field } from '../http/headers.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { isProxyPort, PORT_HEADER, SOURCE_HEADER } from '../link/settings.ts';
+import type { InFlightList } from '../net/in-flight.ts';
 import { HoldSink } from '../net/pipe.ts';
 import { StreamPipe } from '../net/stream-pipe.ts';
 import { answer } from '../outbound/listener.ts';
@@ -18,7 +19,7 @@ import type { InboundListener } from './listener.ts';
 export function linkStream(
   core: Core,
   inside: InboundListener,
-  sessions: Set<TcpSession>,
+  sessions: InFlightList<TcpSession>,
   peer: LinkPeer,
   stream: Stream,
   head: Head,

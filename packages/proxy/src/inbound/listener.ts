@@ -16,6 +16,7 @@ import { isProxyPort } from '../link/settings.ts';
 import { codecOf, Detector } from '../net/detect.ts';
 import { allowHalfClose, handshakeOn } from '../net/handshake.ts';
 import { putBack, readClientHello } from '../net/hello.ts';
+import type { InFlightList } from '../net/in-flight.ts';
 import { HoldSink, type Pipe } from '../net/pipe.ts';
 import { plainAddress, SocketPipe } from '../net/socket-output.ts';
 import type { Ticking } from '../net/timers.ts';
@@ -32,7 +33,7 @@ export function isMeshAlpn(alpn: readonly string[]): boolean {
 export class InboundListener {
   readonly served = new Served();
   readonly #core: Core;
-  readonly #sessions: Set<TcpSession>;
+  readonly #sessions: InFlightList<TcpSession>;
   #tls: TlsServer | undefined;
   #identity: Identity | undefined;
   /** Ports of raw sockets that the TLS server has, by the peer's address and port. */
@@ -40,7 +41,7 @@ export class InboundListener {
   /** Connections that TLS was ended of here, and how each ends. */
   #secured = new Map<TLSSocket, Ticking>();
 
-  constructor(core: Core, sessions: Set<TcpSession>) {
+  constructor(core: Core, sessions: InFlightList<TcpSession>) {
     this.#core = core;
     this.#sessions = sessions;
   }

@@ -150,11 +150,16 @@ const RESUME_MS = 250;
 
 export interface Ticking {
   tick(nowMs: number): void;
+  /** Where it stands in its ticker; -1 or absent: nowhere. For the ticker alone. */
+  tickPlace?: number;
 }
 
-/** Calls `tick` of all members once a second. */
+/**
+ * Calls `tick` of all members once a second. Connections come and go: a list with places, not a Set, whose left tables
+ * would keep them alive (InFlightList says it of what runs; decision 012).
+ */
 export class Ticker {
-  #members = new Set<Ticking>();
+  #members: Ticking[] = [];
   #handle: NodeJS.Timeout | undefined;
   #onError: (error: unknown) => void;
   #lastMs = 0;
@@ -164,7 +169,10 @@ export class Ticker {
   }
 
   add(member: Ticking): void {
-    this.#members.add(member);
+    if ((member.tickPlace ?? -1) < 0) {
+      member.tickPlace = this.#members.length;
+      this.#members.push(member);
+    }
     if (this.#handle === undefined) {
       this.#lastMs = performance.now();
       this.#handle = setInterval(() => this.#onTime(), 1000);
@@ -173,8 +181,15 @@ export class Ticker {
   }
 
   delete(member: Ticking): void {
-    this.#members.delete(member);
-    if (this.#members.size === 0) this.close();
+    const place = member.tickPlace ?? -1;
+    if (place < 0) return;
+    member.tickPlace = -1;
+    const last = this.#members.pop() as Ticking;
+    if (last !== member) {
+      this.#members[place] = last;
+      last.tickPlace = place;
+    }
+    if (this.#members.length === 0) this.close();
   }
 
   close(): void {
@@ -191,7 +206,8 @@ export class Ticker {
 
   #run(): void {
     const now = performance.now();
-    for (const member of this.#members) {
+    for (const member of [...this.#members]) {
+      if ((member.tickPlace ?? -1) < 0) continue; // Taken out by one before it.
       try {
         member.tick(now);
       } catch (error) {

@@ -15,6 +15,7 @@ import { Served, serveHttp } from '../http/serve.ts';
 import { isProxyPort } from '../link/settings.ts';
 import { codecOf, type Detected, Detector } from '../net/detect.ts';
 import { readClientHello } from '../net/hello.ts';
+import { InFlightList } from '../net/in-flight.ts';
 import { HoldSink, type Pipe } from '../net/pipe.ts';
 import { SocketPipe } from '../net/socket-output.ts';
 import { StreamPipe } from '../net/stream-pipe.ts';
@@ -36,7 +37,7 @@ export class OutboundListener {
   /** The same at the IPv6 loopback address, where the workload has IPv6. */
   readonly server6: Server;
   readonly served = new Served();
-  readonly sessions = new Set<TcpSession>();
+  readonly sessions = new InFlightList<TcpSession>();
   #core: Core;
   #options: OutboundOptions;
   #secret: Buffer | undefined;

@@ -6,6 +6,7 @@ import type { Core } from '../core.ts';
 import { inboundService } from '../inbound/exchange.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { dialTcp } from '../net/dial.ts';
+import type { InFlightList } from '../net/in-flight.ts';
 import { withKeepalive } from '../net/keepalive.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
@@ -24,7 +25,7 @@ export interface InboundTcp {
   remoteAddress: string;
   remotePort: number;
   sni: string;
-  sessions: Set<TcpSession>;
+  sessions: InFlightList<TcpSession>;
   /** The application answers the connect: the tunnel may be accepted. Returns the pipe and what it has held. */
   accept(): { pipe: Pipe; hold: HoldSink | undefined };
   /** `denied`: by a policy; else the application could not be reached. */

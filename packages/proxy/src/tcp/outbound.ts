@@ -29,6 +29,7 @@ import { type Head, type ProxyAddresses, proxyHeader } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { openTunnel } from '../link/tunnel.ts';
 import { type Connector, type DialResult, dialTcp } from '../net/dial.ts';
+import type { InFlightList } from '../net/in-flight.ts';
 import { PacedPipe } from '../net/paced.ts';
 import type { HoldSink, Pipe } from '../net/pipe.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
@@ -89,7 +90,7 @@ export class OutboundTcp {
   #endpoint: EndpointView | undefined;
   #tried: EndpointView[] = [];
   #record = tcpRecord('source');
-  #sessions: Set<TcpSession>;
+  #sessions: InFlightList<TcpSession>;
   #session: TcpSession | undefined;
   /** External authorizers that have let it in. */
   #approved: readonly string[] = [];
@@ -105,7 +106,7 @@ export class OutboundTcp {
     down: Pipe,
     hold: HoldSink,
     target: TcpTarget,
-    sessions: Set<TcpSession>,
+    sessions: InFlightList<TcpSession>,
   ) {
     this.#core = core;
     this.#snapshot = snapshot;
@@ -228,7 +229,7 @@ export class OutboundTcp {
       idle.cancel();
       this.#fail('FI', 'tcp_fault_blackhole');
     };
-    const session: TcpSession = { heldBytes: 0, shed: over, destroy: over };
+    const session: TcpSession = { place: -1, heldBytes: 0, shed: over, destroy: over };
     const idle = core.timers.add(core.limits.tcpIdleTimeoutMs, { onTimer: over });
     this.#sessions.add(session);
     this.#hold.release(this.#down, { bytes() {}, ended() {}, drained() {}, gone: over });

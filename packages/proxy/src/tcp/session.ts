@@ -1,10 +1,11 @@
 import type { Snapshot } from '@weft/engine';
+import type { Placed } from '../net/in-flight.ts';
 import { noDecisions, type Observer, type Reporter, type TcpRecord } from '../observe/types.ts';
 import type { Holder } from '../overload/overload.ts';
 import { DURATION_DETAIL, IDLE_DETAIL, type Splice, type SpliceEnd } from './splice.ts';
 
 /** A running tunnel, so that a drain can wait for it and end it at its deadline. */
-export interface TcpSession extends Holder {
+export interface TcpSession extends Holder, Placed {
   destroy(detail: string): void;
   /** Ends it where the plan does not allow it any more; of tunnels that come in. */
   rejudge?(snapshot: Snapshot): void;
@@ -13,6 +14,7 @@ export interface TcpSession extends Holder {
 /** The session of a splice. */
 export function sessionOf(splice: () => Splice): TcpSession {
   return {
+    place: -1,
     get heldBytes() {
       return splice().heldBytes;
     },

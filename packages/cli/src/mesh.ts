@@ -190,7 +190,7 @@ function selfCommand(flags: readonly string[], command: string, script = path.jo
 }
 
 /**
- * How it starts a proxy: by one file made of the sources of this moment, in the mesh's own folder; by the sources
+ * How it starts a proxy: by one file made of the sources of this moment, in a folder of the mesh's own that ends with it; by the sources
  * themselves where that cannot be made, or WEFT_SOURCES says so.
  */
 async function proxyCommand(dir: string): Promise<string[]> {

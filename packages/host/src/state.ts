@@ -29,6 +29,8 @@ export interface MeshPaths {
   readonly codeCache: string;
   /** Files of what `weft run` joined. */
   readonly joined: string;
+  /** Programs made for this run of the mesh alone. */
+  readonly programs: string;
   /** The folder of a workload's key and snapshot: readable by its proxy's uid alone. */
   workload(instance: string): string;
   /** The folder where the application finds its Workload API; the same as the former where both are one user's. */
@@ -51,6 +53,7 @@ export function meshPaths(mesh: string, root = stateRoot()): MeshPaths {
     logs: join(dir, 'logs'),
     codeCache: join(root, '.code-cache'),
     joined: join(dir, 'joined'),
+    programs: join(dir, 'programs'),
     workload,
     // No instance has a "+" in its name.
     workloadApi: (instance) => (ownUsers ? `${workload(instance)}+api` : workload(instance)),
@@ -156,7 +159,8 @@ export function removeLeftovers(mesh: string): string[] {
     removed.push(join(RUN_ROOT, name));
   }
   removed.push(...removeMesh(mesh)); // After the folders above: it removes /run/weft with the last of them.
-  for (const folder of [join(paths.root, 'run'), paths.joined]) rmSync(folder, { recursive: true, force: true });
+  for (const folder of [join(paths.root, 'run'), paths.joined, paths.programs])
+    rmSync(folder, { recursive: true, force: true });
   for (const file of [paths.socket, paths.controlSocket, paths.lock, join(paths.root, 'control.json')])
     rmSync(file, { force: true });
   return removed;

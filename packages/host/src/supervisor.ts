@@ -1,4 +1,5 @@
 /** A mesh on this machine: control plane, proxies and applications as children, any of which may die alone. */
+import { mkdirSync } from 'node:fs';
 import type http from 'node:http';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -102,6 +103,7 @@ export class MeshHost {
       const controlHost = this.#network?.gateway ?? this.#loopback!.next();
       const authority = await createAuthority({ dir: this.paths.ca, trustDomain });
       const baseEnv = ownEnvironment(lock.run);
+      mkdirSync(this.paths.programs, { recursive: true, mode: 0o700 });
       this.#context = {
         mesh: o.mesh,
         capture: o.capture,
@@ -111,7 +113,7 @@ export class MeshHost {
         rootPem: authority.rootPem,
         controlAddress: `${controlHost}:15012`,
         services: o.services,
-        proxyCommand: o.proxyCommand(this.paths.root), // While the control plane starts.
+        proxyCommand: o.proxyCommand(this.paths.programs), // While the control plane starts.
         ownEnv: ownProcessEnvironment(baseEnv, this.paths.codeCache),
         baseEnv,
         runAs: applicationUser(),

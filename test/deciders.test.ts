@@ -117,6 +117,12 @@ test('an external authorizer is called over the mesh; keys of an issuer are fetc
   // Tokens.
   const staff = { groups: ['staff', 'x'] };
   assert.equal((await call('/people')).key, '403');
+  // The control plane fetches them while the mesh starts; until then tokens are refused.
+  await mesh.until(
+    'the keys are there',
+    20_000,
+    async () => (await call('/people', bearer('one', staff))).key === '200',
+  );
   const person = await call('/people', { ...bearer('one', staff), 'x-person': 'root' });
   assert.equal(person.key, '200', person.text);
   assert.equal(JSON.parse(person.text).headers['x-person'], 'ann');

@@ -11,20 +11,13 @@ import {
 } from '@weft/plan';
 import type { Head } from '@weft/wire';
 import { field } from '../http/headers.ts';
+import { grpcCallHead, grpcMessage, grpcStatusOf } from '../net/grpc-unary.ts';
 import type { SideAnswer } from '../outbound/side-call.ts';
 import type { Checked } from './check.ts';
 import { type CheckOutcome, type HeaderChange, isHeader, mayChange } from './outcome.ts';
 
-export function grpcCheckHead(authorizer: ExternalAuthorizer): Head {
-  return [
-    ...[':method', 'POST', ':scheme', 'http', ':authority', authorizer.authority],
-    ...[':path', '/envoy.service.auth.v3.Authorization/Check', 'content-type', 'application/grpc', 'te', 'trailers'],
-    // At most 8 digits: what is longer is said in seconds.
-    ...[
-      'grpc-timeout',
-      authorizer.timeoutMs < 1e8 ? `${authorizer.timeoutMs}m` : `${Math.floor(authorizer.timeoutMs / 1000)}S`,
-    ],
-  ];
+export function grpcCheckHead({ authority, timeoutMs }: ExternalAuthorizer): Head {
+  return grpcCallHead(authority, '/envoy.service.auth.v3.Authorization/Check', timeoutMs);
 }
 
 export function grpcCheckBody(authorizer: ExternalAuthorizer, checked: Checked): Uint8Array {
@@ -44,11 +37,7 @@ export function grpcCheckBody(authorizer: ExternalAuthorizer, checked: Checked):
       ...(checked.sni !== '' && { tlsSession: { sni: checked.sni } }),
     },
   });
-  const bytes = toBinary(CheckRequestSchema, message);
-  const framed = Buffer.alloc(5 + bytes.length);
-  framed.writeUInt32BE(bytes.length, 1);
-  framed.set(bytes, 5);
-  return framed;
+  return grpcMessage(toBinary(CheckRequestSchema, message));
 }
 
 function httpOf(authorizer: ExternalAuthorizer, checked: Checked) {
@@ -83,7 +72,7 @@ function headersOf(checked: Checked): CheckHeader[] {
 export function grpcOutcome(answer: SideAnswer): CheckOutcome {
   const error = (why: string): CheckOutcome => ({ kind: 'error', why });
   if (answer.status !== 200) return error(`answered_${answer.status}`);
-  const code = field(answer.trailers, 'grpc-status') ?? field(answer.head, 'grpc-status');
+  const code = grpcStatusOf(answer.head, answer.trailers);
   if (code !== '0') return error(`grpc_status_${/^\d{1,3}$/.test(code ?? '') ? code : 'none'}`);
   const { body } = answer;
   if (body.length < 5 || body[0] !== 0 || body.readUInt32BE(1) !== body.length - 5) return error('no_message');

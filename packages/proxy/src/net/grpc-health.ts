@@ -1,6 +1,6 @@
 /** Messages of grpc.health.v1.Health/Check, as they stand in a body. */
 import type { Head } from '@weft/wire';
-import { field } from '../http/headers.ts';
+import { grpcMessage, grpcStatusOf } from './grpc-unary.ts';
 
 export const HEALTH_PATH = '/grpc.health.v1.Health/Check';
 
@@ -15,16 +15,13 @@ export function healthRequest(service: string): Uint8Array {
   for (; rest > 127; rest >>>= 7) length.push((rest & 127) | 128);
   length.push(rest);
   const message = name.length === 0 ? new Uint8Array(0) : Buffer.concat([Buffer.from([0x0a, ...length]), name]);
-  const framed = Buffer.alloc(5 + message.length);
-  framed.writeUInt32BE(message.length, 1);
-  framed.set(message, 5);
-  return framed;
+  return grpcMessage(message);
 }
 
 /** '' where the service says that it serves. */
 export function healthFailure(status: number, head: Head, trailers: Head, body: Buffer): string {
   if (status !== 200) return `status ${status}`;
-  const code = field(trailers, 'grpc-status') ?? field(head, 'grpc-status');
+  const code = grpcStatusOf(head, trailers);
   if (code !== '0') return `grpc-status ${code ?? 'missing'}`;
   // An unknown field behind it changes nothing.
   const serves = body.length >= 7 && body[0] === 0 && body.readUInt32BE(1) <= body.length - 5;

@@ -1,11 +1,8 @@
 /** A pipe that takes bytes no faster than a rate: what a TCPFault's `bandwidth` makes of a connection. */
-import { own } from '@weft/wire';
+import { Pace } from './pace.ts';
 import type { Pipe, PipeSink } from './pipe.ts';
 import { nullSink } from './pipe.ts';
 import type { Deadline, TimerOwner, TimerWheel } from './timers.ts';
-
-/** Bytes leave in parts, each after the time that the part before it takes at the rate. */
-const PART_MS = 50;
 
 /** Stands between a pipe and whoever writes to it: it is the pipe's sink, and passes on what comes from there as it is. */
 export class PacedPipe implements Pipe, PipeSink, TimerOwner {
@@ -13,11 +10,7 @@ export class PacedPipe implements Pipe, PipeSink, TimerOwner {
   readonly #inner: Pipe;
   readonly #timers: TimerWheel;
   readonly #nowMs: () => number;
-  readonly #bytesPerMs: number;
-  readonly #partBytes: number;
-  #held: Uint8Array[] = [];
-  #heldBytes = 0;
-  #freeAtMs = 0;
+  readonly #held: Pace;
   #timer: Deadline | undefined;
   #full = false;
   #ending = false;
@@ -28,8 +21,7 @@ export class PacedPipe implements Pipe, PipeSink, TimerOwner {
     this.#inner = inner;
     this.#timers = timers;
     this.#nowMs = nowMs;
-    this.#bytesPerMs = bytesPerSecond / 1000;
-    this.#partBytes = Math.max(1, Math.floor(this.#bytesPerMs * PART_MS));
+    this.#held = new Pace(bytesPerSecond);
   }
   get remoteAddress(): string {
     return this.#inner.remoteAddress;
@@ -38,19 +30,18 @@ export class PacedPipe implements Pipe, PipeSink, TimerOwner {
     return this.#inner.remotePort;
   }
   get buffered(): number {
-    return this.#heldBytes + (this.#inner.buffered ?? 0);
+    return this.#held.bytes + (this.#inner.buffered ?? 0);
   }
 
   write(bytes: Uint8Array): boolean {
     if (this.#over || bytes.length === 0) return !this.#over;
-    this.#held.push(own(bytes));
-    this.#heldBytes += bytes.length;
+    this.#held.push(bytes);
     this.#pump();
-    return this.#heldBytes === 0 && !this.#full;
+    return this.#held.bytes === 0 && !this.#full;
   }
   end(): void {
     this.#ending = true;
-    if (this.#heldBytes === 0) this.#inner.end();
+    if (this.#held.bytes === 0) this.#inner.end();
   }
   destroy(reason?: string): void {
     this.#stop();
@@ -76,38 +67,27 @@ export class PacedPipe implements Pipe, PipeSink, TimerOwner {
   onTimer(): void {
     this.#timer = undefined;
     this.#pump();
-    if (this.#heldBytes === 0 && !this.#full && !this.#over && !this.#ending) this.sink.drained();
+    if (this.#held.bytes === 0 && !this.#full && !this.#over && !this.#ending) this.sink.drained();
   }
 
   #pump(): void {
-    while (this.#heldBytes > 0 && !this.#full && !this.#timer && !this.#over) {
+    while (this.#held.bytes > 0 && !this.#full && !this.#timer && !this.#over) {
       const now = this.#nowMs();
-      if (now < this.#freeAtMs) {
-        this.#timer = this.#timers.add(this.#freeAtMs - now, this);
+      const waitMs = this.#held.waitMs(now);
+      if (waitMs > 0) {
+        this.#timer = this.#timers.add(waitMs, this);
         return;
       }
-      const part = this.#take();
-      this.#freeAtMs = Math.max(this.#freeAtMs, now) + part.length / this.#bytesPerMs;
-      if (!this.#inner.write(part)) this.#full = true;
-      if (this.#heldBytes === 0 && this.#ending) this.#inner.end();
+      if (!this.#inner.write(this.#held.take(now))) this.#full = true;
+      if (this.#held.bytes === 0 && this.#ending) this.#inner.end();
     }
-  }
-
-  #take(): Uint8Array {
-    const first = this.#held[0];
-    if (first.length <= this.#partBytes) this.#held.shift();
-    else this.#held[0] = first.subarray(this.#partBytes);
-    const part = first.length <= this.#partBytes ? first : first.subarray(0, this.#partBytes);
-    this.#heldBytes -= part.length;
-    return part;
   }
 
   #stop(): void {
     this.#over = true;
     this.#timer?.cancel();
     this.#timer = undefined;
-    this.#held = [];
-    this.#heldBytes = 0;
+    this.#held.clear();
   }
 
   // ---- as the sink of the pipe behind it
@@ -121,7 +101,7 @@ export class PacedPipe implements Pipe, PipeSink, TimerOwner {
   drained(): void {
     this.#full = false;
     this.#pump();
-    if (this.#heldBytes === 0 && !this.#full && !this.#ending) this.sink.drained();
+    if (this.#held.bytes === 0 && !this.#full && !this.#ending) this.sink.drained();
   }
   gone(detail: string): void {
     this.#stop();

@@ -9,7 +9,7 @@ import { type Self, type SpanCollector, SpanProtocol } from '@weft/plan';
 import { type BatchFate, encodeOtlp, encodeZipkin, isSampled, SpanExporter, type SpanSource } from '@weft/telemetry';
 import type { Head } from '@weft/wire';
 import type { Core } from '../core.ts';
-import { field } from '../http/headers.ts';
+import { grpcCallHead, grpcMessage, grpcStatusOf } from '../net/grpc-unary.ts';
 import { type SideAnswer, SideCall, type SideFailure } from '../outbound/side-call.ts';
 import { serviceNameOf, spanOf } from './span.ts';
 import type { RequestRecord } from './types.ts';
@@ -113,10 +113,10 @@ export class Tracer {
         ...{ timeoutMs: collector.timeoutMs, maxAnswerBytes: core.limits.collectorAnswerBytes },
         // Not sampled: the collector's own proxy would tell of what it is told.
         head: [
-          ...headOf(collector, grpc ? body.length + 5 : body.length),
+          ...headOf(collector, body.length),
           ...['traceparent', `${core.ids.traceparent(this.sampling).slice(0, 53)}00`],
         ],
-        body: grpc ? framed(body) : body,
+        body: grpc ? grpcMessage(body) : body,
         h2: grpc || (cluster !== undefined && speaksHttp2(cluster, false, false, false)),
       },
       answered,
@@ -128,23 +128,15 @@ function authorityOf({ host, port }: SpanCollector): string {
   return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
+/** `bytes`: of a body that is not gRPC's. */
 function headOf(collector: SpanCollector, bytes: number): Head {
   const { protocol, path } = collector;
-  const to = [':method', 'POST', ':scheme', 'http', ':authority', authorityOf(collector), ':path'];
-  if (protocol === SpanProtocol.OTLP_GRPC) {
-    const method = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
-    return [...to, method, 'content-type', 'application/grpc', 'te', 'trailers'];
-  }
+  const authority = authorityOf(collector);
+  if (protocol === SpanProtocol.OTLP_GRPC)
+    return grpcCallHead(authority, '/opentelemetry.proto.collector.trace.v1.TraceService/Export');
   const type = protocol === SpanProtocol.ZIPKIN_JSON ? 'application/json' : 'application/x-protobuf';
-  return [...to, path, 'content-type', type, 'content-length', String(bytes)];
-}
-
-/** A message of gRPC: not compressed, its length, itself. */
-function framed(message: Uint8Array): Uint8Array {
-  const out = Buffer.alloc(5 + message.length);
-  out.writeUInt32BE(message.length, 1);
-  out.set(message, 5);
-  return out;
+  const to = [':method', 'POST', ':scheme', 'http', ':authority', authority, ':path', path];
+  return [...to, 'content-type', type, 'content-length', String(bytes)];
 }
 
 function fateOf(answer: SideAnswer | SideFailure, grpc: boolean): BatchFate {
@@ -153,7 +145,7 @@ function fateOf(answer: SideAnswer | SideFailure, grpc: boolean): BatchFate {
   const { status } = answer;
   if (status < 200 || status > 299) return LATER_HTTP.has(status) ? 'later' : 'refused';
   if (!grpc) return 'taken';
-  const code = field(answer.trailers, 'grpc-status') ?? field(answer.head, 'grpc-status') ?? '';
+  const code = grpcStatusOf(answer.head, answer.trailers) ?? '';
   return code === '0' ? 'taken' : LATER_GRPC.has(code) ? 'later' : 'refused';
 }
 

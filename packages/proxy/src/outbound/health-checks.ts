@@ -12,12 +12,13 @@ import {
   type Snapshot,
   withheld,
 } from '@weft/engine';
-import { type GrpcCheck, type HealthCheck, Protocol } from '@weft/plan';
+import { type HealthCheck, Protocol } from '@weft/plan';
 import type { Head } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { openTunnel } from '../link/tunnel.ts';
 import { type DialResult, dialTcp } from '../net/dial.ts';
 import { HEALTH_PATH, healthFailure, healthRequest } from '../net/grpc-health.ts';
+import { grpcCallHead } from '../net/grpc-unary.ts';
 import type { Pipe } from '../net/pipe.ts';
 import type { Deadline, Ticking, TimerOwner } from '../net/timers.ts';
 import { SideCall } from './side-call.ts';
@@ -70,7 +71,7 @@ export class HealthChecks implements Ticking {
     const authority = `${host}:${port}`;
     const grpc = kind === 'grpc';
     const head: Head = grpc
-      ? grpcHead(value, authority, check.timeoutMs)
+      ? grpcCallHead(value.authority || authority, HEALTH_PATH, check.timeoutMs)
       : [':method', 'GET', ':scheme', 'http', ':authority', authority, ':path', value?.path || '/'];
     head.push('user-agent', 'weft-health-check');
     for (const h of kind === 'http' ? value.headers : []) {
@@ -149,13 +150,4 @@ class ConnectionCheck implements DialResult, TimerOwner {
   onTimer(): void {
     this.#tell('timeout');
   }
-}
-
-function grpcHead(check: GrpcCheck, authority: string, timeoutMs: number): Head {
-  return [
-    ...[':method', 'POST', ':scheme', 'http', ':authority', check.authority || authority],
-    ...[':path', HEALTH_PATH, 'content-type', 'application/grpc', 'te', 'trailers'],
-    // At most 8 digits: what is longer is said in seconds.
-    ...['grpc-timeout', timeoutMs < 1e8 ? `${timeoutMs}m` : `${Math.floor(timeoutMs / 1000)}S`],
-  ];
 }

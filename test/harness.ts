@@ -101,12 +101,15 @@ export class TestMesh {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       let ok = false;
+      let why = '';
       try {
         ok = await done();
-      } catch {}
+      } catch (e) {
+        why = ` (last: ${(e as Error).message})`;
+      }
       if (ok) return;
       if (performance.now() > deadline || this.#child.exitCode !== null)
-        throw new Error(`${what}: not within ${timeoutMs} ms; the mesh said:\n${this.output.slice(-6000)}`);
+        throw new Error(`${what}: not within ${timeoutMs} ms${why}; the mesh said:\n${this.output.slice(-6000)}`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }

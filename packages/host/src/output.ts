@@ -66,12 +66,18 @@ export class LogFile {
   }
 }
 
-/** The last `lines` lines of a log file; empty where there is none. */
+/** The last `lines` lines of a log, also where its file has just been set aside; empty where there is none. */
 export function tail(path: string, lines: number): string[] {
+  const newer = linesOf(path);
+  if (newer.length >= lines) return newer.slice(-lines);
+  return [...linesOf(`${path}.1`), ...newer].slice(-lines);
+}
+
+function linesOf(path: string): string[] {
   try {
     const all = readFileSync(path, 'utf8').split('\n');
     if (all.at(-1) === '') all.pop();
-    return all.slice(-lines);
+    return all;
   } catch {
     return [];
   }

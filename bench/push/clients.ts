@@ -95,6 +95,8 @@ async function begin(
       node: { id: spec.instance, cluster: '' },
       types: TYPES,
       initial,
+      // On a machine that runs all of them beside the control plane, silence says nothing.
+      pings: { everyMs: 15_000, timeoutMs: 15_000 },
       onUpdate(type, change) {
         if (type === PART_TYPE) parts += change.updated.length;
         for (const { name, bytes } of change.updated) {

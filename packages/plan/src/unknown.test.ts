@@ -52,3 +52,10 @@ test('parts that say nothing of who may call may be newer', () => {
   if (service.kind.case === 'service') newer(service.kind.value);
   assert.equal(unknownIn(again(service)), undefined);
 });
+
+test('a part of a kind that is not known counts as one that says who may call', () => {
+  const p = part({ case: undefined });
+  assert.equal(unknownIn(again(p)), 'no kind');
+  newer(p);
+  assert.equal(unknownIn(again(p)), 'kind 999');
+});

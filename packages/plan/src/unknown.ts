@@ -1,12 +1,17 @@
 /**
  * What a proxy cannot read of who may call: a field or a value that a newer control plane says and this schema does not
- * have. Read without it a rule could let in whom it was to keep out (CVE-2022-21679), so such a plan is refused.
+ * have, and parts of a kind of which it knows nothing. Read without them a rule could let in whom it was to keep out
+ * (CVE-2022-21679), so such a plan is refused.
  */
 import type { DescMessage, Message } from '@bufbuild/protobuf';
 import { AuthorizationSchema, InboundSchema, type Part } from './gen/weft/plan/v1/plan_pb.js';
 
-/** Where it stands, e.g. `authorization.policies.action`; undefined where all is known, and for parts that let nobody in. */
-export function unknownIn({ kind }: Part): string | undefined {
+/**
+ * Where it stands, e.g. `authorization.policies.action`; undefined where all is known, and for parts of a known kind that
+ * let nobody in. What a part of an unknown kind would close nobody here can tell, so that it counts as one that does.
+ */
+export function unknownIn({ kind, $unknown }: Part): string | undefined {
+  if (kind.case === undefined) return $unknown?.[0] ? `kind ${$unknown[0].no}` : 'no kind';
   if (kind.case === 'authorization') return walk(AuthorizationSchema, kind.value, kind.case);
   return kind.case === 'inbound' ? walk(InboundSchema, kind.value, kind.case) : undefined;
 }

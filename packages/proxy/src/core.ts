@@ -15,9 +15,9 @@ import { InFlightList, type Placed } from './net/in-flight.ts';
 import { Originators } from './net/originate.ts';
 import { Outcomes } from './net/outcomes.ts';
 import type { Ticker, Ticking, TimerWheel } from './net/timers.ts';
-import { LineBudget } from './observe/authorization-notes.ts';
 import { Disclosure } from './observe/disclosure.ts';
 import type { ReferenceIndex } from './observe/references.ts';
+import { SecondBudget } from './observe/second-budget.ts';
 import { Tracer } from './observe/tracer.ts';
 import { type Observer, type PeerInfo, type ServiceInfo, unknownPeer } from './observe/types.ts';
 import type { Holder, Overload } from './overload/overload.ts';
@@ -79,7 +79,7 @@ export class Core {
   draining = false;
   readonly outcomes: Outcomes;
   /** Of decisions of policies. */
-  readonly decisionLines: LineBudget;
+  readonly decisionLines: SecondBudget;
   #peers = new WeakMap<Endpoint, PeerInfo>();
   #callers = new WeakMap<Endpoint, PeerInfo>();
   #services = new WeakMap<ServicePortView | Cluster, ServiceInfo>();
@@ -101,7 +101,7 @@ export class Core {
     };
     this.tokens = new Tokens(options.wallMs, failed, options.limits);
     this.limits = options.limits;
-    this.decisionLines = new LineBudget(options.nowMs, () => this.limits.decisionLinesPerSecond);
+    this.decisionLines = new SecondBudget(options.nowMs, () => this.limits.decisionLinesPerSecond);
     this.wireLimits = wireLimits(options.limits);
     this.ticker.add({ tick: (now) => this.#tickExchanges(now) });
     this.counters = { count: (name) => options.observer.count(name) };

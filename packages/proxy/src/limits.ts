@@ -41,6 +41,11 @@ export interface ProxyLimits extends WireLimits, TokenLimits {
   /** How often a client's HTTP/2 connection is asked whether it is still there; 0: never. */
   clientPingEveryMs: number;
   clientPingTimeoutMs: number;
+  /** Of silence, before the control plane is asked whether it is there, and given up without an answer after that long. */
+  controlPingEveryMs: number;
+  controlPingTimeoutMs: number;
+  /** Traces of a second that are recorded because a visitor of a gateway says so; past it the gateway's own sampling decides. */
+  visitorTracesPerSecond: number;
   /** JSON lines of decisions (denials, AUDIT, dry run) in a second; what is past it is only counted. */
   decisionLinesPerSecond: number;
   /** Connections of the application to the SPIFFE Workload API. */
@@ -77,6 +82,9 @@ export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   linkPingTimeoutMs: 20_000,
   clientPingEveryMs: 0,
   clientPingTimeoutMs: 10_000,
+  controlPingEveryMs: 5000,
+  controlPingTimeoutMs: 10_000,
+  visitorTracesPerSecond: 100,
   decisionLinesPerSecond: 100,
   workloadApiConnections: 100,
   memoryBytes: 0,

@@ -190,6 +190,8 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
   registry.gauge('cert_expiry_seconds', left, () => (endMs() - Date.now()) / 1000);
   const at = 'When the own certificate ends, in seconds since 1970.';
   registry.gauge('identity_cert_expiration_timestamp_seconds', at, () => endMs() / 1000);
+  const linked = '1 while the control plane answers, by the name of Envoy.';
+  registry.gauge('control_plane_connected_state', linked, () => (ads?.state === 'connected' ? 1 : 0));
   let ready = false;
   const admin = await startAdmin({
     bind: b.bind,
@@ -272,6 +274,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
   loading = true;
   const initial = store.load(b.instance);
   loading = false;
+  const { limits } = plane.core;
   ads = new AdsClient({
     connect: () => controlPlane(b, host, port, identity),
     node: { id: b.instance, cluster: b.mesh },
@@ -279,6 +282,10 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     initial,
     logger,
     onUpdate: (type, change) => store.update(type, change),
+    onState: (state) => {
+      if (state === 'disconnected') count('control_plane_lost');
+    },
+    pings: { everyMs: limits.controlPingEveryMs, timeoutMs: limits.controlPingTimeoutMs },
   });
   ads.start();
   const seen = {

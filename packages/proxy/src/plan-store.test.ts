@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { authorize } from '@weft/engine';
-import { AuthorizationAction as Action, PART_TYPE, type Part, PartSchema } from '@weft/plan';
+import { AuthorizationAction as Action, BinaryWriter, PART_TYPE, type Part, PartSchema } from '@weft/plan';
 import { PlanStore } from './plan-store.ts';
 
 test('a plan that says of who may call what this proxy cannot read is refused; the last good one stays', () => {
@@ -27,5 +27,19 @@ test('a plan that says of who may call what this proxy cannot read is refused; t
   assert.throws(() => update(newer, '2'), { code: 'plan.newer' });
   const ask = (principal: string) =>
     authorize(store.snapshot!, { principal, remoteIp: '10.0.0.1', localIp: '10.0.0.2', destPort: 80 }).allow;
+  assert.deepEqual([store.epoch, ask('td/ns/a/sa/a'), ask('td/ns/b/sa/b')], [1n, true, false]);
+
+  // What a part of a kind that is not known would close, nobody can tell: the others of its change are not taken either.
+  const future = new BinaryWriter()
+    .tag(99, 2)
+    .bytes(new Uint8Array([1]))
+    .finish();
+  const changed = {
+    name: 'authorization',
+    version: '3',
+    bytes: toBinary(PartSchema, create(PartSchema, { kind: { case: 'authorization', value: {} } })),
+  };
+  const change = { updated: [changed, { name: 'quota/n/p', version: '3', bytes: future }], removed: [], label: '3' };
+  assert.throws(() => store.update(PART_TYPE, change), { code: 'plan.newer', message: /part "quota\/n\/p": kind 99/ });
   assert.deepEqual([store.epoch, ask('td/ns/a/sa/a'), ask('td/ns/b/sa/b')], [1n, true, false]);
 });

@@ -41,12 +41,13 @@ interface Stored {
   resources: { type: string; name: string; version: string; bytes: string }[];
 }
 
-/** Throws WeftError `plan.newer` of what says something of who may call that this proxy cannot read. */
-function readPart(bytes: Uint8Array): Part {
+/** Throws WeftError `plan.newer` of what says, or may say, something of who may call that this proxy cannot read. */
+function readPart(name: string, bytes: Uint8Array): Part {
   const part = fromBinary(PartSchema, bytes);
   const unknown = unknownIn(part);
   if (unknown === undefined) return part;
-  const message = `the plan is for a newer proxy (${unknown}): start this one again with the control plane's version`;
+  const what = `part "${name.slice(0, 200)}": ${unknown}`;
+  const message = `the plan is for a newer proxy (${what}): start this one again with the control plane's version`;
   throw new WeftError('plan.newer', message);
 }
 
@@ -72,7 +73,7 @@ export class PlanStore {
   update(type: string, change: Change): void {
     if (type === PART_TYPE) {
       const parts = new Map(this.parts);
-      for (const { name, bytes } of change.updated) parts.set(name, readPart(bytes));
+      for (const { name, bytes } of change.updated) parts.set(name, readPart(name, bytes));
       for (const name of change.removed) parts.delete(name);
       const snapshot = buildSnapshot(parts.values(), this.endpoints.values(), this.snapshot);
       const trust = change.updated.some((u) => u.name === 'trust') ? parts.get('trust')?.kind : undefined;

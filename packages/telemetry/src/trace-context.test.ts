@@ -11,6 +11,7 @@ import {
   parseB3Single,
   parseTraceparent,
   readTraceContext,
+  unsample,
   writeTraceContext,
 } from './trace-context.ts';
 
@@ -87,6 +88,27 @@ test('a trace goes on by one span, in whatever form it came, or begins', () => {
   assert.equal(parseTraceparent(bad[1])?.sampled, false);
   const none = [':path', '/'];
   assert.equal(continueTrace(none, ids, 1).traceparent, none[3]);
+});
+
+test('the decision to record is taken back in every form', () => {
+  const forms: Record<string, string>[] = [
+    { traceparent: `00-${T}-${S}-01`, tracestate: 'a=b' },
+    { b3: `${T}-${S}-d` },
+    { 'x-b3-traceid': T, 'x-b3-spanid': S, 'x-b3-sampled': '1' },
+    { 'x-b3-traceid': T, 'x-b3-spanid': S, 'x-b3-flags': '1' },
+  ];
+  for (const form of forms) {
+    const head = Object.entries(form).flat();
+    const place = continueTrace(head, ids, 1);
+    unsample(head, place);
+    assert.equal(isSampled(place.traceparent), false);
+    const wanted = { traceId: T, spanId: place.traceparent.slice(36, 52), sampled: false };
+    for (const left of [head, head.filter((_, i) => head[i - (i % 2)] !== 'traceparent')]) {
+      const { traceId, spanId, sampled } = readTraceContext(left) ?? wanted;
+      assert.deepEqual({ traceId, spanId, sampled }, wanted, JSON.stringify(left));
+    }
+    assert.deepEqual(head.includes('a=b'), form.tracestate !== undefined);
+  }
 });
 
 test('B3 is added for who knows nothing else, once', () => {

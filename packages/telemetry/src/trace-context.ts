@@ -202,6 +202,21 @@ export function addB3(head: string[], { traceparent, parentSpanId }: TracePlace)
   if (!has(head, 'x-b3-sampled')) head.push('x-b3-sampled', isSampled(traceparent) ? '1' : '0');
 }
 
+/** Takes the decision to record back from a head that continueTrace has written, wherever it stands. */
+export function unsample(head: string[], place: TracePlace): void {
+  place.traceparent = `${place.traceparent.slice(0, 53)}00`;
+  const decided = has(head, 'x-b3-sampled');
+  for (let i = 0; i + 1 < head.length; i += 2) {
+    const name = head[i];
+    if (name === 'traceparent') head[i + 1] = place.traceparent;
+    else if (name === 'x-b3-sampled' || name === 'x-b3-flags') {
+      // Flags without "debug" leave it open.
+      if (!decided) head[i] = 'x-b3-sampled';
+      head[i + 1] = '0';
+    } else if (name === 'b3') head[i + 1] = `${place.traceparent.slice(3, 52)}-0-${place.parentSpanId}`;
+  }
+}
+
 const place: TracePlace = { traceparent: '', parentSpanId: '' };
 
 /**

@@ -8,7 +8,7 @@ import {
   type DeltaDiscoveryResponse,
   DeltaDiscoveryResponseSchema,
 } from './gen/envoy/service/discovery/v3/discovery_pb.js';
-import { GrpcCall } from './grpc-call.ts';
+import { GrpcCall, type Pings } from './grpc-call.ts';
 import { DELTA_PATH } from './paths.ts';
 
 const BACKOFF_BASE_MS = 100;
@@ -37,6 +37,8 @@ export interface AdsClientOptions {
   onState?(state: AdsState, detail: string): void;
   /** What is held from before, e.g. from disk: type → name → version. */
   initial?: ReadonlyMap<string, ReadonlyMap<string, string>>;
+  /** How a server is noticed that hangs. */
+  pings?: Pings;
   clock?: Clock;
   random?: Random;
   logger?: Logger;
@@ -127,13 +129,16 @@ export class AdsClient {
       if (generation === this.#generation) call.send(toBinary(DeltaDiscoveryRequestSchema, request));
     };
     try {
-      const call = new GrpcCall(this.#options.connect(), DELTA_PATH, MAX_RESPONSE_BYTES, this.#clock, {
-        onMessage: (bytes) => {
+      const { pings, connect } = this.#options;
+      const events = {
+        onMessage: (bytes: Uint8Array) => {
           applied = applied.then(() => answer(call, bytes)).catch((error) => ended(String(error)));
         },
         // What came before the end is still applied.
-        onClose: (error) => void applied.then(() => ended(error?.message ?? 'the control plane ended the stream')),
-      });
+        onClose: (error?: Error) =>
+          void applied.then(() => ended(error?.message ?? 'the control plane ended the stream')),
+      };
+      const call = new GrpcCall(connect(), DELTA_PATH, MAX_RESPONSE_BYTES, this.#clock, events, pings);
       this.#call = call;
       for (const request of this.#firstRequests()) call.send(toBinary(DeltaDiscoveryRequestSchema, request));
       this.#timer = this.#clock.after(FIRST_RESPONSE_MS, () => ended('no answer from the control plane'));

@@ -5,11 +5,15 @@ import type { Clock, Timer } from '@weft/base';
 import { baseUrl, type ServerAddress } from './channel.ts';
 import { frame, MessageReader } from './grpc-frames.ts';
 
-/**
- * Of silence, before the peer is asked whether it is there, and again before it is believed that it is not. Long, since a
- * server that is only busy would have all its clients come back at once.
- */
-const PING_MS = 15_000;
+/** How a peer is noticed that hangs: its machine answers for it, so that nothing else tells. */
+export interface Pings {
+  /** Of silence, before the peer is asked whether it is there. */
+  readonly everyMs: number;
+  /** For its answer, before it is believed that it is not. A peer that is only busy would have all its callers come anew. */
+  readonly timeoutMs: number;
+}
+
+export const defaultPings: Pings = { everyMs: 5000, timeoutMs: 10_000 };
 /** A look that comes so late says more of this process than of the peer. */
 const LATE_MS = 1000;
 
@@ -26,17 +30,28 @@ export class GrpcCall {
   readonly #events: CallEvents;
   readonly #clock: Clock;
   readonly #reader: MessageReader;
+  readonly #pings: Pings;
   #timer: Timer | undefined;
   #open = true;
-  /** Something came since the last look. */
-  #heard = true;
+  /** When something came last. */
+  #heardMs: number;
+  /** Since then it was asked whether it is there. */
   #asked = false;
   #status: ConnectError | 'none' | 'ok' = 'none';
 
   /** Dials at once. `maxBytes`: of one message. */
-  constructor(address: ServerAddress, path: string, maxBytes: number, clock: Clock, events: CallEvents) {
+  constructor(
+    address: ServerAddress,
+    path: string,
+    maxBytes: number,
+    clock: Clock,
+    events: CallEvents,
+    pings = defaultPings,
+  ) {
     this.#events = events;
     this.#clock = clock;
+    this.#pings = pings;
+    this.#heardMs = clock.now();
     this.#reader = new MessageReader(maxBytes, (bytes) => this.#open && events.onMessage(bytes));
     const session = connect(baseUrl(address), address.tls);
     this.#session = session;
@@ -50,7 +65,7 @@ export class GrpcCall {
     });
     this.#stream = stream;
     stream.on('response', (headers) => {
-      this.#heard = true;
+      this.#heard();
       const http = headers[':status'];
       if (http !== 200) this.#status = new ConnectError(`the answer is HTTP ${http}, no gRPC`, Code.Unavailable);
       else if (headers['grpc-status'] !== undefined) this.#take(headers);
@@ -62,7 +77,7 @@ export class GrpcCall {
       if (this.#status === 'none') this.#end(new ConnectError('the stream ended without a status', Code.Unavailable));
       else this.#end(this.#status === 'ok' ? undefined : this.#status);
     });
-    this.#look();
+    this.#look(pings.everyMs);
   }
 
   send(message: Uint8Array): void {
@@ -85,7 +100,7 @@ export class GrpcCall {
   }
 
   #data(chunk: Buffer): void {
-    this.#heard = true;
+    this.#heard();
     if (!this.#open) return;
     try {
       this.#reader.take(chunk);
@@ -104,24 +119,37 @@ export class GrpcCall {
       );
   }
 
+  #heard(): void {
+    this.#heardMs = this.#clock.now();
+    if (!this.#asked || !this.#open) return;
+    this.#asked = false;
+    this.#timer?.cancel();
+    this.#look(this.#pings.everyMs);
+  }
+
   /** Whether the peer is still there, looked at again and again. */
-  #look(): void {
-    const due = this.#clock.now() + PING_MS;
-    this.#timer = this.#clock.after(PING_MS, () => {
+  #look(waitMs: number): void {
+    const due = this.#clock.now() + waitMs;
+    this.#timer = this.#clock.after(waitMs, () => {
+      const now = this.#clock.now();
       // What came while this process was busy has not been read yet.
-      if (this.#clock.now() > due + LATE_MS) this.#heard = true;
-      if (this.#heard) this.#asked = false;
+      if (now > due + LATE_MS) {
+        this.#heardMs = now;
+        this.#asked = false;
+      }
+      const { everyMs, timeoutMs } = this.#pings;
+      const leftMs = this.#heardMs + everyMs - now;
+      if (leftMs > 0) this.#look(leftMs);
       else if (this.#asked) {
-        this.#end(new ConnectError(`the peer did not answer a ping within ${PING_MS} ms`, Code.Unavailable));
-        return;
-      } else if (!this.#session.connecting) {
+        this.#end(new ConnectError(`the peer did not answer a ping within ${timeoutMs} ms`, Code.Unavailable));
+      } else if (this.#session.connecting) this.#look(everyMs);
+      else {
         this.#asked = true;
         this.#session.ping((error) => {
-          if (!error) this.#heard = true;
+          if (!error) this.#heard();
         });
+        this.#look(timeoutMs);
       }
-      this.#heard = false;
-      this.#look();
     });
   }
 }

@@ -133,6 +133,10 @@ class GatewayExchange extends OutboundExchange {
     else this.noRoute();
   }
 
+  protected override get ofVisitor(): boolean {
+    return !this.#visitor.peer;
+  }
+
   /** What rules there are is no visitor's business, whomever the gateway's own identity is. */
   protected override get tellsDecisions(): boolean {
     return false;

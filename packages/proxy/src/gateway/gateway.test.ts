@@ -142,7 +142,7 @@ before(async () => {
       count: (n) => void counts.set(n, counted(n) + 1),
     },
     logger: silentLogger,
-    limits: { maxConnectionsPerListener: 20, requestTimeoutMs: 1500 },
+    limits: { maxConnectionsPerListener: 20, requestTimeoutMs: 1500, visitorTracesPerSecond: 1 },
   });
   edge.apply(planOf(usual), 1n);
   await edge.listen();
@@ -278,6 +278,42 @@ test('a gateway tells a collector of its visitors, with what it decided', async 
   assert.match(tags.node_id, /^router~/);
   assert.deepEqual([tags['weft.decision.route'], tags['weft.decision.destination']], ['main', 'to']);
   edge.apply(planOf(usual), 1n);
+});
+
+test('a visitor has traces recorded only so often; past it the own sampling decides, by nothing he can choose', async () => {
+  const to = { protocol: SpanProtocol.ZIPKIN_JSON, host: APP, port: 9, path: '/', timeoutMs: 100 };
+  const plan = (samplingPercent: number) =>
+    edge.apply(planOf(usual, pairs, { tracing: { samplingPercent, collector: to }, address: EDGE }), 1n);
+  // The last digits of this trace are those of the few that every percentage takes.
+  const T = '4bf92f3577b34da6ffffffffffffffff';
+  const flags = async (headers: Record<string, string>): Promise<string[]> => {
+    const answers = await Promise.all(Array.from({ length: 12 }, () => ask('/', headers)));
+    return answers.map((a) => {
+      const h = seenHeaders(a);
+      const [, trace, , flag] = String(h.traceparent).split('-');
+      assert.equal(trace, T, 'it stays his trace');
+      if (h['x-b3-traceid']) assert.equal(h['x-b3-sampled'] ?? h['x-b3-flags'], flag === '01' ? '1' : '0');
+      return flag;
+    });
+  };
+  const cases: Record<string, string>[] = [
+    { traceparent: `00-${T}-00f067aa0ba902b7-01` },
+    { 'x-b3-traceid': T, 'x-b3-spanid': '00f067aa0ba902b7', 'x-b3-flags': '1' },
+    { 'x-b3-traceid': T, 'x-b3-spanid': '00f067aa0ba902b7' },
+  ];
+  for (const headers of cases) {
+    plan(1e-6);
+    const before = counted('visitor_traces_not_sampled');
+    const got = await flags(headers);
+    const refused = got.filter((f) => f === '00').length;
+    // One a second: to be let through, twelve would take eleven seconds.
+    assert.ok(refused > 0, JSON.stringify(headers));
+    assert.equal(counted('visitor_traces_not_sampled') - before, refused);
+    plan(100);
+    assert.deepEqual(new Set(await flags(headers)), new Set(['01']), 'whoever records all loses nothing');
+  }
+  edge.apply(planOf(usual), 1n);
+  assert.deepEqual(new Set(await flags(cases[0])), new Set(['01']), 'without a collector it is the applications own');
 });
 
 test('hosts: one spelling; unknown ones, other methods and redirects are answered here', async () => {

@@ -1,6 +1,6 @@
 /** What is known of an exchange for whoever observes it: told once, when it is over. */
 import type { AuthorizationResult } from '@weft/engine';
-import { addB3, continueTrace } from '@weft/telemetry';
+import { addB3, continueTrace, unsample } from '@weft/telemetry';
 import type { Head } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { DECISION_HEADER } from '../observe/disclosure.ts';
@@ -78,9 +78,16 @@ export abstract class ObservedExchange {
       this.head.push('x-request-id', this.facts.requestId);
     }
     const place = continueTrace(this.head, ids, tracer.sampling);
+    if (this.ofVisitor && place.parentSpanId !== '' && !tracer.believesVisitor(place.traceparent))
+      unsample(this.head, place);
     if (tracer.givesB3 && this.reporter === 'destination') addB3(this.head, place);
     this.#parentSpan = place.parentSpanId;
     this.#traceparent = place.traceparent;
+  }
+
+  /** The caller is a stranger at a gateway. */
+  protected get ofVisitor(): boolean {
+    return false;
   }
 
   /** The caller is one of those who are told which rules decided. */

@@ -7,7 +7,8 @@ import { create } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { AuthorizationAction as Action, AuthorizationPolicySchema, Protocol } from '@weft/plan';
 import { testPair } from '../test-pair.ts';
-import { LineBudget, noteAuthorization } from './authorization-notes.ts';
+import { noteAuthorization } from './authorization-notes.ts';
+import { SecondBudget } from './second-budget.ts';
 
 test('AUDIT and dry run are counted and told of, for requests and connections, and change nothing', async (t) => {
   const app = '127.7.63.3';
@@ -57,7 +58,7 @@ test('the JSON line names policies, caller and what was asked', () => {
   let now = 0;
   const dropped: string[] = [];
   const observer = { count: (name: string) => void (name.endsWith('dropped') && dropped.push(name)) };
-  const decisionLines = new LineBudget(
+  const decisionLines = new SecondBudget(
     () => now,
     () => 3,
   );

@@ -11,28 +11,6 @@ export interface Judged {
   readonly path: string;
 }
 
-/** Lines of a second: who is denied a thousand times a second must not fill the disk. The counters are exact. */
-export class LineBudget {
-  readonly #nowMs: () => number;
-  readonly #perSecond: () => number;
-  #second = -1;
-  #left = 0;
-
-  constructor(nowMs: () => number, perSecond: () => number) {
-    this.#nowMs = nowMs;
-    this.#perSecond = perSecond;
-  }
-
-  take(): boolean {
-    const second = Math.floor(this.#nowMs() / 1000);
-    if (second !== this.#second) {
-      this.#second = second;
-      this.#left = this.#perSecond();
-    }
-    return this.#left-- > 0;
-  }
-}
-
 /** To be told of every decision of a workload's policies. Costs nothing where nothing is to be said of it. */
 export function noteAuthorization(
   core: Pick<Core, 'observer' | 'logger' | 'decisionLines'>,

@@ -11,6 +11,7 @@ import type { Head } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { grpcCallHead, grpcMessage, grpcStatusOf } from '../net/grpc-unary.ts';
 import { type SideAnswer, SideCall, type SideFailure } from '../outbound/side-call.ts';
+import { SecondBudget } from './second-budget.ts';
 import { serviceNameOf, spanOf } from './span.ts';
 import type { RequestRecord } from './types.ts';
 
@@ -30,9 +31,14 @@ export class Tracer {
   /** By what the exporter was made. */
   #key = '';
   #pathLength = 0;
+  readonly #visitors: SecondBudget;
 
   constructor(core: Core) {
     this.#core = core;
+    this.#visitors = new SecondBudget(
+      () => core.nowMs(),
+      () => core.limits.visitorTracesPerSecond,
+    );
   }
 
   /** Takes over what the plan says. What waits for a collector that is replaced is still sent to it, once. */
@@ -52,6 +58,18 @@ export class Tracer {
   /** Whether a request with this traceparent is to be recorded. */
   wants(traceparent: string): boolean {
     return this.#exporter !== undefined && isSampled(traceparent);
+  }
+
+  /**
+   * Whether a trace that a visitor of a gateway began is recorded where he says so. His word costs everybody on the way, and
+   * whose collector it is: past the bound chance decides, as where a trace begins here.
+   */
+  believesVisitor(traceparent: string): boolean {
+    if (this.#exporter === undefined || !isSampled(traceparent) || this.#visitors.take()) return true;
+    const core = this.#core;
+    if (isSampled(core.ids.traceparent(this.sampling))) return true;
+    core.observer.count('visitor_traces_not_sampled');
+    return false;
   }
 
   /** A sampled request is over; its decisions are filled in. */

@@ -12,6 +12,7 @@ import { EDGE_HTTP, EDGE_HTTPS, EDGE_NAME, startGatewayMesh } from './gateway-me
 import { isRoot, peers, type TestMesh } from './harness.ts';
 
 const EDGE_TCP = 9000;
+const EDGE_CLIENTS = 9443;
 const base64 = (mesh: TestMesh, file: string): string => readFileSync(join(mesh.folder, file)).toString('base64');
 
 test('on a Gateway: hostnames meet, allowedRoutes and sectionName choose, the listener of a name answers alone', () => {
@@ -148,8 +149,15 @@ ${[
     'site',
     `{gatewayClassName: weft, listeners: [{name: http, port: ${EDGE_HTTP}, protocol: HTTP, hostname: "*.test"},
       {name: bytes, port: ${EDGE_TCP}, protocol: TCP},
-      {name: ended, port: ${EDGE_HTTPS}, protocol: TLS, hostname: ${EDGE_NAME}, tls: {mode: Terminate, certificateRefs: [{name: edge}]}}]}`,
+      {name: clients, port: ${EDGE_CLIENTS}, protocol: HTTPS, hostname: shop.test, tls: {certificateRefs: [{name: edge}]}},
+      {name: ended, port: ${EDGE_HTTPS}, protocol: TLS, hostname: ${EDGE_NAME}, tls: {mode: Terminate, certificateRefs: [{name: edge}]}}],
+      tls: {frontend: {default: {}, perPort: [{port: ${EDGE_CLIENTS}, tls: {validation: {caCertificateRefs: [{group: "", kind: ConfigMap, name: roots}]}}}]}}}`,
   ),
+  `apiVersion: v1
+kind: ConfigMap
+metadata: {name: roots, namespace: shop}
+data: {ca.crt: ${JSON.stringify(readFileSync(join(mesh.folder, 'edge.crt'), 'utf8'))}}
+`,
   `apiVersion: v1
 kind: Secret
 type: kubernetes.io/tls
@@ -208,6 +216,12 @@ data: {tls.crt: ${base64(mesh, 'edge.crt')}, tls.key: ${base64(mesh, 'edge.key')
   assert.throws(() =>
     served(`https://other.test:${EDGE_HTTPS}/`, '-k', '--resolve', `other.test:${EDGE_HTTPS}:${gateway.address}`),
   );
+  // Clients with a certificate of the CA alone.
+  const resolve = ['--resolve', `shop.test:${EDGE_CLIENTS}:${gateway.address}`];
+  const asClient = (...args: string[]) => served(`https://shop.test:${EDGE_CLIENTS}/api`, '-k', ...resolve, ...args);
+  const [cert, key] = ['edge.crt', 'edge.key'].map((file) => join(gateway.mesh.folder, file));
+  assert.equal(asClient('--cert', cert, '--key', key).name, 'front');
+  assert.throws(() => asClient());
   // From service to service; the rule without a condition stands first and is the less specific one.
   const asked = async (headers: Record<string, string>): Promise<any> => {
     const call = { count: 5, url: 'http://back:8080/x', headers };

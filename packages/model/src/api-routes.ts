@@ -120,7 +120,7 @@ export function listenerNames(server: GatewayServerModel, route: ApiRouteModel):
 export function isGranted(
   model: Model,
   from: { readonly kind: string; readonly namespace: string },
-  to: { readonly kind: 'Service' | 'Secret'; readonly namespace: string; readonly name: string },
+  to: { readonly kind: 'Service' | 'Secret' | 'ConfigMap'; readonly namespace: string; readonly name: string },
 ): boolean {
   if (from.namespace === to.namespace) return true;
   return model.referenceGrants.some(

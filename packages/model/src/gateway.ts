@@ -34,7 +34,14 @@ import { commonHost, isSeenFrom, labelsMatch, resolveHost, serviceSelects } from
 import { httpRoute, virtualServiceRoutes } from './http-routes.ts';
 import { targetPortOn } from './inbound.ts';
 import type { RefTable } from './refs.ts';
-import type { GatewayModel, GatewayServerModel, GatewayTlsMode, SecretModel, TlsVersionName } from './types/gateway.ts';
+import type {
+  AuthorityModel,
+  GatewayModel,
+  GatewayServerModel,
+  GatewayTlsMode,
+  SecretModel,
+  TlsVersionName,
+} from './types/gateway.ts';
 import type { ApiRouteModel } from './types/gateway-api.ts';
 import type { Model } from './types/model.ts';
 import type { VirtualServiceModel } from './types/route.ts';
@@ -309,6 +316,8 @@ function tlsOf(server: GatewayServerModel, pairs: readonly string[], authority: 
     cipherSuites: [...tls.cipherSuites],
     clientCertificate: CLIENTS[tls.mode] ?? ClientCertificate.UNSPECIFIED,
     subjectAltNames: [...tls.subjectAltNames],
+    certificateHashes: [...tls.certificateHashes],
+    keyHashes: [...tls.keyHashes],
   });
 }
 
@@ -348,34 +357,55 @@ function certificatesOf(
     hold(secrets, create(SecretSchema, { ref: refs.use(found), name, certificatePem, keyPem }));
   }
   const judge = clientAuthority(model, server, namespace);
-  if (!judge) return { pairs, authority: '' };
+  const { authorities } = server.tls!;
+  // Somebody who is named and not here is nobody: the server's own Secret does not stand in.
+  if (!judge) return { pairs, authority: authorities.length > 0 ? `${own}.ca` : '' };
   const { secret, caPem, crlPem } = judge;
   const authority = secret ? secretName(secret.namespace, secret.name) : `${own}.ca`;
-  const ref = secret ? refs.use(secret) : refs.use(gateway, `${server.field}.tls.caCertificates`);
+  const field = authorities[0]?.field ?? `${server.field}.tls.caCertificates`;
+  const ref = secret ? refs.use(secret) : refs.use(gateway, field);
   hold(secrets, create(SecretSchema, { ref, name: authority, caPem, crlPem }));
   return { pairs, authority };
 }
 
+/** Who judges the clients of a server. */
+interface Judge {
+  /** Undefined: files, ConfigMaps or several Secrets. */
+  readonly secret: SecretModel | undefined;
+  readonly caPem: string;
+  readonly crlPem: string;
+}
+
 /**
- * Who signs clients' certificates, and what of that is revoked: files, the Secret that is named for it, or `<name>-cacert`
- * or the Secret itself of the first credential. Undefined: nobody is asked, or nobody is known.
+ * Who signs clients' certificates, and what of that is revoked: files, those who are named for it (all of them must be
+ * there), or `<name>-cacert` or the Secret itself of the first credential. Undefined: nobody is asked, or nobody is known.
  */
-export function clientAuthority(
-  model: Model,
-  server: GatewayServerModel,
-  namespace: string,
-): { secret: SecretModel | undefined; caPem: string; crlPem: string } | undefined {
-  const { credentials, authority, caPem, crlPem, mode } = server.tls!;
+export function clientAuthority(model: Model, server: GatewayServerModel, namespace: string): Judge | undefined {
+  const { credentials, authorities, caPem, crlPem, mode } = server.tls!;
   if (mode !== 'MUTUAL' && mode !== 'OPTIONAL_MUTUAL') return undefined;
   if (caPem !== '') return { secret: undefined, caPem, crlPem };
-  const [first] = credentials;
-  const place = (authority === '' && first?.namespace) || namespace;
-  const names = authority !== '' ? [authority] : first ? [`${first.name}-cacert`, first.name] : [];
-  for (const name of names) {
-    const secret = model.secrets.find((s) => s.name === name && s.namespace === place);
-    if (secret && secret.caPem !== '') return { secret, caPem: secret.caPem, crlPem: secret.crlPem };
+  if (authorities.length > 0) {
+    const found = authorities.map((authority) => authorityOf(model, authority, namespace));
+    if (!found.every((judge) => judge !== undefined)) return undefined;
+    if (found.length === 1) return found[0];
+    const lines = (of: (judge: Judge) => string): string => found.map(of).filter(Boolean).join('\n');
+    return { secret: undefined, caPem: lines((j) => j.caPem), crlPem: lines((j) => j.crlPem) };
   }
-  return undefined;
+  const [first] = credentials;
+  if (!first) return undefined;
+  return (
+    authorityOf(model, { ...first, kind: 'Secret', name: `${first.name}-cacert` }, namespace) ??
+    authorityOf(model, { ...first, kind: 'Secret' }, namespace)
+  );
+}
+
+/** `namespace`: the gateway workload's. Undefined: there is none of the name, or it has no CA. */
+export function authorityOf(model: Model, { kind, name, ...of }: AuthorityModel, namespace: string): Judge | undefined {
+  const place = of.namespace || namespace;
+  const here = (r: { name: string; namespace: string }): boolean => r.name === name && r.namespace === place;
+  const secret = kind === 'Secret' ? model.secrets.find(here) : undefined;
+  const found = secret ?? (kind === 'ConfigMap' ? model.configMaps.find(here) : undefined);
+  return found && found.caPem !== '' ? { secret, caPem: found.caPem, crlPem: secret?.crlPem ?? '' } : undefined;
 }
 
 /** What a gateway begins TLS with: a certificate, a CA, or both. */

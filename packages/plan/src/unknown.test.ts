@@ -47,6 +47,21 @@ test('a field or a value of who may call that is not known is found, wherever it
   assert.equal(unknownIn(again(part({ case: 'inbound', value: { port: 80 } }))), undefined);
 });
 
+test('what a gateway asks of the certificates of clients is to be known, the rest of a listener is not', () => {
+  const of = () => {
+    const p = part({ case: 'gateway', value: { servers: [{ tls: { secret: 's' } }, { hosts: ['a'] }] } });
+    if (p.kind.case !== 'gateway') throw new Error('another part');
+    return { p, servers: p.kind.value.servers };
+  };
+  assert.equal(unknownIn(again(of().p)), undefined);
+  const first = of();
+  newer(first.servers[0].tls!);
+  assert.equal(unknownIn(again(first.p)), 'gateway.servers.tls: field 999');
+  const second = of();
+  newer(second.servers[1]);
+  assert.equal(unknownIn(again(second.p)), undefined);
+});
+
 test('parts that say nothing of who may call may be newer', () => {
   const service = part({ case: 'service', value: { host: 'a' } });
   if (service.kind.case === 'service') newer(service.kind.value);

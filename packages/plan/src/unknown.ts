@@ -4,7 +4,7 @@
  * (CVE-2022-21679), so such a plan is refused.
  */
 import type { DescMessage, Message } from '@bufbuild/protobuf';
-import { AuthorizationSchema, InboundSchema, type Part } from './gen/weft/plan/v1/plan_pb.js';
+import { AuthorizationSchema, GatewayTlsSchema, InboundSchema, type Part } from './gen/weft/plan/v1/plan_pb.js';
 
 /**
  * Where it stands, e.g. `authorization.policies.action`; undefined where all is known, and for parts of a known kind that
@@ -13,6 +13,13 @@ import { AuthorizationSchema, InboundSchema, type Part } from './gen/weft/plan/v
 export function unknownIn({ kind, $unknown }: Part): string | undefined {
   if (kind.case === undefined) return $unknown?.[0] ? `kind ${$unknown[0].no}` : 'no kind';
   if (kind.case === 'authorization') return walk(AuthorizationSchema, kind.value, kind.case);
+  if (kind.case === 'gateway') {
+    // Which certificates of clients a server takes. Of the rest an older proxy serves what it knows.
+    for (const { tls } of kind.value.servers) {
+      const found = tls && walk(GatewayTlsSchema, tls, 'gateway.servers.tls');
+      if (found !== undefined) return found;
+    }
+  }
   return kind.case === 'inbound' ? walk(InboundSchema, kind.value, kind.case) : undefined;
 }
 

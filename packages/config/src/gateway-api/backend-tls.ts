@@ -101,7 +101,7 @@ export const configMapKind: Kind<ConfigMapModel> = {
     if (caPem === '') {
       report(
         'WEFT-FIELD',
-        `needs data "ca.crt": of ConfigMaps only the CA of a BackendTLSPolicy (${GROUP}) is read`,
+        `needs data "ca.crt": of ConfigMaps only the CA for a BackendTLSPolicy or for clients of a Gateway (${GROUP}) is read`,
         'data',
       );
     } else if (!hasPem(caPem, 'CERTIFICATE')) report('WEFT-CERTIFICATE', 'is no PEM of a CERTIFICATE', 'data.ca.crt');

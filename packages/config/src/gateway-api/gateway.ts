@@ -20,6 +20,7 @@ import {
 } from '../kinds/common.ts';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { GROUP, hostname, namespaceName, objectName, versions } from './common.ts';
+import { Frontend, frontendValidation, gatewayTls } from './frontend.ts';
 
 const VALUE = 'WEFT-VALUE';
 
@@ -66,8 +67,9 @@ const listener: ObjectSchema = {
             required: ['name'],
           },
         },
+        frontendValidation,
       },
-      unsupported: ['options', 'frontendValidation'],
+      unsupported: ['options'],
     },
     allowedRoutes: {
       t: 'object',
@@ -92,14 +94,19 @@ export const apiGatewayKind: Kind<GatewayModel> = {
   apiVersions: versions('v1', 'v1beta1', 'v1alpha2'),
   spec: {
     t: 'object',
-    fields: { gatewayClassName: nonEmpty, listeners: { t: 'list', of: listener, min: 1, max: 64 } },
+    fields: {
+      gatewayClassName: nonEmpty,
+      listeners: { t: 'list', of: listener, min: 1, max: 64 },
+      tls: gatewayTls,
+    },
     required: ['gatewayClassName', 'listeners'],
-    unsupported: ['addresses', 'infrastructure', 'allowedListeners', 'tls', 'backendTLS', 'defaultScope'],
+    unsupported: ['addresses', 'infrastructure', 'allowedListeners', 'backendTLS', 'defaultScope'],
   },
   specRequired: true,
   build(resource, spec, report) {
     const servers: GatewayServerModel[] = [];
     const names = new Set<string>();
+    const frontend = new Frontend(spec.tls, report);
     for (const [i, l] of ((spec.listeners ?? []) as (Plain | undefined)[]).entries()) {
       if (l?.name === undefined || l.port === undefined || l.protocol === undefined) continue;
       const field = `spec.listeners[${i}]`;
@@ -116,7 +123,7 @@ export const apiGatewayKind: Kind<GatewayModel> = {
       if (l.protocol === 'TCP' && l.hostname !== undefined) {
         report(VALUE, 'a listener of protocol TCP sees no host names: remove it', `${field}.hostname`);
       }
-      const tls = secure ? tlsOf(l.tls, l.protocol, `${field}.tls`, report) : undefined;
+      const tls = secure ? tlsOf(l, field, frontend, report) : undefined;
       servers.push({
         field,
         port: l.port,
@@ -130,37 +137,47 @@ export const apiGatewayKind: Kind<GatewayModel> = {
         allowedRoutes: allowedOf(l.allowedRoutes, l.protocol, `${field}.allowedRoutes`, report),
       });
     }
+    frontend.tellUnused();
     const selector = { [GATEWAY_NAME_LABEL]: resource.name };
     return { ...resource, selector, gatewayApi: true, className: spec.gatewayClassName ?? '', servers };
   },
 };
 
-function tlsOf(tls: Plain | undefined, protocol: string, field: string, report: FieldReport): GatewayTlsModel {
+function tlsOf(listener: Plain, at: string, frontend: Frontend, report: FieldReport): GatewayTlsModel {
+  const { protocol } = listener;
+  const tls = listener.tls as Plain | undefined;
+  const field = `${at}.tls`;
   const passes = tls?.mode === 'Passthrough';
   if (passes && protocol === 'HTTPS') report(VALUE, 'Passthrough is for listeners of protocol TLS', `${field}.mode`);
   const refs = (tls?.certificateRefs ?? []) as (Plain | undefined)[];
   if (passes && refs.length > 0) {
     report(VALUE, 'a listener that passes TLS on has no certificate: remove it', `${field}.certificateRefs`);
   }
+  if (passes && tls.frontendValidation) {
+    report(VALUE, 'a listener that passes TLS on sees no certificates of clients', `${field}.frontendValidation`);
+  }
+  const authorities = passes ? [] : frontend.of(listener, at);
   if (!passes && refs.length === 0 && !report.broken(field) && !report.broken(`${field}.certificateRefs`)) {
     report('WEFT-FIELD', `a listener of protocol ${protocol} needs tls.certificateRefs, which names a Secret`, field);
   }
   const credentials: CredentialModel[] = [];
   for (const [i, ref] of refs.entries()) {
-    const at = `${field}.certificateRefs[${i}]`;
+    const place = `${field}.certificateRefs[${i}]`;
     if (!ref) continue;
     if ((ref.group ?? '') !== '' || (ref.kind ?? 'Secret') !== 'Secret') {
-      report(VALUE, 'a certificate is in a Secret (group "")', `${at}.kind`);
-    } else if (ref.name) credentials.push({ name: ref.name, namespace: ref.namespace ?? '', field: at });
+      report(VALUE, 'a certificate is in a Secret (group "")', `${place}.kind`);
+    } else if (ref.name) credentials.push({ name: ref.name, namespace: ref.namespace ?? '', field: place });
   }
   return {
-    mode: passes ? 'PASSTHROUGH' : 'SIMPLE',
+    mode: passes ? 'PASSTHROUGH' : authorities.length > 0 ? 'MUTUAL' : 'SIMPLE',
     credentials: passes ? [] : credentials,
     files: [],
     caPem: '',
     crlPem: '',
-    authority: '',
+    authorities,
     subjectAltNames: [],
+    certificateHashes: [],
+    keyHashes: [],
     minVersion: 'TLS_AUTO',
     maxVersion: 'TLS_AUTO',
     cipherSuites: [],

@@ -68,6 +68,25 @@ const host: Schema = {
 /** Certificates of one server: one of each algorithm, and of each name. */
 const MOST_CERTIFICATES = 16;
 
+/** Names, certificates or keys that a server's clients may have. */
+const MOST_CLIENTS = 100;
+
+const certificateHash: Schema = {
+  t: 'string',
+  check: (v) =>
+    /^([0-9a-f]{64}|[0-9a-f]{2}(:[0-9a-f]{2}){31})$/i.test(v)
+      ? undefined
+      : 'it is no SHA-256 in hex: 64 digits, or 32 pairs of them with ":" between',
+};
+
+const keyHash: Schema = {
+  t: 'string',
+  check: (v) =>
+    /^[A-Za-z0-9+/]{43}=$/.test(v) && btoa(atob(v)) === v
+      ? undefined
+      : 'it is no SHA-256 in base64: 44 characters, the last of them "="',
+};
+
 const secretInPlace: Schema = {
   t: 'string',
   check: (v) => {
@@ -125,9 +144,8 @@ const server: ObjectSchema = {
           t: 'list',
           of: {
             t: 'object',
-            fields: { serverCertificate: nonEmpty, privateKey: nonEmpty },
+            fields: { serverCertificate: nonEmpty, privateKey: nonEmpty, caCertificates: nonEmpty },
             required: ['serverCertificate', 'privateKey'],
-            unsupported: ['caCertificates'],
           },
           min: 1,
           max: MOST_CERTIFICATES,
@@ -135,7 +153,9 @@ const server: ObjectSchema = {
         caCertificates: nonEmpty,
         caCrl: nonEmpty,
         caCertCredentialName: secretInPlace,
-        subjectAltNames: { t: 'list', of: nonEmpty, max: 100 },
+        subjectAltNames: { t: 'list', of: nonEmpty, max: MOST_CLIENTS },
+        verifyCertificateHash: { t: 'list', of: certificateHash, max: MOST_CLIENTS },
+        verifyCertificateSpki: { t: 'list', of: keyHash, max: MOST_CLIENTS },
         minProtocolVersion: tlsVersion,
         maxProtocolVersion: tlsVersion,
         cipherSuites: {
@@ -147,7 +167,6 @@ const server: ObjectSchema = {
           },
         },
       },
-      unsupported: ['verifyCertificateSpki', 'verifyCertificateHash'],
     },
   },
   required: ['port', 'hosts'],
@@ -212,7 +231,14 @@ function checkPlain(s: Plain, field: string, report: FieldReport): void {
 }
 
 /** Fields for the certificates of clients. */
-const CLIENTS = ['caCertificates', 'caCrl', 'caCertCredentialName', 'subjectAltNames'];
+const CLIENTS = [
+  'caCertificates',
+  'caCrl',
+  'caCertCredentialName',
+  'subjectAltNames',
+  'verifyCertificateHash',
+  'verifyCertificateSpki',
+];
 /** Ways to say which certificate a server shows. */
 const PAIRS = ['credentialName', 'credentialNames', 'serverCertificate', 'tlsCertificates'];
 /** Fields for a certificate of its own, which a server has that ends the TLS of strangers. */
@@ -240,6 +266,13 @@ function tlsOf(
     const why = CLIENTS.includes(name) ? 'asks clients for no certificate' : 'has none of its own';
     report(VALUE, `a server of mode ${mode} ${why}: remove ${name}`, `${at}.${name}`);
   }
+  if (mode === 'SIMPLE') {
+    for (const [i, one] of ((tls?.tlsCertificates ?? []) as (Plain | undefined)[]).entries()) {
+      if (one?.caCertificates === undefined) continue;
+      const message = 'a server of mode SIMPLE asks clients for no certificate: remove caCertificates';
+      report(VALUE, message, `${at}.tlsCertificates[${i}].caCertificates`);
+    }
+  }
   if (tls && (mode === 'SIMPLE' || clients)) checkPair(tls, at, report);
   const minVersion: TlsVersionName = tls?.minProtocolVersion ?? 'TLS_AUTO';
   const maxVersion: TlsVersionName = tls?.maxProtocolVersion ?? 'TLS_AUTO';
@@ -257,8 +290,13 @@ function tlsOf(
     credentials,
     files: tls ? readPairs(tls, at, report, context) : [],
     ...(tls && clients ? readCa(tls, at, report, context) : { caPem: '', crlPem: '' }),
-    authority: clients ? (tls?.caCertCredentialName ?? '') : '',
+    authorities:
+      clients && tls?.caCertCredentialName
+        ? [{ kind: 'Secret', name: tls.caCertCredentialName, namespace: '', field: `${at}.caCertCredentialName` }]
+        : [],
     subjectAltNames: texts(tls?.subjectAltNames),
+    certificateHashes: texts(tls?.verifyCertificateHash).map((hash) => hash.replaceAll(':', '').toLowerCase()),
+    keyHashes: texts(tls?.verifyCertificateSpki),
     minVersion,
     maxVersion,
     cipherSuites: texts(tls?.cipherSuites),
@@ -282,17 +320,23 @@ function checkPair(tls: Plain, at: string, report: FieldReport): void {
   }
 }
 
-/** The CA of clients and what it revoked, where the certificate comes from files; with Secrets a Secret says them. */
+/**
+ * The CA of clients and what it revoked, where the certificate comes from files; with Secrets a Secret says them. CAs that
+ * stand beside several certificates hold together: the client chooses which certificate it is shown.
+ */
 function readCa(tls: Plain, at: string, report: FieldReport, context: KindContext): { caPem: string; crlPem: string } {
-  const read = (name: 'caCertificates' | 'caCrl', what: PemKind): string => {
-    const path: string | undefined = tls[name];
-    if (path === undefined) return '';
+  const read = (path: string, field: string, what: PemKind): string => {
     const found = context.attachment(path);
-    if (found === undefined) report('WEFT-NO-FILE', noFile(path), `${at}.${name}`);
-    else if (!hasPem(found, what)) report('WEFT-CERTIFICATE', `is no PEM of a ${what}`, `${at}.${name}`);
+    if (found === undefined) report('WEFT-NO-FILE', noFile(path), field);
+    else if (!hasPem(found, what)) report('WEFT-CERTIFICATE', `is no PEM of a ${what}`, field);
     return found ?? '';
   };
   const none = { caPem: '', crlPem: '' };
+  const listed = ((tls.tlsCertificates ?? []) as (Plain | undefined)[]).flatMap((one, i) =>
+    one?.caCertificates === undefined
+      ? []
+      : [{ path: one.caCertificates as string, field: `${at}.tlsCertificates[${i}].caCertificates` }],
+  );
   if (tls.credentialName !== undefined || tls.credentialNames !== undefined || tls.caCertCredentialName !== undefined) {
     const of = 'of the Secret that caCertCredentialName names, of <name>-cacert, or of the Secret itself';
     for (const [name, entry] of [
@@ -301,10 +345,19 @@ function readCa(tls: Plain, at: string, report: FieldReport, context: KindContex
     ]) {
       if (tls[name] !== undefined) report(VALUE, `where a Secret has the CA, this is ${entry} ${of}`, `${at}.${name}`);
     }
+    for (const { field } of listed) report(VALUE, `where a Secret has the CA, this is ca.crt ${of}`, field);
     return none;
   }
   if (tls.caCertificates !== undefined) {
-    return { caPem: read('caCertificates', 'CERTIFICATE'), crlPem: read('caCrl', 'X509 CRL') };
+    const message = "the server's own caCertificates judge its clients: lay this CA into that file, and remove it here";
+    for (const { field } of listed) report(VALUE, message, field);
+    listed.length = 0;
+    listed.push({ path: tls.caCertificates, field: `${at}.caCertificates` });
+  }
+  if (listed.length > 0) {
+    const pems = listed.map(({ path, field }) => read(path, field, 'CERTIFICATE'));
+    const crlPem = tls.caCrl === undefined ? '' : read(tls.caCrl, `${at}.caCrl`, 'X509 CRL');
+    return { caPem: [...new Set(pems)].filter(Boolean).join('\n'), crlPem };
   }
   if (tls.serverCertificate !== undefined || tls.tlsCertificates !== undefined) {
     report('WEFT-FIELD', `mode ${tls.mode} needs caCertificates: who signs clients' certificates`, at);

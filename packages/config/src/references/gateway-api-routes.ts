@@ -301,7 +301,7 @@ export class RouteCheck {
 /** What to write so that a reference into another namespace holds. */
 export function noGrant(
   from: { readonly kind: string; readonly namespace: string },
-  kind: 'Service' | 'Secret',
+  kind: 'Service' | 'Secret' | 'ConfigMap',
   name: string,
   namespace: string,
 ): string {

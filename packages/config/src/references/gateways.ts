@@ -1,5 +1,7 @@
 /** What is wrong between Gateways, the workloads they select, their Secrets and the VirtualServices bound to them. */
 import {
+  type AuthorityModel,
+  authorityOf,
   boundHosts,
   clientAuthority,
   endsTls,
@@ -157,17 +159,32 @@ export class GatewayCheck {
 
   /** Clients are asked for certificates: somebody must have signed them. */
   #authority(gateway: GatewayModel, server: GatewayServerModel, namespace: string): void {
-    const { mode, credentials, authority } = server.tls!;
+    const { mode, credentials, authorities } = server.tls!;
     if (mode !== 'MUTUAL' && mode !== 'OPTIONAL_MUTUAL') return;
+    for (const authority of authorities) this.#namedAuthority(gateway, mode, authority, namespace);
     const [first] = credentials;
     // Files are judged where they are read.
-    if ((!first && authority === '') || clientAuthority(this.#model, server, namespace)) return;
-    const where = authority
-      ? `the Secret ${authority}`
-      : `the Secret ${first.name}, or in one named ${first.name}-cacert,`;
-    const message = `mode ${mode} needs who signs clients' certificates: ca.crt in ${where} in namespace ${namespace}`;
-    const field = authority ? `${server.field}.tls.caCertCredentialName` : first.field;
-    this.#report(gateway, 'WEFT-NO-SECRET', message, field);
+    if (!first || authorities.length > 0 || clientAuthority(this.#model, server, namespace)) return;
+    const message = `mode ${mode} needs who signs clients' certificates: ca.crt in the Secret ${first.name}, or in one named ${first.name}-cacert, in namespace ${namespace}`;
+    this.#report(gateway, 'WEFT-NO-SECRET', message, first.field);
+  }
+
+  #namedAuthority(gateway: GatewayModel, mode: string, authority: AuthorityModel, namespace: string): void {
+    const { kind, name, field } = authority;
+    const place = authority.namespace || namespace;
+    if (gateway.gatewayApi && !isGranted(this.#model, gateway, { kind, name, namespace: place })) {
+      this.#report(gateway, 'WEFT-NO-GRANT', noGrant(gateway, kind, name, place), field);
+    }
+    if (authorityOf(this.#model, authority, namespace)) return;
+    const all = kind === 'Secret' ? this.#model.secrets : this.#model.configMaps;
+    // One with a mistake of its own is told there.
+    if (all.some((r) => r.name === name && r.namespace === place && this.#broken.has(refOf(r)))) return;
+    const have = list(
+      all.filter((r) => r.namespace === place && r.caPem !== '').map((r) => r.name),
+      'none',
+    );
+    const message = `mode ${mode} needs who signs clients' certificates: ca.crt in the ${kind} ${name} in namespace ${place}. Those there that have one: ${have}`;
+    this.#report(gateway, kind === 'Secret' ? 'WEFT-NO-SECRET' : 'WEFT-NO-CONFIGMAP', message, field);
   }
 
   /** A host that no certificate of its server is for: clients refuse it. */

@@ -20,6 +20,11 @@ export interface CredentialModel {
   readonly field: string;
 }
 
+/** Whose `ca.crt` judges clients' certificates. */
+export interface AuthorityModel extends CredentialModel {
+  readonly kind: 'Secret' | 'ConfigMap';
+}
+
 /** What a gateway does with TLS. ISTIO_MUTUAL: only the mesh comes in, by its own mTLS. */
 export type GatewayTlsMode = 'SIMPLE' | 'MUTUAL' | 'OPTIONAL_MUTUAL' | 'PASSTHROUGH' | 'ISTIO_MUTUAL';
 
@@ -33,10 +38,14 @@ export interface GatewayTlsModel {
   readonly caPem: string;
   /** Revocation lists of clients' certificates, where they are a file; else the Secret of the CA has them. */
   readonly crlPem: string;
-  /** The Secret of who signs clients' certificates (`caCertCredentialName`); empty: found by the first credential's name. */
-  readonly authority: string;
+  /** Who signs clients' certificates, where they are named; empty: found by the first credential's name. */
+  readonly authorities: readonly AuthorityModel[];
   /** One of them is to be in a client's certificate; empty: any. */
   readonly subjectAltNames: readonly string[];
+  /** SHA-256 of clients' certificates, hex in lower case; one of these or of `keyHashes` is to fit. Both empty: any. */
+  readonly certificateHashes: readonly string[];
+  /** SHA-256 of clients' public keys (SPKI), base64. */
+  readonly keyHashes: readonly string[];
   readonly minVersion: TlsVersionName;
   readonly maxVersion: TlsVersionName;
   readonly cipherSuites: readonly string[];

@@ -1,6 +1,7 @@
 /** Several certificates of one gateway server, and certificates of clients and of servers that were revoked. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { createHash, createPublicKey, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
@@ -202,6 +203,47 @@ test('clients are judged by the authority of the plan, and by what it has revoke
   assert.equal(await asked(as(bad)), '');
   assert.equal(await asked(as(bad, 'x.b.test')), '', 'nor where another certificate is shown');
   assert.equal(await asked(as(good)), 'HTTP/1.1 200 OK');
+});
+
+test('of good certificates those are taken whose hash or whose key is asked for', async () => {
+  const as = (pair: Pair) => connect('a.test', { cert: pair.certificatePem, key: pair.keyPem });
+  const raw = (pair: Pair): Buffer => new X509Certificate(pair.certificatePem).raw;
+  const key = (pair: Pair): Buffer =>
+    createPublicKey(pair.certificatePem).export({ type: 'spki', format: 'der' }) as Buffer;
+  const of = (bytes: Buffer, encoding: 'hex' | 'base64'): string => createHash('sha256').update(bytes).digest(encoding);
+  const again = certificate('again', 'DNS:me', EC, 'ca');
+  secrets.set('judge', { name: 'judge', ref: 'judge', caPem });
+  const asking = (hashes: MessageInitShape<typeof GatewayTlsSchema>, who = ClientCertificate.REQUIRED): void =>
+    apply({ secret: 'ecdsa', authority: 'judge', clientCertificate: who, ...hashes });
+  const answers = async (): Promise<boolean[]> => {
+    const all = [good, bad, again, ecdsa].map(async (pair) => (await asked(as(pair))) === 'HTTP/1.1 200 OK');
+    return Promise.all(all);
+  };
+  asking({});
+  assert.deepEqual(await answers(), [true, true, true, false]);
+  asking({ certificateHashes: [of(raw(good), 'hex')] });
+  assert.deepEqual(await answers(), [true, false, false, false]);
+  asking({ keyHashes: [of(key(bad), 'base64')] });
+  assert.deepEqual(await answers(), [false, true, false, false]);
+  asking({ certificateHashes: [of(raw(good), 'hex')], keyHashes: [of(key(bad), 'base64')] });
+  assert.deepEqual(await answers(), [true, true, false, false], 'one of either');
+  // A hash does not make good what the CA did not sign, nor does it do for a name.
+  asking({ certificateHashes: [of(raw(ecdsa), 'hex')] });
+  assert.deepEqual(await answers(), [false, false, false, false]);
+  asking({ certificateHashes: [of(raw(good), 'hex')], subjectAltNames: ['you'] });
+  assert.deepEqual(await answers(), [false, false, false, false]);
+  const refused = seen.counts.get('gateway_client_certificate_refused') ?? 0;
+  // Optional: none is let in, one that is shown must fit.
+  asking({ certificateHashes: [of(raw(good), 'hex')] }, ClientCertificate.OPTIONAL);
+  assert.deepEqual(await answers(), [true, false, false, false]);
+  assert.equal(await asked(connect('a.test')), 'HTTP/1.1 200 OK');
+  assert.equal(seen.counts.get('gateway_client_certificate_refused'), refused + 3);
+  // Who is not asked for any more is let go.
+  const open = as(good);
+  await once(open, 'secureConnect');
+  const over = once(open, 'close');
+  asking({ certificateHashes: [of(raw(bad), 'hex')] }, ClientCertificate.OPTIONAL);
+  await over;
 });
 
 test('no server outside is believed whose certificate was revoked', async (t) => {

@@ -1,5 +1,5 @@
 /** TLS of one server of a gateway: certificates, versions and suites, exchangeable while connections are open. */
-import { constants, X509Certificate } from 'node:crypto';
+import { constants, hash, X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import {
   createSecureContext,
@@ -166,8 +166,9 @@ export class TlsEnd {
 
   /** Whether it still asks clients for what they were asked for: else it is to be replaced, and its connections go. */
   asksTheSame(tls: GatewayTls, { authority }: TlsMaterial): boolean {
-    const names = (t: GatewayTls): string => t.subjectAltNames.join();
-    if (tls.clientCertificate !== this.#tls.clientCertificate || names(tls) !== names(this.#tls)) return false;
+    const asked = (t: GatewayTls): string =>
+      [t.subjectAltNames, t.certificateHashes, t.keyHashes].map((list) => list.join()).join(' ');
+    if (tls.clientCertificate !== this.#tls.clientCertificate || asked(tls) !== asked(this.#tls)) return false;
     const before = this.#material.authority;
     return !asksClients(tls) || (authority.caPem === before.caPem && authority.crlPem === before.crlPem);
   }
@@ -204,19 +205,29 @@ export class TlsEnd {
 
   /** False: its certificate is not one that is asked for; the connection is closed. */
   #believed(socket: TLSSocket): boolean {
-    const { clientCertificate, subjectAltNames } = this.#tls;
+    const { clientCertificate } = this.#tls;
     if (clientCertificate === ClientCertificate.UNSPECIFIED) return true;
     const raw = socket.getPeerCertificate().raw as Buffer | undefined;
     if (!raw && clientCertificate === ClientCertificate.OPTIONAL) return true;
-    const named = (): boolean => {
-      if (!raw) return false;
-      const certificate = new X509Certificate(raw);
-      return subjectAltNames.length === 0 || subjectAltNames.some((name) => hasName(certificate, name));
-    };
-    if (socket.authorized && named()) return true;
+    if (socket.authorized && raw && isAskedFor(this.#tls, raw)) return true;
     this.#core.observer.count('gateway_client_certificate_refused');
     socket.on('error', () => {});
     socket.destroy();
     return false;
+  }
+}
+
+/** Whether a client's certificate, which is good, is one of those that a server asks for: by a name, and by a hash. */
+function isAskedFor({ subjectAltNames, certificateHashes, keyHashes }: GatewayTls, raw: Buffer): boolean {
+  try {
+    const certificate = new X509Certificate(raw);
+    if (subjectAltNames.length > 0 && !subjectAltNames.some((name) => hasName(certificate, name))) return false;
+    if (certificateHashes.length === 0 && keyHashes.length === 0) return true;
+    if (certificateHashes.includes(hash('sha256', raw, 'hex'))) return true;
+    if (keyHashes.length === 0) return false;
+    const key = certificate.publicKey.export({ type: 'spki', format: 'der' });
+    return keyHashes.includes(hash('sha256', key, 'base64'));
+  } catch {
+    return false; // what cannot be read is nobody's
   }
 }

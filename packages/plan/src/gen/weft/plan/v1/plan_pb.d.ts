@@ -3564,6 +3564,19 @@ export declare type GatewayTls = Message<"weft.plan.v1.GatewayTls"> & {
    * @generated from field: string authority = 8;
    */
   authority: string;
+
+  /**
+   * SHA-256 of clients' certificates (hex, lower case) and of their public keys (SPKI, base64): one of either is to fit.
+   * Both empty: any.
+   *
+   * @generated from field: repeated string certificate_hashes = 9;
+   */
+  certificateHashes: string[];
+
+  /**
+   * @generated from field: repeated string key_hashes = 10;
+   */
+  keyHashes: string[];
 };
 
 /**

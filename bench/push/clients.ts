@@ -15,6 +15,8 @@ export interface ClientSpec {
   instance: string;
   namespace: string;
   token: string;
+  /** Names of the endpoints that it asks for beside everything. */
+  uses: string[];
 }
 export type ToClients =
   | { do: 'connect'; port: number; rootPem: string; clients: ClientSpec[] }
@@ -24,6 +26,9 @@ export interface FromClients {
   done: true;
   /** When the last client had it, epoch ms with fractions. */
   atMs: number;
+  /** When the last of those had it that asked for it by name; 0: nobody did. */
+  usersAtMs: number;
+  users: number;
   /** Bytes that came in over all connections since the last answer, TLS included. */
   bytes: number;
   /** Plan parts among what came since then. */
@@ -43,18 +48,26 @@ let bytesBefore = 0;
 let parts = 0;
 let wanted: ToClients & { do: 'await' } = { do: 'await' };
 let missing = new Set<number>();
+/** By the name of endpoints, who asks for them. */
+const users = new Map<string, Set<number>>();
+let usersAtMs = 0;
 const now = (): number => performance.timeOrigin + performance.now();
 
 function tell(atMs: number): void {
   const bytes = received();
-  process.send?.({ done: true, atMs, bytes: bytes - bytesBefore, parts } satisfies FromClients);
+  const asked = users.get(wanted.resource ?? '')?.size ?? 0;
+  const answer: FromClients = { done: true, atMs, usersAtMs, users: asked, bytes: bytes - bytesBefore, parts };
+  process.send?.(answer);
   bytesBefore = bytes;
   parts = 0;
+  usersAtMs = 0;
 }
 
 function has(n: number): void {
-  if (missing.delete(n) && missing.size === 0) {
-    const atMs = now();
+  if (!missing.delete(n)) return;
+  const atMs = now();
+  if (users.get(wanted.resource ?? '')?.has(n)) usersAtMs = atMs;
+  if (missing.size === 0) {
     // The ACKs leave, and what else was on its way arrives, before the bytes are counted.
     setTimeout(() => tell(atMs), 500);
   }
@@ -111,6 +124,11 @@ async function begin(
           setImmediate(() => resolve(initial ?? new Map(TYPES.map((t) => [t, new Map(client.versions(t))]))));
       },
     });
+    client.name(ENDPOINTS_TYPE, spec.uses);
+    for (const name of spec.uses) {
+      if (!users.has(name)) users.set(name, new Set());
+      users.get(name)?.add(n);
+    }
     client.start();
   });
 }

@@ -6,6 +6,7 @@ import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { seededRandom } from '@weft/base';
 import { localRequest, processMemory } from '@weft/host';
 import { cpuUs } from '../measure.ts';
 import type { Line } from '../results.ts';
@@ -14,12 +15,18 @@ import { MeshFiles, namespaceOf, workload } from './files.ts';
 
 const root = join(import.meta.dirname, '../..');
 const CLIENT_PROCESSES = 2;
+/** Services that each proxy uses, of all. */
+const USED = 20;
+const SEED = 20_261_122;
 /** What istiod needed for one changed weight, one core, 1000 services: measured once beside this project, not in this run. */
 const ISTIOD = { 2000: { ms: 11_000, mb: 977, rss: 5600, cpu: 10.4 }, 500: { ms: 2300, mb: 244, rss: 1960, cpu: 2.1 } };
 
 interface Result {
   what: string;
   ms: number;
+  /** Until those have it that use the service; 0: it is nothing that they hear of sooner. */
+  usersMs: number;
+  users: number;
   mb: number;
   cpuSeconds: number;
   parts: number;
@@ -68,6 +75,8 @@ class Clients {
     return {
       done: true,
       atMs: Math.max(...answers.map((a) => a.atMs)),
+      usersAtMs: Math.max(...answers.map((a) => a.usersAtMs)),
+      users: answers.reduce((sum, a) => sum + a.users, 0),
       bytes: answers.reduce((sum, a) => sum + a.bytes, 0),
       parts: answers.reduce((sum, a) => sum + a.parts, 0),
     };
@@ -135,6 +144,8 @@ async function run(
     api.call<{ epoch: number }>('GET', '/v1/epoch').then((e) => (e.epoch ? e : undefined)),
   );
 
+  const hostOf = (service: number): string => `svc${service}.${namespaceOf(service)}.svc.cluster.local`;
+  const random = seededRandom(SEED);
   const specs: ClientSpec[] = [];
   let rootPem = '';
   for (let n = 0; n < proxies; n++) {
@@ -142,7 +153,9 @@ async function run(
     await api.call('PUT', `/v1/instances/${instance}`, body);
     const made = await api.call<{ token: string; rootPem: string }>('POST', '/v1/tokens', { instance });
     rootPem = made.rootPem;
-    specs.push({ instance, namespace: body.namespace, token: made.token });
+    const uses = new Set<string>();
+    while (uses.size < USED) uses.add(`endpoints/${hostOf(Math.floor(random.next() * services))}:8080`);
+    specs.push({ instance, namespace: body.namespace, token: made.token, uses: [...uses] });
   }
   const pid = controlPid(control);
   const cost = (): string =>
@@ -174,14 +187,16 @@ async function run(
     const cpu = cpuUs([pid]);
     const from = performance.timeOrigin + performance.now();
     await change();
-    const { atMs, bytes, parts } = await waiting;
-    results.push({ what, ms: atMs - from, mb: bytes / 1e6, cpuSeconds: (cpuUs([pid]) - cpu) / 1e6, parts });
+    const { atMs, usersAtMs, users, bytes, parts } = await waiting;
+    const cpuSeconds = (cpuUs([pid]) - cpu) / 1e6;
+    const usersMs = users > 0 ? usersAtMs - from : 0;
+    results.push({ what, ms: atMs - from, usersMs, users, mb: bytes / 1e6, cpuSeconds, parts });
   };
   const rounds = options.quick ? 2 : 3;
   let { epoch } = await api.call<{ epoch: number }>('GET', '/v1/epoch');
   for (let i = 0; i < rounds; i++) {
     const service = 7 + i;
-    const host = `svc${service}.${namespaceOf(service)}.svc.cluster.local`;
+    const host = hostOf(service);
     const { instance, ...body } = workload(service, services);
     await measure('one endpoint', { do: 'await', resource: `endpoints/${host}:8080` }, () =>
       api.call('PUT', `/v1/instances/${instance}`, { ...body, ready: false }),
@@ -208,13 +223,16 @@ function report(all: readonly Result[], rssMb: number, proxies: number, options:
     const row = `push ${what}`;
     lines.push({ row, peer: 'istiod (recorded)', weft: round(weft), peerValue, ratio: round(weft / peerValue), unit });
   };
-  const text: string[][] = [['change', 'last proxy ms', 'MB on the wire', 'control plane CPU s', 'plan parts sent']];
+  const text: string[][] = [
+    ['change', 'who uses it ms', 'last proxy ms', 'MB on the wire', 'control plane CPU s', 'plan parts sent'],
+  ];
   for (const what of new Set(all.map((r) => r.what))) {
     // The slowest of the rounds: a change is made once.
     const of = all.filter((r) => r.what === what);
-    const worst = (key: 'ms' | 'mb' | 'cpuSeconds' | 'parts'): number => Math.max(...of.map((r) => r[key]));
+    const worst = (key: 'ms' | 'usersMs' | 'mb' | 'cpuSeconds' | 'parts'): number => Math.max(...of.map((r) => r[key]));
     text.push([
       what,
+      of[0]!.users > 0 ? worst('usersMs').toFixed(0) : '-',
       worst('ms').toFixed(0),
       worst('mb').toFixed(2),
       worst('cpuSeconds').toFixed(2),

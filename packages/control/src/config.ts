@@ -26,6 +26,8 @@ export interface ControlConfig {
   certTtlMs?: number; // 10 s to 90 d, default 24 h
   /** Connections to 15012 without a certificate, default 1000. */
   maxAnonymousConnections?: number;
+  /** How many proxies in a second hear of endpoints of services that they do not use, default 2000. */
+  turnsPerSecond?: number;
   registryOnly?: boolean;
   drainMs?: number;
   /** Blocks of addresses that keys of token issuers may be fetched from though they are not public. */
@@ -74,6 +76,8 @@ export function readControlConfig(path: string): ControlConfig {
   const { maxAnonymousConnections: anonymous = 1 } = config;
   if (!Number.isInteger(anonymous) || anonymous < 1)
     throw invalid(path, 'maxAnonymousConnections must be a whole number from 1');
+  const { turnsPerSecond: turns = 100 } = config;
+  if (!Number.isInteger(turns) || turns < 100) throw invalid(path, 'turnsPerSecond must be a whole number from 100');
   const { certTtlMs = MIN_CERT_TTL_MS } = config;
   if (!(certTtlMs >= MIN_CERT_TTL_MS && certTtlMs <= MAX_CERT_TTL_MS))
     throw invalid(path, `certTtlMs must be ${MIN_CERT_TTL_MS} (10 s) to ${MAX_CERT_TTL_MS} (90 days)`);

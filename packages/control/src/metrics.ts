@@ -42,6 +42,8 @@ export function renderMetrics({ mesh, pusher, issuer, authority, trust, rpc }: M
     STATES.map((s) => [`{status="${s}"}`, status.filter((p) => p.status === s).length]),
   );
   add('pilot_xds_pushes', 'counter', 'Plans offered to proxies.', one(pusher.counters.pushes));
+  add('weft_xds_turns', 'counter', 'Of these, endpoints that the proxy had not named.', one(pusher.counters.inTurn));
+  add('weft_xds_waiting', 'gauge', 'Proxies that wait for their turn to hear of such endpoints.', one(pusher.waiting));
   add('pilot_total_xds_rejects', 'counter', 'Changes that a proxy refused.', one(pusher.counters.rejects));
   add('pilot_services', 'gauge', 'Services of the epoch.', one(mesh.model?.services.length ?? 0));
   add('citadel_server_csr_count', 'counter', 'Certificate requests.', one(issuer.counters.csrs));

@@ -109,7 +109,7 @@ export async function startControlPlane(
     files.start();
     closers.push(() => files.stop());
     const tokens = new Tokens(state, clock);
-    const pusher = new Pusher(mesh, trust, logger, clock);
+    const pusher = new Pusher(mesh, trust, logger, clock, config.turnsPerSecond);
     const traffic = new Traffic(auditDir, clock, logger);
     closers.push(() => traffic.stop());
     const collector = new Collector(mesh, clock, traffic);

@@ -16,6 +16,7 @@
  * pick.ts         pickEndpoint(snapshot, cluster, random, nowMs, exclude?, hash?): EndpointView | 'none'
  * affinity.ts     affinityHash(cluster, head, remoteIp): number; newAffinityCookie(cluster, random)
  * pool.ts         acquireRequest/releaseRequest, acquirePending/…, acquireRetry/…, acquireConnection/… (cluster): boolean
+ *                 takeUse(cluster): boolean                                     asked for since the last call
  *                 onStart(endpoint), onEnd(endpoint)                            active count of the endpoint
  * outlier.ts      onResult(endpoint, cluster, outcome, nowMs): boolean          true: this result ejected it
  *                 sweep(snapshot, nowMs, onReturn?): void                       call about once a second

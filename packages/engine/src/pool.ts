@@ -5,6 +5,7 @@ import type { ClusterView, EndpointView } from './views.ts';
  * false means overflow (503, flag UO, `x-envoy-overloaded`). A limit of 0 is no limit.
  */
 export function acquireRequest(cluster: ClusterView): boolean {
+  cluster.state.used = true;
   const limit = cluster.pool?.maxRequests ?? 0;
   if (limit > 0 && cluster.state.requests >= limit) return false;
   cluster.state.requests++;
@@ -46,6 +47,7 @@ export function releaseRetry(cluster: ClusterView): void {
 }
 
 export function acquireConnection(cluster: ClusterView): boolean {
+  cluster.state.used = true;
   const limit = cluster.pool?.maxConnections ?? 0;
   if (limit > 0 && cluster.state.connections >= limit) return false;
   cluster.state.connections++;
@@ -54,6 +56,13 @@ export function acquireConnection(cluster: ClusterView): boolean {
 
 export function releaseConnection(cluster: ClusterView): void {
   if (cluster.state.connections > 0) cluster.state.connections--;
+}
+
+/** Whether requests or connections asked for it since the last call, or are under way. */
+export function takeUse({ state }: ClusterView): boolean {
+  const used = state.used || state.requests > 0 || state.connections > 0;
+  state.used = false;
+  return used;
 }
 
 /** A request (or a TCP connection) goes to this endpoint. */

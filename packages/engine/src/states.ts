@@ -30,6 +30,7 @@ export function newEndpointState(): EndpointState {
 
 export function newClusterState(): ClusterState {
   return {
+    used: false,
     requests: 0,
     pending: 0,
     retries: 0,

@@ -64,6 +64,8 @@ export interface EndpointView {
 
 /** Counters of one cluster; they outlive snapshots. Changed by the acquire/release functions of pool.ts. */
 export interface ClusterState {
+  /** A request or connection asked for it; whoever looks for that takes it back. */
+  used: boolean;
   requests: number;
   pending: number;
   retries: number;

@@ -24,6 +24,7 @@ import { ReferenceIndex } from './observe/references.ts';
 import type { Observer } from './observe/types.ts';
 import { HealthChecks } from './outbound/health-checks.ts';
 import { OutboundListener } from './outbound/listener.ts';
+import { ServicesInUse } from './outbound/services-in-use.ts';
 import { MemorySensor } from './overload/memory.ts';
 import { Overload, shedLargest } from './overload/overload.ts';
 import type { ProxyCounts } from './state.ts';
@@ -50,12 +51,15 @@ export interface DataPlaneOptions {
   connector?: Connector;
   originalDestination?: (socket: Socket) => { host: string; port: number } | undefined;
   limits?: Partial<ProxyLimits>;
+  /** Names of the endpoints of all services in use, each time that they are others. */
+  onServicesInUse?: (names: readonly string[]) => void;
 }
 
 export class DataPlane {
   readonly core: Core;
   readonly outbound: OutboundListener;
   readonly inbound: InboundListener;
+  readonly servicesInUse: ServicesInUse;
   readonly #gateway: Gateway | undefined;
   #options: DataPlaneOptions;
   #mesh: LinkServer | undefined;
@@ -123,6 +127,13 @@ export class DataPlane {
     this.inbound = new InboundListener(this.core, this.outbound.sessions);
     this.#gateway = options.gateway && new Gateway(this.core, options.gateway.host, this.outbound.sessions);
     new HealthChecks(this.core);
+    this.servicesInUse = new ServicesInUse({
+      snapshot: () => this.core.snapshot,
+      limits,
+      counters,
+      onChange: options.onServicesInUse ?? (() => {}),
+    });
+    ticker.add(this.servicesInUse);
     ticker.add({ tick: (now) => this.core.snapshot && sweep(this.core.snapshot, now) });
   }
 

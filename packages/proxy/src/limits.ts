@@ -22,6 +22,9 @@ export interface ProxyLimits extends WireLimits, TokenLimits {
   detectTimeoutMs: number;
   /** Ports of which is remembered what was found on them. */
   detectOutcomes: number;
+  /** Services whose endpoints are asked for by name since they are used, and how long after their last use. */
+  namedServices: number;
+  namedServiceIdleMs: number;
   /** What one mirrored request may be behind the original before it is dropped. */
   mirrorBufferBytes: number;
   /** Health checks that run at once. */
@@ -69,6 +72,8 @@ export const defaultProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   tlsHandshakeTimeoutMs: 10_000,
   detectTimeoutMs: 10_000,
   detectOutcomes: 1000,
+  namedServices: 256,
+  namedServiceIdleMs: 300_000,
   mirrorBufferBytes: 1024 * 1024,
   maxHealthChecks: 256,
   authorizerAnswerBytes: 256 * 1024,
@@ -105,6 +110,7 @@ export const edgeProxyLimits: Readonly<ProxyLimits> = Object.freeze({
   // One stream alone leaves room for others in the connection's window.
   maxWindowBytes: 512 * 1024,
   bufferBytes: 32 * 1024,
+  namedServices: 1024,
 });
 
 /** What the proxy is for: a workload's sidecar, or a gateway between the mesh and strangers. */

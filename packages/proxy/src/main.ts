@@ -15,7 +15,7 @@ import {
 } from '@weft/capture';
 import { resolveName } from '@weft/engine';
 import { controlTlsOptions, IdentityClient, isUnder } from '@weft/identity';
-import { CertificateService } from '@weft/plan';
+import { CertificateService, ENDPOINTS_TYPE } from '@weft/plan';
 import { EdgeAggregator, Registry } from '@weft/telemetry';
 import { encodeResponse, parseQuery } from '@weft/wire';
 import { AdsClient, type Channel, createChannel, type ServerAddress } from '@weft/xds';
@@ -89,6 +89,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     log: b.accessLog === false ? undefined : (line) => lines.line(line),
     references,
   });
+  let ads: AdsClient | undefined;
   const plane = new DataPlane({
     address: b.address,
     address6: b.address6,
@@ -106,7 +107,10 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     references,
     logger,
     originalDestination: b.capture === 'transparent' ? originalDestination : undefined,
+    onServicesInUse: (names) => ads?.name(ENDPOINTS_TYPE, names),
   });
+  const inUse = 'Services in use, whose endpoints this proxy asks for by name.';
+  registry.gauge('weft_named_services', inUse, () => plane.servicesInUse.names.length);
   let firstPlan: () => void = () => {};
   const planned = new Promise<void>((resolve) => {
     firstPlan = resolve;
@@ -133,7 +137,6 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
   const { host, port } = splitAddress(b.controlAddress);
   let token = b.token;
   let tokenShown = false;
-  let ads: AdsClient | undefined;
   let push: TelemetryPush | undefined;
   const identity = new IdentityClient({
     dir: b.identityDir,

@@ -83,6 +83,8 @@ export class PlanStore {
       if (/^[0-9]{1,18}$/.test(change.label)) this.epoch = BigInt(change.label);
       this.#applied();
     } else if (type === ENDPOINTS_TYPE) {
+      // An answer to names that it holds already.
+      if (this.#endpointsSeen && change.updated.length + change.removed.length === 0) return;
       const endpoints = new Map(this.endpoints);
       for (const { name, bytes } of change.updated) endpoints.set(name, fromBinary(EndpointsSchema, bytes));
       for (const name of change.removed) endpoints.delete(name);

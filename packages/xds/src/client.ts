@@ -50,6 +50,7 @@ export class AdsClient {
   readonly #random: Random;
   readonly #logger: Logger;
   readonly #held = new Map<string, Map<string, string>>();
+  readonly #named = new Map<string, ReadonlySet<string>>();
   #generation = 0;
   #state: AdsState = 'stopped';
   #attempt = 0;
@@ -92,6 +93,21 @@ export class AdsClient {
     this.#drop();
     this.#attempt = 0;
     this.#run(this.#generation);
+  }
+
+  /**
+   * Asks for these by name, in place of those before, beside everything of the type: what changes of them the server may
+   * send first. Kept over connections; each change of them is a request, which the server answers.
+   */
+  name(type: string, names: Iterable<string>): void {
+    const before = this.#named.get(type) ?? new Set<string>();
+    const now = new Set(names);
+    this.#named.set(type, now);
+    const resourceNamesSubscribe = [...now].filter((n) => !before.has(n));
+    const resourceNamesUnsubscribe = [...before].filter((n) => !now.has(n));
+    if (!this.#call || resourceNamesSubscribe.length + resourceNamesUnsubscribe.length === 0) return;
+    const request = { typeUrl: type, resourceNamesSubscribe, resourceNamesUnsubscribe };
+    this.#call.send(toBinary(DeltaDiscoveryRequestSchema, create(DeltaDiscoveryRequestSchema, request)));
   }
 
   #drop(): void {
@@ -166,9 +182,11 @@ export class AdsClient {
     const { node } = this.#options;
     let first = true;
     for (const [type, held] of this.#held) {
+      const named = this.#named.get(type);
       yield create(DeltaDiscoveryRequestSchema, {
         node: first ? { id: node.id, cluster: node.cluster, metadata: node.metadata ?? {} } : undefined,
         typeUrl: type,
+        resourceNamesSubscribe: named?.size ? ['*', ...named] : [],
         // fromEntries defines own properties, so that no name can be taken for the prototype's.
         initialResourceVersions: Object.fromEntries(held),
       });
@@ -186,6 +204,8 @@ export class AdsClient {
       const change: Change = { updated: [], removed: response.removedResources, label: response.systemVersionInfo };
       for (const { name, version, resource } of response.resources) {
         if (!resource) throw new Error(`resource ${name.slice(0, 200)} has no content`);
+        // What was asked for by name comes again, whether it changed or not.
+        if (version !== '' && held.get(name) === version) continue;
         change.updated.push({ name, version, bytes: resource.value });
       }
       await this.#options.onUpdate(type, change);

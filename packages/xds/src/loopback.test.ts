@@ -112,6 +112,33 @@ test('first plan, change, NACK, the server away and back, over real HTTP/2', asy
   assert.deepEqual(states.slice(0, 3), ['connecting', 'connected', 'disconnected']);
 });
 
+test('names beside everything: what is held is not applied again, and they outlive the connection', async () => {
+  wanted = resources({ a: '3', b: '1' });
+  const seen = streams.length;
+  const changes: { type: string; change: Change }[] = [];
+  const client = new AdsClient({
+    connect: () => ({ host: '127.0.0.1', port }),
+    node: { id: 'cart-1', cluster: 'cart' },
+    types: [PART, ENDPOINTS],
+    onUpdate: (type, change) => void changes.push({ type, change }),
+  });
+  client.name(ENDPOINTS, ['e']);
+  client.start();
+  await until(() => changes.length === 2);
+  const { stream } = streams[seen];
+  assert.deepEqual([[...stream.names(ENDPOINTS)], [...stream.names(PART)]], [['e'], []]);
+  client.name(PART, ['a', 'b']);
+  client.name(PART, ['b', 'c']);
+  await until(() => stream.names(PART).has('c') && !stream.names(PART).has('a'));
+  await until(() => stream.status(PART).current && !stream.status(PART).pending && changes.length > 2);
+  for (const { change } of changes.slice(2)) assert.deepEqual(change.updated, []);
+  client.reconnect();
+  await until(() => streams.length === seen + 2 && streams[seen + 1].stream.status(PART).current);
+  assert.deepEqual([...streams[seen + 1].stream.names(PART)], ['b', 'c']);
+  assert.deepEqual([...streams[seen + 1].stream.names(ENDPOINTS)], ['e']);
+  client.stop();
+});
+
 test('a refused node is told why and keeps trying', async () => {
   const details: string[] = [];
   const client = new AdsClient({

@@ -11,8 +11,11 @@ import { DELTA_PATH } from './paths.ts';
 import { DeltaSession, type Layers, type TypeStatus } from './session.ts';
 
 export interface AdsSubscriber {
-  /** The stream's state changed: a request, an ACK or a NACK arrived. */
-  onChange?(): void;
+  /**
+   * The stream's state changed: a request, an ACK or a NACK arrived. `named`: it asks for something by name. What the
+   * subscriber updates now goes out in the answer.
+   */
+  onChange?(named: boolean): void;
   onClose?(): void;
 }
 
@@ -60,6 +63,11 @@ export class AdsStream {
     return this.#session.status(type);
   }
 
+  /** What the client asked for by name, beside everything or instead of it. */
+  names(type: string): ReadonlySet<string> {
+    return this.#session.names(type);
+  }
+
   /** Ends the stream; the client reconnects unless told to be refused. */
   close(reason: string, code: Code = Code.Unavailable): void {
     this.#call.end(new ConnectError(reason, code));
@@ -81,9 +89,9 @@ export function createAdsHandler<Peer>(options: AdsServerOptions<Peer>): AdsHand
               throw new ConnectError('the first request of a stream must carry a node', Code.InvalidArgument);
             subscriber = accept(stream, request.node, peer);
           }
-          session.receive(request);
+          const named = session.receive(request);
+          subscriber.onChange?.(named);
           stream.flush();
-          subscriber.onChange?.();
         } catch (error) {
           throw asConnectError(error);
         }

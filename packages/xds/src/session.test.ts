@@ -103,6 +103,77 @@ test('names: subscribed, absent, asked again and left', () => {
   assert.throws(() => s.receive(request({ typeUrl: 'other' })), { code: 'xds/unknown-type' });
 });
 
+test('names beside everything change nothing but that they are answered, and who looks at them sees them', () => {
+  const s = new DeltaSession([PART]);
+  const shared = resources({ a: '1', b: '1', c: '1' });
+  s.set(PART, [shared], '1');
+  const ask = (init: MessageInitShape<typeof DeltaDiscoveryRequestSchema>) =>
+    s.receive(request({ typeUrl: PART, ...init }));
+  const ack = (response: DeltaDiscoveryResponse) => ask({ responseNonce: response.nonce });
+  assert.equal(ask({ resourceNamesSubscribe: ['*', 'a', 'nowhere'] }), true);
+  assert.deepEqual([...s.names(PART)], ['a', 'nowhere']);
+  const [first] = pull(s);
+  assert.deepEqual([names(first), first.removedResources], [['a', 'b', 'c'], ['nowhere']]);
+  assert.equal(ack(first), false);
+  assert.deepEqual([pull(s).length, s.status(PART).current], [0, true]);
+
+  // Everything that changes comes, as the same object for all who take the step.
+  s.set(PART, [resources({ a: '2', b: '2', c: '1' })], '2');
+  const [second] = pull(s);
+  assert.deepEqual(names(second), ['a', 'b']);
+  // Meanwhile it names one that it has, and one that just changed again.
+  ask({ resourceNamesSubscribe: ['b', 'c'] });
+  s.set(PART, [resources({ a: '2', b: '3', c: '1' })], '3');
+  assert.equal(pull(s).length, 0);
+  ack(second);
+  const [third] = pull(s);
+  assert.deepEqual(
+    [third.resources.map((r) => `${r.name} ${r.version}`).sort(), third.removedResources],
+    [['b 3', 'c 1'], []],
+  );
+  ack(third);
+  // Who leaves a name is told that it still has it; what was never named is no name that is left.
+  ask({ resourceNamesUnsubscribe: ['c', 'x'] });
+  const [fourth] = pull(s);
+  assert.deepEqual([names(fourth), fourth.removedResources], [['c'], []]);
+  ack(fourth);
+  assert.deepEqual([...s.names(PART)], ['a', 'nowhere', 'b']);
+  s.set(PART, [resources({ a: '2' })], '4');
+  const [fifth] = pull(s);
+  assert.deepEqual([names(fifth), [...fifth.removedResources].sort()], [[], ['b', 'c']]);
+  ack(fifth);
+  // Without everything, only names are left.
+  ask({ resourceNamesUnsubscribe: ['*'] });
+  s.set(PART, [resources({ a: '5', d: '1' })], '5');
+  assert.deepEqual(names(pull(s)[0]), ['a']);
+});
+
+test('who comes back with names is not sent again what it says to have', () => {
+  const s = new DeltaSession([PART]);
+  s.set(PART, [resources({ a: '2', b: '1', c: '1' })], '5');
+  const initialResourceVersions = { a: '1', b: '1', c: '1' };
+  s.receive(request({ typeUrl: PART, resourceNamesSubscribe: ['*', 'b'], initialResourceVersions }));
+  const [response] = pull(s);
+  assert.deepEqual(names(response), ['a']);
+  // Asked for before it was answered: sent once that is.
+  s.receive(request({ typeUrl: PART, resourceNamesSubscribe: ['c'] }));
+  s.receive(request({ typeUrl: PART, responseNonce: response.nonce }));
+  const [again] = pull(s);
+  assert.deepEqual(names(again), ['c']);
+  s.receive(request({ typeUrl: PART, responseNonce: again.nonce }));
+  assert.deepEqual([pull(s).length, s.status(PART).current], [0, true]);
+});
+
+test('everything asked for while an answer to names is under way is everything', () => {
+  const s = new DeltaSession([PART]);
+  s.set(PART, [resources({ a: '1', b: '1' })], '1');
+  s.receive(request({ typeUrl: PART, resourceNamesSubscribe: ['a'] }));
+  const [named] = pull(s);
+  s.receive(request({ typeUrl: PART, resourceNamesSubscribe: ['*'] }));
+  s.receive(request({ typeUrl: PART, responseNonce: named.nonce }));
+  assert.deepEqual(names(pull(s)[0]), ['b']);
+});
+
 test('what many streams get is the same bytes for all of them, large and small, whatever their names', () => {
   const large = resources({ 'größe/α': 'v'.repeat(70_000), b: '1', '': 'x' });
   const own = resources({ own: 'o'.repeat(300) });

@@ -2,9 +2,11 @@
  * The server's half of one delta xDS stream, without I/O: what the client asked for, what it holds, what it is owed.
  * The change that makes the client's state the wanted one travels as one response for each type, answered by one ACK
  * or NACK; meanwhile nothing more of that type is sent, so that a slow client is owed at most one response a type.
+ * A client may take everything and name some beside it: that changes nothing of what it gets, only who looks at the names
+ * (AdsStream.names) may serve it sooner.
  */
 import { WeftError } from '@weft/base';
-import { type Diff, diff, type Named, NO_RESOURCES, type Resources } from './diff.ts';
+import { type Diff, diff, type Named, NO_RESOURCES, type Resource, type Resources } from './diff.ts';
 import type { DeltaResponse } from './encode.ts';
 import type { DeltaDiscoveryRequest } from './gen/envoy/service/discovery/v3/discovery_pb.js';
 
@@ -36,8 +38,9 @@ export type Layers = readonly Resources[];
 
 interface Outstanding {
   nonce: string;
-  /** What a client that takes everything holds once it says ACK. */
+  /** What the client holds once it says ACK, where it was sent all of it. */
   layers: Layers;
+  whole: boolean;
   /** What it changes. */
   changes: readonly Diff[];
   generation: number;
@@ -53,6 +56,8 @@ interface TypeState {
   subscribed: boolean;
   wildcard: boolean;
   names: Set<string>;
+  /** Asked for again, or left while everything is taken: sent with the next response, whatever the client holds. */
+  again: Set<string>;
   /** What a client that takes everything has acknowledged, whole. */
   heldLayers: Layers | undefined;
   /** Instead of that: what the client holds by its own word, or asked for by name: name → version. */
@@ -85,6 +90,7 @@ export class DeltaSession {
         subscribed: false,
         wildcard: false,
         names: new Set(),
+        again: new Set(),
         heldLayers: undefined,
         held: new Map(),
         absent: new Set(),
@@ -123,8 +129,11 @@ export class DeltaSession {
     return changed;
   }
 
-  /** Takes a request in; throws `xds/…` where the client breaks the protocol, and the stream must end. */
-  receive(request: DeltaDiscoveryRequest): void {
+  /**
+   * Takes a request in; throws `xds/…` where the client breaks the protocol, and the stream must end. Returns whether it
+   * asks for something by name.
+   */
+  receive(request: DeltaDiscoveryRequest): boolean {
     const state = this.#state(request.typeUrl);
     this.#answer(state, request);
     if (!state.subscribed) {
@@ -142,13 +151,13 @@ export class DeltaSession {
     } else {
       for (const name of request.resourceNamesSubscribe) this.#subscribe(state, name, false);
     }
-    if (request.resourceNamesUnsubscribe.length > 0) byName(state);
-    for (const name of request.resourceNamesUnsubscribe) {
-      if (name === '*') state.wildcard = false;
-      state.names.delete(name);
-      state.absent.delete(name);
-      if (!state.wildcard) state.held.delete(name);
-    }
+    for (const name of request.resourceNamesUnsubscribe) this.#unsubscribe(state, name);
+    return request.resourceNamesSubscribe.length > 0;
+  }
+
+  /** What the client asked for by name, beside everything or instead of it. */
+  names(type: string): ReadonlySet<string> {
+    return this.#state(type).names;
   }
 
   /** The responses that are due, in the order of the types. */
@@ -184,13 +193,30 @@ export class DeltaSession {
       state.wildcard = true;
     } else {
       checkName(name, state.names.size);
-      byName(state);
       state.names.add(name);
       state.absent.delete(name);
       // Asking again for a name means: send it again, except when the client says which version it has.
-      if (!first) state.held.delete(name);
+      if (!first || state.heldLayers) state.again.add(name);
     }
     state.mustAnswer = true;
+  }
+
+  #unsubscribe(state: TypeState, name: string): void {
+    if (name === '*') {
+      state.wildcard = false;
+      byName(state);
+      return;
+    }
+    if (!state.names.delete(name)) return;
+    state.absent.delete(name);
+    if (state.wildcard) {
+      // It cannot know whether everything has that in it: it is told.
+      state.again.add(name);
+      state.mustAnswer = true;
+    } else {
+      state.again.delete(name);
+      state.held.delete(name);
+    }
   }
 
   #answer(state: TypeState, request: DeltaDiscoveryRequest): void {
@@ -203,7 +229,7 @@ export class DeltaSession {
       state.rejectedGeneration = outstanding.generation;
       return;
     }
-    if (state.wildcard && state.names.size === 0) {
+    if (state.wildcard && outstanding.whole) {
       state.heldLayers = outstanding.layers;
       state.held.clear();
     } else {
@@ -223,12 +249,14 @@ export class DeltaSession {
   #due(type: string, state: TypeState): DeltaResponse | undefined {
     if (!state.subscribed || !state.known || state.outstanding || state.rejectedGeneration === state.generation)
       return undefined;
-    const { heldLayers, label } = state;
+    const { heldLayers, label, wildcard: whole } = state;
     const changes = (heldLayers ? steps(heldLayers, state.wanted) : [changeByName(state)]).filter(isStep);
+    if (heldLayers && state.again.size > 0) changes.push(sameAgain(state, heldLayers));
     if (changes.length === 0 && !state.mustAnswer) return undefined;
     state.mustAnswer = false;
+    state.again.clear();
     const nonce = `${++this.#nonce}`;
-    state.outstanding = { nonce, layers: state.wanted, changes, generation: state.generation, label };
+    state.outstanding = { nonce, layers: state.wanted, whole, changes, generation: state.generation, label };
     state.sent++;
     state.offered = label;
     return { typeUrl: type, systemVersionInfo: label, nonce, changes };
@@ -254,6 +282,27 @@ function byName(state: TypeState): void {
   state.heldLayers = undefined;
 }
 
+/** Of what was asked for again, what is as the client holds it: a step between layers leaves it out. */
+function sameAgain({ again, wanted }: TypeState, held: Layers): Diff {
+  const updated: Named[] = [];
+  const removed: string[] = [];
+  for (const name of again) {
+    const resource = find(wanted, name);
+    if (resource?.version !== find(held, name)?.version) continue;
+    if (resource) updated.push({ name, resource });
+    else removed.push(name);
+  }
+  return { updated, removed };
+}
+
+function find(layers: Layers, name: string): Resource | undefined {
+  for (const layer of layers) {
+    const found = layer.get(name);
+    if (found) return found;
+  }
+  return undefined;
+}
+
 function changeByName(state: TypeState): Diff {
   const updated: Named[] = [];
   const removed: string[] = [];
@@ -261,7 +310,7 @@ function changeByName(state: TypeState): Diff {
   for (const layer of state.wanted) {
     for (const [name, resource] of layer) {
       if (!state.wildcard && !state.names.has(name)) continue;
-      if (state.held.get(name) !== resource.version) updated.push({ name, resource });
+      if (state.held.get(name) !== resource.version || state.again.has(name)) updated.push({ name, resource });
     }
   }
   for (const name of state.held.keys()) if (!isWanted(name)) removed.push(name);

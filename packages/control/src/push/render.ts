@@ -87,7 +87,7 @@ export interface ProxyResources {
 
 export class Renderer {
   #model: Model | undefined;
-  #epoch = 0;
+  #epoch: number | undefined;
   #runtime: MeshRuntime | undefined;
   #endpoints: Resources = NOTHING;
   readonly #shared = new Map<string, Shared>();
@@ -150,6 +150,11 @@ export class Renderer {
   /** The part of whom to believe, which no epoch changes. */
   trust(part: Uint8Array): void {
     this.#trust = encoded(new Map([['trust', part]]), [this.#trust]);
+  }
+
+  /** The epoch that is made; undefined: none yet. */
+  get epochMade(): number | undefined {
+    return this.#epoch;
   }
 
   get endpoints(): Resources {
@@ -225,9 +230,10 @@ export class Renderer {
       own = { instance, parts: encoded(bytes, []), entries, epoch: -1, references: NOTHING };
       this.#own.set(instance.name, own);
     }
-    if (own.epoch !== this.#epoch) {
-      own.references = encoded(ownReferences(own.entries, this.#epoch), []);
-      own.epoch = this.#epoch;
+    const epoch = this.#epoch as number;
+    if (own.epoch !== epoch) {
+      own.references = encoded(ownReferences(own.entries, epoch), []);
+      own.epoch = epoch;
     }
     return own;
   }

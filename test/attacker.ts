@@ -42,7 +42,7 @@ export function connect(host: string, port: number, proof: Proof, alpn: string[]
 }
 
 /** What a server answers to `say`: its bytes, and how it ended. A TLS 1.3 server refuses after the client's handshake. */
-export function converse(socket: net.Socket, say: string, until: RegExp, timeoutMs = 10_000) {
+export function converse(socket: net.Socket, say: string, until: RegExp, timeoutMs = 60_000) {
   return new Promise<{ text: string; end: string }>((resolve) => {
     let text = '';
     let end = 'closed';
@@ -86,7 +86,7 @@ export function stream(
     const timer = setTimeout(() => {
       if (status === '') status = 'open';
       s.close(http2.constants.NGHTTP2_CANCEL);
-    }, 5000);
+    }, 60_000);
     const done = (): void => {
       clearTimeout(timer);
       resolve({ status, text });

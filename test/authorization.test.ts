@@ -19,7 +19,7 @@ function control<T>(mesh: TestMesh, path: string): Promise<T> {
 }
 
 function inForce(mesh: TestMesh, epoch: number): Promise<void> {
-  return mesh.until(`epoch ${epoch} is in force`, 30_000, async () => {
+  return mesh.until(`epoch ${epoch} is in force`, 60_000, async () => {
     const { proxies } = await control<{ proxies: { status: string; epoch: number }[] }>(mesh, '/v1/status');
     return proxies.every((p) => p.status === 'SYNCED' && p.epoch >= epoch);
   });
@@ -34,7 +34,7 @@ interface Seen {
 
 /** Waits until the control plane was told of so many requests of one kind. */
 function told(mesh: TestMesh, what: string, requests: number, kind: (c: Seen) => boolean): Promise<void> {
-  return mesh.until(what, 30_000, async () => {
+  return mesh.until(what, 60_000, async () => {
     const { calls } = await control<{ calls: Seen[] }>(mesh, '/v1/calls');
     return calls.filter(kind).reduce((n, c) => n + c.requests, 0) === requests;
   });

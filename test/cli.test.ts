@@ -102,7 +102,7 @@ spec:
   rules: [{}]
 `;
 
-test('the command line', { timeout: 240_000 }, async (t) => {
+test('the command line', async (t) => {
   const mesh = await meshOf(
     t,
     isRoot ? 'transparent' : 'explicit',
@@ -111,7 +111,7 @@ test('the command line', { timeout: 240_000 }, async (t) => {
   );
 
   await t.test('a job completes and is not started again', async () => {
-    await mesh.until('completed', 10_000, () => mesh.row('batch').state === 'completed');
+    await mesh.until('completed', 60_000, () => mesh.row('batch').state === 'completed');
     assert.equal(mesh.row('batch').restarts, 0);
     assert.equal(weft(mesh, 'logs', 'batch').out, 'batch done\n');
   });
@@ -153,7 +153,7 @@ test('the command line', { timeout: 240_000 }, async (t) => {
       ...h.children.flatMap(chain),
     ];
     const both = ['front-0 source route,destination,timeout,cluster', 'front-0 destination authorization'];
-    await mesh.until('the proxies have told', 20_000, () => {
+    await mesh.until('the proxies have told', 60_000, () => {
       const asked = weft(mesh, 'explain', '--request-id', id, '-o', 'json');
       if (asked.code !== 0) return false;
       const { hops } = JSON.parse(asked.out) as { hops: Told[] };
@@ -167,7 +167,7 @@ test('the command line', { timeout: 240_000 }, async (t) => {
       text,
       /\n└─ front-0 \(called\) {2}POST front:8080\/run[^\n]*\n.*authorization .*AuthorizationPolicy\/shop\/all#spec\.rules\[0\] {2}routes\.yaml:\d+\n/,
     );
-    await mesh.until('the application has told', 20_000, () => {
+    await mesh.until('the application has told', 60_000, () => {
       const { out, code } = weft(mesh, 'logs', '--request-id', id);
       assert.equal(code, 0);
       const who = out
@@ -231,11 +231,11 @@ test('the command line', { timeout: 240_000 }, async (t) => {
       said += d.toString();
     });
     const ended = new Promise<number | null>((resolve) => joined.on('exit', (code) => resolve(code)));
-    await mesh.until('web ready', 30_000, () => mesh.row('web-run').state === 'ready');
+    await mesh.until('web ready', 60_000, () => mesh.row('web-run').state === 'ready');
     // The supervisor knows before the command has printed it.
-    await mesh.until('run says where', 10_000, () => new RegExp(`web-run-0 joined mesh ${mesh.name} at `).test(said));
+    await mesh.until('run says where', 60_000, () => new RegExp(`web-run-0 joined mesh ${mesh.name} at `).test(said));
     const call = { count: 20, concurrency: 4, url: 'http://web.shop:8000/' };
-    await mesh.until('front reaches web', 10_000, async () => {
+    await mesh.until('front reaches web', 60_000, async () => {
       const { json } = await mesh.ask('front', '/run', call);
       return json.statuses['200'] === 20;
     });
@@ -269,14 +269,14 @@ test('the command line', { timeout: 240_000 }, async (t) => {
     const args = ['run', '--mesh', mesh.name, '--service', 'lost', '-n', 'shop', '--port', '8002', '--', 'node'];
     const options = { env: mesh.env, cwd: mesh.folder, stdio: 'ignore' as const };
     const joined = spawn(process.execPath, [weftBin, ...args, 'apps/peer.mjs'], options);
-    await mesh.until('lost is ready', 30_000, () => mesh.row('lost-run').state === 'ready');
+    await mesh.until('lost is ready', 60_000, () => mesh.row('lost-run').state === 'ready');
     const { pid, proxyPid } = mesh.row('lost-run');
     // The command runs in a child of what was started: all of it goes at once, and says nothing.
     const children = execFileSync('sh', ['-c', `cat /proc/${joined.pid}/task/*/children`], { encoding: 'utf8' });
     for (const child of [joined.pid, ...children.trim().split(/\s+/).filter(Boolean).map(Number)]) {
       process.kill(child as number, 'SIGKILL');
     }
-    await mesh.until('it left', 30_000, () => !mesh.ps().some((r) => r.workload === 'lost-run'));
+    await mesh.until('it left', 60_000, () => !mesh.ps().some((r) => r.workload === 'lost-run'));
     for (const gone of [pid, proxyPid]) assert.throws(() => process.kill(gone as number, 0), /ESRCH/);
   });
 
@@ -301,8 +301,8 @@ test('the command line', { timeout: 240_000 }, async (t) => {
       { env: mesh.env, cwd: mesh.folder, stdio: 'ignore' },
     );
     const ended = new Promise<number | null>((resolve) => joined.on('exit', (code) => resolve(code)));
-    await mesh.until('ready', 30_000, () => mesh.row('front-run').state === 'ready');
-    await mesh.until('it takes its share', 10_000, async () => {
+    await mesh.until('ready', 60_000, () => mesh.row('front-run').state === 'ready');
+    await mesh.until('it takes its share', 60_000, async () => {
       const { json } = await mesh.ask('front', '/run', { count: 40, concurrency: 8, url: 'http://front:8080/' });
       assert.deepEqual(Object.keys(json.statuses), ['200']);
       const { json: state } = await mesh.ask('front-run', '/state');

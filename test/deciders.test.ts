@@ -103,7 +103,7 @@ test('an external authorizer is called over the mesh; keys of an issuer are fetc
   });
 
   // The guard's own policy lets in payment's identity alone, so that an answer has come over the mesh.
-  await mesh.until('the policies hold', 20_000, async () => (await call('/asked?status=403')).key === '403');
+  await mesh.until('the policies hold', 60_000, async () => (await call('/asked?status=403')).key === '403');
   assert.equal((await call('/asked/x')).key, '200');
   const denied = await call('/asked?status=401', { 'x-who': 'ann', 'x-other': 'o' });
   assert.equal(denied.key, '401');
@@ -120,7 +120,7 @@ test('an external authorizer is called over the mesh; keys of an issuer are fetc
   // The control plane fetches them while the mesh starts; until then tokens are refused.
   await mesh.until(
     'the keys are there',
-    20_000,
+    60_000,
     async () => (await call('/people', bearer('one', staff))).key === '200',
   );
   const person = await call('/people', { ...bearer('one', staff), 'x-person': 'root' });
@@ -131,13 +131,13 @@ test('an external authorizer is called over the mesh; keys of an issuer are fetc
   served = ['two'];
   await mesh.until(
     'the new key is known',
-    30_000,
+    60_000,
     async () => (await call('/people', bearer('two', staff))).key === '200',
   );
   assert.equal((await call('/people', bearer('one', staff))).key, '401', 'a key that was taken back');
   // The issuer is gone: its keys stay good.
   down = true;
   mesh.write('more.yaml', 'apiVersion: v1\nkind: Namespace\nmetadata: {name: more}\n');
-  await mesh.until('another epoch', 20_000, () => mesh.weft('proxy-status').includes(' 2 '));
+  await mesh.until('another epoch', 60_000, () => mesh.weft('proxy-status').includes(' 2 '));
   assert.equal((await call('/people', bearer('two', staff))).key, '200');
 });

@@ -44,6 +44,11 @@ export class Demo {
     });
   }
 
+  /** As Ctrl-C does. */
+  interrupt(): void {
+    this.#child.kill('SIGINT');
+  }
+
   get running(): boolean {
     return this.#child.exitCode === null;
   }

@@ -184,7 +184,7 @@ test('egress gateway: TLS begun there, TLS passed on, and who may go out', async
     return (await request(address, 8080, `/?name=${name}&with=${encodeURIComponent(what)}`)).json;
   };
   const get = async (from: string): Promise<string> => (await ask(from, 'get', 'api.test:80/x')).text;
-  await mesh.until('the outside is known', 30_000, async () =>
+  await mesh.until('the outside is known', 60_000, async () =>
     /^HTTP\/1\.1 200 .*outside \/x/s.test(await get('good')),
   );
   assert.deepEqual(seen, ['api.test by client, no xfcc']);
@@ -192,7 +192,7 @@ test('egress gateway: TLS begun there, TLS passed on, and who may go out', async
   assert.deepEqual(await ask('good', 'tls', 'own.test own.test:443'), { name: 'server' });
   assert.ok((await ask('bad', 'tls', 'own.test own.test:443')).error, 'refused by the gateway');
   assert.equal(seen.length, 1, 'nothing else has come out');
-  await mesh.until('the gateway says who was refused', 10_000, () =>
+  await mesh.until('the gateway says who was refused', 60_000, () =>
     /who-may-go-out|rbac_access_denied/.test(mesh.logs('egress', true)),
   );
 });

@@ -73,7 +73,7 @@ metadata: {name: default, namespace: shop}
 spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
 `,
   );
-  await mesh.until('unknown places are refused', 30_000, async () => {
+  await mesh.until('unknown places are refused', 60_000, async () => {
     return (await call(undeclared)).key !== '200';
   });
   assert.equal((await call('http://api.outside.test/other')).key, '200', 'what is declared is served still');

@@ -86,7 +86,7 @@ interface Said {
 function curl(...args: string[]): Said {
   const out = execFileSync(
     'curl',
-    ['-s', '-i', '--connect-timeout', '5', '--max-time', '60', '-w', '\n%{http_code} %{http_version}', ...args],
+    ['-s', '-i', '--connect-timeout', '60', '--max-time', '60', '-w', '\n%{http_code} %{http_version}', ...args],
     {
       encoding: 'utf8',
       maxBuffer: 1 << 26,
@@ -205,7 +205,7 @@ async function visit(t: TestContext, capture: 'transparent' | 'explicit'): Promi
   await t.test('the command line and metrics tell of it, and never a key', async () => {
     const { mesh, address } = gateway;
     const said = /gateway ingress-0 serves plain\.test at http:\/\//;
-    await mesh.until('weft up says where', 20_000, () => said.test(mesh.output));
+    await mesh.until('weft up says where', 60_000, () => said.test(mesh.output));
     assert.equal(mesh.row('ingress').state, 'ready');
     assert.match(mesh.weft('proxy-config', 'listener', 'ingress'), /gateway +plain\.test,shop\.test +8080 +HTTP /);
     assert.match(mesh.weft('proxy-config', 'route', 'ingress'), /https:\/\/\*\.files\.test:8443/);
@@ -242,7 +242,7 @@ async function visit(t: TestContext, capture: 'transparent' | 'explicit'): Promi
     const before = [await serial(address, 'shop.test'), await serial(address, 'x.files.test')];
     makeCertificate(mesh.folder, 'next', ['shop.test']);
     mesh.write('secret.yaml', secretOf(mesh.folder, 'next'));
-    await mesh.until('the new certificate is shown', 20_000, async () => {
+    await mesh.until('the new certificate is shown', 60_000, async () => {
       assert.equal(http('/', ...plain).status, 200);
       return (await serial(address, 'shop.test')) !== before[0];
     });
@@ -250,13 +250,13 @@ async function visit(t: TestContext, capture: 'transparent' | 'explicit'): Promi
     makeCertificate(mesh.folder, 'edge', ['*.files.test']);
     await mesh.until(
       'the new file is shown',
-      20_000,
+      60_000,
       async () => (await serial(address, 'x.files.test')) !== before[1],
     );
 
     const shown = await serial(address, 'shop.test');
     mesh.write('secret.yaml', secretOf(mesh.folder, 'next').replace(/tls\.key: .*/, 'tls.key: QUJD'));
-    await mesh.until('it is refused with its place', 20_000, () =>
+    await mesh.until('it is refused with its place', 60_000, () =>
       /secret\.yaml:\d+.*no PEM of a PRIVATE KEY/.test(mesh.output),
     );
     assert.equal(await serial(address, 'shop.test'), shown);
@@ -278,4 +278,4 @@ async function visit(t: TestContext, capture: 'transparent' | 'explicit'): Promi
 
 // Each way where it is the one that users get: .ci/run does both.
 const capture = isRoot ? 'transparent' : 'explicit';
-test(`a gateway, ${capture} capture`, { timeout: 240_000 }, (t) => visit(t, capture));
+test(`a gateway, ${capture} capture`, (t) => visit(t, capture));

@@ -80,7 +80,7 @@ after(async () => {
 /** An HTTP/1.1 handshake; gives the head of the answer and the socket. */
 async function upgrade(port: number): Promise<{ head: string; socket: net.Socket }> {
   const socket = net.connect({ host: pair.front.address, port, allowHalfOpen: true });
-  socket.setTimeout(20_000, () => socket.destroy(new Error('nothing within 20 s')));
+  socket.setTimeout(60_000, () => socket.destroy(new Error('nothing within 60 s')));
   socket.write(
     `GET /chat HTTP/1.1\r\nhost: app\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: ${KEY}\r\n\r\n`,
   );

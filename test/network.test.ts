@@ -68,7 +68,7 @@ const PROBE = `
     let text = '';
     const socket = net.connect(port, host);
     const done = (what) => { resolve([host + ' ' + port, what]); socket.destroy(); };
-    const timer = setTimeout(() => done(text ? text.slice(9, 12) + ' ' + kind(text) : 'open'), 8000);
+    const timer = setTimeout(() => done(text ? text.slice(9, 12) + ' ' + kind(text) : 'open'), 60_000);
     socket.on('error', () => {});
     socket.on('close', () => { clearTimeout(timer); done(text ? text.slice(9, 12) + ' ' + kind(text) : 'no'); });
     socket.on('data', (d) => { text += d; });

@@ -91,8 +91,8 @@ spec:
 
   // A name that the server's certificate does not have.
   mesh.write('rule.yaml', rule('other.example.com'));
-  await mesh.until('the new rule', 30_000, async () => (await call()).key === '503');
-  await mesh.until('the reason in the log', 10_000, () =>
+  await mesh.until('the new rule', 60_000, async () => (await call()).key === '503');
+  await mesh.until('the reason in the log', 60_000, () =>
     /ERR_TLS_CERT_ALTNAME_INVALID/.test(mesh.logs('client', true)),
   );
 });

@@ -134,7 +134,7 @@ async function tap(t: TestContext, mesh: TestMesh, folder: string, name: string)
     await exited;
   };
   t.after(stop);
-  await mesh.until(`tcpdump on ${name}`, 10_000, () => said.includes('listening on'));
+  await mesh.until(`tcpdump on ${name}`, 60_000, () => said.includes('listening on'));
   return { name, read: () => readFileSync(file), stop };
 }
 
@@ -224,13 +224,13 @@ test('packets between workloads', { skip: needsRoot }, async (t) => {
     const taps = await Promise.all(names.map((name) => tap(t, mesh, folder, name)));
     mesh.write('disable.yaml', DISABLE);
     const marker = `marker${randomUUID().replaceAll('-', '')}`;
-    await mesh.until('requests go in plaintext', 15_000, async () => {
+    await mesh.until('requests go in plaintext', 60_000, async () => {
       const r = await burst(mesh, url, `warm${marker.slice(6)}`, 5, 1);
       return r.mtls === 0 && r.statuses['200'] === 5;
     });
     const r = await burst(mesh, url, marker, 50, 4);
     assert.deepEqual(r, { statuses: { '200': 50 }, mtls: 0, echoed: 50 });
-    await mesh.until('the capture is written', 5000, () => taps.every((tp) => tp.read().indexOf(marker) > 0));
+    await mesh.until('the capture is written', 60_000, () => taps.every((tp) => tp.read().indexOf(marker) > 0));
     await Promise.all(taps.map((tp) => tp.stop()));
     for (const tp of taps) {
       const text = tp.read();

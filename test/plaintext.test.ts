@@ -39,7 +39,7 @@ spec:
     assert.deepEqual(answer.json?.statuses, { 200: 20 }, `${answer.text}\n${mesh.output.slice(-2000)}`);
     const host = 'called.shop.svc.cluster.local';
     let rows: Row[] = [];
-    await mesh.until('20 requests are counted', 20_000, async () => {
+    await mesh.until('20 requests are counted', 60_000, async () => {
       rows = (await edges(mesh)).filter((r) => r.destination === host && r.source !== 'unknown');
       return rows.some((r) => r.requests === 20);
     });

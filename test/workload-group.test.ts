@@ -30,7 +30,7 @@ spec:
   rules: [{ from: [{ source: { principals: ["*/sa/vm"] } }] }]
 `;
 
-test('weft run --group', { timeout: 300_000 }, async (t) => {
+test('weft run --group', async (t) => {
   const mesh = await meshOf(
     t,
     isRoot ? 'transparent' : 'explicit',
@@ -52,17 +52,17 @@ test('weft run --group', { timeout: 300_000 }, async (t) => {
   await mesh.until('vm is ready', 60_000, () => mesh.row('vm-run').state === 'ready');
   const call = { count: 10, concurrency: 2, url: 'http://vm.shop/' };
   const statuses = async (): Promise<Record<string, number>> => (await mesh.ask('front', '/run', call)).json.statuses;
-  await mesh.until('front reaches it', 30_000, async () => (await statuses())['200'] === 10);
+  await mesh.until('front reaches it', 60_000, async () => (await statuses())['200'] === 10);
   // By its identity it may call whom others may not.
   const toBack = { count: 5, url: 'http://back.shop:8080/' };
   assert.deepEqual((await mesh.ask('vm-run', '/run', toBack)).json.statuses, { 200: 5 });
   assert.deepEqual((await mesh.ask('front', '/run', toBack)).json.statuses, { 403: 5 });
 
   await mesh.ask('vm-run', '/set', { fail: 500 });
-  await mesh.until('its probe fails', 30_000, () => mesh.row('vm-run').state === 'running');
-  await mesh.until('nobody is there', 30_000, async () => (await statuses())['503'] === 10);
+  await mesh.until('its probe fails', 60_000, () => mesh.row('vm-run').state === 'running');
+  await mesh.until('nobody is there', 60_000, async () => (await statuses())['503'] === 10);
   await mesh.ask('vm-run', '/set', { fail: 0 });
-  await mesh.until('it is back', 30_000, async () => (await statuses())['200'] === 10);
+  await mesh.until('it is back', 60_000, async () => (await statuses())['200'] === 10);
   joined.kill('SIGINT');
   assert.equal(await ended, 0);
   assert.equal(

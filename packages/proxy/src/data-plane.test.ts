@@ -193,7 +193,7 @@ before(async () => {
                 clusters: to(ports.http),
                 fault: { ref: 'fault', abortPercent: 100, abortStatus: 503 },
               },
-              { ref: 'main', clusters: to(ports.http), timeoutMs: 1500 },
+              { ref: 'main', clusters: to(ports.http), timeoutMs: 2500 },
             ],
           },
           { port: ports.tcp, protocol: Protocol.TCP, tcp: [{ ref: 'tcp', clusters: to(ports.tcp) }] },
@@ -395,7 +395,7 @@ test('an upgrade that the application does not take: its answer is passed, and n
   }
   assert.match(await answer(FRONT, 15001, `http://pay:${ports.http}/teapot`), /^HTTP\/1\.1 418 /);
   const gone = (): boolean => front.core.exchanges.size + pay.core.exchanges.size === 0;
-  for (const end = Date.now() + 5000; !gone() && Date.now() < end; ) await new Promise((r) => setTimeout(r, 10));
+  for (const end = Date.now() + 60_000; !gone() && Date.now() < end; ) await new Promise((r) => setTimeout(r, 10));
   assert.ok(gone(), 'exchanges that are over are kept');
 });
 
@@ -405,7 +405,7 @@ test('timeout: 504 with UT after the route time, fault: FI without reaching the 
   const ms = performance.now() - t0;
   assert.equal(a.status, 504);
   assert.equal(a.body, 'upstream request timeout');
-  assert.ok(ms >= 1490, `${ms}`);
+  assert.ok(ms >= 2490, `${ms}`);
   assert.equal(frontSeen.records.at(-1)!.flags, 'UT');
   const b = await request('/faulted', { headers: { 'x-chaos-test': 'enabled' } });
   assert.equal(b.status, 503);
@@ -626,7 +626,7 @@ test('a peer of the mesh may cancel many streams; a stranger to Weft may not', a
     await new Promise((resolve) => setImmediate(resolve));
   }
   // The application is still busy with the connections that were cancelled: ask until it is not.
-  const end = performance.now() + 10_000;
+  const end = performance.now() + 60_000;
   while ((await request('/x')).status !== 200) assert.ok(performance.now() < end, 'no answer after the resets');
   assert.equal(paySeen.counts.get(flood) ?? 0, before);
   const id = await identity('front');
@@ -668,7 +668,7 @@ test('limits: requests in flight, connections, silence before detection, TLS han
 
   front.core.limits.detectTimeoutMs = 50;
   const silent = await tunnel(ports.http);
-  const end = performance.now() + 5000;
+  const end = performance.now() + 60_000;
   while (!frontSeen.counts.has('detect_timeout') && performance.now() < end)
     await new Promise((resolve) => setTimeout(resolve, 20));
   assert.equal(frontSeen.counts.get('detect_timeout'), 1);

@@ -50,7 +50,7 @@ const shut = async () => {
 after(shut);
 
 async function until(condition: () => boolean): Promise<void> {
-  const end = Date.now() + 10_000;
+  const end = Date.now() + 60_000;
   while (!condition() && Date.now() < end) await new Promise((r) => setTimeout(r, 5));
   assert.ok(condition(), 'the awaited state was not reached');
 }

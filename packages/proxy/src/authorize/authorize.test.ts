@@ -164,8 +164,8 @@ const answer = (m: MessageInitShape<typeof CheckResponseSchema>): Uint8Array =>
   toBinary(CheckResponseSchema, create(CheckResponseSchema, m));
 
 test('an authorizer by HTTP: told of the request, believed in what it says, asked of what rules match alone', async (t) => {
-  const s = await scene(t, '127.7.71');
-  const ext = await httpAuthorizer(t, '127.7.71.4', ({ url, headers }) =>
+  const s = await scene(t, '127.7.171');
+  const ext = await httpAuthorizer(t, '127.7.171.4', ({ url, headers }) =>
     headers['x-key'] === 'good'
       ? { headers: { 'x-user': 'ann', 'x-not-told': 'no', 'x-for-client': 'hello', 'set-cookie': 'a=1' } }
       : { status: 401, headers: { 'www-authenticate': 'Key', 'x-why': url, 'x-secret': 's' }, body: 'no key' },
@@ -224,8 +224,8 @@ test('an authorizer by HTTP: told of the request, believed in what it says, aske
 });
 
 test('CUSTOM, then DENY, then ALLOW: a yes opens nothing that they close, and they see what it added', async (t) => {
-  const s = await scene(t, '127.7.72');
-  const ext = await httpAuthorizer(t, '127.7.72.4', () => ({ headers: { 'x-role': 'guest' } }));
+  const s = await scene(t, '127.7.172');
+  const ext = await httpAuthorizer(t, '127.7.172.4', () => ({ headers: { 'x-role': 'guest' } }));
   const when = (value: string) => [{ key: 'request.headers[x-role]', values: [value] }];
   const deny = { name: 'd', namespace: 'test', action: Action.DENY, rules: [{ to: [{ paths: ['/asked/denied'] }] }] };
   const allow = { name: 'a', namespace: 'test', action: Action.ALLOW, rules: [{ when: when('guest') }] };
@@ -243,8 +243,8 @@ test('CUSTOM, then DENY, then ALLOW: a yes opens nothing that they close, and th
 });
 
 test('bodies: as much as the authorizer may see, whole or refused; the application gets all', async (t) => {
-  const s = await scene(t, '127.7.73');
-  const ext = await httpAuthorizer(t, '127.7.73.4', ({ body }) => ({ status: body.startsWith('ok') ? 200 : 403 }));
+  const s = await scene(t, '127.7.173');
+  const ext = await httpAuthorizer(t, '127.7.173.4', ({ body }) => ({ status: body.startsWith('ok') ? 200 : 403 }));
   s.apply({ maxBodyBytes: 100_000 }, [custom], ext.port);
   const most = `ok${'x'.repeat(99_998)}`;
   assert.equal((await s.ask({ method: 'POST', body: most })).status, 200);
@@ -263,8 +263,8 @@ test('bodies: as much as the authorizer may see, whole or refused; the applicati
 });
 
 test('no answer: down, slow, broken, an error of its own. Closed by default, open only where that is said', async (t) => {
-  const s = await scene(t, '127.7.74');
-  const ext = await httpAuthorizer(t, '127.7.74.4', ({ url }) => ({ status: Number(url.split('/').at(-1)) }));
+  const s = await scene(t, '127.7.174');
+  const ext = await httpAuthorizer(t, '127.7.174.4', ({ url }) => ({ status: Number(url.split('/').at(-1)) }));
   const silent = net.createServer((socket) => void socket.on('error', () => {}).on('data', () => {}));
   const garbage = net.createServer((socket) => void socket.on('error', () => {}).on('data', () => socket.end('yes\n')));
   const endless = net.createServer((socket) => {
@@ -282,15 +282,15 @@ test('no answer: down, slow, broken, an error of its own. Closed by default, ope
   ] as const) {
     const sockets = new Set<net.Socket>();
     server.on('connection', (c) => sockets.add(c));
-    ports.push([name, await listening(t, server, '127.7.74.4')]);
+    ports.push([name, await listening(t, server, '127.7.174.4')]);
     t.after(() => {
       for (const c of sockets) c.destroy();
     });
   }
   for (const [name, port] of ports) {
-    s.apply({ timeoutMs: 300, statusOnError: 503 }, [custom], port);
+    s.apply({ timeoutMs: 1500, statusOnError: 503 }, [custom], port);
     assert.equal((await s.ask()).status, 503, name);
-    s.apply({ timeoutMs: 300, failOpen: true }, [custom], port);
+    s.apply({ timeoutMs: 1500, failOpen: true }, [custom], port);
     assert.equal((await s.ask()).status, 200, `${name}, failOpen`);
   }
   assert.equal(s.count('ext_authz_timeout'), 2);
@@ -308,8 +308,8 @@ test('no answer: down, slow, broken, an error of its own. Closed by default, ope
 });
 
 test('an authorizer by gRPC: attributes, headers set and removed, refusals of its own form', async (t) => {
-  const s = await scene(t, '127.7.75');
-  const ext = await grpcAuthorizer(t, '127.7.75.4', ({ attributes }) => {
+  const s = await scene(t, '127.7.175');
+  const ext = await grpcAuthorizer(t, '127.7.175.4', ({ attributes }) => {
     const path = attributes!.request!.http!.path;
     if (path.startsWith('/asked/no'))
       return answer({
@@ -357,7 +357,7 @@ test('an authorizer by gRPC: attributes, headers set and removed, refusals of it
   );
   const { source, destination, request } = ext.asked[0].attributes!;
   assert.equal(source!.principal, 'spiffe://cluster.local/ns/test/sa/front');
-  assert.equal(source!.address!.socketAddress!.address, '127.7.75.1');
+  assert.equal(source!.address!.socketAddress!.address, '127.7.175.1');
   assert.equal(destination!.principal, 'spiffe://cluster.local/ns/test/sa/back');
   assert.deepEqual(destination!.address!.socketAddress!.portValue, PORT);
   const { method, path, host, body, size, headers } = request!.http!;
@@ -371,16 +371,16 @@ test('an authorizer by gRPC: attributes, headers set and removed, refusals of it
 });
 
 test('an authorizer that lies: nothing but a clear yes is one', async (t) => {
-  const s = await scene(t, '127.7.76');
+  const s = await scene(t, '127.7.176');
   let bytes: Uint8Array | undefined;
   let status = '0';
   const ext = await grpcAuthorizer(
     t,
-    '127.7.76.4',
+    '127.7.176.4',
     () => bytes,
     () => status,
   );
-  s.apply({ grpc: true, timeoutMs: 500 }, [custom], ext.port);
+  s.apply({ grpc: true, timeoutMs: 1500 }, [custom], ext.port);
   const yes = answer({ status: { code: 0 } });
   const refused = async (what: string, say: Uint8Array | undefined, grpcStatus = '0'): Promise<void> => {
     bytes = say;
@@ -422,15 +422,15 @@ test('an authorizer that lies: nothing but a clear yes is one', async (t) => {
 
 test('connections: an authorizer by gRPC is asked of them, one by HTTP cannot be; a later policy ends what it did not see', async (t) => {
   const echo = net.createServer((socket) => socket.on('error', () => {}).pipe(socket));
-  const appPort = await listening(t, echo, '127.7.77.3');
+  const appPort = await listening(t, echo, '127.7.177.3');
   const pair = await testPair(t, {
-    network: '127.7.77',
-    ports: [{ port: 7000, protocol: Protocol.TCP, appHost: '127.7.77.3', appPort }],
+    network: '127.7.177',
+    ports: [{ port: 7000, protocol: Protocol.TCP, appHost: '127.7.177.3', appPort }],
   });
   const back = pair.back!;
   const first = back.core.snapshot!;
   let yes = true;
-  const ext = await grpcAuthorizer(t, '127.7.77.4', () => answer({ status: { code: yes ? 0 : 7 } }));
+  const ext = await grpcAuthorizer(t, '127.7.177.4', () => answer({ status: { code: yes ? 0 : 7 } }));
   let epoch = 1n;
   const apply = (authorizer: MessageInitShape<typeof ExternalAuthorizerSchema>, policies: Policy[]): void => {
     const all = { ...{ name: 'ext', cluster: CLUSTER, authority: 'authz.test' }, timeoutMs: 5000, ...authorizer };
@@ -440,7 +440,9 @@ test('connections: an authorizer by gRPC is asked of them, one by HTTP cannot be
     ];
     const endpoints = create(EndpointsSchema, {
       ...{ host: 'authz.test', port: 9000 },
-      endpoints: [{ instance: 'authz-0', address: '127.7.77.4', port: ext.port, workload: 'authz', namespace: 'test' }],
+      endpoints: [
+        { instance: 'authz-0', address: '127.7.177.4', port: ext.port, workload: 'authz', namespace: 'test' },
+      ],
     });
     const { authorization, clusters } = buildSnapshot(parts, [endpoints]);
     back.apply({ ...first, authorization, clusters }, ++epoch);
@@ -479,14 +481,20 @@ test('at a gateway: a login by redirect, headers for the application and for the
     seen.push(req.headers);
     res.end(req.url);
   });
-  const appPort = await listening(t, app, '127.7.78.3');
-  const ext = await httpAuthorizer(t, '127.7.78.4', ({ headers }) =>
+  const appPort = await listening(t, app, '127.7.178.3');
+  const ext = await httpAuthorizer(t, '127.7.178.4', ({ headers }) =>
     headers.cookie === 's=1'
       ? { headers: { 'x-user': 'ann', 'set-cookie': 's=2' } }
       : { status: 302, headers: { location: 'https://login.test/', 'set-cookie': 'state=x' } },
   );
   const edge = new DataPlane({
-    ...{ address: '127.7.78.1', capture: 'explicit', bind: {}, gateway: { host: '127.7.78.1' }, logger: silentLogger },
+    ...{
+      address: '127.7.178.1',
+      capture: 'explicit',
+      bind: {},
+      gateway: { host: '127.7.178.1' },
+      logger: silentLogger,
+    },
     observer: { request() {}, tcpOpen() {}, tcpClose() {}, plaintext() {}, inFlight() {}, count() {} },
     limits: {},
   });
@@ -519,14 +527,14 @@ test('at a gateway: a login by redirect, headers for the application and for the
     }),
   ];
   const endpoints = [
-    { host: 'authz.test', port: 9000, to: { address: '127.7.78.4', port: ext.port } },
-    { host: 'app.test', port: 80, to: { address: '127.7.78.3', port: appPort } },
+    { host: 'authz.test', port: 9000, to: { address: '127.7.178.4', port: ext.port } },
+    { host: 'app.test', port: 80, to: { address: '127.7.178.3', port: appPort } },
   ].map(({ to, ...e }) => create(EndpointsSchema, { ...e, endpoints: [{ instance: e.host, ...to }] }));
   edge.apply(buildSnapshot(parts, endpoints), 1n);
   await edge.listen();
   const ask = (path: string, headers: Record<string, string> = {}) =>
     new Promise<http.IncomingMessage>((resolve, reject) => {
-      const to = { host: '127.7.78.1', port: PORT, path, headers: { host: 'shop.test', ...headers }, agent: false };
+      const to = { host: '127.7.178.1', port: PORT, path, headers: { host: 'shop.test', ...headers }, agent: false };
       http.get(to, (res) => resolve(res.resume())).on('error', reject);
     });
   const stranger = await ask('/asked', { 'x-user': 'ann' });
@@ -541,7 +549,7 @@ test('at a gateway: a login by redirect, headers for the application and for the
 });
 
 test('upgrades and gRPC calls are asked of as what they are; who goes away is asked of no longer', async (t) => {
-  const network = '127.7.79';
+  const network = '127.7.179';
   const upgraded = http.createServer();
   upgraded.on('upgrade', (_req, socket) => {
     t.after(() => socket.destroy());

@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { Protocol } from '@weft/plan';
 import { type TestPair, testPair } from '../test-pair.ts';
 
-const APP = '127.7.20.3';
+const APP = '127.7.207.3';
 
 interface Outcome {
   head: http2.IncomingHttpHeaders;
@@ -56,7 +56,7 @@ const port = (appPort: number) => ({ port: 9000, protocol: Protocol.GRPC, appHos
 
 test('grpc-timeout: a call without an answer ends as DEADLINE_EXCEEDED, and the application hears it', async (t) => {
   const app = await slowApplication(t);
-  const pair = await testPair(t, { network: '127.7.20', ports: [port(app.port)] });
+  const pair = await testPair(t, { network: '127.7.207', ports: [port(app.port)] });
   const got = await call(t, pair, '/S/Silent', { 'grpc-timeout': '300m' });
   assert.equal(got.head['grpc-status'], '4');
   assert.equal(await app.ended, http2.constants.NGHTTP2_CANCEL);
@@ -67,7 +67,7 @@ test('grpc-timeout: a call without an answer ends as DEADLINE_EXCEEDED, and the 
 
 test('grpc-timeout: a stream that has begun ends with the status in its trailers', async (t) => {
   const app = await slowApplication(t);
-  const pair = await testPair(t, { network: '127.7.21', ports: [port(app.port)] });
+  const pair = await testPair(t, { network: '127.7.208', ports: [port(app.port)] });
   const got = await call(t, pair, '/S/Drip', { 'grpc-timeout': '300000u' });
   assert.equal(got.head['grpc-status'], undefined);
   assert.equal(got.body, 'first');

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { Protocol } from '@weft/plan';
 import { testPair } from '../test-pair.ts';
 
-const APP = '127.7.61.3';
+const APP = '127.7.209.3';
 
 test('a rate limit answers 429 before the application is asked; the record names the policy', async (t) => {
   let served = 0;
@@ -16,7 +16,7 @@ test('a rate limit answers 429 before the application is asked; the record names
   await new Promise<void>((resolve) => app.listen(0, APP, resolve));
   t.after(() => app.close());
   const pair = await testPair(t, {
-    network: '127.7.61',
+    network: '127.7.209',
     ports: [
       {
         ...{ port: 9000, protocol: Protocol.HTTP, appHost: APP, appPort: (app.address() as AddressInfo).port },
@@ -49,7 +49,7 @@ test('a limit of connections closes those beyond it', async (t) => {
   await new Promise<void>((resolve) => app.listen(0, APP, resolve));
   t.after(() => app.close());
   const pair = await testPair(t, {
-    network: '127.7.62',
+    network: '127.7.210',
     ports: [
       {
         ...{ port: 9001, protocol: Protocol.TCP, appHost: APP, appPort: (app.address() as AddressInfo).port },

@@ -92,9 +92,9 @@ async function attack(pair: TestPair, entrance: string, xfcc: number): Promise<v
 }
 
 test('by the mesh: the caller that the certificate names, once, in the form of Envoy', async (t) => {
-  const appPort = await echo(t, '127.7.91.3');
-  const ports = [{ port: PORT, protocol: Protocol.HTTP, appHost: '127.7.91.3', appPort }];
-  const pair = await testPair(t, { network: '127.7.91', ports });
+  const appPort = await echo(t, '127.7.201.3');
+  const ports = [{ port: PORT, protocol: Protocol.HTTP, appHost: '127.7.201.3', appPort }];
+  const pair = await testPair(t, { network: '127.7.201', ports });
   await attack(pair, pair.frontAddress, 1);
   const got = await send(pair.frontAddress, request('connection: x-forwarded-client-cert'));
   const form =
@@ -103,16 +103,16 @@ test('by the mesh: the caller that the certificate names, once, in the form of E
 });
 
 test('in plaintext: nobody', async (t) => {
-  const appPort = await echo(t, '127.7.92.3');
-  const ports = [{ port: PORT, protocol: Protocol.HTTP, appHost: '127.7.92.3', appPort }];
-  const pair = await testPair(t, { network: '127.7.92', ports, plaintext: true });
+  const appPort = await echo(t, '127.7.202.3');
+  const ports = [{ port: PORT, protocol: Protocol.HTTP, appHost: '127.7.202.3', appPort }];
+  const pair = await testPair(t, { network: '127.7.202', ports, plaintext: true });
   await attack(pair, pair.backAddress, 0);
 });
 
 test('what a token says: neither a header, nor Connection, nor a trailer changes it', async (t) => {
-  const appPort = await echo(t, '127.7.93.3');
-  const ports = [{ port: PORT, protocol: Protocol.HTTP, appHost: '127.7.93.3', appPort }];
-  const pair = await testPair(t, { network: '127.7.93', ports });
+  const appPort = await echo(t, '127.7.203.3');
+  const ports = [{ port: PORT, protocol: Protocol.HTTP, appHost: '127.7.203.3', appPort }];
+  const pair = await testPair(t, { network: '127.7.203', ports });
   const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true });
   const tokens = [
     {

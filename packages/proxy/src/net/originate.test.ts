@@ -266,7 +266,7 @@ test('opaque TCP: the server speaks first, half-close is kept', async () => {
 test('a file that is replaced holds for new connections', async () => {
   assert.equal((await ask('changing')).status, 503);
   writeFileSync(file('changing.pem'), readFileSync(file('ca.pem')));
-  const deadline = performance.now() + 20_000;
+  const deadline = performance.now() + 60_000;
   for (;;) {
     if ((await ask('changing')).status === 200) return;
     assert.ok(performance.now() < deadline, 'the new CA file is not used');

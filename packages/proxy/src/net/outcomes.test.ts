@@ -68,7 +68,7 @@ test('a server that speaks first on a port that is not declared: found, shown, a
   const pair = await testPair(t, {
     network: '127.7.40',
     ports: [{ port: PORT, protocol: Protocol.UNSPECIFIED, appHost: app, appPort }],
-    limits: { detectTimeoutMs: 300 },
+    limits: { detectTimeoutMs: 1000 },
   });
   for (let i = 0; i < 2; i++) assert.equal(await silentThen(pair, 'x'), 'hello\nbye\n');
   const outcome = firstOf(pair.front.core.outcomes.list());
@@ -93,7 +93,7 @@ test('what was remembered leads around no policy, and a request is still seen as
   const pair = await testPair(t, {
     network: '127.7.41',
     ports: [{ port: PORT, protocol: Protocol.UNSPECIFIED, appHost: app, appPort }],
-    limits: { detectTimeoutMs: 300 },
+    limits: { detectTimeoutMs: 1000 },
     policies: [deny],
   });
   const ask = (path: string, afterMs: number): Promise<string> =>
@@ -107,7 +107,7 @@ test('what was remembered leads around no policy, and a request is still seen as
       s.on('close', () => resolve(got));
     });
   // Silent for longer than detection lasts: opaque, and the rule for a path then holds for the whole connection.
-  for (let i = 0; i < 2; i++) assert.doesNotMatch(await ask('/admin', 600), /^HTTP/);
+  for (let i = 0; i < 2; i++) assert.doesNotMatch(await ask('/admin', 1500), /^HTTP/);
   assert.equal(reached, 0);
   assert.equal(firstOf(pair.front.core.outcomes.list()).waitMs(10_000), SILENT_AGAIN_MS);
   assert.match(await ask('/admin', 0), /^HTTP\/1\.1 403 /);

@@ -11,7 +11,7 @@ import { noteAuthorization } from './authorization-notes.ts';
 import { SecondBudget } from './second-budget.ts';
 
 test('AUDIT and dry run are counted and told of, for requests and connections, and change nothing', async (t) => {
-  const app = '127.7.63.3';
+  const app = '127.7.212.3';
   const web = http.createServer((_req, res) => res.end('yes'));
   const echo = net.createServer((s) => s.on('error', () => {}).pipe(s));
   for (const server of [web, echo]) {
@@ -20,7 +20,7 @@ test('AUDIT and dry run are counted and told of, for requests and connections, a
   }
   t.after(() => web.closeAllConnections());
   const pair = await testPair(t, {
-    network: '127.7.63',
+    network: '127.7.212',
     ports: [
       { port: 8080, protocol: Protocol.HTTP, appHost: app, appPort: (web.address() as AddressInfo).port },
       { port: 7000, protocol: Protocol.TCP, appHost: app, appPort: (echo.address() as AddressInfo).port },

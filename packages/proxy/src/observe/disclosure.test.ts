@@ -72,7 +72,7 @@ async function pairOf(
 const ME = 'cluster.local/ns/test/sa/front';
 
 test('a named caller is told by both proxies which rules decided; nothing that the application says of it passes', async (t) => {
-  const host = await pairOf(t, '127.7.91', { callers: [ME], namespaces: ['test'] });
+  const host = await pairOf(t, '127.7.191', { callers: [ME], namespaces: ['test'] });
   const yes = await ask(host, '/');
   assert.equal(yes.status, 200);
   assert.deepEqual(yes.told, [
@@ -90,16 +90,16 @@ test('a named caller is told by both proxies which rules decided; nothing that t
 
 test('each proxy tells whom its own policies name: another caller, or an identity nobody proved, is told nothing', async (t) => {
   const cases: [string, { callers?: string[]; namespaces?: string[] }, boolean, string[]][] = [
-    ['127.7.92', {}, false, []],
+    ['127.7.192', {}, false, []],
     [
-      '127.7.93',
+      '127.7.193',
       { callers: ['cluster.local/ns/test/sa/fron', 'cluster.local/ns/other/*'], namespaces: ['other'] },
       false,
       [],
     ],
     // The server's proxy tells, but the caller's has no policy for it: what comes from afar is not passed on.
-    ['127.7.94', { callers: ['*'] }, false, []],
-    ['127.7.95', { namespaces: ['*'] }, false, ['source']],
+    ['127.7.194', { callers: ['*'] }, false, []],
+    ['127.7.195', { namespaces: ['*'] }, false, ['source']],
     ['127.7.96', { callers: ['*'], namespaces: ['*'] }, true, ['source']],
     ['127.7.97', { callers: ['cluster.local/ns/test/*'], namespaces: ['*'] }, false, ['destination', 'source']],
   ];

@@ -23,7 +23,7 @@ interface ZipkinSpan {
 }
 
 async function until(what: string, done: () => boolean): Promise<void> {
-  for (const end = Date.now() + 20_000; !done(); await sleep(20)) if (Date.now() > end) assert.fail(`never: ${what}`);
+  for (const end = Date.now() + 60_000; !done(); await sleep(20)) if (Date.now() > end) assert.fail(`never: ${what}`);
 }
 
 async function listening(t: TestContext, server: Server, host: string, port = 0): Promise<number> {

@@ -38,14 +38,14 @@ test('an endpoint that cannot be reached: the connection goes to another, the cl
 });
 
 test('once a byte was sent nothing is sent again: the application sees each connection once', async (t) => {
-  const app = '127.7.61.3';
+  const app = '127.7.211.3';
   let accepted = 0;
   const appPort = await serve(t, app, (s) => {
     accepted++;
     s.once('data', () => s.resetAndDestroy());
   });
   const pair = await testPair(t, {
-    network: '127.7.61',
+    network: '127.7.211',
     ports: [{ port: 7000, protocol: Protocol.TCP, appHost: app, appPort }],
     deadToo: true,
   });

@@ -86,7 +86,7 @@ test('port-level settings stand alone, a subset goes before its rule', () => {
   trafficPolicy:
     loadBalancer: {simple: RANDOM}
     outlierDetection: {consecutive5xxErrors: 7}
-    retryBudget: {percent: 50}
+    retryBudget: {percent: 50, budgetInterval: 0s}
     portLevelSettings:
       - {port: {number: 81}, loadBalancer: {simple: ROUND_ROBIN}}
   subsets:

@@ -259,6 +259,13 @@ test('every mistake is refused with its code and field', () => {
       'spec.ports[0].name',
       /runs on UDP/,
     ],
+    [doc('UDPRoute', '{}', 'gateway.networking.k8s.io/v1alpha2'), 'WEFT-PENDING', 'kind', /does not carry UDP/],
+    [
+      doc('DestinationRule', '{host: a, trafficPolicy: {retryBudget: {budgetInterval: 5s}}}', 'networking.istio.io/v1'),
+      'WEFT-VALUE',
+      'spec.trafficPolicy.retryBudget.budgetInterval',
+      /may be 0s/,
+    ],
     [doc('Deployment', '{}', 'apps/v1'), 'WEFT-KIND', 'kind', /Process/],
     [doc('VirtualService', '{}', 'networking.istio.io/v2'), 'WEFT-KIND', 'apiVersion', /v1beta1/],
     ['a: 1\na: 2\n', 'WEFT-YAML', '', /twice/],

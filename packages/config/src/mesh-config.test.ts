@@ -101,7 +101,7 @@ test('what has no effect is warned of by name; what is so anyway is not', () => 
     'enablePrometheusMerge: true\nmeshMTLS: {minProtocolVersion: TLSV1_3}\ninboundTrafficPolicy: {mode: PASSTHROUGH}\ndefaultConfig: {holdApplicationUntilProxyStarts: true, statusPort: 15020}\n';
   assert.deepEqual(problemsOf(operator(same)), []);
   const other =
-    'enablePrometheusMerge: false\nmeshMTLS: {minProtocolVersion: TLSV1_2}\ninboundTrafficPolicy: {mode: LOCALHOST}\ndefaultConfig: {holdApplicationUntilProxyStarts: false, statusPort: 15021}\n';
+    'enablePrometheusMerge: false\nmeshMTLS: {minProtocolVersion: TLSV1_2}\ninboundTrafficPolicy: {mode: LOCALHOST}\ndefaultConfig: {holdApplicationUntilProxyStarts: false, statusPort: 15021, tracingServiceName: APP_LABEL_AND_NAMESPACE}\nprotocolDetectionTimeout: 0s\n';
   assert.deepEqual(
     problemsOf(operator(other)),
     [
@@ -109,7 +109,9 @@ test('what has no effect is warned of by name; what is so anyway is not', () => 
       '6 warning WEFT-NO-EFFECT spec.meshConfig.meshMTLS',
       '7 warning WEFT-NO-EFFECT spec.meshConfig.inboundTrafficPolicy',
       '8 warning WEFT-NO-EFFECT spec.meshConfig.defaultConfig.statusPort',
+      '8 warning WEFT-NO-EFFECT spec.meshConfig.defaultConfig.tracingServiceName',
       '8 warning WEFT-NO-EFFECT spec.meshConfig.defaultConfig.holdApplicationUntilProxyStarts',
+      '9 warning WEFT-NO-EFFECT spec.meshConfig.protocolDetectionTimeout',
     ].map((p) => `f0.yaml:${p}`),
   );
   assert.deepEqual(
@@ -366,5 +368,14 @@ test('the trust domain is that of the mesh that runs', () => {
   assert.deepEqual(settingsOf(text)?.trustDomainAliases, ['old.test']);
   assert.deepEqual(problemsOf(operator('trustDomain: Shop')), [
     'f0.yaml:5 error WEFT-VALUE spec.meshConfig.trustDomain',
+  ]);
+});
+
+test('retries at the own application: none where attempts are not said', () => {
+  const of = (said: string) => settingsOf(operator(`defaultInboundHttpRetryPolicy: ${said}\n`))?.applicationRetries;
+  assert.deepEqual([of('{}'), of('{attempts: 3}')], [0, 3]);
+  assert.equal(settingsOf(operator('enableAutoMtls: true\n'))?.applicationRetries, undefined);
+  assert.deepEqual(problemsOf(operator('defaultInboundHttpRetryPolicy: {retryOn: 5xx}\n')), [
+    'f0.yaml:5 error WEFT-UNSUPPORTED spec.meshConfig.defaultInboundHttpRetryPolicy.retryOn',
   ]);
 });

@@ -1,7 +1,6 @@
 /** Kinds that people's folders hold beside what is read here, by group and name: known, and without an effect yet. */
 const PENDING: ReadonlyMap<string, string> = new Map([
   ['telemetry.istio.io/Telemetry', 'tracing, access logs and metrics are not set by it yet'],
-  ['security.istio.io/RequestAuthentication', 'tokens are not judged yet: no request is refused by it'],
   ['networking.istio.io/EnvoyFilter', 'the proxies are no Envoys: say what it is for by another kind'],
   ['networking.istio.io/ProxyConfig', 'proxies are not set by it yet'],
   ['extensions.istio.io/WasmPlugin', 'proxies are not extended by it yet'],
@@ -16,6 +15,10 @@ const PENDING: ReadonlyMap<string, string> = new Map([
   ['access.smi-spec.io/TrafficTarget', 'it allows nothing yet: use an AuthorizationPolicy'],
   ['specs.smi-spec.io/HTTPRouteGroup', 'nothing refers to it yet'],
   ['weft.dev/MeshTest', 'tests are read from files named *.mesh-test.yaml alone'],
+  ['gateway.networking.k8s.io/UDPRoute', 'the mesh does not carry UDP'],
+  ['gateway.networking.k8s.io/ListenerSet', 'listeners are read from Gateways alone'],
+  ['gateway.networking.x-k8s.io/XListenerSet', 'listeners are read from Gateways alone'],
+  ['gateway.networking.x-k8s.io/XMesh', 'there is one mesh'],
   ['linkerd.io/ServiceProfile', 'it routes nothing yet: use a VirtualService'],
 ]);
 

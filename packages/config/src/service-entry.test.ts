@@ -158,3 +158,42 @@ test('what cannot be meant is refused with its field', () => {
     ['WEFT-VALUE', 'error', 'spec.egress[0].hosts[0]'],
   ]);
 });
+
+test('subjectAltNames: what a rule begins TLS with looks for, where it says no names itself', () => {
+  const out = entry(
+    '{hosts: [api.test, alt.test], resolution: DNS, subjectAltNames: [a.test, spiffe://x/y], ' + http + '}',
+  );
+  const rule = (host: string, tls: string) =>
+    doc('DestinationRule', host.slice(0, 3), `{host: ${host}, trafficPolicy: {tls: {${tls}}}}`);
+  const names = (...tls: string[]) => {
+    const rules = tls.map((said, i) => rule(['api.test', 'alt.test'][i], said));
+    const { parts } = compile(must(out, ...rules), runtime(), client());
+    return ['api.test', 'alt.test'].map((host) => {
+      const kind = parts.get(`cluster/outbound|80||${host}`)?.kind;
+      return kind?.case === 'cluster' ? kind.value.origination?.subjectAltNames : undefined;
+    });
+  };
+  assert.deepEqual(names('mode: SIMPLE', 'mode: SIMPLE, subjectAltNames: [own]'), [
+    ['a.test', 'spiffe://x/y'],
+    ['own'],
+  ]);
+  assert.deepEqual(names('mode: SIMPLE, insecureSkipVerify: true', 'mode: DISABLE'), [[], undefined]);
+  const [alone] = load(out, rule('api.test', 'mode: SIMPLE')).problems;
+  assert.deepEqual([alone.code, alone.severity, alone.field], ['WEFT-NO-EFFECT', 'warning', 'spec.subjectAltNames']);
+  assert.match(alone.message, /begins TLS for alt\.test/);
+  const inside = `{hosts: [in.test], location: MESH_INTERNAL, subjectAltNames: [x], ${http}}`;
+  assert.deepEqual(findings(entry(inside))[0], ['WEFT-VALUE', 'error', 'spec.subjectAltNames']);
+});
+
+test('DYNAMIC_DNS: a wildcard whose hosts are asked for when they are called', () => {
+  const model = must(entry(`{hosts: ["*.wild.test"], resolution: DYNAMIC_DNS, ${http}}`));
+  const { parts } = compile(model, runtime(), client());
+  const snapshot = buildSnapshot(parts.values(), compileEndpoints(model, runtime()).values());
+  const view = findServiceByAuthority(snapshot, 'b.wild.test', 80);
+  assert.equal(view?.pinned?.pinned?.endpoint.address, 'b.wild.test');
+  const wrong = `{hosts: [a.test], resolution: DYNAMIC_DNS, location: MESH_INTERNAL, addresses: [10.0.0.1], endpoints: [{address: b.test}], ${http}}`;
+  assert.deepEqual(
+    findings(entry(wrong)).map(([, , field]) => field),
+    ['spec.hosts[0]', 'spec.addresses', 'spec.endpoints', 'spec.location'],
+  );
+});

@@ -53,6 +53,10 @@ test('what cannot be meant is refused, what does nothing is warned of', () => {
     ['WEFT-VALUE', 'error', 'spec.http[0].directResponse.body.bytes'],
   ]);
   assert.deepEqual(findings(http(`corsPolicy: {}, ${to}`)), [['WEFT-NO-EFFECT', 'warning', 'spec.http[0].corsPolicy']]);
+  for (const name of ['uri', 'method'])
+    assert.deepEqual(findings(http(`match: [{headers: {${name}: {exact: x}}}], ${to}`)), [
+      ['WEFT-VALUE', 'error', `spec.http[0].match[0].headers.${name}`],
+    ]);
   assert.deepEqual(findings(http(`match: [{statPrefix: x, uri: {exact: /}}], ${to}`)), [
     ['WEFT-NO-EFFECT', 'warning', 'spec.http[0].match[0].statPrefix'],
   ]);

@@ -10,12 +10,12 @@ import {
   compileRetry,
   defaultRetry,
   type EndpointView,
-  inboundRetry,
   onEnd,
   onResult,
   onStart,
   pickEndpoint,
   releaseRequest,
+  retriesAtApplication,
   retryDecision,
   sweep,
 } from './index.ts';
@@ -217,10 +217,24 @@ test('retries: conditions, attempts, backoff', () => {
   assert.equal(retryDecision(defaultRetry, reset('connect'), 2, random).retry, true);
   assert.equal(retryDecision(defaultRetry, reset('connect'), 3, random).reason, 'exhausted');
   assert.equal(retryDecision(compileRetry(create(RetryPolicySchema)), reset('connect'), 1, random).retry, false);
-  assert.equal(retryDecision(inboundRetry, status(200, 14), 1, random).retry, false);
   const many = compileRetry(create(RetryPolicySchema, { attempts: 9 }));
   const bounds = [1, 2, 3, 4, 9].map((n) => retryDecision(many, reset('connect'), n, { next: () => 1 }).delayMs);
   assert.deepEqual(bounds, [25, 75, 175, 250, 250]);
+});
+
+test('at its own application a proxy repeats what that did not process, and what is safe on a connection it closed', () => {
+  const reset = (phase: 'connect' | 'before-headers', refused = false) => ({ kind: 'reset', phase, refused }) as const;
+  const refused = reset('before-headers', true);
+  assert.deepEqual(
+    [0, 1, 2].map((tries) => retriesAtApplication(refused, tries, false, undefined)),
+    [true, true, false],
+  );
+  assert.equal(retriesAtApplication(refused, 2, false, 3), true);
+  assert.equal(retriesAtApplication(refused, 0, false, 0), false);
+  assert.equal(retriesAtApplication(reset('before-headers'), 0, true, undefined), true);
+  assert.equal(retriesAtApplication(reset('before-headers'), 0, false, undefined), false);
+  assert.equal(retriesAtApplication(reset('connect', true), 0, true, undefined), false);
+  assert.equal(retriesAtApplication({ kind: 'status', status: 503 }, 0, true, undefined), false);
 });
 
 test('retries: Retry-After up to the maximum is the wait, and up to half of it more', () => {

@@ -89,9 +89,6 @@ export function compileRetry(policy: RetryPolicy | undefined): CompiledRetry {
 
 export const defaultRetry: CompiledRetry = Object.freeze(compileRetry(undefined));
 
-/** For the server's side proxy towards its application: only what never reached it, so that any method is safe. */
-export const inboundRetry: CompiledRetry = Object.freeze({ ...defaultRetry, conditions: ON_BEFORE_REQUEST, grpc: 0 });
-
 /** How an attempt failed. The route's own timeout is no outcome: it ends the request. */
 export type AttemptOutcome =
   | {
@@ -130,6 +127,24 @@ export interface RetryDecision {
 
 const NO_CONDITION: RetryDecision = Object.freeze({ retry: false, delayMs: 0, reason: 'no-condition' });
 const EXHAUSTED: RetryDecision = Object.freeze({ retry: false, delayMs: 0, reason: 'exhausted' });
+
+/** Retries of the server's side proxy where the mesh's settings say nothing. */
+const APPLICATION_RETRIES = 2;
+
+/**
+ * Whether the server's side proxy tries its own application again after a failure: where that did not process the
+ * request ("reset before request"), or closed a kept connection under one that may be repeated (`repeatable`). A refused
+ * connection would be refused again at once; the client's proxy knows other instances. `most` undefined: the default.
+ */
+export function retriesAtApplication(
+  outcome: AttemptOutcome,
+  tries: number,
+  repeatable: boolean,
+  most: number | undefined,
+): boolean {
+  if (outcome.kind !== 'reset' || outcome.phase === 'connect') return false;
+  return tries < (most ?? APPLICATION_RETRIES) && (outcome.refused || repeatable);
+}
 
 /** Whether the conditions of a policy cover an outcome (Envoy's RetryStateImpl). */
 export function isRetriable(policy: CompiledRetry, outcome: AttemptOutcome): boolean {

@@ -94,12 +94,14 @@ export function credentialsOf(model: Model, client: Client): Map<string, Destina
   return names;
 }
 
-/** Of all policies of a rule, for ports and subsets too. */
 export function credentialsIn(rule: DestinationRuleModel): string[] {
+  return originationsIn(rule).flatMap((o) => o.credentialName || []);
+}
+
+/** TLS that clients begin, of all policies of a rule, for ports and subsets too. */
+export function originationsIn(rule: DestinationRuleModel): TlsOriginationModel[] {
   const policies = [rule.trafficPolicy, ...rule.subsets.map((s) => s.trafficPolicy)];
-  return policies.flatMap((p) =>
-    [p, ...(p?.portLevel.values() ?? [])].flatMap((l) => l?.origination?.credentialName || []),
-  );
+  return policies.flatMap((p) => [p, ...(p?.portLevel.values() ?? [])].flatMap((l) => l?.origination ?? []));
 }
 
 function holdsFor(rule: DestinationRuleModel, client: Client): boolean {
@@ -191,7 +193,7 @@ export function compileClusters(
       origination: backend
         ? originationOf(backendOrigination(model, backend), '')
         : tls?.policy.origination
-          ? originationOf(tls.policy.origination, client.namespace)
+          ? originationOf(namedBy(service, tls.policy.origination), client.namespace)
           : undefined,
       protocol: planProtocol(port.protocol),
       tunnel: tunnel?.policy.tunnel
@@ -231,6 +233,12 @@ function backendOrigination(model: Model, policy: BackendTlsPolicyModel): TlsOri
     privateKey: '',
     insecureSkipVerify: false,
   };
+}
+
+/** A rule that says no names takes those of the ServiceEntry. */
+function namedBy({ external }: ServiceModel, o: TlsOriginationModel): TlsOriginationModel {
+  if (o.subjectAltNames.length > 0 || o.insecureSkipVerify || !external?.subjectAltNames.length) return o;
+  return { ...o, subjectAltNames: external.subjectAltNames };
 }
 
 function originationOf({ credentialName, ...o }: TlsOriginationModel, namespace: string): TlsOrigination {

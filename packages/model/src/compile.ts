@@ -193,6 +193,7 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     numTrustedProxies:
       gateway && (gateway.numTrustedProxies ?? process?.proxy?.numTrustedProxies ?? settings?.proxy.numTrustedProxies),
     proxyProtocol: gateway?.proxyProtocol ?? false,
+    applicationRetries: settings?.applicationRetries,
     tracing: tracingOf(model, process?.proxy),
     ...disclosedTo(model, runtime, i),
     services: servicesSelecting(model, i).map((s) => serviceHost(s, runtime.domain)),

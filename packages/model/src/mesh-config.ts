@@ -27,6 +27,8 @@ export interface MeshConfigModel extends Resource {
   readonly h2Upgrade: boolean;
   readonly locality: LocalityModel | undefined;
   readonly retries: RetriesModel | undefined;
+  /** At a workload's own application (`defaultInboundHttpRetryPolicy`). */
+  readonly applicationRetries: number | undefined;
   /** Whom resources that do not say so themselves are for. */
   readonly serviceExportTo: readonly string[] | undefined;
   readonly virtualServiceExportTo: readonly string[] | undefined;

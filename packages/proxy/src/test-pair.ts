@@ -105,6 +105,8 @@ export async function testPair(
     tracing?: MessageInitShape<typeof TracingSchema>;
     /** Where rules stand, for both. */
     references?: ReferenceIndex;
+    /** Of the called one: how often it tries its application again. */
+    applicationRetries?: number;
     /** Beside the called one there is another endpoint, at an address where nobody listens. */
     deadToo?: boolean;
   },
@@ -122,6 +124,7 @@ export async function testPair(
           ...{ mesh: 'test', instance: `${name}-0`, workload: name, namespace: 'test', serviceAccount: name },
           ...{ trustDomain: 'cluster.local', address, version: 'v1', app: name },
           services: name === 'back' ? [TEST_HOST] : [],
+          applicationRetries: name === 'back' ? options.applicationRetries : undefined,
           decisionCallers: name === 'back' ? (options.tell?.callers ?? []) : [],
           ...(options.tracing && { tracing: create(TracingSchema, options.tracing) }),
           decisionNamespaces: name === 'front' ? (options.tell?.namespaces ?? []) : [],

@@ -1,6 +1,6 @@
 /** `loadBalancer` of a traffic policy: which endpoint of a destination a request goes to. */
 import type { ConsistentHashModel, LoadBalancerModel, LocalityModel, WarmupModel } from '@weft/model';
-import type { ObjectSchema, Schema } from '../schema.ts';
+import { type ObjectSchema, parseDuration, type Schema } from '../schema.ts';
 import { bool, checkHeaderName, type FieldReport, nonEmpty, type Plain, percent, uint32 } from './common.ts';
 
 const SIMPLE = ['UNSPECIFIED', 'LEAST_REQUEST', 'LEAST_CONN', 'ROUND_ROBIN', 'RANDOM', 'PASSTHROUGH'];
@@ -110,9 +110,18 @@ export const loadBalancer: ObjectSchema = {
   ],
 };
 
+/** 0, the default, is how budgets work here. */
+const budgetInterval: Schema = {
+  t: 'string',
+  check: (v) =>
+    parseDuration(v) === 0
+      ? undefined
+      : 'a budget is a part of the requests that run at a time, not of those of an interval: it may be 0s',
+};
+
 export const retryBudget: ObjectSchema = {
   t: 'object',
-  fields: { percent, minRetryConcurrency: uint32 },
+  fields: { percent, minRetryConcurrency: uint32, budgetInterval },
 };
 
 /** The checked block as the model has it; what only several fields together can get wrong is reported. */

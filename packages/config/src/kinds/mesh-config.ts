@@ -51,6 +51,8 @@ const NO_EFFECT: ReadonlyMap<string, string> = new Map([
   ['pathNormalization', 'paths are decoded and slashes merged, always the same way (MERGE_SLASHES)'],
   ['meshMTLS', 'the mesh speaks TLS 1.3'],
   ['tlsDefaults', 'what is not mesh traffic says its versions in its Gateway'],
+  ['protocolDetectionTimeout', 'what is not declared is told by its first bytes, and after 10 s at most'],
+  ['serviceScopeConfigs', 'there is one cluster'],
   ['dnsRefreshRate', 'names are asked for again as their records say'],
   ['thriftConfig', envoy],
   ['certificates', 'the control plane has its own certificate'],
@@ -112,6 +114,7 @@ export const meshConfig: ObjectSchema = {
       },
     },
     dnsRefreshRate: { t: 'duration', minMs: 1 },
+    protocolDetectionTimeout: { t: 'duration' },
     connectTimeout: { t: 'duration', minMs: 1 },
     tcpKeepalive,
     outboundTrafficPolicy: {
@@ -128,6 +131,12 @@ export const meshConfig: ObjectSchema = {
     localityLbSetting,
     h2UpgradePolicy: { t: 'string', enum: ['DO_NOT_UPGRADE', 'UPGRADE'] },
     defaultHttpRetryPolicy: retries,
+    // What the application did not process is repeated, whatever else would be said.
+    defaultInboundHttpRetryPolicy: {
+      t: 'object',
+      fields: { attempts: { t: 'int', min: 0, max: 100 } },
+      unsupported: ['perTryTimeout', 'retryOn', 'retryRemoteLocalities', 'retryIgnorePreviousHosts', 'backoff'],
+    },
     defaultConfig: proxyConfig,
     extensionProviders,
   },
@@ -254,6 +263,8 @@ function settingsOf(
     h2Upgrade: m.h2UpgradePolicy === 'UPGRADE',
     locality: m.localityLbSetting && localityOf(m.localityLbSetting, `${field}.localityLbSetting`, report),
     retries: m.defaultHttpRetryPolicy && retriesOf(m.defaultHttpRetryPolicy, `${field}.defaultHttpRetryPolicy`, report),
+    // Without attempts there are none.
+    applicationRetries: m.defaultInboundHttpRetryPolicy && (m.defaultInboundHttpRetryPolicy.attempts ?? 0),
     serviceExportTo: m.defaultServiceExportTo,
     virtualServiceExportTo: m.defaultVirtualServiceExportTo,
     destinationRuleExportTo: m.defaultDestinationRuleExportTo,

@@ -28,6 +28,9 @@ const NO_EFFECT: ReadonlyMap<string, string> = new Map([
   ['proxyAdminPort', 'the admin port is 15000'],
   ['statusPort', 'probes and merged metrics are on 15020'],
   ['serviceCluster', proxies],
+  ['tracingServiceName', proxies],
+  ['availabilityZone', 'where a workload is, its labels say (topology.kubernetes.io/zone)'],
+  ['sds', 'certificates come from the control plane, by one way'],
   ['parentShutdownDuration', 'there is no hot restart: terminationDrainDuration is what is waited for'],
   ['readinessProbe', 'the proxy is ready when it has its plan and its certificate'],
   ['proxyMetadata', proxies],
@@ -39,6 +42,8 @@ const NO_EFFECT: ReadonlyMap<string, string> = new Map([
   ['proxyStatsMatcher', telemetry],
   ['envoyAccessLogService', telemetry],
   ['envoyMetricsService', telemetry],
+  ['statsEvictionInterval', telemetry],
+  ['statsCompression', telemetry],
   ['fileFlushInterval', telemetry],
   ['fileFlushMinSizeKb', telemetry],
 ]);

@@ -83,7 +83,7 @@ export const serviceEntryKind: Kind<ServiceEntryModel> = {
         },
       },
       location: { t: 'string', enum: ['MESH_EXTERNAL', 'MESH_INTERNAL'] },
-      resolution: { t: 'string', enum: ['NONE', 'STATIC', 'DNS', 'DNS_ROUND_ROBIN'] },
+      resolution: { t: 'string', enum: ['NONE', 'STATIC', 'DNS', 'DNS_ROUND_ROBIN', 'DYNAMIC_DNS'] },
       endpoints: {
         t: 'list',
         max: 4096,
@@ -91,13 +91,20 @@ export const serviceEntryKind: Kind<ServiceEntryModel> = {
       },
       workloadSelector: { t: 'object', fields: { labels } },
       exportTo,
+      subjectAltNames: { t: 'list', max: 100, of: nonEmpty },
     },
     required: ['hosts', 'ports'],
     oneOf: [['endpoints', 'workloadSelector']],
-    unsupported: ['subjectAltNames'],
   },
   build(resource, spec, report) {
-    const resolution: Resolution = spec.resolution ?? 'NONE';
+    const dynamic = spec.resolution === 'DYNAMIC_DNS';
+    if (dynamic) checkDynamic(spec, report);
+    // The host of a wildcard that a client names is asked for when it is called, whichever of the two is said.
+    const resolution: Resolution = dynamic ? 'NONE' : (spec.resolution ?? 'NONE');
+    if (spec.subjectAltNames?.length && spec.location === 'MESH_INTERNAL') {
+      const message = 'what is in the mesh is known by its identity: endpoints say it by serviceAccount';
+      report(VALUE, message, 'spec.subjectAltNames');
+    }
     const ports = portsOf(spec.ports ?? [], report);
     const endpoints = ((spec.endpoints ?? []) as (Plain | undefined)[]).map((e, i) => {
       const field = `spec.endpoints[${i}]`;
@@ -112,7 +119,7 @@ export const serviceEntryKind: Kind<ServiceEntryModel> = {
     if (resolution === 'STATIC' && endpoints.length === 0 && !spec.workloadSelector) {
       report(VALUE, 'STATIC needs endpoints, or a workloadSelector', 'spec.resolution');
     }
-    if (resolution === 'NONE' && endpoints.length > 0) {
+    if (resolution === 'NONE' && !dynamic && endpoints.length > 0) {
       report(
         VALUE,
         'with resolution NONE calls go where they were addressed: endpoints need STATIC or DNS',
@@ -149,6 +156,7 @@ export const serviceEntryKind: Kind<ServiceEntryModel> = {
             addresses,
             exportTo: spec.exportTo,
             outside: spec.location !== 'MESH_INTERNAL',
+            subjectAltNames: ((spec.subjectAltNames ?? []) as (string | undefined)[]).filter((n) => n !== undefined),
           },
         },
       ];
@@ -156,6 +164,21 @@ export const serviceEntryKind: Kind<ServiceEntryModel> = {
     return { ...resource, services };
   },
 };
+
+/** It is for hosts that nobody can list (Istio). */
+function checkDynamic(spec: Plain, report: FieldReport): void {
+  for (const [i, host] of ((spec.hosts ?? []) as (string | undefined)[]).entries()) {
+    if (host === undefined || host.startsWith('*')) continue;
+    report(VALUE, 'DYNAMIC_DNS is for wildcards: a host that is named takes DNS', `spec.hosts[${i}]`);
+  }
+  for (const name of ['addresses', 'endpoints', 'workloadSelector']) {
+    if (spec[name] === undefined) continue;
+    report(VALUE, 'with DYNAMIC_DNS calls go to the host that the client names: remove it', `spec.${name}`);
+  }
+  if (spec.location === 'MESH_INTERNAL') {
+    report(VALUE, 'DYNAMIC_DNS is for what is outside: MESH_EXTERNAL', 'spec.location');
+  }
+}
 
 function familiesOf(addresses: readonly string[]): IpFamily[] {
   return ([4, 6] as const).filter((f) => addresses.some((a) => a.includes(':') === (f === 6)));

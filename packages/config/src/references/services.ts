@@ -1,9 +1,19 @@
 /** Services: that somebody provides them, that their ports and other names lead somewhere. */
-import { findService, labelsMatch, resolveHost, type ServiceModel, targetPortOn } from '@weft/model';
+import {
+  type ExternalModel,
+  findService,
+  hostCovers,
+  labelsMatch,
+  originationsIn,
+  resolveHost,
+  type ServiceModel,
+  targetPortOn,
+} from '@weft/model';
 import { list, pairs } from '../words.ts';
 import type { Known } from './known.ts';
 
 export function checkService(known: Known, service: ServiceModel): void {
+  if (known.ok(service) && service.external) checkNames(known, service, service.external);
   if (!known.ok(service) || known.anyBroken('processes') || outOfProcesses(known, service)) return;
   const providers = known.providers(service);
   const { namespace, name } = service;
@@ -34,6 +44,18 @@ export function checkService(known: Known, service: ServiceModel): void {
       known.report(service, 'WEFT-NO-PORT', message, `${port.field}.targetPort`);
     }
   }
+}
+
+/** Names for certificates of a server that nobody begins TLS with. */
+function checkNames(known: Known, service: ServiceModel, { host, subjectAltNames }: ExternalModel): void {
+  const { model } = known;
+  if (subjectAltNames.length === 0 || model.destinationRules.some((r) => !known.ok(r))) return;
+  const begins = model.destinationRules.some(
+    (r) => hostCovers(resolveHost(r.host, r.namespace, model.domain), host) && originationsIn(r).length > 0,
+  );
+  if (begins) return;
+  const message = `no DestinationRule begins TLS for ${host} (tls.mode SIMPLE or MUTUAL): no certificate of it is looked at`;
+  known.report(service, 'WEFT-NO-EFFECT', message, 'spec.subjectAltNames', 'warning');
 }
 
 /** Whether something else than processes of the mesh may be behind it. */

@@ -69,6 +69,8 @@ export interface ExternalModel {
   readonly exportTo: readonly string[] | undefined;
   /** MESH_EXTERNAL. */
   readonly outside: boolean;
+  /** One of them is to be in the server's certificate, where a rule begins TLS and says none itself. */
+  readonly subjectAltNames: readonly string[];
 }
 
 /** Its hosts as services; they are among the model's too. */

@@ -1,11 +1,13 @@
 /** A request that arrives at a workload: authenticated, authorized, and handed to the application. */
 import { hostPort } from '@weft/base';
 import {
+  type AttemptOutcome,
   type AuthorizationResult,
   authenticate,
   authorize,
   canonicalHead,
   type RateLimitView,
+  retriesAtApplication,
   type Snapshot,
   takeRate,
 } from '@weft/engine';
@@ -22,9 +24,6 @@ import { SOURCE_HEADER } from '../link/settings.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
 import type { Decisions, ServiceInfo } from '../observe/types.ts';
 import type { Lane } from '../upstream/lane.ts';
-
-/** Tries at the application beyond the first, where nothing of the request was processed or the method is safe. */
-const APP_RETRIES = 2;
 
 export interface InboundVia {
   /** Undefined: plaintext. */
@@ -321,15 +320,11 @@ class InboundExchange extends Exchange {
 
   protected attemptOver(): void {}
 
-  /** Istio's "reset before request", and a keep-alive connection that the application closed meanwhile. */
-  protected override tryAgain(outcome: { kind: string; phase?: string; refused?: boolean }): boolean {
-    if (outcome.kind !== 'reset' || this.#retries >= APP_RETRIES || this.done) return false;
-    const lane = this.attempt?.lane;
-    const unprocessed = outcome.phase === 'connect' || outcome.refused === true;
-    if (!unprocessed && !(lane?.reused && this.safe)) return false;
-    if (!this.body.whole) return false;
-    // A refused connection is refused again at once: the client's proxy knows other instances, this one does not.
-    if (outcome.phase === 'connect') return false;
+  protected override tryAgain(outcome: AttemptOutcome): boolean {
+    if (this.done || !this.body.whole) return false;
+    const repeatable = this.attempt?.lane?.reused === true && this.safe;
+    const most = this.core.snapshot?.self?.applicationRetries;
+    if (!retriesAtApplication(outcome, this.#retries, repeatable, most)) return false;
     this.#retries++;
     this.startAttempt();
     return true;

@@ -25,10 +25,13 @@ const headerMatch: Schema = {
   t: 'map',
   of: stringMatch,
   checkKey: (name) => {
-    if (!name.startsWith('@')) return checkHeaderName(name);
+    if (!name.startsWith('@'))
+      return OWN_FIELDS.has(name) ? `is a field of the match (match.${name})` : checkHeaderName(name);
     return CLAIM.test(name) ? undefined : 'is no claim: @request.auth.claims.NAME or @request.auth.claims[NAME][NAME]';
   },
 };
+/** Istio does not look at headers of these names: what somebody means by them are the fields. */
+const OWN_FIELDS = new Set(['uri', 'scheme', 'method', 'authority']);
 const CLAIM = /^@request\.auth\.claims(\.[^[\]]{1,256}|(\[[^[\]]{1,256}\]){1,16})$/;
 export const gateways: Schema = {
   t: 'list',

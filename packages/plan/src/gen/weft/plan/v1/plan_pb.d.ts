@@ -466,6 +466,13 @@ export declare type Self = Message<"weft.plan.v1.Self"> & {
    * @generated from field: weft.plan.v1.Tracing tracing = 42;
    */
   tracing?: Tracing | undefined;
+
+  /**
+   * at the workload's own application, of what it did not process; default 2
+   *
+   * @generated from field: optional uint32 application_retries = 43;
+   */
+  applicationRetries?: number | undefined;
 };
 
 /**

@@ -25,6 +25,7 @@ export interface Row {
   netns?: string;
   pid?: number;
   proxyPid?: number;
+  proxyVersion?: string;
   injected: boolean;
   restarts: number;
 }

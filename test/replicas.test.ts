@@ -1,6 +1,9 @@
 /** Replicas that come, go, die and misbehave under load. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
 import { isRoot, meshOf, type Row, request, type TestMesh, weftBin } from './harness.ts';
@@ -59,6 +62,8 @@ async function underLoad(call: object, work: () => Promise<void>) {
 
 const failuresOf = (r: { sent: number; statuses: Record<string, number> }) => r.sent - (r.statuses['200'] ?? 0);
 const payments = (mesh: TestMesh): Row[] => mesh.ps().filter((r) => r.workload === 'payment');
+const readPs = async (mesh: TestMesh): Promise<Row[]> =>
+  JSON.parse((await weft(mesh, 'ps', '-o', 'json')).stdout).instances.filter((r: Row) => r.workload === 'payment');
 const stateOf = async (row: Row) => (await request(row.address, 8080, '/state')).json;
 const set = (row: Row, state: object) => request(row.address, 8080, '/set', state);
 const allReady = (mesh: TestMesh, n: number) => {
@@ -104,6 +109,63 @@ test(`replicas, ${capture} capture`, async (t: TestContext) => {
     assert.deepEqual(r.statuses, { '200': r.sent }, JSON.stringify(r));
     for (const row of payments(mesh)) assert.ok(!before.includes(row.pid), `${row.name} was not replaced`);
   });
+
+  await t.test(
+    'another proxy: one that crashes reverts itself; one for a tenth is promoted, and no request fails',
+    async (t) => {
+      const folder = mkdtempSync(join(tmpdir(), 'weft-proxy-'));
+      t.after(() => rmSync(folder, { recursive: true, force: true }));
+      const version = (await readPs(mesh))[0].proxyVersion as string;
+      assert.match(version, /^\d+\.\d+\.\d+\+[0-9a-f]{8}$/);
+      await weft(mesh, 'scale', 'payment', '2');
+      // The mesh's own program as another build; and one that ends a while after its start, each time.
+      const own = readFileSync(join(mesh.state, mesh.name, 'programs', 'proxy-main.mjs'), 'utf8');
+      const build = (name: string, more: string) => {
+        const file = join(folder, name);
+        writeFileSync(file, `${own}\n${more}\n`);
+        return file;
+      };
+      const tried = async (...args: string[]) =>
+        JSON.parse((await weft(mesh, 'proxy-canary', 'payment', ...args, '-o', 'json')).stdout)[0];
+
+      const bad = build('bad.mjs', 'setTimeout(() => process.exit(3), 1500);');
+      const broken = await tried('--program', bad, '--weight', '50');
+      await mesh.until('it reverts itself', 30_000, async () => (await tried()).instances.length === 0);
+      const { state, because } = await tried();
+      assert.deepEqual([state, because], ['reverted', `proxies of ${broken.version} ended 3 times within 60 s`]);
+      await mesh.until('all as before', 20_000, async () => {
+        const rows = await readPs(mesh);
+        return rows.length === 2 && rows.every((p) => p.state === 'ready' && p.proxyVersion === version && p.proxyPid);
+      });
+      assert.match(mesh.output, /payment: the proxy [^ ]+ is reverted: proxies of/);
+
+      let next = '';
+      const r = await underLoad({}, async () => {
+        const begun = await tried('--program', build('next.mjs', '// another build'), '--weight', '10');
+        next = begun.version;
+        assert.notEqual(next, version);
+        assert.deepEqual([begun.state, begun.percent, begun.instances.length], ['canary', 10, 1]);
+        const rows = await readPs(mesh);
+        assert.deepEqual(rows.map((p) => p.proxyVersion).sort(), [version, next].sort());
+        const canary = rows.find((p) => p.proxyVersion === next) as Row;
+        const served = () => Promise.all(rows.map(async (row) => (await stateOf(row)).served as number));
+        const before = await served();
+        await pause(1000);
+        const got = (await served()).map((n, i) => n - before[i]);
+        const share = got[rows.indexOf(canary)] / got.reduce((a, b) => a + b, 0);
+        // A tenth of about 300 requests, within 4.5 sigma and the time between the looks; by instances alone it were half.
+        assert.ok(share > 0.02 && share < 0.25, `${share} of ${got}`);
+        assert.ok(mesh.weft('proxy-status').includes(next));
+        await tried('--promote');
+      });
+      assert.deepEqual(r.statuses, { '200': r.sent }, JSON.stringify(r));
+      assert.deepEqual(
+        (await readPs(mesh)).map((p) => p.proxyVersion),
+        [next, next],
+      );
+      await weft(mesh, 'scale', 'payment', '1');
+    },
+  );
 
   await t.test('a restart waits for what runs, where the application ends at once when it is told to', async () => {
     const [old] = payments(mesh);

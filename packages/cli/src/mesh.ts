@@ -2,7 +2,6 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { formatPosition, WeftError } from '@weft/base';
 import { transparentUnavailable } from '@weft/capture';
 import {
@@ -18,10 +17,7 @@ import {
 import { type GroupSpec, MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
 import { judgeKeyPair } from '@weft/identity';
 import { captureAll, injected, type Model, meshConfigOf } from '@weft/model';
-// A proxy's objects die young: a larger nursery costs memory and saves nothing (measured). Nor may the engine conclude from
-// a time in which many requests waited that heads are best made old: floods then cost 80 MB before they are collected.
-import proxyFlags from '../proxy-flags.json' with { type: 'json' };
-import { bundle } from './bundle.ts';
+import { nodeCommand, proxyProgram } from './proxy-program.ts';
 
 export interface UpOptions {
   mesh: string;
@@ -182,22 +178,6 @@ export function chooseCapture(wanted: UpOptions['capture']): { capture: 'transpa
   };
 }
 
-const here = path.dirname(fileURLToPath(import.meta.url));
-
-/** How this program starts a script of its own, by default itself as another of its processes. */
-function selfCommand(flags: readonly string[], command: string, script = path.join(here, 'main.ts')): string[] {
-  return [process.execPath, ...flags, '--disable-warning=ExperimentalWarning', script, command];
-}
-
-/**
- * How it starts a proxy: by one file made of the sources of this moment, in a folder of the mesh's own that ends with it; by the sources
- * themselves where that cannot be made, or WEFT_SOURCES says so.
- */
-async function proxyCommand(dir: string): Promise<string[]> {
-  const made = process.env.WEFT_SOURCES ? undefined : await bundle(path.join(here, 'proxy-main.ts'), dir);
-  return selfCommand(proxyFlags, 'proxy', made);
-}
-
 /** Reads the files again where one of them changed since the last time. Warnings are the control plane's to say. */
 function reloader(given: readonly string[], allowPending: boolean | undefined): NonNullable<MeshHostOptions['reload']> {
   let seen = '';
@@ -259,8 +239,8 @@ export async function bringUp(
     groups: groupSpecs(model),
     // Folders as such, so that a file added to one is seen.
     files: options.files.map((f) => path.resolve(f)),
-    controlCommand: selfCommand([], 'control-plane'),
-    proxyCommand,
+    controlCommand: nodeCommand([], path.join(import.meta.dirname, 'main.ts'), 'control-plane'),
+    proxyProgram,
     reload: reloader(options.files, options.allowPending),
     ...(trustDomain && { trustDomain }),
     say: options.say,

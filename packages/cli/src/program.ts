@@ -11,6 +11,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['logs', async () => (await import('./commands/logs.ts')).addLogs],
   ['scale', async () => (await import('./commands/scale.ts')).addScale],
   ['restart', async () => (await import('./commands/restart.ts')).addRestart],
+  ['proxy-canary', async () => (await import('./commands/proxy-canary.ts')).addProxyCanary],
   ['leave', async () => (await import('./commands/leave.ts')).addLeave],
   ['join', async () => (await import('./commands/leave.ts')).addJoin],
   ['run', async () => (await import('./commands/run.ts')).addRun],

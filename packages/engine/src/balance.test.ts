@@ -61,6 +61,21 @@ test('least request: even without load, never the busiest, load stays level', ()
   assert.ok(Math.max(...loads) - Math.min(...loads) <= 8, String(loads));
 });
 
+test('least request with weights: their shares with little to do, load per weight with much', () => {
+  const weights = [9, 1];
+  const idle = mesh(2, {}, weights);
+  near(counts(idle, 40_000)[0], 40_000, 0.9);
+  // The heavy one answers something nearly always, the light one nearly never.
+  onStart(idle.cluster.endpoints[0]);
+  near(counts(idle, 40_000)[0], 40_000, 0.9);
+  for (let i = 0; i < 20; i++) onStart(idle.cluster.endpoints[0]);
+  assert.equal(counts(idle, 1000)[1], 1000);
+  const busy = mesh(2, {}, weights);
+  for (let i = 0; i < 4000; i++) onStart(pickEndpoint(busy.snapshot, busy.cluster, random, 0) as EndpointView);
+  const [heavy, light] = busy.cluster.endpoints.map((e) => e.state.active);
+  assert.ok(Math.abs(heavy - 9 * light) <= 40, `${heavy} and ${light}`);
+});
+
 test('random and round robin; weights', () => {
   for (const c of counts(mesh(5, { lb: LbPolicy.RANDOM }), 50_000)) near(c, 50_000, 0.2);
   assert.deepEqual(counts(mesh(3, { lb: LbPolicy.ROUND_ROBIN }), 9), [3, 3, 3]);

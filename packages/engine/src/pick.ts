@@ -168,11 +168,13 @@ function choose(
   if (!(leastRequest || ewma) || list.length === 1) return first;
   const second = list[drawOne(cluster, list, random, nowMs, even, a)];
   if (!fitted && isOut(second.state)) return undefined;
-  // Weights already say how often an endpoint is drawn; load is compared per unit of weight.
   const w1 = even ? 1 : warmWeight(cluster, first, nowMs);
   const w2 = even ? 1 : warmWeight(cluster, second, nowMs);
   if (ewma) return peakEwmaLoad(second.state, nowMs) * w1 < peakEwmaLoad(first.state, nowMs) * w2 ? second : first;
-  return second.state.active * w1 < first.state.active * w2 ? second : first;
+  // Weights say how often an endpoint is drawn, also with little to do: another one is better where it has less to do per
+  // unit of weight with this request than the first one has without it.
+  const more = even ? 0 : 1;
+  return (second.state.active + more) * w1 < first.state.active * w2 ? second : first;
 }
 
 /** Index of an endpoint, drawn by weight among all but `not`. */

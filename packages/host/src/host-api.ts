@@ -12,6 +12,23 @@ export function hostRoutes(host: MeshHost, down: () => void): Map<string, LocalH
     ['POST /restart', (b) => host.restart(String(field(b, 'name')))],
     ['POST /leave', (b) => host.leave(String(field(b, 'name')))],
     ['POST /join', (b) => host.join(String(field(b, 'name')))],
+    [
+      'POST /proxy-canary',
+      (b) => {
+        const program = field(b, 'program');
+        const dir = typeof program === 'string' ? program : undefined;
+        const maxEnds = field(b, 'maxEnds');
+        return host.proxyCanary(
+          String(field(b, 'name')),
+          dir,
+          Number(field(b, 'percent')),
+          maxEnds === undefined ? undefined : Number(maxEnds),
+        );
+      },
+    ],
+    ['POST /proxy-promote', (b) => host.proxyPromote(String(field(b, 'name')))],
+    ['POST /proxy-revert', (b) => host.proxyRevert(String(field(b, 'name')))],
+    ['GET /proxy-canaries', () => host.proxyCanaries()],
     ['POST /run', (b, _q, gone) => host.run(b as RunRequest, gone)],
     ['GET /hold', (_b, q, gone) => host.hold(q.get('name') ?? '', gone)],
     ['POST /remove', (b) => host.remove(String(field(b, 'name')))],

@@ -12,8 +12,6 @@ export interface HostContext {
   readonly rootPem: string;
   readonly controlAddress: string;
   readonly services: readonly ServiceSpec[];
-  /** The command of a proxy, without its mode. */
-  readonly proxyCommand: Promise<readonly string[]>;
   readonly baseEnv: Readonly<Record<string, string>>;
   /** The same for our own processes. */
   readonly ownEnv: Readonly<Record<string, string>>;
@@ -28,4 +26,6 @@ export interface HostContext {
   say(name: string, line: string): void;
   /** An instance's state changed. */
   onState(): void;
+  /** The proxy of this instance ended though nobody told it to. */
+  onProxyEnd(instance: string): void;
 }

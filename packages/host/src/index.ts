@@ -6,6 +6,7 @@ export * from './local-api.ts';
 export * from './output.ts';
 export * from './probes.ts';
 export * from './process.ts';
+export type { CanaryStatus } from './proxy-canary.ts';
 export * from './specs.ts';
 export * from './state.ts';
 export * from './supervisor.ts';

@@ -11,7 +11,7 @@ import { checkPorts } from './ports.ts';
 import { Prober, probeExec, probeHttp, probeTcp } from './probes.ts';
 import { Child, type ChildExit } from './process.ts';
 import { ProxyProcess } from './proxy-process.ts';
-import type { InstanceState, InstanceStatus, ProbeSpec, ProcessSpec } from './specs.ts';
+import type { InstanceState, InstanceStatus, ProbeSpec, ProcessSpec, ProxyProgram } from './specs.ts';
 
 /** Requests that a peer sent before it heard of a drain have reached the application after this. */
 const ON_THE_WAY_MS = 250;
@@ -47,11 +47,27 @@ export class Instance {
   #registered: Promise<void> = Promise.resolve();
   #readyWaiters: (() => void)[] = [];
   state: InstanceState = 'starting';
+  /** What its proxy runs; another one from its proxy's next start on. */
+  program: ProxyProgram;
+  /** Its share of what its workload gets, where 1 is an even one. */
+  #weight: number;
 
-  constructor(host: HostContext, name: string, spec: ProcessSpec) {
+  constructor(host: HostContext, name: string, spec: ProcessSpec, program: ProxyProgram, weight = 1) {
     this.#host = host;
     this.name = name;
     this.spec = spec;
+    this.program = program;
+    this.#weight = weight;
+  }
+
+  get weight(): number {
+    return this.#weight;
+  }
+
+  set weight(weight: number) {
+    if (weight === this.#weight) return;
+    this.#weight = weight;
+    if (!this.#stopping) this.#registered = this.register().catch(() => {});
   }
 
   status(): InstanceStatus {
@@ -67,6 +83,7 @@ export class Instance {
       proxyPid: this.#proxy?.pid,
       restarts: this.#app?.restarts ?? 0,
       proxyRestarts: this.#proxy?.restarts ?? 0,
+      proxyVersion: this.spec.injected ? this.program.version : undefined,
       injected: this.spec.injected,
       gateway: this.spec.gateway,
       injectedReason: this.spec.injectedReason,
@@ -103,6 +120,7 @@ export class Instance {
         secret: this.#secret,
         probe: this.#readiness(),
         application: this.#runAs(),
+        program: () => this.program,
       });
       await this.#proxy.start();
     }
@@ -139,6 +157,7 @@ export class Instance {
       ready: this.state === 'ready',
       draining: this.state === 'draining',
       dialAddress: this.address,
+      weight: this.#weight,
     });
   }
 

@@ -15,7 +15,7 @@ import {
   writeBootstrap,
   writeToken,
 } from './proxy-files.ts';
-import type { ProbeSpec, ProcessSpec } from './specs.ts';
+import type { ProbeSpec, ProcessSpec, ProxyProgram } from './specs.ts';
 
 const READY_MS = 30_000;
 const RESTART_FIRST_MS = 100;
@@ -43,6 +43,8 @@ export interface ProxyOwner {
   readonly probe: ProbeSpec;
   /** Who the application runs as. */
   readonly application: RunAs | undefined;
+  /** What it runs at its next start. */
+  program(): ProxyProgram;
 }
 
 export class ProxyProcess {
@@ -108,8 +110,8 @@ export class ProxyProcess {
     const api = (this.api = makeWorkloadApi(h, name, spec, application));
     const facts = { name, address, address6, spec, token, rootPem, probe, secret, api, application };
     const path = writeBootstrap(h, files, facts);
-    const command = await h.proxyCommand;
     if (this.#stopping) return;
+    const { command } = this.#of.program();
     const prefix = this.#of.netns === undefined ? [] : inNetworkOnlyArgv(this.#of.netns);
     prefix.push(...proxyPrefix(h, files, spec, api));
     this.#lastErrors = [];
@@ -184,6 +186,7 @@ export class ProxyProcess {
   #ended(exit: ChildExit): void {
     if (this.#stopping) return;
     this.#host.say(this.#of.name, `proxy ended (${exit.text}); until it is back nothing enters or leaves`);
+    this.#host.onProxyEnd(this.#of.name);
     // The first start is judged by #untilReady; only a proxy that has served comes back by itself.
     if (this.#served) this.#restart();
   }

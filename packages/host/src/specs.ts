@@ -65,6 +65,14 @@ export interface GroupSpec {
   readonly readiness: ProbeSpec | undefined;
 }
 
+/** What a proxy runs. */
+export interface ProxyProgram {
+  /** Without its mode. */
+  readonly command: readonly string[];
+  /** Of its installation, and what tells two builds of it apart. */
+  readonly version: string;
+}
+
 export type CaptureMode = 'transparent' | 'explicit';
 
 export type InstanceState =
@@ -90,6 +98,8 @@ export interface InstanceStatus {
   readonly proxyPid: number | undefined;
   readonly restarts: number;
   readonly proxyRestarts: number;
+  /** Of the program that its proxy runs; undefined: it has none. */
+  readonly proxyVersion: string | undefined;
   readonly injected: boolean;
   /** A proxy on its own. */
   readonly gateway: boolean;

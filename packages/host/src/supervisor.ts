@@ -17,7 +17,8 @@ import { Instance } from './instance.ts';
 import { assertLabel, fitToGroup, fitToService, JoinedFiles, type RunRequest } from './joined.ts';
 import { serveLocal } from './local-api.ts';
 import { tail } from './output.ts';
-import type { CaptureMode, GroupSpec, InstanceStatus, ProcessSpec, ServiceSpec } from './specs.ts';
+import { type CanaryStatus, ProxyCanaries } from './proxy-canary.ts';
+import type { CaptureMode, GroupSpec, InstanceStatus, ProcessSpec, ProxyProgram, ServiceSpec } from './specs.ts';
 import { acquireLock, type MeshPaths, meshPaths, removeLeftovers } from './state.ts';
 import { inParallel, pause } from './wait.ts';
 
@@ -42,8 +43,11 @@ export interface MeshHostOptions {
   /** Configuration files and folders that the control plane watches; absolute. */
   readonly files: readonly string[];
   readonly controlCommand: readonly string[];
-  /** Of every proxy, without its mode; asked once, with a folder of the mesh that only its user can read, for code. */
-  proxyCommand(dir: string): Promise<readonly string[]>;
+  /**
+   * What proxies run: of this installation (asked once), or of another one, for a canary. `dir`: a folder of the mesh that only
+   * its user can read, for code.
+   */
+  proxyProgram(dir: string, installation?: string): Promise<ProxyProgram>;
   readonly trustDomain?: string;
   /** Extra fields of the control plane's configuration (certificate life and such). */
   readonly controlExtra?: Readonly<Record<string, unknown>>;
@@ -73,6 +77,7 @@ export class MeshHost {
   #context: HostContext | undefined;
   #network: MeshNetwork | undefined;
   #joined: JoinedFiles | undefined;
+  #canaries: ProxyCanaries | undefined;
   /** Instances of `weft run` that nobody holds yet. */
   readonly #unheld = new Map<string, Timer>();
   #control: ControlPlane | undefined;
@@ -113,7 +118,6 @@ export class MeshHost {
         rootPem: authority.rootPem,
         controlAddress: `${controlHost}:15012`,
         services: o.services,
-        proxyCommand: o.proxyCommand(this.paths.programs), // While the control plane starts.
         ownEnv: ownProcessEnvironment(baseEnv, this.paths.codeCache),
         baseEnv,
         runAs: applicationUser(),
@@ -127,7 +131,23 @@ export class MeshHost {
           this.#followHosts();
           o.onChange?.();
         },
+        onProxyEnd: (name) => {
+          const instance = this.#instances.get(name);
+          const because = instance && this.#canaries?.ended(instance);
+          if (!because) return;
+          const key = workloadKey(instance.spec);
+          void this.#exclusive(key, () => this.#canaries!.revert(key, because)).catch(() => {});
+        },
       };
+      const own = o.proxyProgram(this.paths.programs); // While the control plane starts.
+      own.catch(() => {}); // Whoever waits for it says so.
+      this.#canaries = new ProxyCanaries(own, {
+        build: (installation, n) => o.proxyProgram(join(this.paths.programs, `canary-${n}`), installation),
+        instances: (key) => this.#of(key),
+        replace: (old, program, weight) => this.#replace(old, old.spec, program, weight),
+        say: o.say,
+        now: () => systemClock.now(),
+      });
       this.#joined = new JoinedFiles(this.paths.joined);
       this.#server = await serveLocal(
         this.paths.socket,
@@ -250,6 +270,7 @@ export class MeshHost {
       } else {
         await Promise.all(now.slice(replicas).map((i) => this.#stopInstance(i.name)));
       }
+      await this.#canaries?.settle(key);
       return this.#of(key).map((i) => i.status());
     });
   }
@@ -318,24 +339,59 @@ export class MeshHost {
   #replaceAll(key: string, which: (instance: Instance) => boolean = () => true): Promise<InstanceStatus[]> {
     return this.#exclusive(key, async () => {
       const spec = this.#freshen(key);
-      for (const old of this.#of(key).filter(which)) {
-        const next = this.#nextName(spec);
-        try {
-          await this.#startInstance(next, spec);
-          if (!(await this.#instances.get(next)?.whenReady(READY_MS))) {
-            throw new WeftError(
-              'not-ready',
-              `${next} did not become ready within ${READY_MS / 1000} s: ${old.name} was kept`,
-            );
-          }
-        } catch (error) {
-          await this.#stopInstance(next);
-          throw error;
-        }
-        await this.#stopInstance(old.name);
-      }
+      for (const old of this.#of(key).filter(which)) await this.#replace(old, spec, old.program, old.weight);
       return this.#of(key).map((i) => i.status());
     });
+  }
+
+  async #replace(old: Instance, spec: ProcessSpec, program: ProxyProgram, weight: number): Promise<void> {
+    const next = this.#nextName(spec);
+    try {
+      await this.#startInstance(next, spec, program, weight);
+      if (!(await this.#instances.get(next)?.whenReady(READY_MS))) {
+        throw new WeftError(
+          'not-ready',
+          `${next} did not become ready within ${READY_MS / 1000} s: ${old.name} was kept`,
+        );
+      }
+    } catch (error) {
+      await this.#stopInstance(next);
+      throw error;
+    }
+    await this.#stopInstance(old.name);
+  }
+
+  /**
+   * Another proxy program for `percent` of a workload: in instances, and by their weights in what they get. `installation`
+   * may be left out where one is tried already, whose share changes then.
+   */
+  proxyCanary(
+    name: string,
+    installation: string | undefined,
+    percent: number,
+    maxEnds?: number,
+  ): Promise<CanaryStatus> {
+    const key = this.#find(name);
+    if (!this.#specs.get(key)!.injected)
+      throw new WeftError('no-proxy', `${key} has no proxy (${this.#specs.get(key)!.injectedReason})`);
+    return this.#exclusive(key, () => this.#canaries!.begin(key, installation, percent, maxEnds));
+  }
+
+  /** All of its instances run what is tried, from now on. */
+  proxyPromote(name: string): Promise<CanaryStatus> {
+    const key = this.#find(name);
+    return this.#exclusive(key, () => this.#canaries!.promote(key));
+  }
+
+  /** All of its instances run the mesh's own proxy again. */
+  proxyRevert(name: string): Promise<CanaryStatus> {
+    const key = this.#find(name);
+    return this.#exclusive(key, () => this.#canaries!.revert(key));
+  }
+
+  /** Workloads whose proxies are, or were, not the mesh's own. */
+  proxyCanaries(): CanaryStatus[] {
+    return this.#canaries?.list() ?? [];
   }
 
   /**
@@ -393,6 +449,7 @@ export class MeshHost {
     if (!spec || !this.#runs.delete(key)) return;
     this.#specs.delete(key);
     this.#left.delete(key);
+    this.#canaries?.forget(key);
     if (!this.#stopping) this.#joined?.remove(spec.namespace, spec.name);
   }
 
@@ -478,9 +535,10 @@ export class MeshHost {
     });
   }
 
-  async #startInstance(name: string, spec: ProcessSpec): Promise<void> {
+  async #startInstance(name: string, spec: ProcessSpec, tried?: ProxyProgram, weight = 1): Promise<void> {
+    const program = tried ?? (await this.#canaries!.programOf(workloadKey(spec)));
     if (this.#stopping) throw new WeftError('stopped', 'the mesh is going down');
-    const instance = new Instance(this.#context!, name, spec);
+    const instance = new Instance(this.#context!, name, spec, program, weight);
     this.#instances.set(name, instance);
     await instance.start();
   }

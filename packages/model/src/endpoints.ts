@@ -50,6 +50,7 @@ export function compileServiceEndpoints(
   }
   for (const [service, instances] of behind) {
     const host = serviceHost(service, runtime.domain);
+    const unit = instances.some((i) => (i.weight ?? 1) !== 1) ? UNEVEN : 1;
     const backing = instances.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
     for (const port of service.ports) {
       if (port.transport !== 'TCP') continue;
@@ -73,7 +74,7 @@ export function compileServiceEndpoints(
             canonicalRevision: canonicalRevision(i),
             version: label(i.labels, 'version') ?? '',
             app: label(i.labels, 'app') ?? '',
-            weight: 1,
+            weight: wholeWeight(i.weight ?? 1, unit),
             locality: localityOf(i.labels),
             draining: i.draining,
             // What a PeerAuthentication says is for workloads; a gateway's servers say themselves what they take.
@@ -81,12 +82,22 @@ export function compileServiceEndpoints(
           }),
         ];
       });
-      endpoints.push(...entryEndpoints(model, runtime, service, port));
+      for (const e of entryEndpoints(model, runtime, service, port)) {
+        e.weight = wholeWeight(e.weight, unit);
+        endpoints.push(e);
+      }
       const key = endpointsName(host, port.port);
       out.set(key, create(EndpointsSchema, { host, port: port.port, endpoints }));
     }
   }
   return out;
+}
+
+/** Weights of endpoints are whole numbers: with uneven shares each is so many times as large. */
+const UNEVEN = 1000;
+
+function wholeWeight(weight: number, unit: number): number {
+  return unit === 1 ? weight : Math.max(1, Math.round(weight * unit));
 }
 
 /** The one of the service's preferred family first. */

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { endpointsName } from '@weft/plan';
 import {
   compileAuthorization,
+  compileEndpoints,
   hostCovers,
   injected,
+  type MeshRuntime,
   type Model,
   mtlsFor,
   type PeerAuthenticationModel,
@@ -138,4 +141,24 @@ test('hosts and protocols', () => {
   assert.equal(portProtocol('http', 'tcp', 1), 'http');
   assert.equal(portProtocol(undefined, '', 3306), 'tcp');
   assert.equal(portProtocol(undefined, 'web', 80), 'detect');
+});
+
+test('an instance with an uneven share weighs that in its services, and the others what they did', () => {
+  const port = { name: 'http', port: 80, targetPort: 8080, transport: 'TCP', protocol: 'http' };
+  const service = { ...meta('Service', 'pay', 'shop'), selector: { app: 'pay' }, ports: [port] };
+  const model = { ...empty, services: [service] } as unknown as Model;
+  const instance = (n: number, weight?: number) => ({
+    ...{ name: `pay-${n}`, workload: 'pay', namespace: 'shop', serviceAccount: 'pay', labels: { app: 'pay' } },
+    ...{ address: `10.0.0.${n + 1}`, dialAddress: `10.0.0.${n + 1}`, ports: [{ number: 8080 }] },
+    ...{ injected: true, ready: true, draining: false, ...(weight !== undefined && { weight }) },
+  });
+  const weights = (...given: (number | undefined)[]) => {
+    const instances = given.map((w, i) => instance(i, w));
+    const runtime = { domain: 'cluster.local', trustDomain: 'cluster.local', instances, vips: new Map() };
+    const all = compileEndpoints(model, runtime as unknown as MeshRuntime);
+    return all.get(endpointsName('pay.shop.svc.cluster.local', 80))?.endpoints.map((e) => e.weight);
+  };
+  assert.deepEqual(weights(undefined, 1), [1, 1]);
+  assert.deepEqual(weights(0.2, 1.8, undefined), [200, 1800, 1000]);
+  assert.deepEqual(weights(0.0001, 2), [1, 2000], 'never nothing');
 });

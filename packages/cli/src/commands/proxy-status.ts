@@ -1,5 +1,7 @@
+import type { InstanceStatus } from '@weft/host';
 import type { Command } from 'commander';
 import {
+  ask,
   askControl,
   chooseMesh,
   type MeshOption,
@@ -26,20 +28,28 @@ export function addProxyStatus(program: Command): void {
 }
 
 async function proxyStatus(options: MeshOption & OutputOption): Promise<void> {
-  const answer = await askControl<Record<string, unknown>>(chooseMesh(options.mesh), 'GET', '/v1/status');
+  const mesh = chooseMesh(options.mesh);
+  const answer = await askControl<Record<string, unknown>>(mesh, 'GET', '/v1/status');
+  const { instances } = await ask<{ instances: InstanceStatus[] }>(mesh, 'GET', '/ps');
+  const versions = new Map(instances.map((i) => [i.name, i.proxyVersion]));
+  const said = (Array.isArray(answer) ? answer : (answer.proxies ?? [])) as Record<string, unknown>[];
+  // Who starts the proxies knows what they run.
+  const proxies = said.map(
+    (p): Record<string, unknown> => ({ ...p, version: versions.get(String(p.instance ?? p.name)) }),
+  );
   if (options.output === 'json') {
-    printJson(answer);
+    printJson(Array.isArray(answer) ? proxies : { ...answer, proxies });
     return;
   }
-  const proxies = (Array.isArray(answer) ? answer : (answer.proxies ?? [])) as Record<string, unknown>[];
   print(
     table(
-      ['PROXY', 'STATUS', 'EPOCH', 'AGE', 'REASON'],
+      ['PROXY', 'STATUS', 'EPOCH', 'AGE', 'VERSION', 'REASON'],
       proxies.map((p) => [
         column(p, 'instance') ?? column(p, 'name'),
         column(p, 'status') ?? column(p, 'state'),
         column(p, 'epoch'),
         typeof p.ageMs === 'number' ? age(p.ageMs) : undefined,
+        column(p, 'version'),
         column(p, 'reason') ?? column(p, 'error') ?? '',
       ]),
     ),

@@ -125,10 +125,11 @@ export function statusTable(
     restarts: number;
     injected: boolean;
     proxyRestarts: number;
+    proxyVersion?: string | undefined;
   }[],
 ): string {
   return table(
-    ['NAME', 'NAMESPACE', 'STATE', 'ADDRESS', 'PID', 'PROXY', 'RESTARTS'],
+    ['NAME', 'NAMESPACE', 'STATE', 'ADDRESS', 'PID', 'PROXY', 'RESTARTS', 'VERSION'],
     instances.map((i) => [
       i.name,
       i.namespace,
@@ -137,6 +138,7 @@ export function statusTable(
       i.pid,
       i.injected ? (i.proxyPid ?? 'down') : 'none',
       i.restarts,
+      i.proxyVersion,
     ]),
   );
 }

@@ -22,6 +22,12 @@ function port(value: unknown, field: string): number {
   return value as number;
 }
 
+function weight(value: unknown): number {
+  if (typeof value !== 'number' || !(value > 0 && value <= 1000))
+    throw bad('weight', 'must be above 0 and at most 1000');
+  return value;
+}
+
 /** Throws `control/bad-instance` naming the field. */
 export function parseInstance(value: unknown, wanted: string): Instance {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw bad('the body', 'must be an object');
@@ -71,5 +77,6 @@ export function parseInstance(value: unknown, wanted: string): Instance {
     gateway: flag('gateway', false),
     ready: flag('ready', false),
     draining: flag('draining', false),
+    weight: weight(v.weight ?? 1),
   };
 }

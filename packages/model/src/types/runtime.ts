@@ -20,6 +20,8 @@ export interface Instance {
   readonly draining: boolean;
   /** Where the application listens as its own proxy sees it; the same as `address`, 127.0.0.1 in explicit mode. */
   readonly dialAddress: string;
+  /** Its share of what its workload gets, where 1 (the default) is an even one; above 0. */
+  readonly weight?: number | undefined;
 }
 
 export interface InstancePort {

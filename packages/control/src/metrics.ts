@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import type { Authority } from '@weft/identity';
 import type { CertificateIssuer } from './ca/service.ts';
 import type { MeshTrust } from './ca/trust.ts';
+import type { RateShares } from './collect/rate-shares.ts';
 import type { Listen } from './config.ts';
 import type { Mesh } from './mesh.ts';
 import type { ProxyState, Pusher } from './push/pusher.ts';
@@ -15,11 +16,12 @@ export interface MetricsSources {
   authority: Authority;
   trust: MeshTrust;
   rpc: RpcServer;
+  rates: RateShares;
 }
 
 const STATES: ProxyState[] = ['SYNCED', 'STALE', 'NOT SENT', 'ERROR', 'DISCONNECTED'];
 
-export function renderMetrics({ mesh, pusher, issuer, authority, trust, rpc }: MetricsSources): string {
+export function renderMetrics({ mesh, pusher, issuer, authority, trust, rpc, rates }: MetricsSources): string {
   const lines: string[] = [];
   const add = (name: string, type: string, help: string, samples: [labels: string, value: number][]) => {
     lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
@@ -75,6 +77,11 @@ export function renderMetrics({ mesh, pusher, issuer, authority, trust, rpc }: M
   add('weft_jwks_fetches', 'counter', 'Key sets of token issuers that were asked for.', one(keys.fetches));
   add('weft_jwks_failures', 'counter', 'Of these, those that gave no keys.', one(keys.failures));
   add('weft_jwks_refetches_limited', 'counter', 'Missed keys that were fetched later than at once.', one(keys.limited));
+  const { limits, sent, callersRefused } = rates.counters;
+  add('weft_rate_limits_shared', 'gauge', 'Rate limits that replicas share.', one(limits));
+  add('weft_rate_limit_shares', 'counter', 'Shares of rate limits that replicas were sent.', one(sent));
+  const undivided = 'Callers whose rate was not divided, as too many callers of the limit have one that is.';
+  add('weft_rate_limit_callers_undivided', 'counter', undivided, one(callersRefused));
   const seconds = (ms: number) => (ms - Date.now()) / 1000;
   const left = 'Seconds until the root that signs ends.';
   add('citadel_server_root_cert_expiry_seconds', 'gauge', left, one(seconds(authority.rootNotAfterMs)));

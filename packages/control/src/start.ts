@@ -22,6 +22,7 @@ import { CertificateIssuer } from './ca/service.ts';
 import { Tokens } from './ca/tokens.ts';
 import { MeshTrust } from './ca/trust.ts';
 import { WorkloadApiSource } from './ca/workload-api.ts';
+import { RateShares } from './collect/rate-shares.ts';
 import { Collector } from './collect/service.ts';
 import type { ControlConfig } from './config.ts';
 import { type LoadFiles, Mesh } from './mesh.ts';
@@ -112,7 +113,8 @@ export async function startControlPlane(
     const pusher = new Pusher(mesh, trust, logger, clock, config.turnsPerSecond);
     const traffic = new Traffic(auditDir, clock, logger);
     closers.push(() => traffic.stop());
-    const collector = new Collector(mesh, clock, traffic);
+    const rates = new RateShares(mesh, clock);
+    const collector = new Collector(mesh, clock, traffic, rates);
     const issuer = new CertificateIssuer({ authority, jwtKeys, tokens, mesh, trust, ttlMs, logger });
     const ads = createAdsHandler<Peer>({
       types: TYPES,
@@ -137,7 +139,7 @@ export async function startControlPlane(
     );
     const metrics =
       config.listen.metrics &&
-      (await startMetrics(config.listen.metrics, { mesh, pusher, issuer, authority, trust, rpc }));
+      (await startMetrics(config.listen.metrics, { mesh, pusher, issuer, authority, trust, rpc, rates }));
     if (metrics) closers.push(() => metrics.close());
     const api = await startApi({
       socket: config.socket,
@@ -145,6 +147,7 @@ export async function startControlPlane(
       pusher,
       tokens,
       collector,
+      rates,
       traffic,
       changes,
       clock,

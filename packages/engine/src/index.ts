@@ -23,6 +23,8 @@
  * accrual.ts      probeDue(cluster, nowMs): EndpointView | undefined            the breaker with a live probe
  * health.ts       dueChecks(snapshot, nowMs, random, ask), onHealthCheck(…): 'in' | 'out' | undefined   active health checks
  * rate-limit.ts   takeRate(view, principal, nowMs): 'allow' | 'total' | 'identity'
+ * rate-demand.ts  takeRateDemands(snapshot, nowMs), applyRateShares(snapshot, answer, nowMs): a limit of several replicas
+ * rate-share.ts   divideRate(wanted): number[]; RateDivision: who gets which part of such a limit
  * retry.ts        retryDecision(policy, outcome, attempt, random): { retry, delayMs, reason }
  * authorize.ts    authorize(snapshot, request): AuthorizationResult
  * authenticate.ts authenticate(inbound, { mtls }): boolean; authenticatePort(snapshot, port, { mtls }): boolean
@@ -52,7 +54,9 @@ export * from './match.ts';
 export * from './outlier.ts';
 export * from './pick.ts';
 export * from './pool.ts';
+export * from './rate-demand.ts';
 export * from './rate-limit.ts';
+export * from './rate-share.ts';
 export * from './retry.ts';
 export { mirrorAuthority } from './rewrite.ts';
 export * from './route.ts';

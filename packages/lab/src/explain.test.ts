@@ -232,6 +232,10 @@ test('a rate limit of the called side is told with what it allows', () => {
   const step = steps.find((s) => s.kind === 'limit' && s.side === 'server');
   assert.match(step?.decision ?? '', /: 100 requests a second in all, 10 of one caller$/);
   assert.equal(step?.reference?.resource, 'HTTPLocalRateLimitPolicy/shop/fair');
+  const scope = limit.replace('name: fair,', 'name: fair, annotations: { weft.dev/rate-limit-scope: service },');
+  const shared = ask(BASE + server + scope, {}).steps.find((s) => s.kind === 'limit' && s.side === 'server');
+  assert.match(shared?.decision ?? '', /, of its 4 replicas together$/);
+  assert.match(shared?.because ?? '', /429; each replica has 1\/4, until it is divided by what their callers want$/);
 });
 
 test('how long a try may last and a connection may take, and where retries go', () => {

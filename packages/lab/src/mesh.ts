@@ -62,6 +62,8 @@ export interface LabMesh {
   /** Every instance that the service of that host selects, ready or not. */
   backing(host: string): readonly Backing[];
   readonly trustDomain: string;
+  /** Which part of a limit's total a replica has, of the limits that replicas share; undefined: it is not known. */
+  rateShare?(ref: string, instance: string): number | undefined;
 }
 
 /** The mesh that `weft up` would start from these files. Throws WeftError `lab.config` with every problem. */
@@ -224,11 +226,19 @@ export interface EndpointHealth {
   readonly active: number;
 }
 
+/** How a rate limit that replicas share is divided now. */
+export interface SharedLimitShares {
+  /** Its ref. */
+  readonly limit: string;
+  readonly replicas: readonly { readonly name: string; readonly share: number }[];
+}
+
 /** A running mesh: the plans of the instances that matter, and what the caller's proxy knows of endpoints. */
 export function meshFromPlans(
   plans: ReadonlyMap<string, PlanJson>,
   instances: readonly LiveInstance[],
   health: readonly EndpointHealth[] = [],
+  limits: readonly SharedLimitShares[] = [],
 ): LabMesh {
   const references = new Map<string, Reference>();
   const sides = new Map<string, Side>();
@@ -258,6 +268,7 @@ export function meshFromPlans(
     endpoints: [...sets.values()],
     reference: (ref) => ruleReference(references, ref),
     backing: (host) => instances.filter((i) => i.services.includes(host)),
+    rateShare: (ref, name) => limits.find((l) => l.limit === ref)?.replicas.find((r) => r.name === name)?.share,
   };
 }
 

@@ -106,14 +106,15 @@ export function judge(
     if (answer.token) request.token = answer.token;
   }
   const verdict = noteAuthorization(notes, where, 'server', snapshot, request);
-  if (verdict.allow) noteRate(notes, where, head ? inbound?.rateLimit : inbound?.connectionLimit, head !== undefined);
+  if (verdict.allow) noteRate(mesh, notes, e, head ? inbound?.rateLimit : inbound?.connectionLimit, head !== undefined);
   if (verdict.allow) return { ...application(`port ${e.port}`), ref: verdict.ref };
   return { status: head ? 403 : 'closed', end: 'denied', flags: '', details: verdict.details, ref: verdict.ref };
 }
 
 /** What is past a rate is known only while it runs. */
-function noteRate(notes: Notes, where: string, limit: RateLimit | undefined, http: boolean): void {
+function noteRate(mesh: LabMesh, notes: Notes, e: Callee, limit: RateLimit | undefined, http: boolean): void {
   if (!limit) return;
+  const where = `${e.namespace}/${e.workload}`;
   const what = http ? 'requests' : 'connections';
   const parts = [
     ...(limit.total > 0 ? [`${limit.total} ${what} a second in all`] : []),
@@ -123,7 +124,16 @@ function noteRate(notes: Notes, where: string, limit: RateLimit | undefined, htt
     ),
   ];
   const past = http ? 'what is more is answered with 429' : 'what is more is closed';
-  notes.add('server', 'limit', `${where}: ${parts.join(', ')}`, past, limit.ref);
+  const { replicas } = limit;
+  const together = replicas > 1 ? `, of its ${replicas} replicas together` : '';
+  const divided = replicas > 1 ? `; ${shareText(mesh.rateShare?.(limit.ref, e.instance), replicas, e.instance)}` : '';
+  notes.add('server', 'limit', `${where}: ${parts.join(', ')}${together}`, `${past}${divided}`, limit.ref);
+}
+
+/** How a limit of several replicas is divided now. */
+function shareText(share: number | undefined, replicas: number, instance: string): string {
+  if (share === undefined) return `each replica has 1/${replicas}, until it is divided by what their callers want`;
+  return `${instance} has ${Math.round(share * 1000) / 10} % of it now, by what the replicas' callers want`;
 }
 
 /** What the policies of a workload say, one after the other, and what that comes to. */

@@ -15,7 +15,7 @@ import {
   TokenRuleSchema,
 } from '@weft/plan';
 import { resolveHost, serviceHost } from './hosts.ts';
-import { targetPortOn } from './inbound.ts';
+import { targetPortOn } from './inbound-ports.ts';
 import { providersFor } from './intentions.ts';
 import { keySourceOf } from './key-sources.ts';
 import { servicesSelecting } from './lookup.ts';

@@ -58,7 +58,7 @@ export function compileOwn(model: Model, runtime: MeshRuntime, instance: Instanc
     for (const value of listeners) parts.set(`gateway/${value.port}`, part({ case: 'gateway', value }));
     for (const [name, value] of secrets) parts.set(name, part({ case: 'secret', value }));
   } else {
-    for (const inbound of compileInbound(model, runtime.domain, instance, refs)) {
+    for (const inbound of compileInbound(model, runtime, instance, refs)) {
       parts.set(`inbound/${inbound.port}`, part({ case: 'inbound', value: inbound }));
     }
   }

@@ -32,7 +32,7 @@ import {
 } from './connection-routes.ts';
 import { commonHost, isSeenFrom, labelsMatch, resolveHost, serviceSelects } from './hosts.ts';
 import { httpRoute, virtualServiceRoutes } from './http-routes.ts';
-import { targetPortOn } from './inbound.ts';
+import { targetPortOn } from './inbound-ports.ts';
 import type { RefTable } from './refs.ts';
 import type {
   AuthorityModel,

@@ -1,18 +1,17 @@
 /** What a workload accepts: its ports, and the mTLS mode of each. */
 import { create } from '@bufbuild/protobuf';
-import { type Inbound, InboundSchema, MtlsMode, type RateLimit, RateLimitSchema } from '@weft/plan';
+import { type Inbound, InboundSchema, MtlsMode } from '@weft/plan';
 import { inboundPool } from './clusters.ts';
 import { labelsMatch, serviceHost } from './hosts.ts';
-import { servicesSelecting } from './lookup.ts';
+import { backingPorts, inboundPorts } from './inbound-ports.ts';
 import { planProtocol, portProtocol } from './protocols.ts';
+import { compileRateLimit } from './rate-limits.ts';
 import type { RefTable } from './refs.ts';
 import { sidecarFor } from './scope.ts';
 import type { Model } from './types/model.ts';
-import type { RateLimitModel } from './types/rate-limit.ts';
 import type { Labels } from './types/resource.ts';
-import type { Instance } from './types/runtime.ts';
+import type { Instance, MeshRuntime } from './types/runtime.ts';
 import type { MtlsModeName, PeerAuthenticationModel } from './types/security.ts';
-import type { ServiceModel, ServicePortModel } from './types/service.ts';
 
 export interface MtlsDecision {
   readonly mode: Exclude<MtlsModeName, 'UNSET'>;
@@ -43,53 +42,15 @@ export function mtlsFor(model: Model, workload: { namespace: string; labels: Lab
   return { mode: 'PERMISSIVE', policy: undefined, field: '' };
 }
 
-/** Workload port of a service port on one instance; undefined where the instance has no port of that name. */
-export function targetPortOn(port: ServicePortModel, instance: Pick<Instance, 'ports'>): number | undefined {
-  if (typeof port.targetPort === 'number') return port.targetPort;
-  return instance.ports.find((p) => p.name === port.targetPort)?.number;
-}
-
 const MODES = { DISABLE: MtlsMode.DISABLE, PERMISSIVE: MtlsMode.PERMISSIVE, STRICT: MtlsMode.STRICT };
 
-/** The first policy whose Server has the port. */
-function rateLimitOf(
-  model: Model,
-  policies: readonly RateLimitModel[],
-  instance: Instance,
-  port: number,
-  refs: RefTable,
-): RateLimit | undefined {
-  for (const p of policies) {
-    if (p.namespace !== instance.namespace) continue;
-    const server = model.servers.find((s) => s.name === p.server && s.namespace === p.namespace);
-    if (!server || !labelsMatch(server.selector, instance.labels)) continue;
-    const target =
-      typeof server.port === 'number' ? server.port : instance.ports.find((x) => x.name === server.port)?.number;
-    if (target !== port) continue;
-    return create(RateLimitSchema, {
-      ref: refs.use(p, 'spec'),
-      total: p.total,
-      identity: p.identity,
-      overrides: p.overrides.map((o) => ({ ...o, accounts: [...o.accounts] })),
-    });
-  }
-  return undefined;
-}
-
 /** One entry for each port the workload declares and each port a service sends to it. */
-export function compileInbound(model: Model, domain: string, instance: Instance, refs: RefTable): Inbound[] {
-  const backing = new Map<number, { service: ServiceModel; port: ServicePortModel }>();
-  for (const service of servicesSelecting(model, instance)) {
-    for (const port of service.ports) {
-      const target = port.transport === 'TCP' ? targetPortOn(port, instance) : undefined;
-      if (target !== undefined && !backing.has(target)) backing.set(target, { service, port });
-    }
-  }
+export function compileInbound(model: Model, runtime: MeshRuntime, instance: Instance, refs: RefTable): Inbound[] {
+  const { domain, instances } = runtime;
+  const limit = { model, instances, instance, refs };
+  const backing = backingPorts(model, instance);
   const sidecar = sidecarFor(model, instance);
-  const numbers = sidecar?.ingress
-    ? sidecar.ingress.map((i) => i.port)
-    : [...instance.ports.map((p) => p.number), ...backing.keys()];
-  return [...new Set(numbers)]
+  return [...inboundPorts(model, instance)]
     .sort((a, b) => a - b)
     .map((number) => {
       const declared = instance.ports.find((p) => p.number === number);
@@ -115,8 +76,8 @@ export function compileInbound(model: Model, domain: string, instance: Instance,
         dialAddress: ingress?.endpoint?.loopback ? '127.0.0.1' : instance.dialAddress,
         dialPort: instance.ports.find((p) => p.number === at)?.dialPort ?? at,
         pool: pool && inboundPool(pool),
-        rateLimit: rateLimitOf(model, model.httpRateLimits, instance, number, refs),
-        connectionLimit: rateLimitOf(model, model.tcpRateLimits, instance, number, refs),
+        rateLimit: compileRateLimit(limit, model.httpRateLimits, number),
+        connectionLimit: compileRateLimit(limit, model.tcpRateLimits, number),
       });
     });
 }

@@ -1,7 +1,7 @@
 /** Which workloads a policy is for: by its selector, or by the Gateways, GatewayClasses and Services that it names. */
 import { servesGateway } from './gateway.ts';
 import { labelsMatch } from './hosts.ts';
-import { targetPortOn } from './inbound.ts';
+import { targetPortOn } from './inbound-ports.ts';
 import { servicesSelecting } from './lookup.ts';
 import type { Model } from './types/model.ts';
 import type { Labels } from './types/resource.ts';

@@ -13,7 +13,7 @@ import {
   originalDestination,
   PROXY_MARK,
 } from '@weft/capture';
-import { resolveName } from '@weft/engine';
+import { applyRateShares, type RateSharesOf, resolveName, takeRateDemands } from '@weft/engine';
 import { controlTlsOptions, IdentityClient, isUnder } from '@weft/identity';
 import { CertificateService, ENDPOINTS_TYPE } from '@weft/plan';
 import { EdgeAggregator, Registry } from '@weft/telemetry';
@@ -29,6 +29,7 @@ import type { ProxyMode } from './limits.ts';
 import { type Connector, dualStackConnector } from './net/dial.ts';
 import { LineWriter } from './observe/line-writer.ts';
 import { MeshObserver } from './observe/observer.ts';
+import { RateShareGauges } from './observe/rate-shares.ts';
 import { ReferenceIndex } from './observe/references.ts';
 import { releaseMemory } from './overload/release.ts';
 import { PLAN_TYPES, PlanStore } from './plan-store.ts';
@@ -291,9 +292,16 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     pings: { everyMs: limits.controlPingEveryMs, timeoutMs: limits.controlPingTimeoutMs },
   });
   ads.start();
+  const shares = new RateShareGauges(registry);
   const seen = {
     ...{ edges: observer.edges, calls: observer.calls, plaintextCallers: observer.plaintextCallers },
     takeMissingKeys: () => plane.core.tokens.takeMissing(),
+    takeRateDemands: () => (store.snapshot ? takeRateDemands(store.snapshot, plane.core.nowMs()) : []),
+    applyRateShares: (answer: readonly RateSharesOf[]) => {
+      if (answer.length === 0 || !store.snapshot) return;
+      applyRateShares(store.snapshot, answer, plane.core.nowMs());
+      shares.note(answer);
+    },
   };
   push = new TelemetryPush(b.instance, seen, () => openChannel(b, host, port, identity), logger);
   push.start();

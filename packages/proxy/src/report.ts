@@ -2,6 +2,7 @@
 import { create } from '@bufbuild/protobuf';
 import { createClient } from '@connectrpc/connect';
 import type { Logger } from '@weft/base';
+import type { RateDemandOf, RateSharesOf } from '@weft/engine';
 import { Reporter, type TelemetryReport, TelemetryReportSchema, TelemetryService } from '@weft/plan';
 import type { CallAggregator, EdgeAggregator, EdgeReporter, PlaintextCallers } from '@weft/telemetry';
 import type { Channel } from '@weft/xds';
@@ -16,6 +17,9 @@ export interface Seen {
   readonly plaintextCallers: PlaintextCallers;
   /** Sources of token keys that lack one, since this was asked last. */
   takeMissingKeys(): string[];
+  /** What callers want of rate limits that are shared with other replicas; and the answer to it. */
+  takeRateDemands(): RateDemandOf[];
+  applyRateShares(shares: readonly RateSharesOf[]): void;
 }
 
 export class TelemetryPush {
@@ -62,8 +66,10 @@ export class TelemetryPush {
       this.#unsent ??= this.#collect();
       if (this.#unsent) {
         this.#channel ??= this.#open();
-        await createClient(TelemetryService, this.#channel.transport).push(this.#unsent, { timeoutMs: TIMEOUT_MS });
+        const client = createClient(TelemetryService, this.#channel.transport);
+        const answer = await client.push(this.#unsent, { timeoutMs: TIMEOUT_MS });
         this.#unsent = undefined;
+        this.#seen.applyRateShares(answer.rates);
       }
       this.#failing = false;
     } catch (error) {
@@ -81,8 +87,9 @@ export class TelemetryPush {
     const calls = this.#seen.calls.takeDeltas();
     const plaintext = this.#seen.plaintextCallers.takeDeltas();
     const missingKeys = this.#seen.takeMissingKeys();
-    if (deltas.length + calls.length + plaintext.length + missingKeys.length === 0 && inFlight.length === 0)
-      return undefined;
+    const rates = this.#seen.takeRateDemands();
+    const parts = [deltas, inFlight, calls, plaintext, missingKeys, rates];
+    if (parts.every((part) => part.length === 0)) return undefined;
     const common = (e: {
       reporter: EdgeReporter;
       source: string;
@@ -103,6 +110,7 @@ export class TelemetryPush {
       sequence: ++this.#sequence,
       startMs: this.#startMs,
       missingKeys,
+      rates,
       edges: deltas.map((d) => ({
         ...common(d),
         responseCode: d.code,

@@ -17,6 +17,7 @@ import {
   type Question,
   renderCalls,
   renderExplanation,
+  type SharedLimitShares,
 } from '@weft/lab';
 import { type Command, InvalidArgumentError } from 'commander';
 import { adminGet } from '../admin.ts';
@@ -128,13 +129,17 @@ async function explainLive(name: string, question: Question): Promise<Explanatio
     ? instanceNamed(empty, entrance(question.to).workload, 'to')
     : instanceNamed(empty, question.from);
   const health = await healthAt(name, from);
+  const { limits } = await askControl<{ limits: SharedLimitShares[] }>(name, 'GET', '/v1/rates');
   for (let wanted: readonly string[] = [from]; ; ) {
     for (const instance of wanted)
       plans.set(
         instance,
         await askControl<PlanJson & { epoch: number }>(name, 'GET', `/v1/plan/${encodeURIComponent(instance)}`),
       );
-    const answer = explain(meshFromPlans(plans, instances, health), { ...question, from: outside ? OUTSIDE : from });
+    const answer = explain(meshFromPlans(plans, instances, health, limits), {
+      ...question,
+      from: outside ? OUTSIDE : from,
+    });
     wanted = answer.missing.filter((i) => !plans.has(i));
     if (wanted.length === 0) return { ...answer, question };
   }

@@ -2,6 +2,7 @@
 import { ACCESS_POLICIES, type RateLimitModel, type ServerModel } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { type Kind, labelsOf, nonEmpty, type Plain, selector } from './common.ts';
+import { rateLimitShared } from './resilience.ts';
 
 const POLICY = 'policy.linkerd.io';
 
@@ -103,6 +104,7 @@ function rateLimitKind(kind: string, apiVersion: string, unit: string): Kind<Rat
         server: spec.targetRef?.name ?? '',
         total,
         identity,
+        shared: rateLimitShared(resource.annotations, report),
         overrides: overrides.map((o) => ({
           requestsPerSecond: o[unit] as number,
           accounts: (o.clientRefs as Plain[])

@@ -104,6 +104,17 @@ function failureAccrual(read: Reader): FailureAccrualModel | undefined {
   };
 }
 
+const RATE_SCOPE = 'weft.dev/rate-limit-scope';
+
+/** Of a rate limit: whether its rates are those of all replicas together (`service`), or of each (`replica`, the default). */
+export function rateLimitShared(annotations: Labels, report: FieldReport): boolean {
+  const read = new Reader(annotations, report);
+  const scope = read.text(RATE_SCOPE, ['service', 'replica']);
+  // It is the only annotation of ours that such a policy may have.
+  read.done('weft.dev/');
+  return scope === 'service';
+}
+
 const FAIL_FAST = 'weft.dev/fail-fast';
 
 /** Of a Service: how long its clients wait for a connection before they refuse requests at once (Linkerd's fail-fast). */

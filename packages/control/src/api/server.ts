@@ -41,6 +41,7 @@ import { caStatus } from '../ca/status.ts';
 import type { Tokens } from '../ca/tokens.ts';
 import type { MeshTrust } from '../ca/trust.ts';
 import type { WorkloadApiSource } from '../ca/workload-api.ts';
+import type { RateShares } from '../collect/rate-shares.ts';
 import type { Collector } from '../collect/service.ts';
 import type { Mesh } from '../mesh.ts';
 import type { Pusher } from '../push/pusher.ts';
@@ -56,6 +57,7 @@ export interface ApiOptions {
   pusher: Pusher;
   tokens: Tokens;
   collector: Collector;
+  rates: RateShares;
   traffic: Traffic;
   changes: ChangeLog;
   clock: Clock;
@@ -184,6 +186,8 @@ async function handle(o: ApiOptions, request: IncomingMessage): Promise<unknown>
         throw new WeftError('control/bad-request', 'window must be milliseconds, or all');
       return { edges: o.collector.edges(window === 'all' ? 'all' : Number(window)) };
     }
+    case 'GET rates':
+      return { limits: o.rates.list() };
     case 'GET calls': {
       const { calls, dropped } = o.traffic.since(sinceOf(url));
       return { calls, dropped };

@@ -8,6 +8,7 @@ import { type EdgeKey, type EdgeSummary, EdgeTable } from '@weft/telemetry';
 import type { Traffic } from '../audit/traffic.ts';
 import type { Mesh } from '../mesh.ts';
 import { peerOf } from '../peer.ts';
+import type { RateShares } from './rate-shares.ts';
 
 const MAX_EDGES_PER_REPORT = 20_000;
 const MAX_CALLS_PER_REPORT = 20_000;
@@ -18,13 +19,15 @@ export class Collector {
   readonly #mesh: Mesh;
   readonly #clock: Clock;
   readonly #traffic: Traffic;
+  readonly #rates: RateShares;
   readonly #table = new EdgeTable();
   /** What destinations say of callers that show no certificate. */
   readonly #plain = new EdgeTable();
   readonly #last = new Map<string, { startMs: bigint; sequence: bigint }>();
 
-  constructor(mesh: Mesh, clock: Clock, traffic: Traffic) {
+  constructor(mesh: Mesh, clock: Clock, traffic: Traffic, rates: RateShares) {
     this.#mesh = mesh;
+    this.#rates = rates;
     this.#clock = clock;
     this.#traffic = traffic;
     mesh.onChange(() => {
@@ -40,8 +43,8 @@ export class Collector {
   routes(router: ConnectRouter): void {
     router.service(TelemetryService, {
       push: (report, context) => {
-        this.#add(report, context);
-        return create(TelemetryAckSchema);
+        const { instance, again } = this.#add(report, context);
+        return create(TelemetryAckSchema, { rates: this.#rates.answer(instance, report.rates, again) });
       },
     });
   }
@@ -54,7 +57,8 @@ export class Collector {
     return rows.sort(byEdge);
   }
 
-  #add(report: TelemetryReport, context: HandlerContext): void {
+  /** Whose report it is, and whether it was taken in before. */
+  #add(report: TelemetryReport, context: HandlerContext): { instance: string; again: boolean } {
     const peer = peerOf(context);
     const instance = this.#mesh.instance(report.instance);
     if (!instance || this.#mesh.identityOf(instance) !== peer) {
@@ -82,7 +86,8 @@ export class Collector {
       );
     }
     const last = this.#last.get(instance.name);
-    if (last && last.startMs === report.startMs && report.sequence <= last.sequence) return; // sent again: its answer was lost
+    if (last && last.startMs === report.startMs && report.sequence <= last.sequence)
+      return { instance: instance.name, again: true }; // its answer was lost
     // Only what the configuration names is fetched, and not more often than it is good for.
     for (const source of report.missingKeys.slice(0, MAX_MISSING_KEYS)) this.#mesh.keySets.missing(source);
     this.#last.set(instance.name, { startMs: report.startMs, sequence: report.sequence });
@@ -140,6 +145,7 @@ export class Collector {
         requests: Number(p.requests),
       });
     }
+    return { instance: instance.name, again: false };
   }
 }
 

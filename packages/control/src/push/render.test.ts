@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { fromBinary } from '@bufbuild/protobuf';
 import { seededRandom } from '@weft/base';
 import { FileCache, loadFiles } from '@weft/config';
 import type { Instance, MeshRuntime, Model } from '@weft/model';
+import { PartSchema } from '@weft/plan';
 import type { Layers } from '@weft/xds';
 import { Renderer } from './render.ts';
 
@@ -24,8 +26,18 @@ interface Service {
   callers: string;
 }
 
-type Policy = 'Sidecar' | 'Strict' | 'Allow' | 'Wildcard' | 'Delegate' | 'Gateway' | 'Timeout' | 'Fault';
-const POLICIES: Policy[] = ['Sidecar', 'Strict', 'Allow', 'Wildcard', 'Delegate', 'Gateway', 'Timeout', 'Fault'];
+type Policy = 'Sidecar' | 'Strict' | 'Allow' | 'Wildcard' | 'Delegate' | 'Gateway' | 'Timeout' | 'Fault' | 'Rate';
+const POLICIES: Policy[] = [
+  'Sidecar',
+  'Strict',
+  'Allow',
+  'Wildcard',
+  'Delegate',
+  'Gateway',
+  'Timeout',
+  'Fault',
+  'Rate',
+];
 
 const at = (s: Pick<Service, 'name' | 'namespace'>): string => `metadata: {name: ${s.name}, namespace: ${s.namespace}}`;
 
@@ -94,6 +106,8 @@ function policy(kind: Policy, s: Service): string {
       return `apiVersion: networking.istio.io/v1\nkind: Gateway\n${meta}\nspec: {selector: {app: gate}, servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*']}]}\n---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: outside, namespace: ${s.namespace}}\nspec: {hosts: [out.example], gateways: [extra], http: [{timeout: ${s.ejects}s, route: [{destination: {host: ${s.name}, port: {number: 8080}}}]}]}\n`;
     case 'Timeout':
       return `apiVersion: weft.dev/v1alpha1\nkind: MeshDefaults\n${meta}\nspec: {timeout: ${s.ejects}s}\n`;
+    case 'Rate':
+      return `apiVersion: policy.linkerd.io/v1beta3\nkind: Server\n${meta}\nspec: {podSelector: {matchLabels: {team: red}}, port: 8080, accessPolicy: all-unauthenticated}\n---\napiVersion: policy.linkerd.io/v1alpha1\nkind: HTTPLocalRateLimitPolicy\nmetadata: {name: extra, namespace: ${s.namespace}, annotations: {weft.dev/rate-limit-scope: service}}\nspec: {targetRef: {group: policy.linkerd.io, kind: Server, name: extra}, total: {requestsPerSecond: ${10 + s.ejects}}}\n`;
     case 'Fault':
       return `apiVersion: weft.dev/v1alpha1\nkind: TCPFault\n${meta}\nspec: {host: ${s.name}, reset: {percentage: ${s.ejects}}}\n`;
   }
@@ -142,6 +156,12 @@ test('after any edits proxies get what a control plane that starts anew gives th
   const policies = new Map<Policy, Service>();
   let instances = NAMESPACES.flatMap((namespace) => [
     instanceOf(`a-${namespace}`, services.find((s) => s.namespace === namespace)?.name ?? 'x', namespace, {}),
+    // Replicas of one service, for what depends on their number.
+    ...['c', 'd'].map((name) =>
+      instanceOf(`${name}-${namespace}`, services.find((s) => s.namespace === namespace)?.name ?? 'x', namespace, {
+        team: 'red',
+      }),
+    ),
     instanceOf(`b-${namespace}`, 'y', namespace, { version: 'v1', team: 'red' }),
     instanceOf(`gate-${namespace}`, 'gate', namespace, {}),
   ]);
@@ -250,4 +270,38 @@ test('a line at the top of a file changes no part, and one weight changes one se
     changed.map(([name]) => name),
     ['service/s1.shop.svc.cluster.local'],
   );
+});
+
+test('replicas that share a rate limit are told how many they are, and nobody else gets anything', () => {
+  const service: Service = {
+    ...{ name: 's0', namespace: 'shop', ports: 1, weight: undefined, subset: 'v0', exported: '*' },
+    ...{ subsets: 2, ejects: 5, mirror: undefined, lines: 0, callers: '' },
+  };
+  const load = (lines: number): Model => loaded([{ ...service, lines }], new Map([['Rate', service]]), '');
+  const [a, b, c] = ['a', 'b', 'c'].map((name) => instanceOf(name, 's0', 'shop', { team: 'red' })) as [
+    Instance,
+    Instance,
+    Instance,
+  ];
+  const caller = instanceOf('caller', 'web', 'shop', {});
+  const runtime = (instances: Instance[]) =>
+    ({
+      ...{ mesh: 'm', trustDomain: 'cluster.local', domain: 'cluster.local', capture: 'transparent' },
+      ...{ instances: [caller, ...instances], vips: new Map(), resolved: new Map() },
+    }) as unknown as MeshRuntime;
+  const renderer = new Renderer();
+  const replicas = (of: Instance): number | undefined => {
+    const bytes = renderer.of(of).parts[0]!.get('inbound/8080')?.bytes;
+    const kind = bytes && fromBinary(PartSchema, bytes).kind;
+    return kind?.case === 'inbound' ? kind.value.rateLimit?.replicas : undefined;
+  };
+  renderer.epoch(load(0), runtime([a, b]), 1);
+  assert.deepEqual([a, b, caller].map(replicas), [2, 2, undefined]);
+  const before = versions(renderer.of(caller).parts);
+  renderer.instances(runtime([a, b, c]), [c]);
+  assert.deepEqual([a, b, c].map(replicas), [3, 3, 3]);
+  assert.deepEqual(versions(renderer.of(caller).parts), before);
+  // One that goes, in one turn with an epoch that changes lines alone.
+  renderer.epoch(load(1), runtime([a, c]), 2, true);
+  assert.deepEqual([a, c].map(replicas), [2, 2]);
 });

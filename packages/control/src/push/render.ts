@@ -28,6 +28,7 @@ import {
   type Endpoints,
   EndpointsSchema,
   PART_TYPE,
+  type Part,
   PartSchema,
   REFERENCES_TYPE,
   type Reference,
@@ -69,6 +70,8 @@ interface Own {
   readonly instance: Instance;
   readonly parts: Resources;
   readonly entries: readonly Reference[];
+  /** A limit in it is that of several replicas: how many there are matters. */
+  readonly counts: boolean;
   epoch: number;
   references: Resources;
 }
@@ -112,7 +115,9 @@ export class Renderer {
     }
     for (const [name, own] of this.#own) {
       // Gateways have routes of their own.
-      const stays = change && !own.instance.gateway && !own.entries.some((r) => change.touched.has(resourceOfRef(r)));
+      const counted = moved && own.counts;
+      const stays =
+        change && !counted && !own.instance.gateway && !own.entries.some((r) => change.touched.has(resourceOfRef(r)));
       if (!stays) this.#own.delete(name);
     }
     if (change && !moved) {
@@ -134,6 +139,10 @@ export class Renderer {
     this.#runtime = runtime;
     const model = this.#model;
     if (!model) return;
+    // Those of a Server are in one namespace.
+    const namespaces = new Set(changed.map((i) => i.namespace));
+    for (const [name, own] of this.#own)
+      if (own.counts && namespaces.has(own.instance.namespace)) this.#own.delete(name);
     const services = new Set<ServiceModel>([...renamed, ...changed.flatMap((i) => servicesSelecting(model, i))]);
     const fresh = bytesOf(compileServiceEndpoints(model, runtime, services));
     const gone: string[] = [];
@@ -227,7 +236,8 @@ export class Renderer {
     if (own?.instance !== instance) {
       const { parts, references: entries } = compileOwn(model, runtime, instance);
       const bytes = new Map([...parts].map(([name, part]) => [name, toBinary(PartSchema, part)]));
-      own = { instance, parts: encoded(bytes, []), entries, epoch: -1, references: NOTHING };
+      const counts = [...parts.values()].some(countsReplicas);
+      own = { instance, parts: encoded(bytes, []), entries, counts, epoch: -1, references: NOTHING };
       this.#own.set(instance.name, own);
     }
     const epoch = this.#epoch as number;
@@ -241,6 +251,12 @@ export class Renderer {
   forget(name: string): void {
     this.#own.delete(name);
   }
+}
+
+function countsReplicas({ kind }: Part): boolean {
+  if (kind.case !== 'inbound') return false;
+  const { rateLimit, connectionLimit } = kind.value;
+  return (rateLimit?.replicas ?? 0) > 0 || (connectionLimit?.replicas ?? 0) > 0;
 }
 
 /** Whether what plans read of it beside the model is the same. Instances and addresses of names are in endpoints alone. */

@@ -19,6 +19,8 @@ export interface RateLimitModel extends Resource {
   readonly server: string;
   readonly total: number;
   readonly identity: number;
+  /** The rates are those of all replicas together that the Server selects. */
+  readonly shared: boolean;
   readonly overrides: readonly {
     readonly requestsPerSecond: number;
     readonly accounts: readonly { readonly namespace: string; readonly name: string }[];

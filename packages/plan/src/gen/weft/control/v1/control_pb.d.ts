@@ -141,6 +141,13 @@ export declare type TelemetryReport = Message<"weft.control.v1.TelemetryReport">
    * @generated from field: uint64 start_ms = 4;
    */
   startMs: bigint;
+
+  /**
+   * of every rate limit that is shared with other replicas
+   *
+   * @generated from field: repeated weft.control.v1.RateDemand rates = 9;
+   */
+  rates: RateDemand[];
 };
 
 /**
@@ -153,6 +160,12 @@ export declare const TelemetryReportSchema: GenMessage<TelemetryReport>;
  * @generated from message weft.control.v1.TelemetryAck
  */
 export declare type TelemetryAck = Message<"weft.control.v1.TelemetryAck"> & {
+  /**
+   * the shares from now on; what is not named is 1/replicas
+   *
+   * @generated from field: repeated weft.control.v1.RateDemand rates = 1;
+   */
+  rates: RateDemand[];
 };
 
 /**
@@ -160,6 +173,63 @@ export declare type TelemetryAck = Message<"weft.control.v1.TelemetryAck"> & {
  * Use `create(TelemetryAckSchema)` to create a new message.
  */
 export declare const TelemetryAckSchema: GenMessage<TelemetryAck>;
+
+/**
+ * Of one shared rate limit: what this replica's callers want, and its share. Both are parts of the limit's rate: 1 is all of it.
+ *
+ * @generated from message weft.control.v1.RateDemand
+ */
+export declare type RateDemand = Message<"weft.control.v1.RateDemand"> & {
+  /**
+   * RateLimit.ref
+   *
+   * @generated from field: string limit = 1;
+   */
+  limit: string;
+
+  /**
+   * @generated from field: repeated weft.control.v1.RateAccount accounts = 2;
+   */
+  accounts: RateAccount[];
+};
+
+/**
+ * Describes the message weft.control.v1.RateDemand.
+ * Use `create(RateDemandSchema)` to create a new message.
+ */
+export declare const RateDemandSchema: GenMessage<RateDemand>;
+
+/**
+ * @generated from message weft.control.v1.RateAccount
+ */
+export declare type RateAccount = Message<"weft.control.v1.RateAccount"> & {
+  /**
+   * principal, empty: those who prove none; absent: the total of all callers
+   *
+   * @generated from field: optional string caller = 1;
+   */
+  caller?: string | undefined;
+
+  /**
+   * in reports: asked for since the last, refused or not
+   *
+   * @generated from field: double wanted = 2;
+   */
+  wanted: number;
+
+  /**
+   * in force; absent in reports: none was ever given
+   *
+   * @generated from field: optional double share = 3;
+   */
+  share?: number | undefined;
+};
+
+/**
+ * Describes the message weft.control.v1.RateAccount.
+ * Use `create(RateAccountSchema)` to create a new message.
+ */
+export declare const RateAccountSchema: GenMessage<RateAccount>;
 
 /**
  * What was added to one edge and outcome.

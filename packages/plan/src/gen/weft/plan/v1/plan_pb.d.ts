@@ -686,6 +686,13 @@ export declare type RateLimit = Message<"weft.plan.v1.RateLimit"> & {
    * @generated from field: repeated weft.plan.v1.RateLimitOverride overrides = 4;
    */
   overrides: RateLimitOverride[];
+
+  /**
+   * the rates are those of so many proxies together, which the control plane divides; 0: of this one
+   *
+   * @generated from field: uint32 replicas = 5;
+   */
+  replicas: number;
 };
 
 /**

@@ -16,7 +16,7 @@ import {
 } from '@weft/config';
 import { type GroupSpec, MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
 import { judgeKeyPair } from '@weft/identity';
-import { captureAll, injected, type Model, meshConfigOf } from '@weft/model';
+import { captureAll, injected, type Model, meshConfigOf, planProtocol } from '@weft/model';
 import { nodeCommand, proxyProgram } from './proxy-program.ts';
 
 export interface UpOptions {
@@ -157,6 +157,7 @@ export function serviceSpecs(model: Model): ServiceSpec[] {
     namespace: s.namespace,
     ports: s.ports.map((p) => p.port),
     targetPorts: s.ports.map((p) => p.targetPort),
+    protocols: s.ports.map((p) => planProtocol(p.protocol)),
     selector: s.selector ?? {},
   }));
 }

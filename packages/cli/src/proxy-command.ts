@@ -9,8 +9,10 @@ export function addProxyOf(program: Command, load: () => Promise<Pick<typeof imp
     program
       .command('proxy')
       .description('run a proxy; WEFT_BOOTSTRAP names its bootstrap file ("weft up" starts these)')
-      .addOption(new Option('--mode <mode>', 'what it serves').choices(['sidecar', 'gateway']).default('sidecar'))
-      .action(async ({ mode }: { mode: 'sidecar' | 'gateway' }) => {
+      .addOption(
+        new Option('--mode <mode>', 'what it serves').choices(['sidecar', 'gateway', 'plain']).default('sidecar'),
+      )
+      .action(async ({ mode }: { mode: 'sidecar' | 'gateway' | 'plain' }) => {
         if (!process.env.WEFT_BOOTSTRAP)
           throw new WeftError(
             'bootstrap',

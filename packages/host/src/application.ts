@@ -83,7 +83,7 @@ export interface EnvironmentFacts {
   readonly address: string;
   /** The Workload API's socket; undefined: there is none. */
   readonly api: string | undefined;
-  /** Of its proxy in explicit mode. */
+  /** Of its proxy in explicit mode, or of what stands in its place. */
   readonly secret: string;
 }
 
@@ -97,7 +97,7 @@ export function environmentIn(h: HostContext, of: EnvironmentFacts): Record<stri
   if (of.api) env.SPIFFE_ENDPOINT_SOCKET = `unix://${of.api}`;
   if (h.capture === 'explicit') {
     env.HOST = of.address;
-    if (of.spec.injected) {
+    if (of.spec.injected || of.spec.left) {
       const proxy = `http://weft:${of.secret}@${of.address}:15001`;
       Object.assign(env, { HTTP_PROXY: proxy, http_proxy: proxy, NODE_USE_ENV_PROXY: '1' });
       // An exemption inherited from the shell would lead around the mesh.

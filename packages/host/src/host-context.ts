@@ -1,5 +1,6 @@
 /** What an instance needs of its mesh. */
 import type { MeshNetwork, RunAs } from '@weft/capture';
+import type { PlainService } from './plain-services.ts';
 import type { CaptureMode, ServiceSpec } from './specs.ts';
 import type { MeshPaths } from './state.ts';
 
@@ -22,6 +23,8 @@ export interface HostContext {
   nextLoopback(): string;
   /** What stands in /etc/hosts of a workload of this namespace that has no proxy to ask for names. */
   hosts(namespace: string): string;
+  /** Where the services lead for one that left the mesh with explicit capture. */
+  plainServices(): PlainService[];
   /** A line of a child, for the terminal. */
   say(name: string, line: string): void;
   /** An instance's state changed. */

@@ -3,7 +3,14 @@ import { test } from 'node:test';
 import { hostsFile } from './hosts-file.ts';
 
 test('names of services with the addresses of those that are ready; short names in their own namespace alone', () => {
-  const cart = { name: 'cart', namespace: 'shop', ports: [80], targetPorts: [80], selector: { app: 'cart' } };
+  const cart = {
+    name: 'cart',
+    namespace: 'shop',
+    ports: [80],
+    targetPorts: [80],
+    protocols: [1],
+    selector: { app: 'cart' },
+  };
   const none = { ...cart, name: 'none', selector: {} };
   const instance = (address: string, more: object = {}) => ({
     ...{ spec: { namespace: 'shop', labels: { app: 'cart', version: 'v1' } }, state: 'ready' as const, address },

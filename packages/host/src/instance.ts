@@ -7,6 +7,7 @@ import { inNamespaceArgv, type RunAs, runAsArgv, type Workspace } from '@weft/ca
 import { environmentIn } from './application.ts';
 import type { HostContext } from './host-context.ts';
 import { LogFile } from './output.ts';
+import { PassThrough } from './pass-through.ts';
 import { checkPorts } from './ports.ts';
 import { Prober, probeExec, probeHttp, probeTcp } from './probes.ts';
 import { Child, type ChildExit } from './process.ts';
@@ -38,6 +39,7 @@ export class Instance {
   address = '';
   address6: string | undefined;
   #proxy: ProxyProcess | undefined;
+  #passThrough: PassThrough | undefined;
   #app: Child | undefined;
   #prober: Prober | undefined;
   #appLog: LogFile | undefined;
@@ -124,6 +126,11 @@ export class Instance {
       });
       await this.#proxy.start();
     }
+    if (this.spec.left && !h.network) {
+      const { name, spec, address, program } = this;
+      this.#passThrough = new PassThrough(h, { name, spec, address, secret: this.#secret, program });
+      await this.#passThrough.start(h.plainServices());
+    }
     if (this.#stopping) return;
     if (!this.spec.gateway) {
       this.#startApplication();
@@ -133,9 +140,10 @@ export class Instance {
     this.#watchReadiness();
   }
 
-  /** Without a proxy it finds others by its hosts file, which follows who is ready. */
+  /** Without a proxy it finds others by its hosts file, or by what passes on, which follow who is ready. */
   followHosts(): void {
-    const { network, hosts } = this.#host;
+    const { network, hosts, plainServices } = this.#host;
+    this.#passThrough?.follow(plainServices());
     if (this.spec.injected || !this.#workspace || this.#stopped) return;
     network?.setHosts(this.name, hosts(this.spec.namespace));
   }
@@ -201,6 +209,7 @@ export class Instance {
     }
     await this.#app?.stop(options.deadlineMs);
     await this.#proxy?.stop(Math.min(options.deadlineMs, 6000));
+    await this.#passThrough?.stop(Math.min(options.deadlineMs, 6000));
     if (options.drainMs > 0)
       await h.control('DELETE', `/v1/instances/${encodeURIComponent(this.name)}`).catch(() => {});
     try {

@@ -4,7 +4,13 @@ import type { ProcessSpec } from './specs.ts';
 
 /** A taken port is said before anything starts. */
 export async function checkPorts(spec: ProcessSpec, name: string, address: string): Promise<void> {
-  const own = spec.gateway ? [15008, 15020, 15021] : spec.injected ? [15001, 15008, 15020, 15021] : [];
+  const own = spec.gateway
+    ? [15008, 15020, 15021]
+    : spec.injected
+      ? [15001, 15008, 15020, 15021]
+      : spec.left
+        ? [15001]
+        : [];
   for (const port of spec.ports.map((p) => p.number).concat(own)) {
     await new Promise<void>((resolve, reject) => {
       const server = net.createServer();

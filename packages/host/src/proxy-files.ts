@@ -106,12 +106,17 @@ function tokenPath(files: ProxyFolders): string {
 
 /** Leaves a token for a proxy whose certificate has ended while it ran. */
 export function writeToken(h: HostContext, files: ProxyFolders, spec: ProcessSpec, token: string): void {
-  const path = tokenPath(files);
+  handOver(h, spec, tokenPath(files), token);
+}
+
+/** Writes a file that the proxy's own user alone may read. Returns the path. */
+export function handOver(h: HostContext, spec: ProcessSpec, path: string, text: string): string {
   const made = `${path}.new`;
-  writeFileSync(made, token, { mode: 0o600 });
+  writeFileSync(made, text, { mode: 0o600 });
   const uid = proxyUser(h, spec);
   if (uid !== undefined) chownSync(made, uid, uid);
   renameSync(made, path); // Never half of one.
+  return path;
 }
 
 /** The certificate that a proxy has stored, read again where it changed. */
@@ -209,14 +214,18 @@ export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFact
     uid,
     gid: uid,
   };
-  const path = join(files.dir, 'bootstrap.json');
-  writeFileSync(path, JSON.stringify(bootstrap), { mode: 0o600 });
-  if (uid !== undefined) for (const p of [...Object.values(files), path]) chownSync(p, uid, uid);
-  return path;
+  giveFolders(h, files, p.spec);
+  return handOver(h, p.spec, join(files.dir, 'bootstrap.json'), JSON.stringify(bootstrap));
+}
+
+/** Makes the proxy's own user the owner of its folders. */
+export function giveFolders(h: HostContext, files: ProxyFolders, spec: ProcessSpec): void {
+  const uid = proxyUser(h, spec);
+  if (uid !== undefined) for (const dir of Object.values(files)) chownSync(dir, uid, uid);
 }
 
 /** Who a proxy becomes; undefined: who it is already. */
-function proxyUser(h: HostContext, spec: ProcessSpec): number | undefined {
+export function proxyUser(h: HostContext, spec: ProcessSpec): number | undefined {
   return process.getuid?.() === 0 && !staysRoot(h, spec) ? PROXY_UID : undefined;
 }
 

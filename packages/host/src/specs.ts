@@ -44,6 +44,8 @@ export interface ProcessSpec {
   readonly injected: boolean;
   /** Why it is (not) injected, for `weft ps`. */
   readonly injectedReason: string;
+  /** It had a proxy and left the mesh (`weft leave`): not injected. */
+  readonly left?: boolean;
 }
 
 export interface ServiceSpec {
@@ -52,6 +54,8 @@ export interface ServiceSpec {
   readonly ports: readonly number[];
   /** Numbers, or names of ports of the processes. */
   readonly targetPorts: readonly (number | string)[];
+  /** Of each port, as in a plan (`Protocol`). */
+  readonly protocols: readonly number[];
   readonly selector: Readonly<Record<string, string>>;
 }
 

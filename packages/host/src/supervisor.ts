@@ -17,6 +17,7 @@ import { Instance } from './instance.ts';
 import { assertLabel, fitToGroup, fitToService, JoinedFiles, type RunRequest } from './joined.ts';
 import { serveLocal } from './local-api.ts';
 import { tail } from './output.ts';
+import { plainServices } from './plain-services.ts';
 import { type CanaryStatus, ProxyCanaries } from './proxy-canary.ts';
 import type { CaptureMode, GroupSpec, InstanceStatus, ProcessSpec, ProxyProgram, ServiceSpec } from './specs.ts';
 import { acquireLock, type MeshPaths, meshPaths, removeLeftovers } from './state.ts';
@@ -127,6 +128,7 @@ export class MeshHost {
         nextLoopback: () => this.#loopback!.next(),
         say: o.say,
         hosts: (namespace) => hostsFile(namespace, o.reload?.().services ?? o.services, [...this.#instances.values()]),
+        plainServices: () => plainServices(o.reload?.().services ?? o.services, [...this.#instances.values()]),
         onState: () => {
           this.#followHosts();
           o.onChange?.();
@@ -280,22 +282,21 @@ export class MeshHost {
       try {
         i.followHosts();
       } catch (error) {
-        this.#options.say('weft', `${i.name}: its hosts file could not be written: ${(error as Error).message}`);
+        this.#options.say(
+          'weft',
+          `${i.name}: where the services are could not be written: ${(error as Error).message}`,
+        );
       }
     }
   }
 
   /**
    * Takes a process out of the mesh: instances without a proxy and without rules take the place of those with one, each
-   * ready before the old one drains. Later instances have none either, until it joins.
+   * ready before the old one drains. Later instances have none either, until it joins. With explicit capture something
+   * plain takes the place of the proxy, since applications find each other by it.
    */
   leave(name: string): Promise<InstanceStatus[]> {
     const key = this.#find(name);
-    if (this.#options.capture !== 'transparent')
-      throw new WeftError(
-        'capture',
-        'with --capture explicit there are no rules to remove, and applications find each other by their proxies alone',
-      );
     const spec = this.#specs.get(key)!;
     if (spec.gateway) throw new WeftError('gateway', `${key} is a gateway: it is nothing but a proxy`);
     if (!this.#left.has(key)) {
@@ -325,7 +326,7 @@ export class MeshHost {
     let spec = fresh ?? this.#specs.get(key)!;
     if (this.#left.has(key)) {
       if (fresh) this.#left.set(key, fresh);
-      spec = { ...spec, injected: false, injectedReason: LEFT };
+      spec = { ...spec, injected: false, injectedReason: LEFT, left: true };
     }
     this.#specs.set(key, spec);
     return spec;

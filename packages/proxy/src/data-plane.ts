@@ -38,7 +38,10 @@ export interface DataPlaneOptions {
   /** The workload's IPv6 address, where it has one beside `address`. */
   address6?: string | undefined;
   capture: 'transparent' | 'explicit';
-  /** Of a sidecar; a gateway has `mesh` alone, where workloads of the mesh come to it. */
+  /**
+   * Of a sidecar; a gateway has `mesh` alone, where workloads of the mesh come to it. What stands for the sidecar of a
+   * workload that left the mesh has `outbound` alone, and needs no identity.
+   */
   bind: { outbound?: Bind; inbound?: Bind; mesh?: Bind };
   /** Makes it a gateway, which listens at this address, on the ports of its plan alone. */
   gateway?: { host: string };
@@ -208,14 +211,14 @@ export class DataPlane {
       await this.#gateway.listen();
       return;
     }
-    if (!bind.outbound || !bind.mesh) throw new WeftError('proxy.bind', 'a sidecar needs bind.outbound and bind.mesh');
-    if (!this.#mesh)
+    if (!bind.outbound) throw new WeftError('proxy.bind', 'a sidecar needs bind.outbound');
+    if (bind.mesh && !this.#mesh)
       throw new WeftError('proxy.identity', 'the proxy has no identity yet: it cannot listen for mesh links');
     await listen(this.outbound.server, bind.outbound);
     // What IPv6 redirects comes to its own loopback address.
     if (capture === 'transparent' && options.address6 && bind.outbound.host === '127.0.0.1')
       await listen(this.outbound.server6, { host: '::1', port: bind.outbound.port });
-    await listen(this.#mesh.server, bind.mesh);
+    if (this.#mesh && bind.mesh) await listen(this.#mesh.server, bind.mesh);
     if (capture === 'transparent' && bind.inbound && originalDestination) {
       this.#captured = this.inbound.captured(originalDestination);
       await listen(this.#captured, bind.inbound);

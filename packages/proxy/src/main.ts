@@ -1,25 +1,16 @@
 /** The proxy's process: bootstrap → certificate → plan → listeners → ready; SIGTERM drains and exits 0. */
-import { chownSync, mkdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Client, createClient } from '@connectrpc/connect';
 import type { Logger } from '@weft/base';
 import { WeftError } from '@weft/base';
-import {
-  denySystemCalls,
-  dialMarked,
-  dieWithParent,
-  dropPrivileges,
-  loadSystemCalls,
-  originalDestination,
-  PROXY_MARK,
-} from '@weft/capture';
+import { dialMarked, loadSystemCalls, originalDestination, PROXY_MARK } from '@weft/capture';
 import { applyRateShares, type RateSharesOf, resolveName, takeRateDemands } from '@weft/engine';
 import { controlTlsOptions, IdentityClient, isUnder } from '@weft/identity';
 import { CertificateService, ENDPOINTS_TYPE } from '@weft/plan';
 import { EdgeAggregator, Registry } from '@weft/telemetry';
 import { encodeResponse, parseQuery } from '@weft/wire';
 import { AdsClient, type Channel, createChannel, type ServerAddress } from '@weft/xds';
-import pino from 'pino';
 import { startAdmin } from './admin/server.ts';
 import { endpointStatusOf } from './admin/state.ts';
 import { type Bootstrap, readBootstrap } from './bootstrap.ts';
@@ -32,7 +23,9 @@ import { MeshObserver } from './observe/observer.ts';
 import { RateShareGauges } from './observe/rate-shares.ts';
 import { ReferenceIndex } from './observe/references.ts';
 import { releaseMemory } from './overload/release.ts';
+import { plainMain } from './plain/main.ts';
 import { PLAN_TYPES, PlanStore } from './plan-store.ts';
+import { settle, stopper } from './process.ts';
 import { TelemetryPush } from './report.ts';
 import { readTrust } from './trust.ts';
 import { ApplicationIdentity } from './workload-api/application.ts';
@@ -43,35 +36,17 @@ import { workloadRoutes } from './workload-api/service.ts';
 const DEFAULT_DRAIN_MS = 5000;
 
 /** Runs until SIGTERM. Throws WeftError where it cannot start; afterwards errors are logged, never fatal. */
-export async function main(mode: ProxyMode = 'sidecar'): Promise<void> {
+export async function main(mode: ProxyMode | 'plain' = 'sidecar'): Promise<void> {
   const path = process.env.WEFT_BOOTSTRAP;
   if (!path)
     throw new WeftError(
       'bootstrap',
       'WEFT_BOOTSTRAP is not set: it names the JSON file that tells the proxy who it is',
     );
+  if (mode === 'plain') return plainMain(path);
   const b = readBootstrap(path, mode);
-  const parent = Number(process.env.WEFT_PARENT_PID);
-  if (Number.isInteger(parent) && parent > 1) dieWithParent(parent);
-  const logger = pino(
-    { level: b.logLevel ?? 'info', base: { instance: b.instance } },
-    pino.destination({ fd: 2, sync: false }),
-  ) as unknown as Logger;
-  process.on('uncaughtException', (error) => logger.error({ error: error.stack ?? String(error) }, 'uncaught error'));
-  process.on('unhandledRejection', (error) => logger.error({ error: String(error) }, 'unhandled rejection'));
   if (b.capture === 'transparent') loadSystemCalls();
-  for (const dir of [b.identityDir, b.snapshotDir, applicationDir(b)]) {
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
-    if (b.uid && process.getuid?.() === 0) chownSync(dir, b.uid, b.gid ?? b.uid);
-  }
-  if (b.uid) dropPrivileges(b.uid, b.gid ?? b.uid);
-  try {
-    if (process.platform === 'linux') denySystemCalls();
-  } catch (error) {
-    // A second wall: the proxy serves without it, as it does where its files cannot be made read-only.
-    logger.warn({ error: String(error) }, 'the system calls that a proxy has no use for are not denied');
-  }
-  await run(b, mode, logger);
+  await run(b, mode, settle(b, [b.identityDir, b.snapshotDir, applicationDir(b)]));
 }
 
 async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void> {
@@ -366,15 +341,4 @@ function splitAddress(address: string): { host: string; port: number } {
     throw new WeftError('bootstrap.invalid', `controlAddress ${JSON.stringify(address)} must be host:port`);
   }
   return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port };
-}
-
-function stopper(work: () => Promise<void>, logger: Logger): () => void {
-  let stopping = false;
-  return () => {
-    if (stopping) return;
-    stopping = true;
-    work()
-      .catch((error) => logger.error({ error: String(error) }, 'the drain failed'))
-      .finally(() => process.exit(0));
-  };
 }

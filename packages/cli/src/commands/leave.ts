@@ -1,6 +1,6 @@
 /** `weft leave` and `weft join`: processes out of the mesh under load, and back. */
 import { WeftError } from '@weft/base';
-import { type InstanceStatus, LEFT } from '@weft/host';
+import { type CaptureMode, type InstanceStatus, LEFT } from '@weft/host';
 import type { Command } from 'commander';
 import {
   ask,
@@ -27,7 +27,7 @@ export function addLeave(program: Command): void {
     program
       .command('leave')
       .description(
-        'take processes out of the mesh, one instance after the other, each ready without a proxy and without rules before the old one drains. With transparent capture alone: with --capture explicit applications find each other by their proxies, so that none can go without one. A gateway is nothing but a proxy and cannot leave either',
+        "take processes out of the mesh, one instance after the other, each ready without a proxy and without rules before the old one drains. With --capture explicit, where applications find each other by their proxies, what takes the proxy's place only passes on, in plaintext, to applications directly: no policy of theirs holds for who left. A gateway is nothing but a proxy and cannot leave either",
       )
       .argument('[name]')
       .option('--all', 'every process (of the namespace)')
@@ -59,6 +59,7 @@ export function addJoin(program: Command): void {
 
 interface Chosen {
   mesh: string;
+  capture: CaptureMode;
   members: Member[];
 }
 
@@ -66,7 +67,7 @@ interface Chosen {
 async function choose(name: string | undefined, o: Arguments, fits: (i: InstanceStatus) => boolean): Promise<Chosen> {
   if ((name === undefined) !== (o.all === true)) throw new WeftError('usage', 'say a process, or --all');
   const mesh = chooseMesh(o.mesh);
-  const { instances } = await ask<{ instances: InstanceStatus[] }>(mesh, 'GET', '/ps');
+  const { instances, capture } = await ask<{ instances: InstanceStatus[]; capture: CaptureMode }>(mesh, 'GET', '/ps');
   const meant =
     name === undefined
       ? instances.filter((i) => fits(i) && (o.namespace === undefined || i.namespace === o.namespace))
@@ -78,14 +79,14 @@ async function choose(name: string | undefined, o: Arguments, fits: (i: Instance
     const { namespace, workload } = i;
     members.set(keyOf(i), { namespace, workload, serviceAccount: known?.serviceAccount ?? 'default' });
   }
-  return { mesh, members: [...members.values()] };
+  return { mesh, capture, members: [...members.values()] };
 }
 
 async function leave(name: string | undefined, o: Arguments): Promise<void> {
-  const { mesh, members } = await choose(name, o, (i) => i.injected && !i.gateway);
+  const { mesh, capture, members } = await choose(name, o, (i) => i.injected && !i.gateway);
   const state = await askState(mesh, 0);
   const { calls } = await askControl<{ calls: JudgedCall[] }>(mesh, 'GET', '/v1/calls?since=0');
-  const found = [...obstacles(members, state), ...losesIdentity(members, calls)];
+  const found = [...obstacles(members, state, capture), ...losesIdentity(members, calls)];
   for (const line of found) print(line);
   if (found.length > 0 && !o.force)
     throw new WeftError('strict', 'nothing was changed: change these policies first, or say --force');

@@ -13,13 +13,17 @@ const state = (...workloads: MtlsWorkload[]): MtlsState => ({ sinceMs: 0, droppe
 
 test('who would be refused, and where STRICT would no longer hold', () => {
   const s = state(called('front', []), called('cart', ['front']), called('pay', ['cart', 'front'], 'STRICT'));
-  assert.deepEqual(obstacles([member('front')], state(called('cart', ['front']))), []);
-  const front = obstacles([member('front')], s);
+  assert.deepEqual(obstacles([member('front')], state(called('cart', ['front'])), 'transparent'), []);
+  const front = obstacles([member('front')], s, 'transparent');
   assert.equal(front.length, 1);
   assert.match(front[0]!, /^shop\/front calls shop\/pay, which is STRICT and would refuse it: 3 calls seen/);
-  assert.equal(obstacles([member('front'), member('cart')], s).length, 2);
+  assert.match(
+    obstacles([member('front')], s, 'explicit')[0]!,
+    /shop\/pay, which is STRICT and would be called around its proxy: 3/,
+  );
+  assert.equal(obstacles([member('front'), member('cart')], s, 'transparent').length, 2);
   // All together: nobody is left that would refuse, but pay's own policy holds no more.
-  const all = obstacles(['front', 'cart', 'pay'].map(member), s);
+  const all = obstacles(['front', 'cart', 'pay'].map(member), s, 'transparent');
   assert.equal(all.length, 1);
   assert.match(all[0]!, /^shop\/pay is STRICT on 80: without its proxy/);
 });

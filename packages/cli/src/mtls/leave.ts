@@ -1,5 +1,6 @@
 /** What taking workloads out of the mesh would break, and in which order it breaks nothing. */
 import type { MtlsState, MtlsWorkload } from '@weft/control';
+import type { CaptureMode } from '@weft/host';
 
 /** A workload with the account that its certificate names. */
 export interface Member {
@@ -44,9 +45,14 @@ export function losesIdentity(leaving: readonly Member[], calls: readonly Judged
   return [...sums].map(([what, requests]) => `${what}: ${requests} calls seen`);
 }
 
-/** In words, whom STRICT would refuse, and where it would no longer hold. Workloads that leave together harm nobody there. */
-export function obstacles(leaving: readonly Member[], state: MtlsState): string[] {
+/**
+ * In words, whom STRICT would refuse, and where it would no longer hold. Workloads that leave together harm nobody there.
+ * With explicit capture nothing stands before an application: who left calls it as it is, and nobody asks.
+ */
+export function obstacles(leaving: readonly Member[], state: MtlsState, capture: CaptureMode): string[] {
   const found: string[] = [];
+  const fate =
+    capture === 'explicit' ? 'is STRICT and would be called around its proxy' : 'is STRICT and would refuse it';
   const goes = new Set(leaving.map(keyOf));
   for (const w of state.workloads) {
     const ports = strictPorts(w);
@@ -62,7 +68,7 @@ export function obstacles(leaving: readonly Member[], state: MtlsState): string[
       const who = leaving.filter((m) => proves(m, principal)).map(keyOf);
       if (who.length === 0) continue;
       found.push(
-        `${who.join(' or ')} calls ${keyOf(w)}, which is STRICT and would refuse it: ${requests} calls seen, the last at ${new Date(lastMs).toISOString()}`,
+        `${who.join(' or ')} calls ${keyOf(w)}, which ${fate}: ${requests} calls seen, the last at ${new Date(lastMs).toISOString()}`,
       );
     }
   }

@@ -3,14 +3,11 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { isRoot, meshOf, request } from './harness.ts';
+import { meshOf, request } from './harness.ts';
 
 const LONG = process.env.WEFT_LONG === '1';
-const skip = isRoot && !LONG && 'the long form: as root in short, the ordinary user runs it';
 
-test('leave and join with explicit capture under load: nothing fails, with a proxy and without', {
-  skip,
-}, async (t) => {
+test('leave and join with explicit capture under load: nothing fails, with a proxy and without', async (t) => {
   const m = await meshOf(t, 'explicit', { front: { v1: 1 }, cart: { v1: 1 }, stock: { v1: LONG ? 2 : 1 } });
   const { address: front } = m.row('front');
   const from = (address: string, call: object) => request(address, 8080, '/run', call);

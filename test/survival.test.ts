@@ -280,6 +280,8 @@ test(`certificates of ${ttlSeconds} s under load, the CA away a quarter of the t
         .on('error', reject);
     });
     assert.doesNotMatch(metrics, /link_certificate_ended\S* [1-9]/, name);
+    const left = Number(/^cert_expiry_seconds\S* (\S+)$/m.exec(metrics)?.[1]);
+    assert.ok(left > 0 && left <= ttlSeconds, `${name}: ${left} s left`);
   }
   await mesh.until('all synced', 60_000, () => allSynced(mesh));
 });

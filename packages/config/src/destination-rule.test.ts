@@ -8,7 +8,7 @@ import { loadFiles } from './index.ts';
 const service = `apiVersion: v1
 kind: Service
 metadata: {name: cart, namespace: shop}
-spec: {selector: {app: cart}, ports: [{name: http, port: 80}, {name: tcp, port: 81}]}
+spec: {selector: {app: cart}, ports: [{name: http, port: 80}, {name: tcp, port: 81}, {name: tcp-2, port: 82}]}
 ---
 apiVersion: weft.dev/v1alpha1
 kind: Process
@@ -89,6 +89,7 @@ test('port-level settings stand alone, a subset goes before its rule', () => {
     retryBudget: {percent: 50, budgetInterval: 0s}
     portLevelSettings:
       - {port: {number: 81}, loadBalancer: {simple: ROUND_ROBIN}}
+      - {port: {number: 82}, loadBalancer: {simple: PASSTHROUGH}}
   subsets:
     - {name: v1, labels: {version: v1}, trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST}}}
 `),
@@ -98,6 +99,7 @@ test('port-level settings stand alone, a subset goes before its rule', () => {
   assert.deepEqual([of(80).retryBudget?.percent, of(80).retryBudget?.minRetryConcurrency], [50, 3]);
   assert.equal(of(81).lb, LbPolicy.ROUND_ROBIN);
   assert.equal(of(81).outlier, undefined);
+  assert.equal(of(82).lb, LbPolicy.RANDOM, 'PASSTHROUGH behind a virtual address');
   assert.equal(of(80, 'v1').lb, LbPolicy.LEAST_REQUEST);
   assert.equal(of(80, 'v1').outlier?.consecutive5xx, 7);
 });

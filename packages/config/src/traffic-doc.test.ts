@@ -1,7 +1,8 @@
-/** docs/traffic.md says what works: it names tests that exist, and every field of the policies that it is about. */
+/** docs/rows.md says what works and names tests that exist; docs/traffic.md tells every field of the policies. */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { connectionPool } from './kinds/connection-pool.ts';
 import { loadBalancer } from './kinds/load-balancer.ts';
 import { meshConfig } from './kinds/mesh-config.ts';
@@ -9,24 +10,39 @@ import { destinationRuleKind } from './kinds/networking.ts';
 import type { ObjectSchema } from './schema.ts';
 
 const root = new URL('../../../', import.meta.url);
-const text = readFileSync(new URL('docs/traffic.md', root), 'utf8');
+const read = (name: string): string => readFileSync(new URL(`docs/${name}`, root), 'utf8');
 
-test('each row that works names tests, and they are there', () => {
-  const rows = [...text.matchAll(/^\| ([A-Z]\d\d) [^|]*\| (works|in part|left) \| ([^|]*)\|/gm)];
-  assert.ok(rows.length > 75, `${rows.length} rows`);
-  for (const [, id, state, tests] of rows) {
-    const named = [...tests.matchAll(/`([^`]+)`/g)].map((m) => m[1].replace('…/', 'packages/'));
-    assert.equal(named.length > 0, state !== 'left', `${id} is ${state}`);
-    for (const path of named) assert.ok(existsSync(new URL(path, root)), `${id}: ${path}`);
-  }
-  const ids = rows.map((r) => r[1]);
+test('each row that works names tests and suites, and they are there', () => {
+  const lines = read('rows.md')
+    .split('\n')
+    .filter((line) => /^\| [A-Z]\d\d /.test(line));
+  const rows = lines.map((line) =>
+    /^\| ([A-Z]\d\d) [^|]*\| (works|in part|left|refused) \| ([^|]*)\| [^|]*\|$/.exec(line),
+  );
   assert.deepEqual(
-    ids.filter((id, i) => ids.indexOf(id) !== i),
+    lines.filter((_line, i) => !rows[i]),
     [],
   );
+  for (const [, id, state, shown] of rows.map((row) => row!)) {
+    const named = [...shown.matchAll(/`([^`]+)`/g)].map((m) => m[1]).filter((name) => !name.startsWith('npm '));
+    assert.equal(named.length > 0, state !== 'left', `${id} is ${state}`);
+    for (const name of named) {
+      const path = name.includes('/') ? name.replace('…/', 'packages/') : `conformance/suites/${name}.ts`;
+      assert.ok(globSync(path, { cwd: fileURLToPath(root) }).length > 0, `${id}: ${path}`);
+    }
+  }
+  const ids = rows.map((row) => row![1]);
+  const count = (letter: string, to: number): string[] =>
+    Array.from({ length: to }, (_, i) => `${letter}${String(i + 1).padStart(2, '0')}`);
+  const asked = [
+    ...[count('R', 21), count('S', 5), ['S13'], count('B', 14), count('X', 23), count('F', 7), count('P', 16)],
+    ...[count('M', 21), ['A01', 'A03', 'A04', 'A06', 'A07', 'A08', 'A10', 'A12', 'T14', 'T15', 'T23', 'T25', 'T28']],
+  ].flat();
+  assert.deepEqual(ids.toSorted(), asked.toSorted(), 'each of them once');
 });
 
 test('each field of a policy is told', () => {
+  const text = read('traffic.md');
   const within = (schema: unknown, name: string): ObjectSchema => (schema as ObjectSchema).fields[name] as ObjectSchema;
   const names = (schema: ObjectSchema): string[] => [...Object.keys(schema.fields), ...(schema.unsupported ?? [])];
   const policy = within(destinationRuleKind.spec, 'trafficPolicy');

@@ -475,5 +475,13 @@ test('strangers are bounded before anything of theirs is read', async () => {
   await until(() => crowd.filter((s) => s.destroyed).length >= 10);
   const text = await (await fetch(`http://127.0.0.1:${control.ports.metrics}/metrics`)).text();
   assert.match(text, /^weft_anonymous_refused 1\d$/m);
+  // Names and meanings that people's alerts for certificates know from istiod.
+  const metric = (name: string): number => Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1]);
+  const years = metric('citadel_server_root_cert_expiry_seconds') / (365 * 86_400);
+  assert.ok(years > 9.9 && years <= 10.1, `${years} years`);
+  const issued = metric('citadel_server_success_cert_issuance_count');
+  assert.ok(issued > 0 && metric('citadel_server_csr_count') >= issued);
+  assert.ok(metric('citadel_server_authentication_failure_count') > 0);
+  assert.ok(metric('citadel_server_csr_parsing_err_count') >= 0);
   for (const s of [session, ...crowd]) s.destroy();
 });

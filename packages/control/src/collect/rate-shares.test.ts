@@ -4,13 +4,18 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { createClient, createRouterTransport } from '@connectrpc/connect';
 import { silentLogger, VirtualClock } from '@weft/base';
 import { loadFiles } from '@weft/config';
 import { MAX_SHARED_CALLERS } from '@weft/engine';
 import type { Instance } from '@weft/model';
+import { TelemetryService } from '@weft/plan';
+import { Traffic } from '../audit/traffic.ts';
 import { Mesh } from '../mesh.ts';
+import { type Peer, peerKey } from '../peer.ts';
 import { State } from '../state.ts';
 import { RateShares } from './rate-shares.ts';
+import { Collector } from './service.ts';
 
 const REF = 'HTTPLocalRateLimitPolicy/shop/fair#spec';
 const files = (annotation: string) => `apiVersion: v1
@@ -66,7 +71,7 @@ function start(t: TestContext) {
     if (given !== undefined) shares.set(name, given);
     return answer;
   };
-  return { clock, mesh, put, apply, rates, report, shares };
+  return { dir, clock, mesh, put, apply, rates, report, shares };
 }
 
 test('shares follow what replicas want, who comes and who goes; the sum is never more than all of it', (t) => {
@@ -129,4 +134,45 @@ test('callers beyond the bound keep an even share, and are counted', (t) => {
   assert.equal(answer!.accounts.length, MAX_SHARED_CALLERS);
   assert.equal(rates.counters.callersRefused, 5);
   assert.equal(rates.list()[0]!.callers, MAX_SHARED_CALLERS);
+});
+
+test('shares come in the answer to a report, also to one that is sent again; of oneself alone', async (t) => {
+  const { dir, clock, mesh, put, rates } = start(t);
+  put('cart-0');
+  put('cart-1');
+  const traffic = new Traffic(dir, clock, silentLogger);
+  t.after(() => traffic.stop());
+  const collector = new Collector(mesh, clock, traffic, rates);
+  const peer = { spiffeId: 'spiffe://cluster.local/ns/shop/sa/cart' } as Peer;
+  const transport = createRouterTransport((router) => collector.routes(router), {
+    router: {
+      interceptors: [
+        (next) => (request) => {
+          request.contextValues.set(peerKey, peer);
+          return next(request);
+        },
+      ],
+    },
+  });
+  const client = createClient(TelemetryService, transport);
+  const push = async (instance: string, sequence: bigint, wanted: number, share?: number) => {
+    clock.advance(1000);
+    const account = share === undefined ? { wanted } : { wanted, share };
+    const report = { instance, sequence, startMs: 7n, rates: [{ limit: REF, accounts: [account] }] };
+    const answer = await client.push(report);
+    assert.deepEqual(
+      answer.rates.map((r) => [r.limit, r.accounts.length, r.accounts[0]?.caller]),
+      [[REF, 1, undefined]],
+    );
+    return answer.rates[0]!.accounts[0]!.share!;
+  };
+  assert.equal(await push('cart-0', 1n, 3), 0.5, 'the other one has not been heard of');
+  const small = await push('cart-1', 1n, 0);
+  assert.ok(small < 0.1, String(small));
+  // It may not have come: half of it all still counts as the other one's, however often it is sent.
+  assert.equal(await push('cart-1', 1n, 0), small);
+  assert.equal(await push('cart-0', 2n, 3, 0.5), 0.5);
+  assert.equal(await push('cart-1', 2n, 0, small), small);
+  assert.equal(await push('cart-0', 3n, 3, 0.5), 1 - small);
+  await assert.rejects(client.push({ instance: 'web-0', rates: [] }), /may not report/);
 });

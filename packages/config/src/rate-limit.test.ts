@@ -122,4 +122,14 @@ test('by an annotation the rates are those of all replicas that the Server selec
   assert.match(problems('weft.dev/rate-limit-scope: services').join(), /is "services"; it may be service, replica/);
   for (const key of ['weft.dev/rate-limit-scop', 'weft.dev/ratelimit-scope'])
     assert.match(problems(`${key}: service`).join(), /is not known; there are weft.dev\/rate-limit-scope/);
+  const misplaced = base.replace(
+    '{name: cart-http,',
+    '{name: cart-http, annotations: {weft.dev/rate-limit-scope: service},',
+  );
+  assert.deepEqual(
+    analyzeFiles([{ path: 'a.yaml', text: misplaced + scoped('') }]).flatMap((p) =>
+      p.code === 'IST0107' ? [`${p.severity} ${p.resource}`] : [],
+    ),
+    ['warning Server/cart-http'],
+  );
 });

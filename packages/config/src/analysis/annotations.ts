@@ -1,4 +1,4 @@
-/** Istio's annotations: unknown ones, those on a wrong kind, and values that mean nothing (IST0107, 0108, 0125, 0135, 0136). */
+/** Istio's annotations and one of ours: unknown ones, those on a wrong kind, and values that mean nothing (IST0107, 0108, 0125, 0135, 0136). */
 import type { Resource } from '@weft/model';
 import { nearest } from '../problems.ts';
 import type { Lint } from './lint.ts';
@@ -67,6 +67,8 @@ const KNOWN = new Map<string, Annotation>([
   ['traffic.sidecar.istio.io/includeOutboundIPRanges', { ...POD, alpha: true }],
   ['traffic.sidecar.istio.io/includeOutboundPorts', { ...POD, alpha: true }],
   ['traffic.sidecar.istio.io/kubevirtInterfaces', { ...POD, instead: 'istio.io/reroute-virtual-interfaces' }],
+  // Its values are checked where it is read.
+  ['weft.dev/rate-limit-scope', { kinds: ['HTTPLocalRateLimitPolicy', 'TCPLocalRateLimitPolicy'] }],
 ]);
 
 /** As the injector reads them. */

@@ -41,7 +41,12 @@ add(
   'SchemaValidationError',
   'The document is no YAML, of no known kind, or has a field or value that its kind does not have.',
 );
-add('warning', 'IST0107', 'MisplacedAnnotation', "One of Istio's annotations stands on a kind that it is not for.");
+add(
+  'warning',
+  'IST0107',
+  'MisplacedAnnotation',
+  "One of Istio's annotations, or weft.dev/rate-limit-scope, stands on a kind that it is not for.",
+);
 add('warning', 'IST0108', 'UnknownAnnotation', "An annotation has Istio's prefix, but Istio has none of that name.");
 add(
   'error',

@@ -4,6 +4,7 @@ import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'nod
 import http from 'node:http';
 import net from 'node:net';
 import { join } from 'node:path';
+import { freePorts } from './ports.ts';
 import type { SuiteContext } from './suite.ts';
 
 export interface Backend {
@@ -13,17 +14,8 @@ export interface Backend {
   lines(): string[];
 }
 
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 async function listening(name: string, port: number, child: ChildProcess, said: () => string): Promise<void> {
-  for (const end = Date.now() + 30_000; ; ) {
+  for (const end = Date.now() + 60_000; ; ) {
     const ok = await new Promise<boolean>((resolve) => {
       const socket = net.connect({ host: '127.0.0.1', port }, () => {
         socket.destroy();
@@ -67,7 +59,7 @@ const read = (file: string): string[] => {
 };
 
 async function nginx(ctx: SuiteContext): Promise<Backend> {
-  const port = await freePort();
+  const port = await freePorts('127.0.0.1');
   const dir = join(ctx.dir, 'nginx');
   mkdirSync(dir);
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
@@ -86,7 +78,7 @@ http { log_format lines escape=none '$request'; access_log ${dir}/log lines; ${t
 }
 
 async function apache(ctx: SuiteContext): Promise<Backend> {
-  const port = await freePort();
+  const port = await freePorts('127.0.0.1');
   const dir = join(ctx.dir, 'apache');
   mkdirSync(`${dir}/www`, { recursive: true });
   const modules = ['mpm_event', 'authz_core', 'rewrite']
@@ -125,7 +117,7 @@ RewriteRule .* - [R=204,L]
 }
 
 async function haproxy(ctx: SuiteContext): Promise<Backend> {
-  const port = await freePort();
+  const port = await freePorts('127.0.0.1');
   const file = join(ctx.dir, 'haproxy.cfg');
   writeFileSync(
     file,
@@ -188,7 +180,7 @@ async function node(ctx: SuiteContext): Promise<Backend> {
 }
 
 async function python(ctx: SuiteContext): Promise<Backend> {
-  const port = await freePort();
+  const port = await freePorts('127.0.0.1');
   const file = join(ctx.dir, 'python.log');
   const script = join(import.meta.dirname, 'backends/lenient.py');
   await spawnServer(ctx, 'python', port, ['python3', script, String(port), file]);

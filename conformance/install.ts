@@ -8,12 +8,23 @@ import { dirname, join } from 'node:path';
 const cache = join(import.meta.dirname, '../node_modules/.cache/weft');
 process.env.PATH = `${process.env.PATH}:/usr/sbin:/sbin`;
 
-function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): void {
-  try {
-    execFileSync(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
-  } catch (error) {
-    const stderr = String((error as { stderr?: Buffer }).stderr ?? '').trim();
-    throw new Error(`${command} ${args.join(' ')} failed: ${stderr.split('\n').slice(-5).join('\n')}`);
+/** Pauses between tries of what downloads: a registry that is away for a moment is no reason to fail. */
+const AGAIN_MS = [3000, 15_000];
+
+/** Runs what downloads, and tries again where it fails; gives its output. */
+function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}, cwd?: string): string {
+  for (let tries = 0; ; tries++) {
+    try {
+      const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe'];
+      return execFileSync(command, args, { stdio, cwd, encoding: 'utf8', env: { ...process.env, ...env } });
+    } catch (error) {
+      const pauseMs = AGAIN_MS[tries];
+      if (pauseMs === undefined) {
+        const stderr = String((error as { stderr?: string }).stderr ?? error).trim();
+        throw new Error(`${command} ${args.join(' ')} failed: ${stderr.split('\n').slice(-5).join('\n')}`);
+      }
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, pauseMs);
+    }
   }
 }
 
@@ -34,10 +45,12 @@ export function debian(tools: Readonly<Record<string, string>>): void {
     throw new Error(`these Debian packages are missing: as root, apt-get install ${missing.join(' ')}`);
   }
   const env = { DEBIAN_FRONTEND: 'noninteractive' };
-  run('apt-get', ['update', '-qq'], env);
+  // Another one that installs is waited for.
+  const patient = ['-qq', '-o', 'DPkg::Lock::Timeout=300'];
+  run('apt-get', ['update', ...patient], env);
   const unwanted = keepServicesDown();
   try {
-    run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], env);
+    run('apt-get', ['install', '-y', ...patient, '--no-install-recommends', ...missing], env);
   } finally {
     unwanted();
   }
@@ -71,8 +84,7 @@ export function goModule(module: string, version: string): string {
   if (!have('go')) throw new Error('Go is missing: apt-get install golang-go, or from https://go.dev');
   // Outside of a module, so that no go.mod is looked for.
   const argv = ['mod', 'download', '-json', `${module}@${version}`];
-  const text = execFileSync('go', argv, { cwd: tmpdir(), encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-  return (JSON.parse(text) as { Dir: string }).Dir;
+  return (JSON.parse(run('go', argv, {}, tmpdir())) as { Dir: string }).Dir;
 }
 
 /** Builds a program of ours (a folder with go.mod, go.sum and its sources); gives its path. */

@@ -14,6 +14,9 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "weft: installing$missing"
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
+# Another one that installs is waited for, and a mirror asked again.
+apt='apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5'
 # shellcheck disable=SC2086
-apt-get install -y -qq --no-install-recommends $missing >/dev/null
+$apt update
+# shellcheck disable=SC2086
+$apt install -y --no-install-recommends $missing >/dev/null

@@ -29,7 +29,7 @@ const CASES = [
 export const suite: Suite = {
   name: 'grpc-interop',
   about: 'gRPC interop client and server of grpc-go through two sidecars',
-  inShortForm: true,
+  inShortForm: false,
   async install() {
     goProgram(`${MODULE}/client`, VERSION, 'client');
     goProgram(`${MODULE}/server`, VERSION, 'server');

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
-import net from 'node:net';
 import { debian, goProgram } from '../install.ts';
 import { startPair } from '../pair.ts';
+import { freePorts } from '../ports.ts';
 import { type Suite, type SuiteResult, Tally } from '../suite.ts';
 
 const VERSION = 'v2.2.1+incompatible';
@@ -9,25 +9,6 @@ const CASES = 57;
 const RUN_MS = 200_000;
 
 let h2specd = '';
-
-/** The tool takes a port a case, the first of them given: so many in a row that nobody listens on. */
-async function freePorts(host: string, count: number): Promise<number> {
-  for (let from = 20_000 + (process.pid % 100) * 100; ; from += count) {
-    if (from + count > 32_000) throw new Error(`no ${count} free ports in a row on ${host}`);
-    const free = await Promise.all(
-      Array.from({ length: count }, async (_, i) => {
-        const server = net.createServer();
-        const ok = await new Promise<boolean>((resolve) => {
-          server.once('error', () => resolve(false));
-          server.listen(from + i, host, () => resolve(true));
-        });
-        await new Promise((resolve) => server.close(resolve));
-        return ok;
-      }),
-    );
-    if (free.every(Boolean)) return from;
-  }
-}
 
 /** Reads the tool's text: a line a case, `✔ 1: …` or `× 1: …` below its section, and what it wanted below a failure. */
 function judge(output: string, tally: Tally): void {

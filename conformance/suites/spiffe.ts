@@ -13,7 +13,7 @@ const idOf = (name: string): string => `spiffe://cluster.local/ns/apps/sa/${name
 export const suite: Suite = {
   name: 'spiffe',
   about: 'the SPIFFE Workload API: go-spiffe and a Python client get certificates, bundles and tokens',
-  inShortForm: true,
+  inShortForm: false,
   unavailable: () => (process.platform === 'linux' ? undefined : 'needs Linux: who calls is asked of the kernel'),
   async install() {
     goBuild(join(SOURCES, 'go'), 'spiffe');

@@ -152,6 +152,7 @@ async function measure(o: CompareOptions, url: string, parts: readonly Part[]): 
     const load = startLoad(url, o.rps);
     let timer: NodeJS.Timeout | undefined;
     try {
+      await Promise.race([load.began, o.interrupted]);
       await Promise.race([new Promise((resolve) => (timer = setTimeout(resolve, ms))), o.interrupted]);
     } finally {
       clearTimeout(timer);

@@ -1,6 +1,6 @@
 /**
  * The demo's load generator: a process outside the mesh that enters by the gateway, at a fixed rate (open loop), with no
- * retries. Prints one JSON line a second and one at the end: {"requests", "failures", "byStatus", "failed", "p50Ms", …}.
+ * retries. Prints one JSON line when it begins, one a second and one at the end: {"requests", "failures", "byStatus", "failed", "p50Ms", …}.
  *
  * argv: BASE_URL REQUESTS_PER_SECOND
  */
@@ -103,3 +103,4 @@ function stop(): void {
 process.on('SIGTERM', stop);
 process.on('SIGINT', () => {}); // Ctrl-C reaches the whole group: the demo decides when the load ends
 process.on('disconnect', () => process.exit(0));
+report();

@@ -15,6 +15,8 @@ export interface LoadReport {
 }
 
 export interface Load {
+  /** Once it has begun to ask, which takes a while where the machine is busy; or has ended without. */
+  began: Promise<void>;
   /** The newest report; after `stop` the final one. */
   last: LoadReport;
   stop(): Promise<void>;
@@ -26,7 +28,9 @@ export function startLoad(url: string, rps: number): Load {
   const child: ChildProcess = spawn(process.execPath, [script, url, String(rps)], {
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   });
+  let begin!: () => void;
   const load: Load = {
+    began: new Promise((resolve) => (begin = resolve)),
     last: { requests: 0, failures: 0, inFlight: 0, failed: {}, perSecond: 0, p50Ms: 0, p90Ms: 0, p99Ms: 0 },
     stop: () =>
       new Promise((resolve) => {
@@ -35,11 +39,13 @@ export function startLoad(url: string, rps: number): Load {
         child.kill('SIGTERM');
       }),
   };
+  child.once('close', () => begin());
   let rest = '';
   child.stdout?.on('data', (chunk: Buffer) => {
     rest += chunk.toString();
     for (let at = rest.indexOf('\n'); at >= 0; at = rest.indexOf('\n')) {
       load.last = JSON.parse(rest.slice(0, at)) as LoadReport;
+      begin();
       rest = rest.slice(at + 1);
     }
   });

@@ -48,12 +48,12 @@ if (only.length === 0 && !byUser) {
   run('layers', bin('node'), ['scripts/check-imports.ts']);
 }
 /**
- * Whole-mesh tests that measure (shares, seconds, memory) or look at what the machine holds: one file at a time, or they
- * disturb each other. The others run three at a time: they mostly wait.
+ * Looks at what the machine holds, and wants nobody else's beside it. The others run three at a time: they mostly wait. In
+ * the long form they also judge how fast things are, and so each has the machine for itself.
  */
-const ALONE = /\/(lifecycle|overload|packets|replicas|survival|throughput|traffic)\.test\.ts$/;
+const ALONE = long ? /./ : /\/lifecycle\.test\.ts$/;
 /** Those that take long begin first, or the last of them would run with nothing beside it. */
-const LONG = /\/(authorization|cli|gateway|gateway-api|identity|protocols|shop)\.test\.ts$/;
+const LONG = /\/(authorization|cli|gateway|identity|protocols|replicas|shop|survival|throughput|traffic)\.test\.ts$/;
 /**
  * What is the same for every user: pairs of proxies in processes of their own, meshes whose capture the file says itself,
  * rules that act in the proxy whichever way a connection came to it, and what needs root and is skipped without.

@@ -59,7 +59,7 @@ test('every mistake is refused with its code and field', () => {
       vs(`{hosts: [a], http: [{${to}, corsPolicy: {allowOrigin: []}}]}`),
       'WEFT-UNSUPPORTED',
       'spec.http[0].corsPolicy.allowOrigin',
-      /not supported yet/,
+      /write allowOrigins/,
     ],
     [
       vs(`{hosts: [a], http: [{${to}, mirror: {host: b}}]}`),

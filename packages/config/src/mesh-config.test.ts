@@ -299,7 +299,7 @@ defaultHttpRetryPolicy:
   retryOn: reset
 defaultConfig:
   terminationDrainDuration: 9s
-  gatewayTopology: {numTrustedProxies: 2}
+  gatewayTopology: {numTrustedProxies: 2, proxyProtocol: {}}
 `);
   const { cluster, route, self, lines } = planOf('web', 'shop', SHOP, settings);
   assert.deepEqual([self?.registryOnly, self?.drainMs], [true, 9000]);
@@ -322,7 +322,8 @@ defaultConfig:
   assert.deepEqual([pool?.http2PingIntervalMs, pool?.http2PingTimeoutMs], [30_000, 20_000]);
   assert.equal(pool?.maxStreamDurationMs, 3_600_000);
 
-  assert.equal(planOf('edge', 'shop', SHOP, settings).self?.numTrustedProxies, 2);
+  const edge = planOf('edge', 'shop', SHOP, settings).self;
+  assert.deepEqual([edge?.numTrustedProxies, edge?.proxyProtocol], [2, true]);
   const annotated = planOf('cart', 'shop', SHOP, settings);
   assert.equal(annotated.self?.drainMs, 7000);
   const none = planOf('web', 'shop', SHOP);

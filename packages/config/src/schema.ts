@@ -25,6 +25,8 @@ export interface ObjectSchema {
   readonly required?: readonly string[];
   /** Fields of the API that are real but do nothing here yet: refused by name, never ignored. */
   readonly unsupported?: readonly string[];
+  /** Fields that the API has given up, and what is written in their place. */
+  readonly replaced?: Readonly<Record<string, string>>;
   /** At most one of each group. */
   readonly oneOf?: readonly (readonly string[])[];
 }
@@ -132,6 +134,8 @@ function readObject(schema: ObjectSchema, tree: Tree, path: string, report: Repo
     if (Object.hasOwn(schema.fields, key)) {
       if (entry.value.kind === 'scalar' && entry.value.value === null && schema.fields[key].t !== 'object') continue;
       out[key] = readSchema(schema.fields[key], entry.value, field, report, entry.line);
+    } else if (schema.replaced && Object.hasOwn(schema.replaced, key)) {
+      report('WEFT-UNSUPPORTED', `"${key}" is no longer of the API: write ${schema.replaced[key]}`, field, entry.line);
     } else if (schema.unsupported?.includes(key)) {
       report(
         'WEFT-UNSUPPORTED',

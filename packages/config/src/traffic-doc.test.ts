@@ -44,7 +44,10 @@ test('each row that works names tests and suites, and they are there', () => {
 test('each field of a policy is told', () => {
   const text = read('traffic.md');
   const within = (schema: unknown, name: string): ObjectSchema => (schema as ObjectSchema).fields[name] as ObjectSchema;
-  const names = (schema: ObjectSchema): string[] => [...Object.keys(schema.fields), ...(schema.unsupported ?? [])];
+  const names = ({ fields, unsupported = [], replaced = {} }: ObjectSchema): string[] => [
+    ...Object.keys(fields),
+    ...[...unsupported, ...Object.keys(replaced)],
+  ];
   const policy = within(destinationRuleKind.spec, 'trafficPolicy');
   const fields = [
     ...names(within(connectionPool, 'tcp')),

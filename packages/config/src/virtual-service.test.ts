@@ -53,6 +53,11 @@ test('what cannot be meant is refused, what does nothing is warned of', () => {
     ['WEFT-VALUE', 'error', 'spec.http[0].directResponse.body.bytes'],
   ]);
   assert.deepEqual(findings(http(`corsPolicy: {}, ${to}`)), [['WEFT-NO-EFFECT', 'warning', 'spec.http[0].corsPolicy']]);
+  const old = http(`mirror: {host: a}, mirrorPercent: 5, fault: {delay: {percent: 1, fixedDelay: 1s}}, ${to}`).problems;
+  assert.deepEqual(
+    old.flatMap((p) => (p.code === 'WEFT-UNSUPPORTED' ? [p.message.split('write ')[1]] : [])),
+    ['mirrorPercentage: {value: …}', 'percentage: {value: …}'],
+  );
   for (const name of ['uri', 'method'])
     assert.deepEqual(findings(http(`match: [{headers: {${name}: {exact: x}}}], ${to}`)), [
       ['WEFT-VALUE', 'error', `spec.http[0].match[0].headers.${name}`],

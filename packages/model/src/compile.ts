@@ -192,7 +192,8 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     acceptHttp10: gateway?.acceptHttp10 ?? false,
     numTrustedProxies:
       gateway && (gateway.numTrustedProxies ?? process?.proxy?.numTrustedProxies ?? settings?.proxy.numTrustedProxies),
-    proxyProtocol: gateway?.proxyProtocol ?? false,
+    proxyProtocol:
+      gateway && (gateway.proxyProtocol ?? process?.proxy?.proxyProtocol ?? settings?.proxy.proxyProtocol ?? false),
     applicationRetries: settings?.applicationRetries,
     tracing: tracingOf(model, process?.proxy),
     ...disclosedTo(model, runtime, i),

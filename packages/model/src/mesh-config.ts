@@ -49,6 +49,8 @@ export interface ProxyConfigModel {
   readonly drainMs: number | undefined;
   /** Of gateways. */
   readonly numTrustedProxies: number | undefined;
+  /** Of gateways: each connection begins with a PROXY header. */
+  readonly proxyProtocol: boolean | undefined;
   readonly tracing: ProxyTracingModel | undefined;
 }
 

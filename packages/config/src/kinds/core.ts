@@ -295,7 +295,7 @@ export const processKind: Kind<ProcessModel> = {
         ? {
             acceptHttp10: spec.gateway.acceptHttp10 ?? false,
             numTrustedProxies: spec.gateway.numTrustedProxies,
-            proxyProtocol: spec.gateway.proxyProtocol ?? false,
+            proxyProtocol: spec.gateway.proxyProtocol,
           }
         : undefined,
       cwd: spec.cwd,

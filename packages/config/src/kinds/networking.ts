@@ -56,7 +56,7 @@ const settings: ObjectSchema = {
         consecutiveLocalOriginFailures: uint32,
         outlierDetectionHttpErrorCodes: { t: 'list', max: 500, of: { t: 'int', min: 100, max: 599 } },
       },
-      unsupported: ['consecutiveErrors'],
+      replaced: { consecutiveErrors: 'consecutive5xxErrors' },
     },
     tls: {
       t: 'object',

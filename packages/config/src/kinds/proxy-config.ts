@@ -98,8 +98,11 @@ export const proxyConfig: ObjectSchema = {
     terminationDrainDuration: { t: 'duration' },
     gatewayTopology: {
       t: 'object',
-      fields: { numTrustedProxies: { t: 'int', min: 0, max: 100 } },
-      unsupported: ['forwardClientCertDetails', 'proxyProtocol'],
+      fields: {
+        numTrustedProxies: { t: 'int', min: 0, max: 100 },
+        proxyProtocol: { t: 'object', fields: {} },
+      },
+      unsupported: ['forwardClientCertDetails'],
     },
   },
 };
@@ -122,6 +125,7 @@ export function proxyConfigOf(p: Plain, field: string, report: FieldReport): Pro
     // What a proxy waits for before it ends; drainDuration is of Envoy's listeners, and is used where the other is not said.
     drainMs: p.terminationDrainDuration ?? p.drainDuration,
     numTrustedProxies: p.gatewayTopology?.numTrustedProxies,
+    proxyProtocol: p.gatewayTopology?.proxyProtocol ? true : undefined,
     tracing: tracingOf(p),
   };
 }

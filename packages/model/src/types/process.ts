@@ -41,7 +41,7 @@ export interface GatewayProcessModel {
   /** How many proxies before it are trusted: they say by x-forwarded-for who the visitor is. Default 0. */
   readonly numTrustedProxies: number | undefined;
   /** Every connection begins with a PROXY header (a balancer before it sends them). */
-  readonly proxyProtocol: boolean;
+  readonly proxyProtocol: boolean | undefined;
 }
 
 /** `weft.dev/v1alpha1 Process`: what a Deployment is on Kubernetes. `metadata.labels` are the workload's labels. */

@@ -21,7 +21,7 @@ export const corsPolicy: ObjectSchema = {
     allowCredentials: bool,
     unmatchedPreflights: { t: 'string', enum: ['UNSPECIFIED', 'FORWARD', 'IGNORE'] },
   },
-  unsupported: ['allowOrigin'],
+  replaced: { allowOrigin: 'allowOrigins: [{exact: …}]' },
 };
 
 export function corsOf(c: Plain, field: string, report: FieldReport): CorsModel {

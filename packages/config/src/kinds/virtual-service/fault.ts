@@ -12,7 +12,8 @@ export const fault: ObjectSchema = {
       t: 'object',
       fields: { percentage, fixedDelay: { t: 'duration', minMs: 1 } },
       required: ['fixedDelay'],
-      unsupported: ['percent', 'exponentialDelay'],
+      replaced: { percent: 'percentage: {value: …}' },
+      unsupported: ['exponentialDelay'],
     },
     abort: {
       t: 'object',
@@ -26,7 +27,8 @@ export const fault: ObjectSchema = {
         },
       },
       oneOf: [['httpStatus', 'grpcStatus']],
-      unsupported: ['percent', 'http2Error'],
+      replaced: { percent: 'percentage: {value: …}' },
+      unsupported: ['http2Error'],
     },
   },
 };

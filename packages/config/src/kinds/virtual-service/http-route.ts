@@ -85,7 +85,7 @@ export const httpRoute: ObjectSchema = {
       of: { t: 'object', fields: { destination, percentage }, required: ['destination'] },
     },
   },
-  unsupported: ['mirrorPercent', 'mirror_percent'],
+  replaced: { mirrorPercent: 'mirrorPercentage: {value: …}', mirror_percent: 'mirrorPercentage: {value: …}' },
 };
 
 export function buildHttp(r: Plain, namespace: string, field: string, report: FieldReport): HttpRouteModel {

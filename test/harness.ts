@@ -41,8 +41,12 @@ export class TestMesh {
   #child!: ChildProcess;
   #exit!: Promise<number>;
 
-  constructor(capture: 'transparent' | 'explicit') {
+  /** What to put before `weft up` so that it runs elsewhere. */
+  readonly #enter: readonly string[];
+
+  constructor(capture: 'transparent' | 'explicit', enter: readonly string[] = []) {
     this.capture = capture;
+    this.#enter = enter;
     counter += 1;
     this.name = `t${process.pid % 10_000}x${counter}`;
     const base = mkdtempSync(join(tmpdir(), 'weft-test-'));
@@ -68,9 +72,10 @@ export class TestMesh {
   }
 
   start(args: string[] = [], env: NodeJS.ProcessEnv = {}): void {
+    const [program, ...before] = [...this.#enter, process.execPath];
     this.#child = spawn(
-      process.execPath,
-      [weftBin, 'up', '-f', this.folder, '--mesh', this.name, '--capture', this.capture, ...args],
+      program!,
+      [...before, weftBin, 'up', '-f', this.folder, '--mesh', this.name, '--capture', this.capture, ...args],
       { env: { ...this.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] },
     );
     const keep = (chunk: Buffer): void => {

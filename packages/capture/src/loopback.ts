@@ -17,12 +17,16 @@ export class LoopbackRange {
     this.#held = held;
   }
 
-  /** The range that `name` leads to, so that the same mesh gets the same addresses again, or the next that is free. */
-  static async hold(name: string): Promise<LoopbackRange> {
+  /**
+   * The range that `name` leads to, so that the same mesh gets the same addresses again, or the next that is free. `taken`:
+   * blocks of addresses (`127.3.0.0/16`) of other machines.
+   */
+  static async hold(name: string, taken: readonly string[] = []): Promise<LoopbackRange> {
     const start = stableHash(`loopback ${name}`) % RANGES;
     for (let i = 0; i < RANGES; i++) {
       // 127.0.0.0/16 is left to everybody else.
       const octet = 1 + ((start + i) % RANGES);
+      if (taken.includes(`127.${octet}.0.0/16`)) continue;
       const held = await listen(`127.${octet}.${HOLD.address}`);
       if (held !== 'taken') return new LoopbackRange(octet, held);
     }

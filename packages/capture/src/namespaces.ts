@@ -144,8 +144,11 @@ export class MeshNetwork {
   #next = 2;
   readonly #used = new Map<string, number>();
 
-  /** Throws where the network cannot be made; nothing is left then. Leftovers of an earlier run are removed first. */
-  constructor(mesh: string) {
+  /**
+   * Throws where the network cannot be made; nothing is left then. Leftovers of an earlier run are removed first.
+   * `taken`: blocks of addresses of other machines that workloads here must be able to name.
+   */
+  constructor(mesh: string, taken: readonly string[] = []) {
     assertMeshName(mesh);
     removeMesh(mesh);
     this.mesh = mesh;
@@ -154,7 +157,7 @@ export class MeshNetwork {
     while (links.has(`weft-${shortHash(`${mesh} ${salt}`)}`)) salt++;
     this.#hash = shortHash(`${mesh} ${salt}`);
     this.bridge = `weft-${this.#hash}`;
-    this.#octet = chooseSubnet(mesh, takenRanges());
+    this.#octet = chooseSubnet(mesh, [...takenRanges(), ...taken]);
     this.gateway = `10.${this.#octet}.0.1`;
     this.cidr = `10.${this.#octet}.0.0/16`;
     try {

@@ -14,9 +14,9 @@ import {
   sourceFile,
   tooLarge,
 } from '@weft/config';
-import { type GroupSpec, MeshHost, type MeshHostOptions, type ProcessSpec, type ServiceSpec } from '@weft/host';
+import { MeshHost, type MeshHostOptions, type ProcessSpec } from '@weft/host';
 import { judgeKeyPair } from '@weft/identity';
-import { captureAll, injected, type Model, meshConfigOf, planProtocol } from '@weft/model';
+import { captureAll, groupSpecs, injected, type Model, meshConfigOf, serviceSpecs } from '@weft/model';
 import { nodeCommand, proxyProgram } from './proxy-program.ts';
 
 export interface UpOptions {
@@ -27,6 +27,8 @@ export interface UpOptions {
   onChange?(): void;
   controlExtra?: Readonly<Record<string, unknown>>;
   allowPending?: boolean;
+  /** Where hosts may join. */
+  listen?: string;
 }
 
 /**
@@ -138,30 +140,6 @@ export function processSpecs(model: Model): ProcessSpec[] {
   });
 }
 
-export function groupSpecs(model: Model): GroupSpec[] {
-  return model.workloadGroups.map((g) => ({
-    name: g.name,
-    namespace: g.namespace,
-    labels: g.members,
-    serviceAccount: g.serviceAccount,
-    ports: [...g.ports].map(([name, number]) => ({ name, number })),
-    readiness: g.probe,
-  }));
-}
-
-export function serviceSpecs(model: Model): ServiceSpec[] {
-  // What stands outside has a name of its own: no variables say it.
-  const own = model.services.filter((s) => !s.external);
-  return own.map((s) => ({
-    name: s.name,
-    namespace: s.namespace,
-    ports: s.ports.map((p) => p.port),
-    targetPorts: s.ports.map((p) => p.targetPort),
-    protocols: s.ports.map((p) => planProtocol(p.protocol)),
-    selector: s.selector ?? {},
-  }));
-}
-
 /** Which capture is used, and a sentence that says so and why. */
 export function chooseCapture(wanted: UpOptions['capture']): { capture: 'transparent' | 'explicit'; why: string } {
   const unavailable = transparentUnavailable();
@@ -244,6 +222,7 @@ export async function bringUp(
     proxyProgram,
     reload: reloader(options.files, options.allowPending),
     ...(trustDomain && { trustDomain }),
+    listen: options.listen,
     say: options.say,
     ...(options.onChange ? { onChange: options.onChange } : {}),
     controlExtra: { ...options.controlExtra, ...(options.allowPending ? { allowPending: true } : {}) },

@@ -15,6 +15,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['leave', async () => (await import('./commands/leave.ts')).addLeave],
   ['join', async () => (await import('./commands/leave.ts')).addJoin],
   ['run', async () => (await import('./commands/run.ts')).addRun],
+  ['host', async () => (await import('./commands/host.ts')).addHost],
   ['explain', async () => (await import('./commands/explain.ts')).addExplain],
   ['test', async () => (await import('./commands/test.ts')).addTest],
   ['diff', async () => (await import('./commands/diff.ts')).addDiff],

@@ -10,9 +10,11 @@ export function addProxyOf(program: Command, load: () => Promise<Pick<typeof imp
       .command('proxy')
       .description('run a proxy; WEFT_BOOTSTRAP names its bootstrap file ("weft up" starts these)')
       .addOption(
-        new Option('--mode <mode>', 'what it serves').choices(['sidecar', 'gateway', 'plain']).default('sidecar'),
+        new Option('--mode <mode>', 'what it serves')
+          .choices(['sidecar', 'gateway', 'plain', 'entrance'])
+          .default('sidecar'),
       )
-      .action(async ({ mode }: { mode: 'sidecar' | 'gateway' | 'plain' }) => {
+      .action(async ({ mode }: { mode: 'sidecar' | 'gateway' | 'plain' | 'entrance' }) => {
         if (!process.env.WEFT_BOOTSTRAP)
           throw new WeftError(
             'bootstrap',

@@ -16,7 +16,13 @@ export interface ControlConfig {
   stateDir: string;
   /** Files and folders of the mesh; of a folder its `*.yaml` and `*.yml`, without sub-folders. */
   files: string[];
-  listen: { xds: Listen; metrics?: Listen };
+  listen: { xds: Listen; metrics?: Listen; hosts?: Listen };
+  /** Where hosts reach the workloads of this machine; with `listen.hosts`, where they reach the control plane. */
+  entrance?: Listen;
+  /** Instances of a host that was not heard of for so long are taken out, default 20 s. */
+  hostLeaseMs?: number;
+  /** Of one host, default 100. */
+  maxHostInstances?: number;
   /** Unix socket of the local API, made with mode 0600. */
   socket: string;
   capture: 'transparent' | 'explicit';
@@ -65,6 +71,16 @@ export function readControlConfig(path: string): ControlConfig {
   if (!isListen(config.listen?.xds)) throw invalid(path, 'listen.xds must have a host and a port');
   if (config.listen.metrics !== undefined && !isListen(config.listen.metrics))
     throw invalid(path, 'listen.metrics must have a host and a port');
+  for (const name of ['hosts', 'entrance'] as const) {
+    const value = name === 'hosts' ? config.listen.hosts : config.entrance;
+    if (value !== undefined && !isListen(value)) throw invalid(path, `${name} must have a host and a port`);
+  }
+  if ((config.listen.hosts === undefined) !== (config.entrance === undefined))
+    throw invalid(path, 'listen.hosts and entrance belong together');
+  for (const name of ['hostLeaseMs', 'maxHostInstances'] as const) {
+    const { [name]: value = 1 } = config;
+    if (!Number.isInteger(value) || value < 1) throw invalid(path, `${name} must be a whole number from 1`);
+  }
   if (config.capture !== 'transparent' && config.capture !== 'explicit')
     throw invalid(path, 'capture must be transparent or explicit');
   if (config.vipPrefix !== undefined && !/^\d{1,3}\.\d{1,3}$/.test(config.vipPrefix))

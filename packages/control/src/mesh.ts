@@ -11,6 +11,7 @@ import {
   namesToResolve,
   type ServiceModel,
 } from '@weft/model';
+import { MESH_NETWORK } from '@weft/plan';
 import type { ControlConfig } from './config.ts';
 import { fetchDocument } from './keys/fetch.ts';
 import { KeySets, MAX_KEY_SET_BYTES } from './keys/key-sets.ts';
@@ -132,6 +133,7 @@ export class Mesh {
       registryOnly: config.registryOnly,
       drainMs: config.drainMs,
       keySets: this.keySets.current,
+      network: config.entrance && MESH_NETWORK,
     };
   }
 

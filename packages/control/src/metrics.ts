@@ -5,6 +5,7 @@ import type { CertificateIssuer } from './ca/service.ts';
 import type { MeshTrust } from './ca/trust.ts';
 import type { RateShares } from './collect/rate-shares.ts';
 import type { Listen } from './config.ts';
+import type { Hosts } from './hosts/registry.ts';
 import type { Mesh } from './mesh.ts';
 import type { ProxyState, Pusher } from './push/pusher.ts';
 import type { RpcServer } from './rpc.ts';
@@ -17,11 +18,13 @@ export interface MetricsSources {
   trust: MeshTrust;
   rpc: RpcServer;
   rates: RateShares;
+  hosts: Hosts;
 }
 
 const STATES: ProxyState[] = ['SYNCED', 'STALE', 'NOT SENT', 'ERROR', 'DISCONNECTED'];
 
-export function renderMetrics({ mesh, pusher, issuer, authority, trust, rpc, rates }: MetricsSources): string {
+export function renderMetrics(sources: MetricsSources): string {
+  const { mesh, pusher, issuer, authority, trust, rpc, rates, hosts } = sources;
   const lines: string[] = [];
   const add = (name: string, type: string, help: string, samples: [labels: string, value: number][]) => {
     lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
@@ -73,6 +76,8 @@ export function renderMetrics({ mesh, pusher, issuer, authority, trust, rpc, rat
     'When the root ends, in seconds since 1970.',
     one(authority.rootNotAfterMs / 1000),
   );
+  add('weft_hosts_lost', 'counter', 'Hosts that were not heard of for the lease.', one(hosts.counters.lost));
+  add('weft_hosts_refused', 'counter', 'Calls of hosts without a right to them.', one(hosts.counters.refused));
   const keys = mesh.keySets.counters;
   add('weft_jwks_fetches', 'counter', 'Key sets of token issuers that were asked for.', one(keys.fetches));
   add('weft_jwks_failures', 'counter', 'Of these, those that gave no keys.', one(keys.failures));

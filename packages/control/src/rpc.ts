@@ -1,6 +1,7 @@
 /** Port 15012: xDS, certificates and telemetry over one TLS server. */
 import {
   createSecureServer,
+  type Http2SecureServer,
   Http2ServerRequest,
   Http2ServerResponse,
   type IncomingHttpHeaders,
@@ -13,6 +14,7 @@ import { type Identity, type IdentityClient, serverTlsOptions } from '@weft/iden
 import { CertificateService, IstioCertificateService } from '@weft/plan';
 import { ADS_PREFIX, type AdsHandler, grpcHandler } from '@weft/xds';
 import type { Listen } from './config.ts';
+import { HOST_PREFIX, type HostHandler } from './hosts/api.ts';
 import { judgePeer, NEEDED, type Peer, peerKey, peerOf } from './peer.ts';
 
 const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
@@ -26,7 +28,10 @@ const SWEEP_MS = 1000;
 const ANONYMOUS_IDLE_MS = 30_000;
 
 export interface RpcOptions {
-  listen: Listen;
+  /** The first one's port is told. */
+  listen: readonly Listen[];
+  /** Calls of machines that joined, below `HOST_PREFIX`. */
+  hosts: HostHandler;
   /** Connections without a certificate, default 1000. */
   maxAnonymous?: number | undefined;
   identity: IdentityClient;
@@ -59,7 +64,7 @@ export interface RpcServer {
 }
 
 export async function startRpc(options: RpcOptions): Promise<RpcServer> {
-  const { listen, identity, logger, clock } = options;
+  const { identity, logger, clock } = options;
   const peers = new WeakMap<ServerHttp2Session, Peer>();
   const sessions = new Map<ServerHttp2Session, Peer>();
   // Without a certificate a proxy may still ask for its first: refused per method, not per connection.
@@ -82,6 +87,10 @@ export async function startRpc(options: RpcOptions): Promise<RpcServer> {
   const handler = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, rawHeaders: string[]): void => {
     const path = headers[':path'] ?? '';
     const peer = peerOfStream(stream);
+    if (path.startsWith(HOST_PREFIX)) {
+      options.hosts(stream, headers, peer);
+      return;
+    }
     const anybody = CA_SERVICES.has(path.split('/', 2)[1] ?? '');
     if (!anybody && !peer?.spiffeId) {
       // Before a byte of the message is looked at.
@@ -102,45 +111,60 @@ export async function startRpc(options: RpcOptions): Promise<RpcServer> {
   let anonymous = 0;
   const counters: RpcCounters = { anonymousRefused: 0 };
   const settings = { maxConcurrentStreams: MAX_STREAMS };
-  const server = createSecureServer({ ...tlsOptions(own()), allowHTTP1: false, settings });
-  // Not `request`: that gives each stream a request and a response, which one that stays for days does without.
-  server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _flags: number, rawHeaders: string[]) =>
-    handler(stream, headers, rawHeaders),
-  );
-  server.on('session', (session) => {
-    const peer = judgePeer(session, own().bundle);
-    if (peer.spiffeId === '') {
-      if (anonymous >= (options.maxAnonymous ?? DEFAULT_MAX_ANONYMOUS)) {
-        counters.anonymousRefused++;
-        session.on('error', () => {});
-        session.destroy();
-        return;
-      }
-      anonymous++;
-      session.on('close', () => anonymous--);
-    }
-    peers.set(session, peer);
-    sessions.set(session, peer);
-    session.on('close', () => sessions.delete(session));
-    session.on('error', (error) => logger.debug({ error: String(error) }, 'a connection of a proxy failed'));
-    if (peer.spiffeId === '') session.setTimeout(ANONYMOUS_IDLE_MS, () => session.destroy());
-  });
-  server.on('tlsClientError', (error) => logger.debug({ error: String(error) }, 'a TLS handshake failed'));
-  server.on('sessionError', (error) => logger.debug({ error: String(error) }, 'a connection of a proxy failed'));
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause) =>
-      reject(
-        new WeftError(
-          'control/listen',
-          `the control plane cannot listen on ${listen.host}:${listen.port}: ${cause.message}`,
-          { cause },
-        ),
-      ),
+  const listenAt = async (listen: Listen): Promise<Http2SecureServer> => {
+    const server = createSecureServer({ ...tlsOptions(own()), allowHTTP1: false, settings });
+    // Not `request`: that gives each stream a request and a response, which one that stays for days does without.
+    server.on(
+      'stream',
+      (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _flags: number, rawHeaders: string[]) =>
+        handler(stream, headers, rawHeaders),
     );
-    server.listen(listen.port, listen.host, resolve);
+    server.on('session', (session) => {
+      const peer = judgePeer(session, own().bundle);
+      if (peer.spiffeId === '') {
+        if (anonymous >= (options.maxAnonymous ?? DEFAULT_MAX_ANONYMOUS)) {
+          counters.anonymousRefused++;
+          session.on('error', () => {});
+          session.destroy();
+          return;
+        }
+        anonymous++;
+        session.on('close', () => anonymous--);
+      }
+      peers.set(session, peer);
+      sessions.set(session, peer);
+      session.on('close', () => sessions.delete(session));
+      session.on('error', (error) => logger.debug({ error: String(error) }, 'a connection of a proxy failed'));
+      if (peer.spiffeId === '') session.setTimeout(ANONYMOUS_IDLE_MS, () => session.destroy());
+    });
+    server.on('tlsClientError', (error) => logger.debug({ error: String(error) }, 'a TLS handshake failed'));
+    server.on('sessionError', (error) => logger.debug({ error: String(error) }, 'a connection of a proxy failed'));
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (cause) =>
+        reject(
+          new WeftError(
+            'control/listen',
+            `the control plane cannot listen on ${listen.host}:${listen.port}: ${cause.message}`,
+            { cause },
+          ),
+        ),
+      );
+      server.listen(listen.port, listen.host, resolve);
+    });
+    server.on('error', (error) => logger.error({ error: String(error) }, 'the xDS server failed'));
+    return server;
+  };
+  const servers: Http2SecureServer[] = [];
+  const closeAll = () => Promise.all(servers.map((s) => new Promise<void>((resolve) => s.close(() => resolve()))));
+  try {
+    for (const listen of options.listen) servers.push(await listenAt(listen));
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+  const off = identity.onRotate((next) => {
+    for (const server of servers) server.setSecureContext(tlsOptions(next));
   });
-  server.on('error', (error) => logger.error({ error: String(error) }, 'the xDS server failed'));
-  const off = identity.onRotate((next) => server.setSecureContext(tlsOptions(next)));
   let timer: Timer;
   /** What the connections there are were judged by; one made since then was judged by the newer. */
   let judgedBy = own().bundle;
@@ -163,14 +187,14 @@ export async function startRpc(options: RpcOptions): Promise<RpcServer> {
     timer = clock.after(SWEEP_MS, sweep);
   };
   timer = clock.after(SWEEP_MS, sweep);
-  const address = server.address();
+  const address = servers[0]?.address();
   return {
-    port: typeof address === 'object' && address ? address.port : listen.port,
+    port: typeof address === 'object' && address ? address.port : (options.listen[0]?.port ?? 0),
     counters,
     close: async () => {
       off();
       timer.cancel();
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      const closed = closeAll();
       for (const session of sessions.keys()) session.destroy();
       await closed;
     },

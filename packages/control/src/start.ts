@@ -25,6 +25,8 @@ import { WorkloadApiSource } from './ca/workload-api.ts';
 import { RateShares } from './collect/rate-shares.ts';
 import { Collector } from './collect/service.ts';
 import type { ControlConfig } from './config.ts';
+import { hostApi } from './hosts/api.ts';
+import { Hosts } from './hosts/registry.ts';
 import { type LoadFiles, Mesh } from './mesh.ts';
 import { startMetrics } from './metrics.ts';
 import type { Peer } from './peer.ts';
@@ -115,14 +117,20 @@ export async function startControlPlane(
     closers.push(() => traffic.stop());
     const rates = new RateShares(mesh, clock);
     const collector = new Collector(mesh, clock, traffic, rates);
-    const issuer = new CertificateIssuer({ authority, jwtKeys, tokens, mesh, trust, ttlMs, logger });
+    const hosts = new Hosts({
+      ...{ mesh, state, trust, clock, logger, capture: config.capture, entrance: config.entrance },
+      ...{ leaseMs: config.hostLeaseMs, maxInstances: config.maxHostInstances },
+    });
+    closers.push(() => hosts.stop());
+    const issuer = new CertificateIssuer({ authority, jwtKeys, tokens, mesh, hosts, trust, ttlMs, logger });
     const ads = createAdsHandler<Peer>({
       types: TYPES,
       accept: (stream, node, peer) => pusher.accept(stream, node, peer),
       logger,
     });
     const rpc = await startRpc({
-      listen: config.listen.xds,
+      listen: [config.listen.xds, ...(config.listen.hosts ? [config.listen.hosts] : [])],
+      hosts: hostApi({ hosts, mesh, pusher, tokens, trust, logger }),
       maxAnonymous: config.maxAnonymousConnections,
       identity,
       logger,
@@ -139,13 +147,14 @@ export async function startControlPlane(
     );
     const metrics =
       config.listen.metrics &&
-      (await startMetrics(config.listen.metrics, { mesh, pusher, issuer, authority, trust, rpc, rates }));
+      (await startMetrics(config.listen.metrics, { mesh, pusher, issuer, authority, trust, rpc, rates, hosts }));
     if (metrics) closers.push(() => metrics.close());
     const api = await startApi({
       socket: config.socket,
       mesh,
       pusher,
       tokens,
+      hosts,
       collector,
       rates,
       traffic,

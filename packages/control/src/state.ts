@@ -22,6 +22,17 @@ export interface StoredToken {
   usedBy?: string;
 }
 
+/** A machine that runs workloads of one WorkloadGroup. */
+export interface StoredHost {
+  namespace: string;
+  group: string;
+  /** Of its certificate now, and of the one before: others under its name count no more. */
+  serials: string[];
+  /** Where it is reached, and how it captures; absent: it has not joined yet. */
+  entrance?: { host: string; port: number };
+  capture?: 'transparent' | 'explicit';
+}
+
 /** One certificate by its number, or everything of one identity. */
 export interface StoredRevocation {
   /** A whole SPIFFE id, or empty. */
@@ -48,6 +59,7 @@ interface Stored {
   keySets?: [source: string, keys: StoredKeys][];
   federatedKeys?: [trustDomain: string, jwks: string][];
   workloadApi?: StoredWorkloadApi;
+  hosts?: [name: string, host: StoredHost][];
 }
 
 /** A SPIFFE Workload API that gives proxies their certificates. */
@@ -85,6 +97,7 @@ export class State {
   /** What signs their tokens, where that is known. */
   readonly federatedKeys = new Map<string, string>();
   workloadApi: StoredWorkloadApi | undefined;
+  readonly #hosts = new Map<string, StoredHost>();
   readonly #path: string;
   readonly #journal: string;
   #journalBytes = 0;
@@ -124,6 +137,7 @@ export class State {
       for (const [source, keys] of stored.keySets ?? []) this.keySets.set(source, keys);
       for (const [domain, keys] of stored.federatedKeys ?? []) this.federatedKeys.set(domain, keys);
       this.workloadApi = stored.workloadApi;
+      for (const [name, host] of stored.hosts ?? []) this.#hosts.set(name, host);
     } catch (error) {
       // Instances come back by themselves; addresses and the epoch begin anew. Starting is better than not.
       const aside = `${this.#path}.broken`;
@@ -149,6 +163,15 @@ export class State {
 
   get instances(): ReadonlyMap<string, Instance> {
     return this.#instances;
+  }
+
+  get hosts(): ReadonlyMap<string, StoredHost> {
+    return this.#hosts;
+  }
+
+  setHost(name: string, host: StoredHost): void {
+    this.#hosts.set(name, host);
+    this.save();
   }
 
   get tokens(): ReadonlyMap<string, StoredToken> {
@@ -228,6 +251,7 @@ export class State {
       keySets: [...this.keySets],
       federatedKeys: [...this.federatedKeys],
       workloadApi: this.workloadApi,
+      hosts: [...this.#hosts],
     };
     try {
       writeFileAtomic(this.#path, JSON.stringify(stored), 0o600);

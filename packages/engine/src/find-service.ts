@@ -49,7 +49,7 @@ function chosenByClient(view: ServicePortView | undefined, host: string): Servic
   if (!own) {
     if (known.size >= MAX_CHOSEN) known.clear();
     const endpoint = create(EndpointSchema, { instance: host, address: host, port: view.port.port, weight: 1 });
-    own = { ...view, pinned: { ...main, pinned: { endpoint, state: newEndpointState(), weight: 1 } } };
+    own = { ...view, pinned: { ...main, pinned: { endpoint, state: newEndpointState(), weight: 1, way: '' } } };
     known.set(host, own);
   }
   return own;

@@ -4,6 +4,7 @@ import {
   type Cluster,
   type Endpoint,
   type Endpoints,
+  entranceName,
   type GatewayListener,
   type Inbound,
   type Part,
@@ -200,7 +201,12 @@ function clusterView(draft: Draft, cluster: Cluster, set: Endpoints | undefined)
     members.push(
       known?.endpoint === endpoint
         ? known
-        : { endpoint, state: known?.state ?? newEndpointState(), weight: endpoint.weight || 1 },
+        : {
+            endpoint,
+            state: known?.state ?? newEndpointState(),
+            weight: endpoint.weight || 1,
+            way: wayTo(draft.self, endpoint),
+          },
     );
   }
   const candidates = members.filter((e) => !e.endpoint.draining);
@@ -227,6 +233,11 @@ function ownEndpoints(
     for (const set of sets.get(host)?.values() ?? []) if (set.endpoints.length > 0) return set;
   }
   return undefined;
+}
+
+/** Its own machine's, and who stands outside of the mesh, are dialled as they are. */
+function wayTo(self: Self | undefined, { instance, network }: Endpoint): string {
+  return network === '' || network === self?.network ? '' : entranceName(instance, network);
 }
 
 function endpointKey(e: Endpoint): string {

@@ -10,11 +10,12 @@ export function meshed(cluster: ClusterView, endpoint: EndpointView): boolean {
 }
 
 /**
- * True where the rule says ISTIO_MUTUAL and the endpoint takes no mTLS (it has no proxy, or its PeerAuthentication is
- * DISABLE): nothing may be sent to it, least of all plaintext.
+ * True where nothing may be sent to an endpoint that is not reached by mTLS (it has no proxy, its PeerAuthentication is
+ * DISABLE, the rule wants other TLS), least of all plaintext: where the rule says ISTIO_MUTUAL, and where it is on another
+ * machine, to which mTLS alone leads.
  */
 export function withheld(cluster: ClusterView, endpoint: EndpointView): boolean {
-  return cluster.cluster.tls === ClientTls.ISTIO_MUTUAL && !meshed(cluster, endpoint);
+  return (cluster.cluster.tls === ClientTls.ISTIO_MUTUAL || endpoint.way !== '') && !meshed(cluster, endpoint);
 }
 
 /**

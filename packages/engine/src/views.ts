@@ -60,6 +60,8 @@ export interface EndpointView {
   readonly state: EndpointState;
   /** At least 1. */
   readonly weight: number;
+  /** Where it runs on another machine: the server name by which the entrance of this one leads there; else empty. */
+  readonly way: string;
 }
 
 /** Counters of one cluster; they outlive snapshots. Changed by the acquire/release functions of pool.ts. */

@@ -1,5 +1,6 @@
 /** What an instance needs of its mesh. */
 import type { MeshNetwork, RunAs } from '@weft/capture';
+import type { EntranceProcess } from './entrance.ts';
 import type { PlainService } from './plain-services.ts';
 import type { CaptureMode, ServiceSpec } from './specs.ts';
 import type { MeshPaths } from './state.ts';
@@ -21,6 +22,8 @@ export interface HostContext {
   readonly setpriv: boolean;
   control<T = unknown>(method: string, path: string, body?: unknown, timeoutMs?: number): Promise<T>;
   nextLoopback(): string;
+  /** To workloads on other machines, and from there; undefined: the mesh is on this one alone. */
+  readonly entrance: EntranceProcess | undefined;
   /** What stands in /etc/hosts of a workload of this namespace that has no proxy to ask for names. */
   hosts(namespace: string): string;
   /** Where the services lead for one that left the mesh with explicit capture. */

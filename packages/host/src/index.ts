@@ -1,12 +1,14 @@
 export { applicationEnvironment, applicationUser, onPath, serviceVariable } from './application.ts';
 export * from './check-spec.ts';
 export * from './control-client.ts';
-export { assertLabel, type RunRequest } from './joined.ts';
+export type { Place } from './entrance.ts';
+export { assertLabel, fitToGroup, type RunRequest } from './joined.ts';
 export * from './local-api.ts';
 export * from './output.ts';
 export * from './probes.ts';
 export * from './process.ts';
 export type { CanaryStatus } from './proxy-canary.ts';
+export type { RemoteMesh } from './remote-mesh.ts';
 export * from './specs.ts';
 export * from './state.ts';
 export * from './supervisor.ts';

@@ -110,6 +110,7 @@ export class Instance {
       this.address = h.nextLoopback();
       await checkPorts(this.spec, this.name, this.address);
     }
+    if (this.spec.injected) h.entrance?.add(this.name, this.address);
     await this.register();
     if (this.#stopping) return;
     if (this.spec.injected) {
@@ -169,6 +170,11 @@ export class Instance {
     });
   }
 
+  /** Says it again, unless it is on its way out: who took it out then would have it back. */
+  async stillThere(): Promise<void> {
+    if (!this.#stopping && this.address !== '') await this.register();
+  }
+
   /** Resolves at the first readiness, at a job's end, at the stop or after `timeoutMs`; says whether it is ready (or done). */
   async whenReady(timeoutMs: number): Promise<boolean> {
     const settled = () => ['ready', 'completed', 'failed', 'stopped'].includes(this.state);
@@ -213,6 +219,7 @@ export class Instance {
     if (options.drainMs > 0)
       await h.control('DELETE', `/v1/instances/${encodeURIComponent(this.name)}`).catch(() => {});
     try {
+      h.entrance?.remove(this.name);
       h.network?.remove(this.name);
       for (const dir of [h.paths.workload(this.name), h.paths.workloadApi(this.name)])
         rmSync(dir, { recursive: true, force: true });

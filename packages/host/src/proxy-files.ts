@@ -18,7 +18,7 @@ export function makeProxyFolders(h: HostContext, name: string): ProxyFolders {
   const dir = h.paths.workload(name);
   const identity = join(dir, 'identity');
   const folders = { dir, identity, snapshot: join(dir, 'snapshot'), application: join(identity, 'application') };
-  makeReachable(dir);
+  makeOwnFolder(dir);
   for (const d of Object.values(folders)) {
     mkdirSync(d, { recursive: true, mode: 0o700 });
     chmodSync(d, 0o700);
@@ -44,7 +44,7 @@ export function makeWorkloadApi(
   const socket = join(dir, 'spiffe.sock');
   if (process.platform !== 'linux' || Buffer.byteLength(socket) > MAX_SOCKET_PATH) return undefined;
   if (dir !== h.paths.workload(name)) {
-    makeReachable(dir);
+    makeOwnFolder(dir);
     if (application) {
       chownSync(dir, proxyUser(h, spec) ?? 0, application.gid);
       chmodSync(dir, 0o710);
@@ -57,17 +57,17 @@ export function makeWorkloadApi(
  * Makes a folder in one that the proxies of all meshes share and must be able to enter. That one goes with the last mesh
  * that uses it, at any moment: to make both in one call would give it this one's mode, and shut everybody out.
  */
-function makeReachable(dir: string): void {
+export function makeOwnFolder(dir: string): string {
   const shared = dirname(dir);
   for (let tries = 0; ; tries++) {
     mkdirSync(shared, { recursive: true, mode: 0o711 });
     try {
       if (process.getuid?.() === 0) chmodSync(shared, 0o711);
       mkdirSync(dir, { mode: 0o700 });
-      return;
+      return dir;
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EEXIST') return;
+      if (code === 'EEXIST') return dir;
       if (code !== 'ENOENT' || tries === 10) throw error;
     }
   }
@@ -190,6 +190,7 @@ export function writeBootstrap(h: HostContext, files: ProxyFolders, p: ProxyFact
     capture: h.capture,
     address: p.address,
     address6: p.address6,
+    entrance: h.entrance?.at,
     bind: {
       ...(p.spec.gateway
         ? {}

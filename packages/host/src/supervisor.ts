@@ -3,26 +3,32 @@ import { mkdirSync } from 'node:fs';
 import type http from 'node:http';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { systemClock, type Timer, WeftError } from '@weft/base';
+import { hostPort, systemClock, type Timer, WeftError } from '@weft/base';
 import { LoopbackRange, MeshNetwork } from '@weft/capture';
 import { createAuthority } from '@weft/identity';
 import { applicationUser, onPath, ownEnvironment, ownProcessEnvironment } from './application.ts';
 import { checkSpec, workloadKey } from './check-spec.ts';
 import { localRequest } from './control-client.ts';
 import { ControlPlane } from './control-plane.ts';
+import { ENTRANCE_PORT, EntranceProcess, type Place } from './entrance.ts';
 import { hostRoutes } from './host-api.ts';
 import type { HostContext } from './host-context.ts';
 import { hostsFile } from './hosts-file.ts';
 import { Instance } from './instance.ts';
 import { assertLabel, fitToGroup, fitToService, JoinedFiles, type RunRequest } from './joined.ts';
 import { serveLocal } from './local-api.ts';
+import { Machines } from './machines.ts';
 import { tail } from './output.ts';
 import { plainServices } from './plain-services.ts';
 import { type CanaryStatus, ProxyCanaries } from './proxy-canary.ts';
+import type { RemoteMesh } from './remote-mesh.ts';
 import type { CaptureMode, GroupSpec, InstanceStatus, ProcessSpec, ProxyProgram, ServiceSpec } from './specs.ts';
 import { acquireLock, type MeshPaths, meshPaths, removeLeftovers } from './state.ts';
 import { inParallel, pause } from './wait.ts';
 
+const CONTROL_PORT = 15_012;
+/** The name of a mesh's own machine among its machines (plan's MESH_NETWORK). */
+const MESH_NETWORK = 'mesh';
 /** How long peers have at most to hear that an instance leaves before its application is stopped. */
 const DRAIN_MS = 1500;
 const APP_DEADLINE_MS = 10_000;
@@ -50,6 +56,10 @@ export interface MeshHostOptions {
    */
   proxyProgram(dir: string, installation?: string): Promise<ProxyProgram>;
   readonly trustDomain?: string;
+  /** The mesh that this machine joins as a host: its control plane is elsewhere, and none is started here. */
+  readonly remote?: RemoteMesh;
+  /** An address of this machine at which hosts may join: the control plane and the entrance listen there too. */
+  readonly listen?: string | undefined;
   /** Extra fields of the control plane's configuration (certificate life and such). */
   readonly controlExtra?: Readonly<Record<string, unknown>>;
   /** Reads the files again, so that a restart acts on what they say now. Throws where they are refused. */
@@ -82,6 +92,8 @@ export class MeshHost {
   /** Instances of `weft run` that nobody holds yet. */
   readonly #unheld = new Map<string, Timer>();
   #control: ControlPlane | undefined;
+  #entrance: EntranceProcess | undefined;
+  #machines: Machines | undefined;
   #server: http.Server | undefined;
   #loopback: LoopbackRange | undefined;
   #locked = false;
@@ -103,30 +115,41 @@ export class MeshHost {
       const { lock, removed } = acquireLock(o.mesh);
       this.#locked = true;
       if (removed.length > 0) o.say('weft', `removed what an earlier run left: ${removed.join(', ')}`);
-      const trustDomain = o.trustDomain ?? 'cluster.local';
-      if (o.capture === 'transparent') this.#network = new MeshNetwork(o.mesh);
-      else this.#loopback = await LoopbackRange.hold(o.mesh);
+      const { remote } = o;
+      const trustDomain = remote?.trustDomain ?? o.trustDomain ?? 'cluster.local';
+      if (o.capture === 'transparent') this.#network = new MeshNetwork(o.mesh, remote?.taken);
+      else this.#loopback = await LoopbackRange.hold(o.mesh, remote?.taken);
       const controlHost = this.#network?.gateway ?? this.#loopback!.next();
-      const authority = await createAuthority({ dir: this.paths.ca, trustDomain });
+      const rootPem = remote?.rootPem ?? (await createAuthority({ dir: this.paths.ca, trustDomain })).rootPem;
       const baseEnv = ownEnvironment(lock.run);
       mkdirSync(this.paths.programs, { recursive: true, mode: 0o700 });
-      this.#context = {
+      const own = {
         mesh: o.mesh,
-        capture: o.capture,
         paths: this.paths,
+        ownEnv: ownProcessEnvironment(baseEnv, this.paths.codeCache),
+        setpriv: onPath('setpriv'),
+        say: o.say,
+      };
+      const program = o.proxyProgram(this.paths.programs); // While the control plane starts.
+      program.catch(() => {}); // Whoever waits for it says so.
+      this.#entrance = this.#makeEntrance({ ...own, program }, controlHost);
+      // A namespace of its own leads to this machine alone: what its proxies ask goes through the entrance.
+      const control = remote && !this.#network ? remote.control : { host: controlHost, port: CONTROL_PORT };
+      this.#context = {
+        ...own,
+        capture: o.capture,
         network: this.#network,
         trustDomain,
-        rootPem: authority.rootPem,
-        controlAddress: `${controlHost}:15012`,
+        rootPem,
+        controlAddress: hostPort(control.host, control.port),
         services: o.services,
-        ownEnv: ownProcessEnvironment(baseEnv, this.paths.codeCache),
         baseEnv,
         runAs: applicationUser(),
-        setpriv: onPath('setpriv'),
-        control: (method, path, body, timeoutMs) =>
-          localRequest(this.paths.controlSocket, method, path, body, timeoutMs),
+        control: remote
+          ? (method, path, body, timeoutMs) => remote.request(method, path, body, timeoutMs)
+          : (method, path, body, timeoutMs) => localRequest(this.paths.controlSocket, method, path, body, timeoutMs),
         nextLoopback: () => this.#loopback!.next(),
-        say: o.say,
+        entrance: this.#entrance,
         hosts: (namespace) => hostsFile(namespace, o.reload?.().services ?? o.services, [...this.#instances.values()]),
         plainServices: () => plainServices(o.reload?.().services ?? o.services, [...this.#instances.values()]),
         onState: () => {
@@ -141,24 +164,25 @@ export class MeshHost {
           void this.#exclusive(key, () => this.#canaries!.revert(key, because)).catch(() => {});
         },
       };
-      const own = o.proxyProgram(this.paths.programs); // While the control plane starts.
-      own.catch(() => {}); // Whoever waits for it says so.
-      this.#canaries = new ProxyCanaries(own, {
+      this.#canaries = new ProxyCanaries(program, {
         build: (installation, n) => o.proxyProgram(join(this.paths.programs, `canary-${n}`), installation),
         instances: (key) => this.#of(key),
         replace: (old, program, weight) => this.#replace(old, old.spec, program, weight),
         say: o.say,
         now: () => systemClock.now(),
       });
-      this.#joined = new JoinedFiles(this.paths.joined);
+      if (!remote) this.#joined = new JoinedFiles(this.paths.joined);
       this.#server = await serveLocal(
         this.paths.socket,
         hostRoutes(this, () => {
           for (const fn of this.#onDown) fn();
         }),
       );
-      this.#control = this.#controlPlane(controlHost, trustDomain);
-      await this.#control.start();
+      if (!remote) {
+        this.#control = this.#controlPlane(controlHost, trustDomain);
+        await this.#control.start();
+      }
+      await this.#meetMachines();
       const names: { name: string; spec: ProcessSpec }[] = [];
       for (const spec of o.processes) {
         this.#specs.set(workloadKey(spec), spec);
@@ -400,6 +424,11 @@ export class MeshHost {
    * of its own, which `remove` of its last instance ends.
    */
   async run(request: RunRequest, gone: AbortSignal): Promise<InstanceStatus> {
+    if (this.#options.remote)
+      throw new WeftError(
+        'host',
+        `this machine joined as a host: "weft scale" and "weft host" run what its group says`,
+      );
     if (!this.#joined || !this.#context) throw new WeftError('starting', `mesh ${this.mesh} is still starting`);
     const { namespace } = request.process;
     const { service: wanted, group: by } = request;
@@ -499,8 +528,13 @@ export class MeshHost {
 
   async #stop(): Promise<void> {
     for (const timer of this.#unheld.values()) timer.cancel();
-    await Promise.all([...this.#instances.values()].map((i) => i.stop({ drainMs: 0, deadlineMs: 5000 })));
+    this.#machines?.stop();
+    // Who joined another mesh leaves it as one of its workloads does; a mesh that ends has nobody left to tell.
+    const drainMs = this.#options.remote ? DRAIN_MS : 0;
+    await Promise.all([...this.#instances.values()].map((i) => i.stop({ drainMs, deadlineMs: 5000 })));
+    await this.#entrance?.stop();
     await this.#control?.stop();
+    this.#options.remote?.stop();
     if (this.#server) {
       const server = this.#server;
       server.closeAllConnections();
@@ -516,7 +550,38 @@ export class MeshHost {
     }
   }
 
+  /** Of this machine to others, where the mesh spans several. */
+  #makeEntrance(own: ConstructorParameters<typeof EntranceProcess>[0], inside: string): EntranceProcess | undefined {
+    const { listen, remote } = this.#options;
+    const address = remote?.address ?? listen;
+    if (address === undefined) return undefined;
+    const outside = { host: address, port: ENTRANCE_PORT };
+    const forwards =
+      remote && this.#network ? [{ bind: { host: inside, port: CONTROL_PORT }, to: remote.control }] : [];
+    return new EntranceProcess(own, { network: remote?.network ?? MESH_NETWORK, outside, inside, forwards });
+  }
+
+  async #meetMachines(): Promise<void> {
+    const { remote, listen, capture, say } = this.#options;
+    const entrance = this.#entrance;
+    if (!entrance || !this.#context || this.#stopping) return;
+    await entrance.start();
+    const { control } = this.#context;
+    const outside = { host: remote?.address ?? listen, port: ENTRANCE_PORT };
+    if (remote) await control('PUT', '/v1/host', { entrance: outside, capture });
+    const path = remote ? '/v1/host' : '/v1/networks';
+    this.#machines = new Machines({
+      entrance,
+      networks: async (timeoutMs) =>
+        (await control<{ networks: Record<string, Place> }>('GET', path, undefined, timeoutMs)).networks,
+      register: remote && (() => Promise.all([...this.#instances.values()].map((i) => i.stillThere()))),
+      say: (line) => say('weft', line),
+    });
+    await this.#machines.start();
+  }
+
   #controlPlane(host: string, trustDomain: string): ControlPlane {
+    const { listen } = this.#options;
     return new ControlPlane({
       command: this.#options.controlCommand,
       paths: this.paths,
@@ -526,7 +591,12 @@ export class MeshHost {
         stateDir: this.paths.control,
         files: [...this.#options.files, this.paths.joined],
         trustDomain,
-        listen: { xds: { host, port: 15012 }, metrics: { host, port: 15014 } },
+        listen: {
+          xds: { host, port: CONTROL_PORT },
+          metrics: { host, port: 15014 },
+          hosts: listen && { host: listen, port: CONTROL_PORT },
+        },
+        entrance: listen && { host: listen, port: ENTRANCE_PORT },
         socket: this.paths.controlSocket,
         capture: this.#options.capture,
         ...this.#options.controlExtra,

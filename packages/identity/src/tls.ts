@@ -180,6 +180,13 @@ function checkCertificate(
   };
 }
 
+/** The chain that a peer showed, believed or not, in PEM form: leaf first, and the root that Node adds where it knows it. */
+export function presentedChain(socket: TLSSocket): string {
+  return chainOf(socket)
+    .map((c) => c.toString())
+    .join('');
+}
+
 /** Judges a chain in PEM form, leaf first, as `checkPeer` judges that of a handshake. Never throws. */
 export function judgeChain(chainPem: string, rules: PeerRules): PeerResult {
   let chain: X509Certificate[];

@@ -152,7 +152,7 @@ function hostOf(cluster: string): string {
  * must be added here: a plan in one class depends on nothing else of its client.
  */
 export function clientClass(model: Model, runtime: MeshRuntime, client: Instance): string {
-  const scope = runtime.capture === 'transparent' ? captureOf(model, client) : captureAll;
+  const scope = captureModeOf(runtime, client) === 'transparent' ? captureOf(model, client) : captureAll;
   return JSON.stringify([
     client.gateway ? 'gateway' : '',
     client.namespace,
@@ -184,11 +184,12 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     version: label(i.labels, 'version') ?? '',
     app: label(i.labels, 'app') ?? '',
     cluster: runtime.cluster ?? 'Kubernetes',
-    capture: runtime.capture === 'explicit' ? CaptureMode.EXPLICIT : CaptureMode.TRANSPARENT,
+    capture: captureModeOf(runtime, i) === 'explicit' ? CaptureMode.EXPLICIT : CaptureMode.TRANSPARENT,
     registryOnly: sidecarFor(model, i)?.registryOnly ?? settings?.registryOnly ?? runtime.registryOnly ?? false,
     domain: runtime.domain,
     drainMs: process?.proxy?.drainMs ?? settings?.proxy.drainMs ?? runtime.drainMs ?? 5_000,
     locality: localityOf(i.labels),
+    network: i.network ?? runtime.network ?? '',
     acceptHttp10: gateway?.acceptHttp10 ?? false,
     numTrustedProxies:
       gateway && (gateway.numTrustedProxies ?? process?.proxy?.numTrustedProxies ?? settings?.proxy.numTrustedProxies),
@@ -199,6 +200,10 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
     ...disclosedTo(model, runtime, i),
     services: servicesSelecting(model, i).map((s) => serviceHost(s, runtime.domain)),
   });
+}
+
+function captureModeOf(runtime: MeshRuntime, i: Instance): MeshRuntime['capture'] {
+  return i.capture ?? runtime.capture;
 }
 
 function captureOf(model: Model, i: Instance): CaptureScope {
@@ -227,7 +232,7 @@ function compileService(
   }
   const vips = service.headless ? [] : (runtime.vips.get(host) ?? (service.clusterIP ? [service.clusterIP] : []));
   // A virtual address is nothing without capture: who is to reach a port past its proxy gets the workloads' own.
-  const scope = runtime.capture === 'transparent' ? captureOf(model, client) : captureAll;
+  const scope = captureModeOf(runtime, client) === 'transparent' ? captureOf(model, client) : captureAll;
   const asked = client.gateway ? undefined : egressPorts(model, client, service);
   const ports = service.ports.filter((p) => p.transport === 'TCP' && (!asked || asked.has(p.port)));
   const uncaptured = vips.some((vip) => ports.some((p) => !capturesOutbound(scope, vip, p.port)));

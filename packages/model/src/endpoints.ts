@@ -77,6 +77,7 @@ export function compileServiceEndpoints(
             app: label(i.labels, 'app') ?? '',
             weight: wholeWeight(i.weight ?? 1, unit),
             locality: localityOf(i.labels),
+            network: i.network ?? runtime.network ?? '',
             draining: i.draining,
             // What a PeerAuthentication says is for workloads; a gateway's servers say themselves what they take.
             mtlsDisabled: !i.gateway && mtlsFor(model, i, target).mode === 'DISABLE',

@@ -29,6 +29,7 @@ export * from './protocols.ts';
 export { sharedRateLimits } from './rate-limits.ts';
 export * from './refs.ts';
 export * from './route-match.ts';
+export * from './run-specs.ts';
 export * from './scope.ts';
 export * from './tables.ts';
 export * from './tracing.ts';

@@ -1,5 +1,23 @@
 /** Names shared by who writes a plan and who reads it. */
 
+/** The network of the mesh's own machine, beside those of hosts that joined; no host may be called so. */
+export const MESH_NETWORK = 'mesh';
+const ENTRANCE_SUFFIX = '.weft';
+
+/** The server name in the ClientHello of a mesh link through entrances: `payment-v1-0.vm1.weft`. */
+export function entranceName(instance: string, network: string): string {
+  return `${instance}.${network}${ENTRANCE_SUFFIX}`.toLowerCase();
+}
+
+/** What such a name means; undefined for any other name. */
+export function parseEntranceName(name: string): { instance: string; network: string } | undefined {
+  if (!name.endsWith(ENTRANCE_SUFFIX)) return undefined;
+  const end = name.length - ENTRANCE_SUFFIX.length;
+  const dot = name.lastIndexOf('.', end - 1);
+  if (dot < 1 || dot === end - 1) return undefined;
+  return { instance: name.slice(0, dot), network: name.slice(dot + 1, end) };
+}
+
 export const PART_TYPE = 'type.weft.dev/weft.plan.v1.Part';
 export const ENDPOINTS_TYPE = 'type.weft.dev/weft.plan.v1.Endpoints';
 export const REFERENCES_TYPE = 'type.weft.dev/weft.plan.v1.References';

@@ -50,6 +50,8 @@ export interface Bootstrap {
     metrics?: Bind;
     dns?: Bind;
   };
+  /** Of this machine, to workloads of the mesh on others; absent: there are none. */
+  entrance?: Bind;
   /** Password that explicit-mode clients send in Proxy-Authorization (user name is free). */
   proxySecret?: string;
   /** Where the application gets its own identity (SPIFFE Workload API); absent: nowhere. */
@@ -103,6 +105,7 @@ export function readBootstrap(path: string, mode: ProxyMode = 'sidecar'): Bootst
   checkBind(path, 'bind.mesh', bind.mesh, true);
   for (const name of ['inbound', 'admin', 'probes', 'health', 'metrics', 'dns'])
     checkBind(path, `bind.${name}`, bind[name], false);
+  checkBind(path, 'entrance', b.entrance, false);
   for (const name of ['uid', 'gid']) {
     if (b[name] !== undefined && !(Number.isInteger(b[name]) && (b[name] as number) > 0))
       throw invalid(path, name, 'must be a positive number');

@@ -5,6 +5,7 @@ import type { ServicePortView, Snapshot } from '@weft/engine';
 import type { Cluster, Endpoint, Self } from '@weft/plan';
 import type { IdSource } from '@weft/telemetry';
 import type { WireCounters, WireLimits } from '@weft/wire';
+import type { Bind } from './bootstrap.ts';
 import { Tokens } from './http/tokens.ts';
 import { PortUse } from './inbound/port-use.ts';
 import { type ProxyLimits, wireLimits } from './limits.ts';
@@ -37,6 +38,8 @@ export interface CoreOptions {
   timers: TimerWheel;
   ticker: Ticker;
   connector: Connector;
+  /** Of this machine, to workloads of the mesh on others. */
+  entrance: Bind | undefined;
   nowMs: () => number;
   wallMs: () => number;
   limits: ProxyLimits;

@@ -13,6 +13,7 @@ import { buildSnapshot } from '@weft/engine';
 import type { Identity } from '@weft/identity';
 import {
   AuthorizationAction,
+  EndpointSchema,
   EndpointsSchema,
   MtlsMode,
   outboundClusterName,
@@ -568,7 +569,10 @@ test('a rotated identity replaces the links under load without a failure', async
 
 /** A place on the one link from front to pay. */
 function linkLane(): Promise<Lane> {
-  const pool = front.core.links.pool(PAY, 15008, 'spiffe://cluster.local/ns/shop/sa/pay');
+  const endpoint = create(EndpointSchema, {
+    ...{ address: PAY, meshPort: 15008, identity: 'spiffe://cluster.local/ns/shop/sa/pay' },
+  });
+  const pool = front.core.links.to({ endpoint, way: '' });
   return new Promise((resolve, reject) =>
     pool.ask({ abandoned: false, onLane: resolve, onUnavailable: (_r, detail) => reject(new Error(detail)) }),
   );

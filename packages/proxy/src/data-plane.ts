@@ -52,6 +52,8 @@ export interface DataPlaneOptions {
   logger: Logger;
   random?: Random;
   connector?: Connector;
+  /** Of this machine, to workloads of the mesh on others. */
+  entrance?: Bind | undefined;
   originalDestination?: (socket: Socket) => { host: string; port: number } | undefined;
   limits?: Partial<ProxyLimits>;
   /** Names of the endpoints of all services in use, each time that they are others. */
@@ -102,6 +104,7 @@ export class DataPlane {
       timers,
       ticker,
       connector,
+      entrance: options.entrance,
       nowMs,
       wallMs,
       limits: { ...defaultLimitsOf(options.gateway ? 'gateway' : 'sidecar'), ...options.limits },
@@ -111,6 +114,7 @@ export class DataPlane {
     this.core.upstreams = new Upstreams({ connector, timers, ticker, counters, nowMs, wireLimits });
     this.core.links = new Links({
       connector,
+      entrance: options.entrance,
       timers,
       ticker,
       counters,

@@ -16,6 +16,7 @@ import { endpointStatusOf } from './admin/state.ts';
 import { type Bootstrap, readBootstrap } from './bootstrap.ts';
 import { DataPlane } from './data-plane.ts';
 import { startDnsServer } from './dns/server.ts';
+import { entranceMain } from './entrance/main.ts';
 import type { ProxyMode } from './limits.ts';
 import { type Connector, dualStackConnector } from './net/dial.ts';
 import { LineWriter } from './observe/line-writer.ts';
@@ -36,7 +37,7 @@ import { workloadRoutes } from './workload-api/service.ts';
 const DEFAULT_DRAIN_MS = 5000;
 
 /** Runs until SIGTERM. Throws WeftError where it cannot start; afterwards errors are logged, never fatal. */
-export async function main(mode: ProxyMode | 'plain' = 'sidecar'): Promise<void> {
+export async function main(mode: ProxyMode | 'plain' | 'entrance' = 'sidecar'): Promise<void> {
   const path = process.env.WEFT_BOOTSTRAP;
   if (!path)
     throw new WeftError(
@@ -44,6 +45,7 @@ export async function main(mode: ProxyMode | 'plain' = 'sidecar'): Promise<void>
       'WEFT_BOOTSTRAP is not set: it names the JSON file that tells the proxy who it is',
     );
   if (mode === 'plain') return plainMain(path);
+  if (mode === 'entrance') return entranceMain(path);
   const b = readBootstrap(path, mode);
   if (b.capture === 'transparent') loadSystemCalls();
   await run(b, mode, settle(b, [b.identityDir, b.snapshotDir, applicationDir(b)]));
@@ -79,6 +81,7 @@ async function run(b: Bootstrap, mode: ProxyMode, logger: Logger): Promise<void>
     proxySecret: b.proxySecret,
     limits: b.limits,
     connector: connectorOf(b),
+    entrance: b.entrance,
     observer,
     references,
     logger,

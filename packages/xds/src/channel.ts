@@ -1,7 +1,8 @@
 /** A gRPC connection to a control plane over HTTP/2. */
 import type { SecureClientSessionOptions } from 'node:http2';
 import { connect } from 'node:net';
-import type { Transport } from '@connectrpc/connect';
+import type { DescService } from '@bufbuild/protobuf';
+import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
 
 /** `tls` undefined means plaintext, for loopback only. */
@@ -21,6 +22,11 @@ const MAX_RESPONSE_BYTES = 256 * 1024 * 1024;
 
 export function baseUrl({ host, port, tls }: ServerAddress): string {
   return `${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+/** Calls of a service over a channel. */
+export function clientOf<T extends DescService>(service: T, { transport }: Channel): Client<T> {
+  return createClient(service, transport);
 }
 
 /** For single calls. Nothing is dialled before the first. A peer that stops answering is noticed within 10 s by pings. */

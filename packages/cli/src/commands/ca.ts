@@ -14,6 +14,7 @@ import {
 } from '../common.ts';
 import { duration } from '../duration.ts';
 import { example } from '../example.ts';
+import { fingerprints, type JoinFile } from '../join-file.ts';
 import { table } from '../table.ts';
 
 interface Workload {
@@ -97,12 +98,21 @@ export function addCa(program: Command): void {
     ca
       .command('token')
       .description(
-        "a join token for an instance: a proxy that is started by hand shows it, with one key, for its first certificate; the instance's older ones end",
+        "a join token, good once and for an hour; older ones of the same end. For an instance: a proxy that is started by hand shows it for its first certificate. For a host (as JSON, with the mesh's root): the file that weft host takes",
       )
-      .argument('<instance>')
+      .argument('[instance]')
+      .option('--host <name>', 'a name for the other machine')
+      .option('--group <name>', 'the WorkloadGroup whose workloads it may run, and no others')
+      .option('-n, --namespace <name>', 'of the group', 'default')
       .addOption(meshOption())
       .addOption(outputOption())
-      .action(async (instance: string, o: MeshOption & OutputOption) => {
+      .action(async (instance: string | undefined, o: MeshOption & OutputOption & HostTokenOptions) => {
+        if (o.host !== undefined || o.group !== undefined) {
+          if (instance !== undefined) throw new WeftError('usage', 'an instance, or --host and --group: not both');
+          printJson(await hostToken(o));
+          return;
+        }
+        if (instance === undefined) throw new WeftError('usage', 'say an instance, or --host and --group');
         const given = await askControl<{ token: string; identity: string; rootPem: string; trustDomain: string }>(
           chooseMesh(o.mesh),
           'POST',
@@ -113,6 +123,7 @@ export function addCa(program: Command): void {
         else print(given.token);
       }),
     'weft ca token payment-v1-0 -o json',
+    'weft ca token --host vm1 --group payment-vm -n shop > vm1.join',
   );
   example(
     ca
@@ -141,6 +152,23 @@ export function addCa(program: Command): void {
     'weft ca workload-api /run/spire/sockets/agent.sock',
     'weft ca workload-api off',
   );
+}
+
+interface HostTokenOptions {
+  host?: string;
+  group?: string;
+  namespace: string;
+}
+
+/** All that `weft host` needs, but the address. */
+async function hostToken(o: MeshOption & HostTokenOptions): Promise<JoinFile> {
+  const { host, group, namespace } = o;
+  if (host === undefined || group === undefined) throw new WeftError('usage', 'say both --host and --group');
+  const given = await askControl<Pick<JoinFile, 'mesh' | 'trustDomain' | 'token' | 'rootPem'>>(
+    ...([chooseMesh(o.mesh), 'POST', '/v1/host-tokens', { host, namespace, group }] as const),
+  );
+  const { mesh, trustDomain, token, rootPem } = given;
+  return { mesh, trustDomain, host, namespace, group, token, rootSha256: fingerprints(rootPem), rootPem };
 }
 
 function askCa(o: MeshOption, what?: string, body?: unknown): Promise<CaStatus> {

@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { parseIpBlock } from '@weft/base';
+import { formatIp, parseIp, parseIpBlock } from '@weft/base';
 import { MAX_CERT_TTL_MS, MIN_CERT_TTL_MS } from '@weft/identity';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { print } from '../common.ts';
@@ -24,6 +24,11 @@ export function addUp(program: Command): void {
           .choices(['auto', 'transparent', 'explicit'])
           .default('auto'),
       )
+      .option(
+        '--listen <address>',
+        'an address of this machine at which hosts may join ("weft host"): its ports 15012 and 15443 are opened',
+        ipAddress,
+      )
       .option('-q, --quiet', 'no output of the applications ("weft logs" has it)')
       .option('--cert-ttl <time>', "life of the workloads' certificates, 10s to 90d (default: 24h)", certTtl)
       .option('--allow-pending', 'warn of kinds that are known but have no effect yet, instead of refusing them')
@@ -35,6 +40,14 @@ export function addUp(program: Command): void {
       .action(up),
     'weft up -f examples/shop/mesh',
   );
+}
+
+/** One address, not all of them: others must know where to come, and the control plane listens at another one too. */
+export function ipAddress(text: string): string {
+  const ip = parseIp(text);
+  if (!ip || /^(0\.0\.0\.0|::)$/.test(formatIp(ip)))
+    throw new InvalidArgumentError('one IP address of this machine is needed.');
+  return formatIp(ip);
 }
 
 function certTtl(text: string): number {
@@ -54,6 +67,7 @@ async function up(options: {
   mesh: string;
   capture: 'auto' | 'transparent' | 'explicit';
   quiet?: boolean;
+  listen?: string;
   certTtl?: number;
   allowPending?: boolean;
   jwksAllow?: string[];
@@ -64,6 +78,7 @@ async function up(options: {
     files: options.files,
     capture: options.capture,
     allowPending: options.allowPending ?? false,
+    ...(options.listen !== undefined && { listen: options.listen }),
     controlExtra: {
       ...(options.certTtl !== undefined && { certTtlMs: options.certTtl }),
       ...(options.jwksAllow !== undefined && { jwksAllow: options.jwksAllow }),

@@ -6,6 +6,9 @@
  *     GET    /v1/instances                   → {instances}, each with `services`: hosts of those that select it
  *     POST   /v1/drain/{name}[?wait=ms]      the instance takes nothing new (wait defaults to 1000) → {settled}
  *     POST   /v1/tokens                      {instance} → {token, identity, rootPem, trustDomain}
+ *     POST   /v1/host-tokens                 {host, namespace, group} → {token, identity, rootPem, trustDomain, mesh}
+ *     GET    /v1/hosts                       → {hosts: HostStatus[]} (hosts/registry.ts)
+ *     GET    /v1/networks                    → {networks: {name: {host, port}}}, where the entrances of machines are
  *     GET    /v1/root                        → {rootPem, trustDomain}
  *     GET    /v1/status                      → {epoch, proxies: [{instance, workload, namespace, status, epoch, ageMs, error}]}
  *     GET    /v1/edges[?window=ms|all]       → {edges: EdgeSummary[]}; NaN is null
@@ -43,6 +46,7 @@ import type { MeshTrust } from '../ca/trust.ts';
 import type { WorkloadApiSource } from '../ca/workload-api.ts';
 import type { RateShares } from '../collect/rate-shares.ts';
 import type { Collector } from '../collect/service.ts';
+import type { Hosts } from '../hosts/registry.ts';
 import type { Mesh } from '../mesh.ts';
 import type { Pusher } from '../push/pusher.ts';
 import { parseInstance } from './instance.ts';
@@ -56,6 +60,7 @@ export interface ApiOptions {
   mesh: Mesh;
   pusher: Pusher;
   tokens: Tokens;
+  hosts: Hosts;
   collector: Collector;
   rates: RateShares;
   traffic: Traffic;
@@ -176,6 +181,17 @@ async function handle(o: ApiOptions, request: IncomingMessage): Promise<unknown>
       const { rootPem } = o.trust.current;
       return { token: o.tokens.create(body.instance, identity), identity, rootPem, trustDomain };
     }
+    case 'POST host-tokens': {
+      const { host, namespace, group } = ((await readJson(request)) ?? {}) as Record<string, unknown>;
+      const { subject, identity } = o.hosts.add(String(host), String(namespace), String(group));
+      const { trustDomain } = o.authority;
+      const { rootPem } = o.trust.current;
+      return { token: o.tokens.create(subject, identity), identity, rootPem, trustDomain, mesh: mesh.runtime().mesh };
+    }
+    case 'GET hosts':
+      return { hosts: o.hosts.status() };
+    case 'GET networks':
+      return { networks: o.hosts.networks() };
     case 'GET root':
       return { rootPem: o.trust.current.rootPem, trustDomain: o.authority.trustDomain };
     case 'GET status':
@@ -219,14 +235,14 @@ async function handle(o: ApiOptions, request: IncomingMessage): Promise<unknown>
     case 'GET plan/*':
       return plan(mesh, name);
     case 'GET ca':
-      return caStatus(o.authority, o.trust, o.pusher);
+      return caStatus(o.authority, o.trust, o.pusher, o.hosts);
     case 'POST ca-rotate':
     case 'POST ca-revoke':
     case 'POST ca-restore':
     case 'POST ca-federate':
     case 'POST ca-workload-api':
       await changeCa(o, what, (await readJson(request)) as Record<string, unknown> | null);
-      return caStatus(o.authority, o.trust, o.pusher);
+      return caStatus(o.authority, o.trust, o.pusher, o.hosts);
     default:
       throw missing;
   }

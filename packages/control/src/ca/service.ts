@@ -18,6 +18,7 @@ import {
   SignJwtResponseSchema,
   SignResponseSchema,
 } from '@weft/plan';
+import type { Hosts } from '../hosts/registry.ts';
 import type { Mesh } from '../mesh.ts';
 import { peerKey, peerOf } from '../peer.ts';
 import type { Tokens } from './tokens.ts';
@@ -40,6 +41,7 @@ export interface CaOptions {
   jwtKeys: JwtKeys;
   tokens: Tokens;
   mesh: Mesh;
+  hosts: Pick<Hosts, 'identityOf' | 'of' | 'isHosts' | 'certified'>;
   trust: MeshTrust;
   ttlMs: number;
   logger: Logger;
@@ -101,8 +103,9 @@ export class CertificateIssuer {
     const { authority, logger } = this.#options;
     this.counters.csrs++;
     try {
-      const spiffeId = await this.#authenticate(csrPem, token, context);
+      const { spiffeId, before } = await this.#authenticate(csrPem, token, context);
       const signed = await authority.sign(csrPem, { spiffeId, ttlMs });
+      if (this.#options.hosts.isHosts(spiffeId)) this.#options.hosts.certified(spiffeId, signed.serial, before);
       this.counters.issued++;
       logger.info(
         { spiffeId, serial: signed.serial, notAfter: new Date(signed.notAfterMs).toISOString() },
@@ -121,25 +124,31 @@ export class CertificateIssuer {
     }
   }
 
-  /** The caller's own id, and no other: by its token, else by the certificate of the connection. */
-  async #authenticate(csrPem: string, shown: string, context: HandlerContext): Promise<string> {
-    const { tokens, mesh, trust, logger } = this.#options;
+  /** The caller's own id, and no other: by its token, else by the certificate of the connection, whose number is `before`. */
+  async #authenticate(
+    csrPem: string,
+    shown: string,
+    context: HandlerContext,
+  ): Promise<{ spiffeId: string; before: string | undefined }> {
+    const { tokens, mesh, hosts, trust, logger } = this.#options;
     const token = shown ? tokens.find(shown) : undefined;
     const revoked = token !== undefined && trust.current.bundle.revocations.refusesId(token.identity);
     if (token && !revoked) {
       const instance = mesh.instance(token.instance);
-      const fits = instance !== undefined && mesh.identityOf(instance) === token.identity;
+      const identity = instance ? mesh.identityOf(instance) : hosts.identityOf(token.instance);
       // A request that cannot be used spends no token.
-      if (fits && tokens.use(shown, await requestedKeyId(csrPem))) return token.identity;
+      if (identity === token.identity && tokens.use(shown, await requestedKeyId(csrPem)))
+        return { spiffeId: identity, before: undefined };
     }
     const peer = context.values.get(peerKey);
     // Without an instance of it left, an identity is not prolonged: its certificate ends by itself.
-    if (peer.spiffeId !== '' && mesh.hasIdentity(peer.spiffeId)) return peer.spiffeId;
+    const known = hosts.isHosts(peer.spiffeId) ? hosts.of(peer) !== undefined : mesh.hasIdentity(peer.spiffeId);
+    if (peer.spiffeId !== '' && known) return { spiffeId: peer.spiffeId, before: peer.serial };
     this.counters.authenticationFailures++;
     const why = revoked
       ? `${token.identity} is revoked`
       : shown
-        ? 'the token is unknown, used or too old'
+        ? tokens.why(shown)
         : peer.reason || `${peer.spiffeId} has no instance in this mesh`;
     logger.warn({ reason: why, peer: peer.spiffeId }, 'a certificate was refused');
     throw new ConnectError(`no certificate: ${why}`, Code.Unauthenticated);

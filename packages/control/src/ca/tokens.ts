@@ -37,6 +37,16 @@ export class Tokens {
     return found && found.expiresMs > this.#clock.wall() ? found : undefined;
   }
 
+  /** Why a token is good for nothing, in words. */
+  why(token: string): string {
+    const found = this.#state.tokens.get(hashOf(token.slice(0, 256)));
+    if (!found) return 'the token is unknown: it is not of this mesh, a newer one took its place, or it has ended';
+    if (found.expiresMs <= this.#clock.wall()) return 'the token is too old';
+    return found.usedBy === undefined
+      ? 'what the token was for is gone'
+      : 'the token was used already, with another key';
+  }
+
   /**
    * Uses a token for one key, on disk before it counts. Whoever used it may ask again with the same key, since an answer
    * can be lost on its way, or its certificate on the way to a disk; for any other key it is spent.

@@ -22,6 +22,10 @@ export interface Instance {
   readonly dialAddress: string;
   /** Its share of what its workload gets, where 1 (the default) is an even one; above 0. */
   readonly weight?: number | undefined;
+  /** The host it runs on, where that joined the mesh; undefined: the mesh's own machine. */
+  readonly network?: string | undefined;
+  /** Where that is not the mesh's (`MeshRuntime.capture`). */
+  readonly capture?: 'transparent' | 'explicit' | undefined;
 }
 
 export interface InstancePort {
@@ -49,4 +53,6 @@ export interface MeshRuntime {
   /** Key sets that were fetched, JSON, by the name of their source (see keySourceOf). */
   readonly keySets?: ReadonlyMap<string, string>;
   readonly cluster?: string; // default Kubernetes
+  /** Of the mesh's own machine; undefined: hosts cannot join. */
+  readonly network?: string | undefined;
 }

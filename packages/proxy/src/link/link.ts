@@ -11,6 +11,7 @@ import {
   type WireCounters,
   type WireLimits,
 } from '@weft/wire';
+import type { Bind } from '../bootstrap.ts';
 import type { ProxyLimits } from '../limits.ts';
 import type { Connector } from '../net/dial.ts';
 import { CodecSink } from '../net/pipe.ts';
@@ -28,6 +29,8 @@ const MARGIN_MAX_MS = 60_000;
 
 export interface LinkDeps {
   connector: Connector;
+  /** Of this machine, to workloads on others; undefined: the mesh is on this one alone. */
+  entrance: Bind | undefined;
   timers: TimerWheel;
   ticker: Ticker;
   counters: WireCounters;
@@ -37,6 +40,12 @@ export interface LinkDeps {
   logger: Logger;
   limits: Pick<ProxyLimits, 'linkPingEveryMs' | 'linkPingTimeoutMs' | 'linkResetBurst' | 'linkResetPerSecond'>;
   wireLimits: WireLimits;
+}
+
+/** Throws where there is none. */
+export function dialEntrance({ connector, entrance }: Pick<LinkDeps, 'connector' | 'entrance'>): Socket {
+  if (!entrance) throw new Error('no entrance leads to other machines');
+  return connector(entrance.host, entrance.port);
 }
 
 export class Link implements Lane, TimerOwner {
@@ -68,14 +77,15 @@ export class Link implements Lane, TimerOwner {
     this.#deadline = deps.timers.add(timeoutMs, this);
     let raw: Socket;
     try {
-      raw = deps.connector(pool.host, pool.port);
+      raw = pool.byEntrance ? dialEntrance(deps) : deps.connector(pool.host, pool.port);
     } catch (error) {
       this.#detail = (error as Error).message;
       setImmediate(() => this.#lost('connect'));
       return;
     }
     raw.on('error', this.#error);
-    const socket = tlsConnect({ socket: raw, ...clientTlsOptions(identity, pool.expected) });
+    const servername = pool.byEntrance ? pool.host : undefined;
+    const socket = tlsConnect({ socket: raw, servername, ...clientTlsOptions(identity, pool.expected) });
     this.#tls = socket;
     socket.on('error', this.#error);
     socket.once('secureConnect', this.#secure);

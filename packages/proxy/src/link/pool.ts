@@ -18,11 +18,22 @@ const OUT_OF_TIME_RETRY_MS = 200;
 /** Wall time that moved so much against the monotonic one has jumped. */
 const JUMP_MS = 2000;
 
+/** Where links lead. */
+export interface LinkPlace {
+  /** An address; by an entrance: the server name for which that leads on. */
+  readonly host: string;
+  readonly port: number;
+  /** The SPIFFE id that the peer must prove. */
+  readonly identityId: string;
+  readonly byEntrance: boolean;
+}
+
 export class LinkPool implements LanePool, Ticking, TimerOwner {
   readonly host: string;
   readonly port: number;
   readonly expected: ReadonlySet<string>;
   readonly identityId: string;
+  readonly byEntrance: boolean;
   #deps: LinkDeps;
   #links: Link[] = [];
   #waiting: Asker[] = [];
@@ -37,10 +48,12 @@ export class LinkPool implements LanePool, Ticking, TimerOwner {
   #unsettledUntilMs = 0;
   #onEmpty: (pool: LinkPool) => void;
 
-  constructor(host: string, port: number, identityId: string, deps: LinkDeps, onEmpty: (pool: LinkPool) => void) {
-    this.host = host;
-    this.port = port;
+  constructor(place: LinkPlace, deps: LinkDeps, onEmpty: (pool: LinkPool) => void) {
+    const { identityId } = place;
+    this.host = place.host;
+    this.port = place.port;
     this.identityId = identityId;
+    this.byEntrance = place.byEntrance;
     this.expected = new Set([identityId]);
     this.#deps = deps;
     this.#onEmpty = onEmpty;

@@ -6,18 +6,18 @@ import type { Socket } from 'node:net';
 import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { hostPort } from '@weft/base';
 import type { ClusterView, EndpointView } from '@weft/engine';
-import { createContexts, type Identity, judgeChain, type PeerProblem } from '@weft/identity';
+import { createContexts, type Identity, judgeChain, type PeerProblem, presentedChain } from '@weft/identity';
 import { ClientTls } from '@weft/plan';
 import { Http2Connection, type StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
 import { field } from '../http/headers.ts';
 import { CodecSink } from '../net/pipe.ts';
 import { SocketPipe } from '../net/socket-output.ts';
+import { dialEntrance } from './link.ts';
 import { PORT_HEADER, SOURCE_HEADER, WEFT_SETTINGS } from './settings.ts';
 
 const TIMEOUT_MS = 4000;
 const MAX_ENDPOINTS = 8;
-const MAX_CHAIN = 5;
 const MAX_TEXT = 300;
 
 /**
@@ -106,9 +106,10 @@ class Probe implements StreamHandler {
   }
 
   #dial(): void {
-    const { address, meshPort } = this.#view.endpoint;
+    const { way, endpoint } = this.#view;
+    const { connector, entrance } = this.#core.options;
     try {
-      this.#raw = this.#core.options.connector(address, meshPort);
+      this.#raw = way ? dialEntrance({ connector, entrance }) : connector(endpoint.address, endpoint.meshPort);
     } catch (error) {
       this.#end((error as Error).message);
       return;
@@ -119,6 +120,7 @@ class Probe implements StreamHandler {
     });
     const tls = tlsConnect({
       socket: this.#raw,
+      servername: way || undefined,
       secureContext: createContexts(this.#identity),
       ALPNProtocols: ['h2'],
       minVersion: 'TLSv1.3',
@@ -134,7 +136,7 @@ class Probe implements StreamHandler {
 
   #secure(tls: TLSSocket): void {
     const seen = this.#seen;
-    seen.chainPem = chainOf(tls);
+    seen.chainPem = presentedChain(tls);
     const expected = new Set([this.#view.endpoint.identity]);
     const judged = judgeChain(seen.chainPem, { bundle: this.#identity.bundle, expected });
     if ('error' in judged) seen.refused = { problem: judged.problem, error: judged.error };
@@ -204,19 +206,4 @@ class Probe implements StreamHandler {
     this.#connection?.closed('probed');
     this.#done(this.#seen);
   }
-}
-
-function chainOf(tls: TLSSocket): string {
-  interface Shown {
-    raw?: Buffer;
-    issuerCertificate?: Shown;
-  }
-  const blocks: string[] = [];
-  let at = tls.getPeerCertificate(true) as unknown as Shown | undefined;
-  for (let i = 0; at?.raw && i < MAX_CHAIN; i++) {
-    const lines = at.raw.toString('base64').match(/.{1,64}/g) ?? [];
-    blocks.push(`-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`);
-    at = at.issuerCertificate === at ? undefined : at.issuerCertificate;
-  }
-  return blocks.join('');
 }

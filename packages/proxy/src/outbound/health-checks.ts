@@ -132,7 +132,7 @@ class ConnectionCheck implements DialResult, TimerOwner {
       dialTcp(connectorFor(this.#core, this.#cluster), e.address, e.port, timeoutMs, timers, this);
       return;
     }
-    openTunnel(links.pool(e.address, e.meshPort, e.identity), e.address, e.port, sourceHeader, timeoutMs, timers, this);
+    openTunnel(links.to(this.#endpoint), e.address, e.port, sourceHeader, timeoutMs, timers, this);
   }
 
   connected(pipe: Pipe): void {

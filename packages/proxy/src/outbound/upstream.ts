@@ -26,7 +26,7 @@ export function poolFor(core: Core, cluster: ClusterView, endpoint: EndpointView
     const tls = core.originators.of(cluster.cluster);
     return (tls ? core.upstreams.overTls(tls) : core.upstreams).pool(e.address, e.port, h2, cluster.pool);
   }
-  const pool = core.links.pool(e.address, e.meshPort, e.identity);
+  const pool = core.links.to(endpoint);
   if (cluster.pool?.connectTimeoutMs) pool.connectTimeoutMs = cluster.pool.connectTimeoutMs;
   return pool.lanes(e.port, h2, cluster.pool);
 }

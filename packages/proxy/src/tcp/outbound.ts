@@ -269,7 +269,7 @@ export class OutboundTcp {
       this.#dial(connectorFor(this.#core, cluster), e.address, e.port, timeoutMs);
       return;
     }
-    const links = this.#core.links.pool(e.address, e.meshPort, e.identity);
+    const links = this.#core.links.to(picked);
     links.connectTimeoutMs = timeoutMs;
     openTunnel(links, e.address, e.port, this.#core.sourceHeader, timeoutMs, this.#core.timers, this.#result);
   }

@@ -428,6 +428,13 @@ export declare type Self = Message<"weft.plan.v1.Self"> & {
   locality: string;
 
   /**
+   * the machine it runs on, where several make up the mesh: Endpoint.network is compared with it
+   *
+   * @generated from field: string network = 48;
+   */
+  network: string;
+
+  /**
    * of a gateway: HTTP/1.0 is served, else 426
    *
    * @generated from field: bool accept_http10 = 19;
@@ -3424,6 +3431,13 @@ export declare type Endpoint = Message<"weft.plan.v1.Endpoint"> & {
    * @generated from field: string second_address = 21;
    */
   secondAddress: string;
+
+  /**
+   * the machine whose entrance leads to it; empty: its address can be dialled from anywhere
+   *
+   * @generated from field: string network = 22;
+   */
+  network: string;
 };
 
 /**

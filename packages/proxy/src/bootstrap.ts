@@ -112,19 +112,24 @@ export function readBootstrap(path: string, mode: ProxyMode = 'sidecar'): Bootst
   }
   checkWorkloadApi(path, b.workloadApi);
   readLimits(b.limits, path, mode);
-  const given = process.env.WEFT_PROXY_LIMITS;
-  if (given) {
-    let own: unknown;
-    try {
-      own = JSON.parse(given);
-    } catch (cause) {
-      throw new WeftError('bootstrap.invalid', `WEFT_PROXY_LIMITS is no JSON: ${String(cause)}`, { cause });
-    }
-    readLimits(own, 'WEFT_PROXY_LIMITS', mode);
-    b.limits = { ...(b.limits as object | undefined), ...(own as object | undefined) };
-    readLimits(b.limits, 'WEFT_PROXY_LIMITS', mode);
-  }
+  b.limits = withOwnLimits(b.limits, mode);
   return value as Bootstrap;
+}
+
+/** With those of WEFT_PROXY_LIMITS (JSON), which go before; throws where they are wrong. */
+export function withOwnLimits(limits: unknown, mode: ProxyMode): Partial<ProxyLimits> | undefined {
+  const given = process.env.WEFT_PROXY_LIMITS;
+  if (!given) return limits as Partial<ProxyLimits> | undefined;
+  let own: unknown;
+  try {
+    own = JSON.parse(given);
+  } catch (cause) {
+    throw new WeftError('bootstrap.invalid', `WEFT_PROXY_LIMITS is no JSON: ${String(cause)}`, { cause });
+  }
+  readLimits(own, 'WEFT_PROXY_LIMITS', mode);
+  const both = { ...(limits as object | undefined), ...(own as object | undefined) };
+  readLimits(both, 'WEFT_PROXY_LIMITS', mode);
+  return both;
 }
 
 function checkWorkloadApi(path: string, value: unknown): void {

@@ -4,7 +4,7 @@ import { WeftError } from '@weft/base';
 import { Registry } from '@weft/telemetry';
 import { send, startSmallServer } from '../admin/http.ts';
 import { sendMetrics } from '../admin/metrics.ts';
-import type { Bind } from '../bootstrap.ts';
+import { type Bind, withOwnLimits } from '../bootstrap.ts';
 import { type ProxyLimits, readLimits } from '../limits.ts';
 import { settle } from '../process.ts';
 import { Entrance } from './entrance.ts';
@@ -29,7 +29,7 @@ export interface EntranceBootstrap {
 /** Runs until SIGTERM. Throws WeftError where it cannot start. */
 export async function entranceMain(path: string): Promise<void> {
   const b = read(path);
-  const limits = readLimits(b.limits, path);
+  const limits = readLimits(withOwnLimits(b.limits, 'sidecar'), path);
   const logger = settle({ ...b, instance: `entrance of ${b.network}` }, []);
   const registry = new Registry();
   const count = (name: string): void => registry.count(name);

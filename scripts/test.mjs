@@ -62,7 +62,7 @@ const SAME = new RegExp(
   `/(${[
     ...['authorization', 'balancing', 'clock', 'deciders', 'egress', 'gateway-api', 'gateway-api-routes', 'http2'],
     ...['hung-control', 'limits', 'mesh-settings', 'mirror', 'mtls', 'network', 'origination', 'overload', 'packets'],
-    ...['plaintext', 'replicas', 'shop', 'throughput', 'tracing'],
+    ...['plaintext', 'rate-share', 'replicas', 'shop', 'throughput', 'tracing'],
   ].join('|')})\\.test\\.ts$`,
 );
 function test(title, files, concurrency) {

@@ -110,9 +110,10 @@ class Account {
     return true;
   }
 
+  /** Undefined: it is not known what that one has. */
   of(name: string): { share: number; wanted: number } | undefined {
     const holding = this.#replicas.get(name);
-    return holding && { share: holding.held, wanted: holding.wanted };
+    return holding?.heard ? { share: holding.held, wanted: holding.wanted } : undefined;
   }
 }
 
@@ -162,7 +163,7 @@ export class RateDivision {
     return { limit: demand.limit, accounts: shares };
   }
 
-  /** The most of the total that may be in force at each member, and what it wants. */
+  /** The most of the total that may be in force at each member that was heard of, and what it wants. */
   totals(): { name: string; share: number; wanted: number }[] {
     return this.#names.flatMap((name) => {
       const of = this.#total?.of(name);

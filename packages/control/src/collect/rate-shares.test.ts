@@ -167,6 +167,10 @@ test('shares come in the answer to a report, also to one that is sent again; of 
     return answer.rates[0]!.accounts[0]!.share!;
   };
   assert.equal(await push('cart-0', 1n, 3), 0.5, 'the other one has not been heard of');
+  assert.deepEqual(
+    rates.list()[0]!.replicas.map((r) => r.name),
+    ['cart-0'],
+  );
   const small = await push('cart-1', 1n, 0);
   assert.ok(small < 0.1, String(small));
   // It may not have come: half of it all still counts as the other one's, however often it is sent.

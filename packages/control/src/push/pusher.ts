@@ -97,7 +97,7 @@ export class Pusher {
     this.#clock = clock;
     this.#turns = new Turns(clock, turnsPerSecond, (proxy) => {
       this.counters.inTurn++;
-      this.#push(proxy);
+      this.#pushEndpoints(proxy);
     });
     this.#render();
     mesh.onChange((change) => this.#note(change));
@@ -144,7 +144,7 @@ export class Pusher {
       proxy.changedAtMs = this.#clock.now();
       this.#answered(proxy);
       // It uses what it names: that has waited long enough.
-      if (named && this.#turns.has(proxy)) this.#push(proxy);
+      if (named && this.#turns.has(proxy)) this.#pushEndpoints(proxy);
     };
     return { onChange, onClose: () => this.#closed(proxy) };
   }
@@ -304,7 +304,8 @@ export class Pusher {
     const changed: ReadonlySet<string> = new Set([...updated.map((u) => u.name), ...removed]);
     for (const proxy of this.#proxies.values()) {
       // What a proxy says of its own instance is in parts of its own.
-      if (all || moved.has(proxy.instance) || names(proxy, changed)) this.#push(proxy);
+      if (all || moved.has(proxy.instance)) this.#push(proxy);
+      else if (names(proxy, changed)) this.#pushEndpoints(proxy);
       else if (proxy.stream && changed.size > 0) this.#turns.add(proxy);
     }
     this.#turns.begin();
@@ -323,6 +324,15 @@ export class Pusher {
     this.#changed = [];
     this.#renamed = [];
     if (this.#renderer.endpoints !== before) this.#endpointsRound++;
+  }
+
+  /** Where nothing else is new to the proxy: looking for that costs more than this. */
+  #pushEndpoints(proxy: Proxy): void {
+    this.#turns.delete(proxy);
+    const layers = [this.#renderer.endpoints];
+    proxy.stream?.update([{ type: ENDPOINTS_TYPE, layers, label: String(this.#endpointsRound) }]);
+    this.counters.pushes++;
+    this.#answered(proxy);
   }
 
   #push(proxy: Proxy): void {

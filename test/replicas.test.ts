@@ -99,6 +99,9 @@ test(`replicas, ${capture} capture`, async (t: TestContext) => {
     });
     assert.deepEqual(r.statuses, { '200': r.sent }, JSON.stringify(r));
     assert.equal(payments(mesh).length, 1);
+    // The caller has named what it calls, and nothing else: it hears of those replicas first.
+    const { text } = await request(frontend, 15090, '/stats/prometheus');
+    assert.match(text, /^weft_named_services 1$/m);
   });
 
   await t.test('restart replaces every process, and no request fails', async () => {

@@ -54,6 +54,17 @@ spec:
   - route: [{destination: {host: ${app}}}]
 `);
   }
+  // A limit of all replicas together: who is beside an instance is in its own parts.
+  docs.push(`apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {name: limited, namespace: shop}
+spec: {podSelector: {matchLabels: {version: v1}}, port: 8080, accessPolicy: all-unauthenticated}
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: HTTPLocalRateLimitPolicy
+metadata: {name: limited, namespace: shop, annotations: {weft.dev/rate-limit-scope: service}}
+spec: {targetRef: {group: policy.linkerd.io, kind: Server, name: limited}, total: {requestsPerSecond: 100}}
+`);
   return docs.join('---\n');
 }
 

@@ -297,14 +297,12 @@ export class Pusher {
     // Routes may lead to endpoints that were there before them.
     if (this.#newEpoch) this.#turns.finish();
     const all = this.#newEpoch || this.#newTrust;
-    const moved = new Set(this.#changed.map((instance) => instance.name));
     const before = this.#renderer.endpoints;
     this.#render();
     const { updated, removed } = diff(before, this.#renderer.endpoints);
     const changed: ReadonlySet<string> = new Set([...updated.map((u) => u.name), ...removed]);
     for (const proxy of this.#proxies.values()) {
-      // What a proxy says of its own instance is in parts of its own.
-      if (all || moved.has(proxy.instance)) this.#push(proxy);
+      if (all || !this.#renderer.isKept(this.#mesh.instance(proxy.instance))) this.#push(proxy);
       else if (names(proxy, changed)) this.#pushEndpoints(proxy);
       else if (proxy.stream && changed.size > 0) this.#turns.add(proxy);
     }

@@ -248,6 +248,11 @@ export class Renderer {
     return own;
   }
 
+  /** Whether the parts that an instance's proxy has alone are as they were made last: they go by what it is, at times by who is beside it. */
+  isKept(instance: Instance | undefined): boolean {
+    return instance !== undefined && this.#own.get(instance.name)?.instance === instance;
+  }
+
   forget(name: string): void {
     this.#own.delete(name);
   }

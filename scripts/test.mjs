@@ -2,7 +2,8 @@
 // As root, first installs what the tests need from Debian; as root a skipped test is a failure.
 // `npm run test:long`: the same waits in full (a minute without a control plane, minutes of short certificates …).
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -10,15 +11,22 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const bin = (name) => join(root, 'node_modules', '.bin', name);
 const isRoot = process.getuid?.() === 0;
 
-function run(title, command, args, env = {}) {
+function tries(title, command, args, env = {}) {
   console.log(`\n── ${title}`);
   const began = performance.now();
   const result = spawnSync(command, args, { cwd: root, stdio: 'inherit', env: { ...process.env, ...env } });
   console.log(`   ${((performance.now() - began) / 1000).toFixed(0)} s`);
-  if (result.status !== 0) {
-    console.error(`weft: ${title} failed`);
-    process.exit(result.status ?? 1);
-  }
+  return result.status ?? 1;
+}
+
+function run(title, command, args, env) {
+  const status = tries(title, command, args, env);
+  if (status !== 0) end(title, status);
+}
+
+function end(title, status) {
+  console.error(`weft: ${title} failed`);
+  process.exit(status);
 }
 
 /** Test files below a folder; written by hand because an old Node, which may run this file, has no glob. */
@@ -41,7 +49,10 @@ if (isRoot) run('Debian packages', 'sh', ['scripts/debian.sh']);
 const long = process.argv.includes('--long');
 // `--by-user`: only the tests that differ by who runs them.
 const byUser = process.argv.includes('--by-user');
-const only = process.argv.slice(2).filter((arg) => arg !== '--long' && arg !== '--by-user');
+// `--again`: files of which a test failed run once more, alone, and fail where they fail again. For where nobody watches:
+// both times are told, and what passes only then is a race that wants to be found.
+const again = process.argv.includes('--again');
+const only = process.argv.slice(2).filter((arg) => !['--long', '--by-user', '--again'].includes(arg));
 if (only.length === 0 && !byUser) {
   run('types', bin('tsc'), ['--noEmit']);
   run('lint', bin('biome'), ['check', '--error-on-warnings', '.']);
@@ -65,6 +76,7 @@ const SAME = new RegExp(
     ...['plaintext', 'rate-share', 'replicas', 'shop', 'throughput', 'tracing'],
   ].join('|')})\\.test\\.ts$`,
 );
+const MOST_AGAIN = 3;
 function test(title, files, concurrency) {
   if (files.length === 0) return;
   const args = [
@@ -77,7 +89,17 @@ function test(title, files, concurrency) {
   ];
   const env = { WEFT_SKIP_IS_FAILURE: isRoot ? '1' : '', WEFT_LONG: long ? '1' : '' };
   const longFirst = files.sort((a, b) => Number(LONG.test(b)) - Number(LONG.test(a)) || (a < b ? -1 : 1));
-  run(title, bin('node'), [...args, ...longFirst], env);
+  const folder = mkdtempSync(join(tmpdir(), 'weft-failed-'));
+  const list = join(folder, 'files.json');
+  const status = tries(title, bin('node'), [...args, ...longFirst], { ...env, WEFT_FAILED_FILES: list });
+  const failed = existsSync(list) ? JSON.parse(readFileSync(list, 'utf8')) : [];
+  rmSync(folder, { recursive: true, force: true });
+  if (status === 0) return;
+  // Many that fail are no chance.
+  if (!again || failed.length === 0 || failed.length > MOST_AGAIN) end(title, status);
+  const alone = args.map((arg) => (arg.startsWith('--test-concurrency=') ? '--test-concurrency=1' : arg));
+  run(`${title}: what failed, once more`, bin('node'), [...alone, ...failed], env);
+  console.log(`weft: NOT RELIABLE, passed only when run again: ${failed.join(' ')}`);
 }
 
 const below = (folders) =>

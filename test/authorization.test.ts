@@ -164,7 +164,9 @@ test('policies from observed traffic, in dry run first; those of Linkerd and Con
   assert.deepEqual(await bearing('user'), { '403': 1 }, 'that says what it is to say');
 
   await told(mesh, 'the denials are known', 6, (c) => c.denied);
-  assert.match(mesh.logs('pay', true), /"event":"authorization-denied","policy":"none","ref":"AuthorizationPolicy\//);
+  await mesh.until('the log tells of a denial', 60_000, () =>
+    /"event":"authorization-denied","policy":"none","ref":"AuthorizationPolicy\//.test(mesh.logs('pay', true)),
+  );
   const report = JSON.parse(mesh.weft('audit', 'report', '--since', '30d', '-o', 'json'));
   assert.deepEqual(report.denials.map((d: { rule: string }) => d.rule.split('#')[0]).sort(), [
     ...['AuthorizationPolicy/shop/pay-observed', 'HTTPRoute.policy.linkerd.io/shop/rest'],

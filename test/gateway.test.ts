@@ -217,10 +217,14 @@ async function visit(t: TestContext, capture: 'transparent' | 'explicit'): Promi
       .find((l) => l.startsWith('istio_requests_total{') && l.includes('destination_version="v2"'));
     for (const want of ['reporter="source"', 'source_workload="ingress"', 'destination_service_name="front"'])
       assert.ok(line?.includes(want), `${want} in ${line}`);
-    const log = mesh.logs('ingress', true);
-    assert.match(log, /"authority":"plain\.test".*"route_source":"[^"]*gateway\.yaml:\d+"/);
-    assert.match(log, /"x_forwarded_for":"1\.2\.3\.4, [0-9.]+"/);
-    assert.match(log, /"requested_server_name":"shop\.test"/);
+    let log = '';
+    await mesh.until('the access log tells of all', 60_000, () => {
+      log = mesh.logs('ingress', true);
+      assert.match(log, /"authority":"plain\.test".*"route_source":"[^"]*gateway\.yaml:\d+"/);
+      assert.match(log, /"x_forwarded_for":"1\.2\.3\.4, [0-9.]+"/);
+      assert.match(log, /"requested_server_name":"shop\.test"/);
+      return true;
+    });
     const told = ['listener', 'route', 'cluster', 'endpoint', 'secret'].map((w) =>
       mesh.weft('proxy-config', w, 'ingress', '-o', 'json'),
     );

@@ -6,6 +6,9 @@ import { compile, compileEndpoints, type Instance, type MeshRuntime, type Model 
 import fc from 'fast-check';
 import { analyzeFiles, isTestFile, loadFiles, MAX_FILE_BYTES, sourceFile } from './index.ts';
 
+// The same inputs each time, but for who asks for others (SEED=…).
+fc.configureGlobal({ seed: Number(process.env.SEED ?? 20_261_122) });
+
 const utf8 = new TextEncoder();
 const read = (bytes: Uint8Array | string) =>
   loadFiles([sourceFile('f.yaml', typeof bytes === 'string' ? utf8.encode(bytes) : bytes)]);

@@ -70,7 +70,7 @@ test('a changed certificate says what the whole of it says, or is refused', asyn
     { type: 'dns', value: 'cart' },
     { type: 'url', value: ID },
   ]);
-  const seed = Number(process.env.SEED ?? Date.now() % 1e9);
+  const seed = Number(process.env.SEED ?? 20_261_122);
   t.diagnostic(`SEED=${seed}`);
   const random = seededRandom(seed);
   const pick = (n: number): number => Math.floor(random.next() * n);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { SourceMap } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -35,6 +36,40 @@ test('a proxy made one file starts, and is for its user alone', async (t) => {
     env: { ...env, WEFT_BOOTSTRAP: bootstrap },
   });
   assert.match(wrong.stderr, /mesh must be a string/);
+});
+
+test('a proxy that is started by hand runs by one file too, and leaves none', { timeout: 60_000 }, async (t) => {
+  const dir = folder(t);
+  const bootstrap = path.join(dir, 'bootstrap.json');
+  const temporary = path.join(dir, 'tmp');
+  mkdirSync(temporary);
+  const free = { host: '127.0.0.1', port: 0 };
+  writeFileSync(
+    bootstrap,
+    JSON.stringify({
+      ...{ mesh: 'm', instance: 'a-0', workload: 'a', namespace: 'n', trustDomain: 't', address: '127.0.0.1' },
+      ...{ bind: { outbound: free }, proxySecret: 's', services: path.join(dir, 'services.json') },
+    }),
+  );
+  writeFileSync(path.join(dir, 'services.json'), '[]');
+  const env = { ...process.env, WEFT_BOOTSTRAP: bootstrap, TMPDIR: temporary };
+  const weft = path.join(import.meta.dirname, '../../../bin/weft.mjs');
+  for (const sources of [false, true]) {
+    const child = spawn(process.execPath, [weft, 'proxy', '--mode', 'plain', ...(sources ? ['--sources'] : [])], {
+      env,
+    });
+    t.after(() => child.kill('SIGKILL'));
+    for await (const chunk of child.stderr) if (String(chunk).includes('"ready"')) break;
+    const pid = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim();
+    const script = readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+      .split('\0')
+      .find((a) => /\.m?[jt]s$/.test(a));
+    assert.equal(path.basename(script!), sources ? 'main.ts' : 'proxy-main.mjs');
+    assert.deepEqual(readdirSync(temporary), []);
+    child.kill('SIGTERM');
+    const [code] = await once(child, 'exit');
+    assert.equal(code, 0);
+  }
 });
 
 test('its system calls are found from the place that their file had', async (t) => {

@@ -10,6 +10,8 @@ const here = import.meta.dirname;
 const ROOT = path.resolve(here, '../../..');
 const SOURCES = path.join('packages', 'cli', 'src');
 const MADE = 'proxy-main.mjs';
+/** In its environment where the one file and its folder are for one start alone. */
+export const ONCE = 'WEFT_PROGRAM_ONCE';
 
 /**
  * One file made of the sources of this moment in `dir`, a folder of the mesh's own that ends with it; the sources themselves
@@ -47,7 +49,11 @@ async function ofSources(root: string, dir: string): Promise<ProxyProgram> {
   const made = process.env.WEFT_SOURCES ? undefined : await bundle(path.join(sources, 'proxy-main.ts'), dir);
   return made
     ? { command: command(root, made), version: builtVersion(version, made) }
-    : { command: command(root, path.join(sources, 'main.ts')), version: `${version}+sources` };
+    : {
+        // Another installation may not know the option; it may try once more.
+        command: [...command(root, path.join(sources, 'main.ts')), ...(root === ROOT ? ['--sources'] : [])],
+        version: `${version}+sources`,
+      };
 }
 
 /**

@@ -32,14 +32,21 @@ after(() => {
 /** The status of a call with one message. */
 async function status(flag: number, body: Buffer, headers: http2.OutgoingHttpHeaders = {}, length = body.length) {
   const stream = session.request({
-    ...{ ':method': 'POST', ':path': '/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources' },
+    ...{
+      ':method': 'POST',
+      ':path': '/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources',
+    },
     ...{ 'content-type': 'application/grpc', te: 'trailers', ...headers },
   });
   let code = -1;
   const take = (h: http2.IncomingHttpHeaders): void => {
     if (h['grpc-status'] !== undefined) code = Number(h['grpc-status']);
   };
-  stream.on('response', take).on('trailers', take).on('error', () => {}).resume();
+  stream
+    .on('response', take)
+    .on('trailers', take)
+    .on('error', () => {})
+    .resume();
   const prefix = Buffer.alloc(5);
   prefix[0] = flag;
   prefix.writeUInt32BE(length, 1);

@@ -14,6 +14,7 @@ test('ServiceEntry: static endpoints, a looked up name, routes; REGISTRY_ONLY by
     return (server.address() as { port: number }).port;
   };
   const port = await listen('127.0.0.1');
+  const inBlock = await listen('127.97.4.9');
   const undeclared = `http://127.97.3.1:${await listen('127.97.3.1')}/direct`;
 
   const mesh = new TestMesh('explicit');
@@ -51,6 +52,15 @@ spec:
   hosts: ["localhost"]
   resolution: DNS
   ports: [{number: ${port}, name: http, protocol: HTTP}]
+---
+apiVersion: ${api}
+kind: ServiceEntry
+metadata: {name: block, namespace: shop}
+spec:
+  hosts: [block.outside.test]
+  addresses: [127.97.4.0/24]
+  resolution: NONE
+  ports: [{number: ${inBlock}, name: http, protocol: HTTP}]
 `,
   );
   mesh.start();
@@ -77,4 +87,6 @@ spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
     return (await call(undeclared)).key !== '200';
   });
   assert.equal((await call('http://api.outside.test/other')).key, '200', 'what is declared is served still');
+  const block = await call(`http://127.97.4.9:${inBlock}/in-a-block`);
+  assert.deepEqual([block.key, block.text], ['200', '/in-a-block'], 'of a block the address that was dialled');
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { buildSnapshot, findServiceByAuthority, routeHttp } from '@weft/engine';
+import { buildSnapshot, findService, findServiceByAuthority, routeHttp } from '@weft/engine';
 import { compile, compileEndpoints, type Instance, type MeshRuntime, type Model, namesToResolve } from '@weft/model';
 import { loadFiles } from './index.ts';
 
@@ -195,5 +195,43 @@ test('DYNAMIC_DNS: a wildcard whose hosts are asked for when they are called', (
   assert.deepEqual(
     findings(entry(wrong)).map(([, , field]) => field),
     ['spec.hosts[0]', 'spec.addresses', 'spec.endpoints', 'spec.location'],
+  );
+});
+
+test('blocks of addresses: the narrowest counts; with NONE the address that was dialled is the destination', () => {
+  const at = (name: string, addresses: string, more: string) =>
+    entry(
+      `{hosts: [${name}.test], addresses: [${addresses}], ports: [{number: 5432, name: tcp, protocol: TCP}], ${more}}`,
+      name,
+    );
+  const model = must(
+    at('wide', '10.0.0.0/8, "2001:db8::/32"', 'resolution: STATIC, endpoints: [{address: 192.0.2.1}]'),
+    at('near', '10.1.0.0/16', 'resolution: NONE'),
+    at('one', '10.1.2.3', 'resolution: NONE'),
+    at('given', '10.1.2.4', 'resolution: STATIC, endpoints: [{address: 192.0.2.2}]'),
+  );
+  const vips = new Map([
+    ['one.test', ['10.1.2.3']],
+    ['given.test', ['10.1.2.4']],
+    ['near.test', ['240.0.0.9']],
+  ]);
+  const { parts } = compile(model, { ...runtime(), vips }, client());
+  const snapshot = buildSnapshot(parts.values(), compileEndpoints(model, runtime()).values());
+  const found = (address: string, port = 5432) => {
+    const view = findService(snapshot, address, port);
+    return view && [view.service.host, view.pinned?.pinned?.endpoint.address];
+  };
+  assert.deepEqual(found('10.9.9.9'), ['wide.test', undefined]);
+  assert.deepEqual(found('2001:db8::7'), ['wide.test', undefined]);
+  assert.deepEqual(found('10.1.9.9'), ['near.test', '10.1.9.9']);
+  assert.deepEqual(found('10.1.2.3'), ['one.test', '10.1.2.3']);
+  assert.deepEqual(found('10.1.2.4'), ['given.test', undefined], 'a virtual address goes before blocks');
+  assert.deepEqual(found('240.0.0.9'), ['near.test', undefined], 'a virtual address of its own leads to its name');
+  assert.equal(found('10.9.9.9', 80), undefined);
+  assert.equal(found('11.0.0.1'), undefined);
+  assert.equal(
+    findService(snapshot, '10.1.9.9', 5432),
+    findService(snapshot, '10.1.9.9', 5432),
+    'one address, one view',
   );
 });

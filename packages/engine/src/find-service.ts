@@ -1,18 +1,35 @@
 /** The service that an address, an authority or a name means, and the addresses of a name. */
 import { create } from '@bufbuild/protobuf';
-import { formatIp, parseIp } from '@weft/base';
+import { formatIp, inBlock, parseIp } from '@weft/base';
 import { EndpointSchema, outboundClusterName, type Service } from '@weft/plan';
 import { canonicalAuthority } from './canonical.ts';
 import { addressesOf } from './service-index.ts';
 import { newEndpointState } from './states.ts';
-import type { ServicePortView, ServiceView, Snapshot } from './views.ts';
+import type { ClusterView, ServicePortView, ServiceView, Snapshot } from './views.ts';
 
 /**
  * The service behind a destination address: by virtual address, else by an endpoint's own (the view's pick is that
- * endpoint then). Undefined: not a service of the mesh, or not one of its ports.
+ * endpoint then), else by a block of addresses. Undefined: not a service of the mesh, or not one of its ports.
  */
 export function findService(snapshot: Snapshot, address: string, port: number): ServicePortView | undefined {
-  return snapshot.virtual.get(address)?.get(port) ?? snapshot.direct.get(address)?.get(port);
+  const known = snapshot.virtual.get(address)?.get(port) ?? snapshot.direct.get(address)?.get(port);
+  return known || snapshot.blocks.length === 0 ? known : findInBlocks(snapshot, address, port);
+}
+
+function findInBlocks({ blocks }: Snapshot, address: string, port: number): ServicePortView | undefined {
+  const ip = parseIp(address);
+  if (!ip) return undefined;
+  for (const { block, dialled, ports } of blocks) {
+    if (!inBlock(ip, block)) continue;
+    const view = ports.get(port);
+    const main = view && mainCluster(view);
+    if (main) return dialled ? ledTo(view, main, address) : view;
+  }
+  return undefined;
+}
+
+function mainCluster(view: ServicePortView): ClusterView | undefined {
+  return view.clusters.get(outboundClusterName(view.port.port, '', view.service.host));
 }
 
 /**
@@ -34,15 +51,19 @@ export function findServiceByAuthority(
   return ip ? findService(snapshot, formatIp(ip), wanted) : undefined;
 }
 
-/** Views of single hosts that a wildcard covers, as long as the wildcard's own lives. */
+/** Views of single hosts that a wildcard covers, and of single addresses of a block, as long as the service's own lives. */
 const chosen = new WeakMap<ServicePortView, Map<string, ServicePortView>>();
 const MAX_CHOSEN = 1000;
 
 /** What a wildcard covers has no endpoints that anyone could know: the host that the client names is the one. */
 function chosenByClient(view: ServicePortView | undefined, host: string): ServicePortView | undefined {
   if (!view?.service.external || !view.service.host.startsWith('*')) return view;
-  const main = view.clusters.get(outboundClusterName(view.port.port, '', view.service.host));
-  if (!main || main.endpoints.length > 0) return view;
+  const main = mainCluster(view);
+  return !main || main.endpoints.length > 0 ? view : ledTo(view, main, host);
+}
+
+/** The same view with one host or address as the only destination. */
+function ledTo(view: ServicePortView, main: ClusterView, host: string): ServicePortView {
   let known = chosen.get(view);
   if (!known) chosen.set(view, (known = new Map()));
   let own = known.get(host);

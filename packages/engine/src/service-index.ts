@@ -1,10 +1,10 @@
 /** Services of a snapshot by name, by virtual address, and by the addresses of their endpoints. */
 import { create } from '@bufbuild/protobuf';
-import { canonicalIp } from '@weft/base';
+import { canonicalIp, parseIpBlock } from '@weft/base';
 import { type Endpoint, type Endpoints, outboundClusterName, ServicePortSchema } from '@weft/plan';
 import { defaultRetry } from './retry.ts';
 import type { Draft } from './snapshot.ts';
-import type { ClusterView, EndpointView, ServicePortView, ServiceView } from './views.ts';
+import type { BlockView, ClusterView, EndpointView, ServicePortView, ServiceView } from './views.ts';
 
 export function child<K, L, V>(map: Map<K, Map<L, V>>, key: K): Map<L, V> {
   let inner = map.get(key);
@@ -34,11 +34,25 @@ export function virtualIndex(views: ReadonlyMap<string, ServiceView>): Map<strin
   const index = new Map<string, Map<number, ServicePortView>>();
   for (const { service, ports } of views.values()) {
     for (const address of service.addresses) {
+      // Found as a block of one address, since it is the destination too.
+      if (service.dialled && service.blocks.includes(address)) continue;
       const byPort = child(index, canonicalIp(address));
       for (const [port, view] of ports) if (!byPort.has(port)) byPort.set(port, view);
     }
   }
   return index;
+}
+
+/** Blocks of addresses, the narrowest first; what is none is left out. */
+export function blockIndex(views: ReadonlyMap<string, ServiceView>): BlockView[] {
+  const blocks: BlockView[] = [];
+  for (const { service, ports } of views.values()) {
+    for (const text of service.blocks) {
+      const block = parseIpBlock(text);
+      if (block) blocks.push({ block, dialled: service.dialled, ports });
+    }
+  }
+  return blocks.sort((a, b) => b.block.bits - a.block.bits);
 }
 
 /**

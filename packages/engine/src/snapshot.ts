@@ -20,7 +20,7 @@ import { forgetHealth, shareHealth } from './health.ts';
 import { groupEndpoints } from './locality.ts';
 import { uneject } from './outlier.ts';
 import { type RateLimitView, rateLimitView } from './rate-limit.ts';
-import { addressesOf, child, directIndex, nameIndex, virtualIndex } from './service-index.ts';
+import { addressesOf, blockIndex, child, directIndex, nameIndex, virtualIndex } from './service-index.ts';
 import { newClusterState, newEndpointState } from './states.ts';
 import type { ClusterView, EndpointView, ServicePortView, ServiceView, Snapshot } from './views.ts';
 
@@ -113,6 +113,7 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
     names: nameIndex(views),
     clusters: draft.clusters,
     virtual: virtualIndex(views),
+    blocks: blockIndex(views),
     direct: directIndex(draft, views, endpointSets),
     workloads,
     reuse: draft.reuse,

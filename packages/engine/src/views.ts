@@ -1,3 +1,4 @@
+import type { IpBlock } from '@weft/base';
 import type {
   Cluster,
   ConnectionPool,
@@ -172,12 +173,22 @@ export interface Snapshot {
   readonly clusters: ReadonlyMap<string, ClusterView>;
   /** Virtual address, then port. */
   readonly virtual: ReadonlyMap<string, ReadonlyMap<number, ServicePortView>>;
+  /** Services by blocks of addresses, the narrowest first: where neither of the two has an address. */
+  readonly blocks: readonly BlockView[];
   /** Endpoint address, then port. */
   readonly direct: ReadonlyMap<string, ReadonlyMap<number, ServicePortView>>;
   /** Workloads with a proxy by address: says who called where no certificate does, for records alone. */
   readonly workloads: ReadonlyMap<string, Endpoint>;
   /** Compiled forms by the part that made them, for the next snapshot. */
   readonly reuse: ReadonlyMap<object, unknown>;
+}
+
+/** A block of addresses by which a service is dialled. */
+export interface BlockView {
+  readonly block: IpBlock;
+  /** The address that was dialled is the destination. */
+  readonly dialled: boolean;
+  readonly ports: ReadonlyMap<number, ServicePortView>;
 }
 
 export type { HttpRoute };

@@ -237,6 +237,8 @@ function compileService(
   const ports = service.ports.filter((p) => p.transport === 'TCP' && (!asked || asked.has(p.port)));
   const uncaptured = vips.some((vip) => ports.some((p) => !capturesOutbound(scope, vip, p.port)));
   const c = { model, domain: runtime.domain, refs };
+  // With resolution NONE calls go where they were addressed.
+  const dialled = external?.resolution === 'NONE';
   return create(ServiceSchema, {
     host,
     name: external ? host : name,
@@ -245,6 +247,8 @@ function compileService(
     aliases,
     addresses: uncaptured ? [] : [...vips],
     headless: service.headless || uncaptured,
+    blocks: external ? [...(dialled ? external.addresses : []), ...external.blocks] : [],
+    dialled,
     families: service.headless || uncaptured ? [...(service.families ?? [])] : [],
     ports: ports.map((p) =>
       create(ServicePortSchema, {

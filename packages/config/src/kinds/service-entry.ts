@@ -127,11 +127,12 @@ export const serviceEntryKind: Kind<ServiceEntryModel> = {
       );
     }
     const addresses: string[] = [];
-    for (const [i, address] of ((spec.addresses ?? []) as (string | undefined)[]).entries()) {
+    const blocks: string[] = [];
+    for (const address of (spec.addresses ?? []) as (string | undefined)[]) {
       if (address === undefined) continue;
       const [ip, bits] = address.split('/');
       if (bits === undefined || Number(bits) === (ip.includes(':') ? 128 : 32)) addresses.push(ip);
-      else report('WEFT-UNSUPPORTED', 'blocks of addresses are not supported yet: name each', `spec.addresses[${i}]`);
+      else blocks.push(address);
     }
     const services = ((spec.hosts ?? []) as (string | undefined)[]).flatMap((written, i): ServiceModel[] => {
       if (written === undefined) return [];
@@ -154,6 +155,7 @@ export const serviceEntryKind: Kind<ServiceEntryModel> = {
             resolution,
             endpoints,
             addresses,
+            blocks,
             exportTo: spec.exportTo,
             outside: spec.location !== 'MESH_INTERNAL',
             subjectAltNames: ((spec.subjectAltNames ?? []) as (string | undefined)[]).filter((n) => n !== undefined),

@@ -66,6 +66,8 @@ export interface ExternalModel {
   /** Empty: the host itself is asked for, or workloads are selected. */
   readonly endpoints: readonly EntryEndpointModel[];
   readonly addresses: readonly string[];
+  /** `address/bits` of the same. */
+  readonly blocks: readonly string[];
   readonly exportTo: readonly string[] | undefined;
   /** MESH_EXTERNAL. */
   readonly outside: boolean;

@@ -1544,6 +1544,20 @@ export declare type Service = Message<"weft.plan.v1.Service"> & {
    * @generated from field: repeated uint32 families = 9;
    */
   families: number[];
+
+  /**
+   * addresses and blocks of them by which it is dialled, beside `addresses`
+   *
+   * @generated from field: repeated string blocks = 10;
+   */
+  blocks: string[];
+
+  /**
+   * who dials an address of `blocks` is led to that one, not to its endpoints
+   *
+   * @generated from field: bool dialled = 11;
+   */
+  dialled: boolean;
 };
 
 /**

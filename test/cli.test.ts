@@ -1,7 +1,7 @@
 /** The command line against a running mesh: what it prints, its exit codes, and what it refuses in one line. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
@@ -431,6 +431,41 @@ spec: { action: DENY, rules: [{}] }
     assert.ok(requests.changes.length > 0);
     assert.match(JSON.stringify(requests.changes[0].changes), /403 \(denied/);
     assert.equal(weft(mesh, 'diff', '-f', 'nowhere').code, 2);
+  });
+
+  await t.test("fault: in people's own file for a while, with its effect; as before when it is over", async () => {
+    const file = join(mesh.folder, 'routes.yaml');
+    const before = readFileSync(file, 'utf8');
+    const call = { url: 'http://front:8080/end', count: 5, headers: { 'x-test': '1' } };
+    const statuses = async (more = {}) => (await mesh.ask('front', '/run', { ...call, ...more })).json.statuses;
+    const wanted = ['fault', 'add', 'front', '--abort', '418', '--from', 'shop/front', '-H', 'X-Test: 1'];
+    const dry = weft(mesh, ...wanted, '--dry-run');
+    assert.equal(dry.code, 0, dry.error);
+    assert.match(dry.out, /outcome +- the application answers\n +\+ 418 \(fault, fault_filter_abort\)/);
+    assert.match(dry.out, /\d+ \+ +- name: weft-fault-f1-0 # weft fault f1, until /);
+    assert.equal(readFileSync(file, 'utf8'), before);
+
+    const added = weft(mesh, ...wanted, '--for', '1h', '-o', 'json');
+    assert.equal(added.code, 0, added.error);
+    assert.deepEqual(await statuses(), { '418': 5 });
+    assert.deepEqual(await statuses({ headers: {} }), { '200': 5 });
+    const [listed] = JSON.parse(weft(mesh, 'fault', 'list', '-o', 'json').out);
+    assert.deepEqual([listed.id, listed.service, listed.file], ['f1', 'shop/front', file]);
+    const removed = weft(mesh, 'fault', 'remove', 'f1');
+    assert.equal(removed.code, 0, removed.error);
+    assert.equal(readFileSync(file, 'utf8'), before);
+    assert.deepEqual(await statuses(), { '200': 5 });
+
+    assert.equal(weft(mesh, ...wanted, '--for', '1s').code, 0);
+    await mesh.until('its time is over', 30_000, async () => (await statuses())['200'] === 5);
+    assert.equal(readFileSync(file, 'utf8'), before);
+    assert.match(
+      mesh.output,
+      /fault f1 \(shop\/front: abort 418 for 100 % \(from shop\/front, x-test: 1\)\) is taken back/,
+    );
+    const bad = weft(mesh, 'fault', 'add', 'front', '--delay', 'soon');
+    assert.equal(bad.code, 1);
+    assert.match(bad.error, /the fault is refused:\n +routes\.yaml:\d+.*fixedDelay/);
   });
 
   await t.test('down', async () => {

@@ -164,6 +164,11 @@ test('kill -9: the children die too, and the next command removes the rest', asy
 
   mesh.start();
   await mesh.ready();
+  // What "weft fault" wrote is noted on disk: the next one takes it back.
+  const fault = join(mesh.folder, 'weft-fault-front.shop.yaml');
+  const addFault = () => mesh.weft('fault', 'add', 'front', '--abort', '503', '--for', '1h');
+  addFault();
+  assert.ok(existsSync(fault));
   process.kill(supervisor(), 'SIGKILL');
   await mesh.exited();
   await dead();
@@ -174,6 +179,9 @@ test('kill -9: the children die too, and the next command removes the rest', asy
   mesh.start();
   await mesh.ready();
   if (isRoot) assert.match(mesh.output, /removed what an earlier run left: /);
+  assert.match(mesh.output, /fault f1 .* is taken back: an earlier run left it/);
+  assert.equal(existsSync(fault), false);
+  addFault();
 
   // The launcher this time.
   process.kill(mesh.pid, 'SIGKILL');
@@ -181,6 +189,8 @@ test('kill -9: the children die too, and the next command removes the rest', asy
   await dead();
   const said = mesh.weft('down');
   if (isRoot) assert.match(said, /removed what was left of mesh/);
+  assert.match(said, /fault f1 .* is taken back: the mesh was killed/);
+  assert.equal(existsSync(fault), false);
   assert.deepEqual(traces(mesh), []);
   assert.deepEqual(stateLeft(mesh), []);
   assert.match(mesh.weft('down'), /is not running, nothing is left/);

@@ -17,6 +17,7 @@ import {
 import { MeshHost, type MeshHostOptions, type ProcessSpec } from '@weft/host';
 import { judgeKeyPair } from '@weft/identity';
 import { captureAll, groupSpecs, injected, type Model, meshConfigOf, serviceSpecs } from '@weft/model';
+import { faultText } from './fault-text.ts';
 import { nodeCommand, proxyProgram } from './proxy-program.ts';
 
 export interface UpOptions {
@@ -220,6 +221,7 @@ export async function bringUp(
     files: options.files.map((f) => path.resolve(f)),
     controlCommand: nodeCommand([], path.join(import.meta.dirname, 'main.ts'), 'control-plane'),
     proxyProgram,
+    faultText,
     reload: reloader(options.files, options.allowPending),
     ...(trustDomain && { trustDomain }),
     listen: options.listen,

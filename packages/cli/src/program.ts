@@ -17,6 +17,7 @@ const commands = new Map<string, () => Promise<(program: Command) => void>>([
   ['run', async () => (await import('./commands/run.ts')).addRun],
   ['host', async () => (await import('./commands/host.ts')).addHost],
   ['explain', async () => (await import('./commands/explain.ts')).addExplain],
+  ['fault', async () => (await import('./commands/fault.ts')).addFaultCommands],
   ['test', async () => (await import('./commands/test.ts')).addTest],
   ['diff', async () => (await import('./commands/diff.ts')).addDiff],
   ['validate', async () => (await import('./commands/validate.ts')).addValidate],

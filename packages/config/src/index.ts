@@ -2,6 +2,7 @@
 export { CODES, type Code, type Severity } from './analysis/codes.ts';
 export { type Finding, findingOf, parseSuppression, type Suppression, suppressed } from './analysis/findings.ts';
 export { type EditTarget, replaceValue } from './edit.ts';
+export { addFault, type FaultEdit, type FaultScope, faultFile, hasFaults, removeFault } from './fault-edit.ts';
 export { FileCache } from './file-cache.ts';
 export { checkHeaderName, checkLabelName } from './kinds/common.ts';
 export * from './load.ts';

@@ -1,4 +1,5 @@
 /** What `weft ps`, `scale`, `run` and the others ask of the supervisor, by its local API. */
+import type { FaultRequest } from './faults.ts';
 import type { RunRequest } from './joined.ts';
 import type { LocalHandler } from './local-api.ts';
 import type { MeshHost } from './supervisor.ts';
@@ -29,6 +30,9 @@ export function hostRoutes(host: MeshHost, down: () => void): Map<string, LocalH
     ['POST /proxy-promote', (b) => host.proxyPromote(String(field(b, 'name')))],
     ['POST /proxy-revert', (b) => host.proxyRevert(String(field(b, 'name')))],
     ['GET /proxy-canaries', () => host.proxyCanaries()],
+    ['GET /faults', () => host.faults.list()],
+    ['POST /fault', (b) => host.faults.add(b as FaultRequest)],
+    ['POST /fault-remove', (b) => host.faults.remove(String(field(b, 'id')))],
     ['POST /run', (b, _q, gone) => host.run(b as RunRequest, gone)],
     ['GET /hold', (_b, q, gone) => host.hold(q.get('name') ?? '', gone)],
     ['POST /remove', (b) => host.remove(String(field(b, 'name')))],

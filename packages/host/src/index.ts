@@ -2,6 +2,7 @@ export { applicationEnvironment, applicationUser, onPath, serviceVariable } from
 export * from './check-spec.ts';
 export * from './control-client.ts';
 export type { Place } from './entrance.ts';
+export { type FaultEntry, type FaultRequest, Faults, type FaultText, textHash } from './faults.ts';
 export { assertLabel, fitToGroup, type RunRequest } from './joined.ts';
 export * from './local-api.ts';
 export * from './output.ts';

@@ -31,6 +31,8 @@ export interface MeshPaths {
   readonly joined: string;
   /** Programs made for this run of the mesh alone. */
   readonly programs: string;
+  /** Faults that are to be taken back from the mesh's files. */
+  readonly faults: string;
   /** The folder of a workload's key and snapshot: readable by its proxy's uid alone. */
   workload(instance: string): string;
   /** The folder where the application finds its Workload API; the same as the former where both are one user's. */
@@ -54,6 +56,7 @@ export function meshPaths(mesh: string, root = stateRoot()): MeshPaths {
     codeCache: join(root, '.code-cache'),
     joined: join(dir, 'joined'),
     programs: join(dir, 'programs'),
+    faults: join(dir, 'faults.json'),
     workload,
     // No instance has a "+" in its name.
     workloadApi: (instance) => (ownUsers ? `${workload(instance)}+api` : workload(instance)),

@@ -11,6 +11,7 @@ import { checkSpec, workloadKey } from './check-spec.ts';
 import { localRequest } from './control-client.ts';
 import { ControlPlane } from './control-plane.ts';
 import { ENTRANCE_PORT, EntranceProcess, type Place } from './entrance.ts';
+import { Faults, type FaultText } from './faults.ts';
 import { hostRoutes } from './host-api.ts';
 import type { HostContext } from './host-context.ts';
 import { hostsFile } from './hosts-file.ts';
@@ -68,6 +69,8 @@ export interface MeshHostOptions {
     readonly services: readonly ServiceSpec[];
     readonly groups: readonly GroupSpec[];
   };
+  /** How `weft fault` writes into the mesh's files; a machine that joined has none of them. */
+  readonly faultText?: FaultText;
   /** A line for the terminal: of a child, or of the supervisor itself (`weft`). */
   say(name: string, line: string): void;
   onChange?(): void;
@@ -89,6 +92,7 @@ export class MeshHost {
   #network: MeshNetwork | undefined;
   #joined: JoinedFiles | undefined;
   #canaries: ProxyCanaries | undefined;
+  #faults: Faults | undefined;
   /** Instances of `weft run` that nobody holds yet. */
   readonly #unheld = new Map<string, Timer>();
   #control: ControlPlane | undefined;
@@ -115,6 +119,8 @@ export class MeshHost {
       const { lock, removed } = acquireLock(o.mesh);
       this.#locked = true;
       if (removed.length > 0) o.say('weft', `removed what an earlier run left: ${removed.join(', ')}`);
+      if (o.faultText) this.#faults = new Faults(this.paths.faults, o.faultText, (line) => o.say('weft', line));
+      this.#faults?.removeAll('an earlier run left it');
       const { remote } = o;
       const trustDomain = remote?.trustDomain ?? o.trustDomain ?? 'cluster.local';
       if (o.capture === 'transparent') this.#network = new MeshNetwork(o.mesh, remote?.taken);
@@ -299,6 +305,15 @@ export class MeshHost {
       await this.#canaries?.settle(key);
       return this.#of(key).map((i) => i.status());
     });
+  }
+
+  /** Faults in the mesh's files that end by themselves. */
+  get faults(): Faults {
+    if (!this.#options.faultText)
+      throw new WeftError('fault', 'this machine joined a mesh: its files, and their faults, are where "weft up" runs');
+    if (!this.#faults) throw new WeftError('starting', `mesh ${this.mesh} is still starting`);
+    if (this.#stopping) throw new WeftError('stopped', 'the mesh is going down');
+    return this.#faults;
   }
 
   #followHosts(): void {
@@ -540,6 +555,7 @@ export class MeshHost {
       server.closeAllConnections();
       await new Promise<void>((done) => server.close(() => done()));
     }
+    this.#faults?.removeAll('the mesh ends');
     if (!this.#locked) return;
     try {
       this.#network?.close();

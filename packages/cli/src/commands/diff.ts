@@ -1,23 +1,9 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { WeftError } from '@weft/base';
 import { meshPaths } from '@weft/host';
-import {
-  type Asked,
-  diffJson,
-  diffMeshes,
-  type LabMesh,
-  type LiveInstance,
-  meshFromModel,
-  meshFromPlans,
-  meshOverInstances,
-  type PlanJson,
-  readMeshTests,
-  renderDiff,
-} from '@weft/lab';
-import type { Instance } from '@weft/model';
+import { type Asked, diffJson, diffMeshes, type LabMesh, meshFromModel, readMeshTests, renderDiff } from '@weft/lab';
 import type { Command } from 'commander';
 import {
-  askControl,
   chooseMesh,
   type MeshOption,
   meshOption,
@@ -31,6 +17,7 @@ import {
 import { example } from '../example.ts';
 import { findFiles, findTests, formatProblem, loadModel, readSources } from '../mesh.ts';
 import { shorter } from '../paths.ts';
+import { runningMeshOf } from '../running-mesh.ts';
 import { troubled } from '../trouble.ts';
 
 interface DiffCommandOptions extends MeshOption, NamespaceOption, OutputOption {
@@ -76,14 +63,9 @@ async function diff(options: DiffCommandOptions): Promise<void> {
     before = meshFromModel(loadModel(findFiles(options.base!), () => {}));
     after = meshFromModel(model);
   } else {
-    const name = running;
-    const live = await askControl<{ instances: (Instance & LiveInstance)[] }>(name, 'GET', '/v1/instances');
-    const { vips } = await askControl<{ vips: Record<string, string[]> }>(name, 'GET', '/v1/vips');
-    const plans = new Map<string, PlanJson>();
-    for (const { name: instance } of live.instances)
-      plans.set(instance, await askControl<PlanJson>(name, 'GET', `/v1/plan/${encodeURIComponent(instance)}`));
-    before = meshFromPlans(plans, live.instances);
-    after = meshOverInstances(model, live.instances, new Map(Object.entries(vips)), before);
+    const { live, over } = await runningMeshOf(running);
+    before = live;
+    after = over(model);
     // Names are looked up by the running mesh alone.
     for (const s of model.services) if (s.external?.resolution === 'DNS') unknown.add(s.external.host);
   }

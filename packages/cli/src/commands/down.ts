@@ -1,8 +1,9 @@
 import { WeftError } from '@weft/base';
-import { removeLeftovers, runningMesh, runningMeshes } from '@weft/host';
+import { Faults, meshPaths, removeLeftovers, runningMesh, runningMeshes } from '@weft/host';
 import type { Command } from 'commander';
 import { ask, type MeshOption, meshOption, print } from '../common.ts';
 import { example } from '../example.ts';
+import { faultText } from '../fault-text.ts';
 
 const DEADLINE_MS = 60_000;
 
@@ -39,6 +40,7 @@ async function down(options: MeshOption): Promise<void> {
     print(`mesh "${mesh}" is stopped`);
     return;
   }
+  new Faults(meshPaths(mesh).faults, faultText, print).removeAll('the mesh was killed');
   const removed = removeLeftovers(mesh);
   print(
     removed.length > 0

@@ -75,7 +75,8 @@ export function addExplain(program: Command): void {
   );
 }
 
-function collectHeader(text: string, list: [string, string][]): [string, string][] {
+/** An option's argument `name: value`, added to those before. */
+export function collectHeader(text: string, list: [string, string][]): [string, string][] {
   const m = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)$/s.exec(text);
   if (!m || /[\x00-\x08\x0a-\x1f\x7f]/.test(m[2]!))
     throw new InvalidArgumentError("say it as 'name: value', in visible characters.");

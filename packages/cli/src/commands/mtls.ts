@@ -4,6 +4,7 @@ import type { MtlsState, MtlsWorkload } from '@weft/control';
 import type { InstanceStatus } from '@weft/host';
 import { type Command, Option } from 'commander';
 import { adminGet } from '../admin.ts';
+import { applied } from '../applied.ts';
 import {
   ask,
   askControl,
@@ -23,9 +24,10 @@ import { duration } from '../duration.ts';
 import { example } from '../example.ts';
 import { onSignals } from '../mesh.ts';
 import { type CheckedSide, check } from '../mtls/check.ts';
-import { policyFiles, strictFile } from '../mtls/policies.ts';
+import { policyFiles } from '../mtls/policies.ts';
 import { allReady, callerName, findings, modesOf, readinessOf } from '../mtls/readiness.ts';
 import { makeStrict } from '../mtls/strict.ts';
+import { watchedFile } from '../paths.ts';
 import { age, type Cell, table } from '../table.ts';
 
 const DAY_MS = 86_400_000;
@@ -247,7 +249,7 @@ async function strict(namespace: string, o: StrictArguments): Promise<void> {
     const done = await makeStrict(
       { namespace, watchMs: o.watch, historyMs: o.since, allowNoProxy: o.allowNoProxy ?? false },
       {
-        policies: policyFiles(namespace, strictFile(files, namespace, o.file)),
+        policies: policyFiles(namespace, watchedFile(files, `strict-${namespace}.yaml`, o.file)),
         state: (sinceMs) => askState(mesh, sinceMs, namespace),
         callers: (w, sinceMs) => directCallers(mesh, w, sinceMs),
         applied: () => applied(mesh),
@@ -261,20 +263,6 @@ async function strict(namespace: string, o: StrictArguments): Promise<void> {
   } finally {
     off();
   }
-}
-
-/** A proxy that is away hears of a policy when it is back, and keeps the one before until then. */
-async function applied(mesh: string): Promise<{ epoch: number; synced: boolean; refused: string }> {
-  const { epoch, refused, problems } = await askControl<{
-    epoch: number;
-    refused: boolean;
-    problems: { severity: string; file: string; line: number; message: string }[];
-  }>(mesh, 'GET', '/v1/problems');
-  const { proxies } = await askControl<{ proxies: { status: string }[] }>(mesh, 'GET', '/v1/status');
-  const error = problems.find((p) => p.severity === 'error');
-  const why = error ? `${error.file}:${error.line}: ${error.message}` : 'see weft proxy-status';
-  const synced = proxies.every((p) => p.status === 'SYNCED' || p.status === 'DISCONNECTED');
-  return { epoch, synced, refused: refused ? why : '' };
 }
 
 /** Of what STRICT would refuse; a proxy that does not answer is no reason to go on. */

@@ -18,17 +18,6 @@ export interface StrictPolicies {
   readonly changed: readonly string[];
 }
 
-/** `files`: what `weft up -f` was given. Throws where none of them is a folder and `file` does not say one. */
-export function strictFile(files: readonly string[], namespace: string, file: string | undefined): string {
-  if (file !== undefined) return file;
-  const folder = files.find((f) => statSync(f, { throwIfNoEntry: false })?.isDirectory());
-  if (folder) return join(folder, `strict-${namespace}.yaml`);
-  throw new WeftError(
-    'no-folder',
-    `the mesh was started with single files (${files.join(', ')}): say --file with one of a folder that it watches`,
-  );
-}
-
 const HEAD = '# Written by "weft mtls strict".\n';
 
 /** `file` is written by us alone. */

@@ -1,6 +1,7 @@
 /**
  * Enforces the layers of DESIGN section 3: a package imports only packages of lower layers, only by name, only what its
- * package.json declares; browser-safe packages import no `node:` module. Tests may import the testing kit and `node:`.
+ * package.json declares; browser-safe packages import no `node:` module. Tests may import the testing kit and `node:`, and
+ * no two of them use the same loopback network.
  */
 import { globSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
@@ -27,6 +28,8 @@ const BROWSER_SAFE = new Set(['base', 'plan', 'engine', 'model', 'config', 'lab'
 const root = resolve(import.meta.dirname, '..');
 const problems: string[] = [];
 let files = 0;
+/** Test files run beside each other: where two listen at the same addresses, one of them fails by chance. */
+const networks = new Map<string, string>();
 
 for (const path of globSync('packages/*/src/**/*.ts', { cwd: root })) {
   if (path.includes('/gen/')) continue;
@@ -38,6 +41,12 @@ for (const path of globSync('packages/*/src/**/*.ts', { cwd: root })) {
     dependencies?: Record<string, string>;
   };
   const text = readFileSync(join(root, path), 'utf8');
+  for (const network of isTest ? new Set(text.match(/\b127\.\d+\.\d+/g)) : []) {
+    const other = networks.get(network);
+    if (network === '127.0.0') continue;
+    if (other === undefined) networks.set(network, path);
+    else problems.push(`${path}: ${network}.* is of ${other}: take another loopback network`);
+  }
   for (const match of text.matchAll(
     /(?:^|\n)\s*(?:import|export)\s(?:[^'";]*?\sfrom\s)?['"]([^'"]+)['"]|import\(['"]([^'"]+)['"]\)/g,
   )) {

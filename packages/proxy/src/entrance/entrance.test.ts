@@ -12,10 +12,10 @@ import { entranceName } from '@weft/plan';
 import { Entrance, type EntranceOptions } from './entrance.ts';
 import { Ways, type WayTable } from './table.ts';
 
-const OUTSIDE_A = '127.7.31.1';
-const OUTSIDE_B = '127.7.31.2';
-const INSIDE_A = '127.7.31.3';
-const INSIDE_B = '127.7.31.4';
+const OUTSIDE_A = '127.7.213.1';
+const OUTSIDE_B = '127.7.213.2';
+const INSIDE_A = '127.7.213.3';
+const INSIDE_B = '127.7.213.4';
 const PORT = 15_443;
 
 const dir = mkdtempSync(join(tmpdir(), 'weft-entrance-'));
@@ -69,9 +69,9 @@ function hello(servername: string): Promise<Buffer> {
         resolve(bytes);
       });
     });
-    server.listen(0, '127.7.31.9', () => {
+    server.listen(0, '127.7.213.9', () => {
       const { port } = server.address() as net.AddressInfo;
-      tlsConnect({ host: '127.7.31.9', port, servername }).on('error', () => {});
+      tlsConnect({ host: '127.7.213.9', port, servername }).on('error', () => {});
     });
   });
 }
@@ -98,13 +98,13 @@ function closed(socket: net.Socket): Promise<void> {
 test('links go on by their server name: to own workloads from outside, and anywhere from inside', async () => {
   const a = machine('mesh', OUTSIDE_A, INSIDE_A);
   const b = machine('vm1', OUTSIDE_B, INSIDE_B, {
-    forwards: [{ bind: { host: INSIDE_B, port: 15_012 }, to: { host: '127.7.31.5', port: 15_008 } }],
+    forwards: [{ bind: { host: INSIDE_B, port: 15_012 }, to: { host: '127.7.213.5', port: 15_008 } }],
   });
   await Promise.all([a.entrance.listen(), b.entrance.listen()]);
-  await Promise.all([workload('127.7.31.5', 'front'), workload('127.7.31.6', 'vm')]);
+  await Promise.all([workload('127.7.213.5', 'front'), workload('127.7.213.6', 'vm')]);
   const networks = { mesh: { host: OUTSIDE_A, port: PORT }, vm1: { host: OUTSIDE_B, port: PORT } };
-  a.write({ instances: { 'front-0': { host: '127.7.31.5', port: 15_008 } }, networks });
-  b.write({ instances: { 'vm1-0': { host: '127.7.31.6', port: 15_008 } }, networks });
+  a.write({ instances: { 'front-0': { host: '127.7.213.5', port: 15_008 } }, networks });
+  b.write({ instances: { 'vm1-0': { host: '127.7.213.6', port: 15_008 } }, networks });
 
   const toVm = await hello(entranceName('vm1-0', 'vm1'));
   const toFront = await hello(entranceName('front-0', 'mesh'));
@@ -124,35 +124,35 @@ test('links go on by their server name: to own workloads from outside, and anywh
 });
 
 test('what leads nowhere is refused: other names, no TLS, silence, too many; a machine that joins is waited for', async () => {
-  const a = machine('mesh', '127.7.31.11', '127.7.31.12', {
+  const a = machine('mesh', '127.7.213.11', '127.7.213.12', {
     limits: { maxConnections: 2, detectTimeoutMs: 300, tcpIdleTimeoutMs: 60_000 },
   });
   await a.entrance.listen();
   for (const name of ['front-0.mesh.weft', 'front.example', '.weft', 'weft', 'x..weft'])
-    assert.equal(await say('127.7.31.11', await hello(name)), 'reset', name);
-  assert.equal(await say('127.7.31.11', Buffer.from(`GET / HTTP/1.1\r\nhost: x\r\n\r\n${'x'.repeat(60)}`)), 'reset');
+    assert.equal(await say('127.7.213.11', await hello(name)), 'reset', name);
+  assert.equal(await say('127.7.213.11', Buffer.from(`GET / HTTP/1.1\r\nhost: x\r\n\r\n${'x'.repeat(60)}`)), 'reset');
   assert.equal(a.counts.get('entrance_unknown_destination'), 6);
 
-  const silent = net.connect({ host: '127.7.31.11', port: PORT });
+  const silent = net.connect({ host: '127.7.213.11', port: PORT });
   await closed(silent);
   assert.equal(a.counts.get('detect_timeout'), 1);
 
-  const idle = [1, 2].map(() => net.connect({ host: '127.7.31.11', port: PORT }));
+  const idle = [1, 2].map(() => net.connect({ host: '127.7.213.11', port: PORT }));
   for (const socket of idle) socket.on('error', () => {});
   await Promise.all(idle.map((socket) => once(socket, 'connect')));
   while (a.entrance.open < 2) await new Promise((resolve) => setImmediate(resolve));
-  const third = net.connect({ host: '127.7.31.11', port: PORT });
+  const third = net.connect({ host: '127.7.213.11', port: PORT });
   await closed(third);
   assert.equal(a.counts.get('entrance_connections_overflow'), 1);
   for (const socket of idle) socket.destroy();
   while (a.entrance.open > 0) await new Promise((resolve) => setImmediate(resolve));
 
-  await workload('127.7.31.13', 'late', PORT);
+  await workload('127.7.213.13', 'late', PORT);
   const bytes = await hello(entranceName('vm9-0', 'vm9'));
-  const waits = say('127.7.31.12', bytes);
-  a.write({ instances: {}, networks: { vm9: { host: '127.7.31.13', port: PORT } } });
+  const waits = say('127.7.213.12', bytes);
+  a.write({ instances: {}, networks: { vm9: { host: '127.7.213.13', port: PORT } } });
   assert.deepEqual(await waits, Buffer.concat([Buffer.from('late:'), bytes]));
-  a.write({ instances: {}, networks: { vm9: { host: '127.7.31.14', port: PORT } } });
-  assert.equal(await say('127.7.31.12', bytes), 'reset');
+  a.write({ instances: {}, networks: { vm9: { host: '127.7.213.14', port: PORT } } });
+  assert.equal(await say('127.7.213.12', bytes), 'reset');
   assert.equal(a.counts.get('entrance_connect_failed'), 1);
 });

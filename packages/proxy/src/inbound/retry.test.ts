@@ -47,7 +47,7 @@ async function twice(t: TestContext, network: string, method: string, applicatio
 }
 
 test('a kept connection that the application closes: safe requests are repeated, unless the mesh says no', async (t) => {
-  assert.deepEqual(await twice(t, '127.7.57', 'GET'), { statuses: [200, 200], connections: 2 });
-  assert.deepEqual(await twice(t, '127.7.58', 'POST'), { statuses: [200, 503], connections: 1 });
-  assert.deepEqual(await twice(t, '127.7.59', 'GET', 0), { statuses: [200, 503], connections: 1 });
+  assert.deepEqual(await twice(t, '127.7.214', 'GET'), { statuses: [200, 200], connections: 2 });
+  assert.deepEqual(await twice(t, '127.7.215', 'POST'), { statuses: [200, 503], connections: 1 });
+  assert.deepEqual(await twice(t, '127.7.216', 'GET', 0), { statuses: [200, 503], connections: 1 });
 });

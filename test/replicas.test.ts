@@ -192,9 +192,11 @@ test(`replicas, ${capture} capture`, async (t: TestContext) => {
         const body = method === 'POST' ? 'charge' : undefined;
         const r = await underLoad({ url: `${pay}?sleep=50`, method, body }, async () => {
           process.kill(pid, 'SIGKILL');
-          await mesh.until('back', 60_000, () => {
+          await mesh.until('back', 60_000, async () => {
             const now = payments(mesh).find((p) => p.name === victim.name);
-            return now?.state === 'ready' && (what === 'proxy' ? now.proxyPid : now.pid) !== pid;
+            const other = what === 'proxy' ? now?.proxyPid : now?.pid;
+            // One probe that fails changes no state: it is back when it answers.
+            return now?.state === 'ready' && !!other && other !== pid && (await stateOf(now)) !== undefined;
           });
         });
         if (method === 'GET') {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compile, type Instance, type MeshRuntime, type Model } from '@weft/model';
-import { type Cluster, LbPolicy } from '@weft/plan';
+import { ClientTls, type Cluster, LbPolicy } from '@weft/plan';
 import { loadFiles } from './index.ts';
 
 const service = `apiVersion: v1
@@ -318,6 +318,19 @@ test('tunnel: the host is a forward proxy for opaque connections; a port’s own
   assert.deepEqual(said(tunnel('{protocol: SOCKS, targetHost: a.test, targetPort: 1}')), [`error ${at}.protocol`]);
   const own = '{host: cart, trafficPolicy: {tls: {mode: ISTIO_MUTUAL, sni: cart.test}}}';
   assert.deepEqual(said(own), ['warning spec.trafficPolicy.tls.sni']);
+});
+
+test('ISTIO_MUTUAL with subjectAltNames: identities of servers, and nothing else', () => {
+  const tls = (names: string) =>
+    rule(`{host: cart, trafficPolicy: {tls: {mode: ISTIO_MUTUAL, subjectAltNames: [${names}]}}}`);
+  const id = 'spiffe://cluster.local/ns/shop/sa/cart';
+  const { tls: mode, identities, origination } = clusters(tls(id))();
+  assert.deepEqual([mode, identities, origination], [ClientTls.ISTIO_MUTUAL, [id], undefined]);
+  for (const bad of ['cart.shop', '"spiffe://cluster.local/*"', '"*"']) {
+    const { problems } = loadFiles([{ path: 'a.yaml', text: service + tls(bad) }]);
+    const found = problems.map((p) => [p.code, p.severity, p.field]);
+    assert.deepEqual(found, [['WEFT-VALUE', 'error', 'spec.trafficPolicy.tls.subjectAltNames[0]']]);
+  }
 });
 
 test('attributes of the cookie that is set', () => {

@@ -6,12 +6,18 @@ import type { ClusterView, EndpointView } from './views.ts';
 export function meshed(cluster: ClusterView, endpoint: EndpointView): boolean {
   const e = endpoint.endpoint;
   const { tls } = cluster.cluster;
-  return e.meshPort > 0 && !e.mtlsDisabled && (tls === ClientTls.UNSPECIFIED || tls === ClientTls.ISTIO_MUTUAL);
+  if (e.meshPort === 0 || e.mtlsDisabled) return false;
+  return tls === ClientTls.UNSPECIFIED || (tls === ClientTls.ISTIO_MUTUAL && !isStranger(cluster, endpoint));
+}
+
+/** True where the rule names identities of servers, and the one that this endpoint is to prove is none of them. */
+export function isStranger({ cluster: { identities } }: ClusterView, { endpoint }: EndpointView): boolean {
+  return identities.length > 0 && !identities.includes(endpoint.identity);
 }
 
 /**
  * True where nothing may be sent to an endpoint that is not reached by mTLS (it has no proxy, its PeerAuthentication is
- * DISABLE, the rule wants other TLS), least of all plaintext: where the rule says ISTIO_MUTUAL, and where it is on another
+ * DISABLE, the rule wants other TLS or other identities), least of all plaintext: where the rule says ISTIO_MUTUAL, and where it is on another
  * machine, to which mTLS alone leads.
  */
 export function withheld(cluster: ClusterView, endpoint: EndpointView): boolean {

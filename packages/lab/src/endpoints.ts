@@ -1,5 +1,5 @@
 /** A destination's cluster in words: who balances how, which endpoints are in or out and why. */
-import { type ClusterView, type EndpointView, meshed, panicPercent, withheld } from '@weft/engine';
+import { type ClusterView, type EndpointView, isStranger, meshed, panicPercent, withheld } from '@weft/engine';
 import { labelsMatch } from '@weft/model';
 import { ClientTls, LbPolicy } from '@weft/plan';
 import type { Notes } from './notes.ts';
@@ -105,7 +105,8 @@ export function noteTransport(notes: Notes, cluster: ClusterView, endpoint: Endp
   else if (tls === ClientTls.SIMPLE || tls === ClientTls.MUTUAL)
     notes.add('client', 'transport', says('TLS of the application'), 'the DestinationRule asks for it', tlsRef);
   else if (withheld(cluster, endpoint)) {
-    const why = e.meshPort === 0 ? 'it has no proxy' : 'its PeerAuthentication is DISABLE';
+    const lacks = e.meshPort === 0 ? 'it has no proxy' : 'its PeerAuthentication is DISABLE';
+    const why = isStranger(cluster, endpoint) ? `${e.identity} is none of its subjectAltNames` : lacks;
     notes.add('client', 'transport', `nothing is sent to ${who}`, `the rule wants ISTIO_MUTUAL, and ${why}`, tlsRef);
   } else {
     const why =

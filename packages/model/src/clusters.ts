@@ -188,6 +188,7 @@ export function compileClusters(
           : settings && automatic === ClientTls.DISABLE
             ? refs.use(settings, `${settings.field}.enableAutoMtls`)
             : '',
+      identities: backend ? [] : [...(tls?.policy.identities ?? [])],
       serviceName: service.external?.host ?? service.name,
       serviceNamespace: service.namespace,
       origination: backend

@@ -55,6 +55,8 @@ export interface TestPort {
   inboundPool?: MessageInitShape<typeof ConnectionPoolSchema>;
   /** Of the cluster. */
   tls?: ClientTls;
+  /** Of the cluster: identities of servers that may be called. */
+  identities?: string[];
   /** Of the cluster: the PROXY header that connections begin with. */
   proxyProtocol?: number;
   /** Of the cluster: the service is a forward proxy. */
@@ -151,13 +153,13 @@ export async function testPair(
   const frontSeen = new Watched();
   const backSeen = new Watched();
   const front = await plane('front', frontAddress, frontSeen);
-  const clusters = options.ports.map(({ port, proxyProtocol, pool, tcpFault, healthCheck, tls, tunnel }) =>
+  const clusters = options.ports.map(({ port, proxyProtocol, pool, tcpFault, healthCheck, tls, tunnel, identities }) =>
     create(PartSchema, {
       kind: {
         case: 'cluster',
         value: {
           ...{ name: outboundClusterName(port, '', TEST_HOST), host: TEST_HOST, port },
-          ...{ proxyProtocol, pool, tcpFault, healthCheck, tls, tunnel },
+          ...{ proxyProtocol, pool, tcpFault, healthCheck, tls, tunnel, identities },
         },
       },
     }),

@@ -176,6 +176,7 @@ function policyOf(p: Plain | undefined, field: string, report: FieldReport): Tra
     connectionPool: p.connectionPool ? poolOf(p.connectionPool) : undefined,
     outlierDetection: p.outlierDetection ? outlierOf(p.outlierDetection) : undefined,
     tlsMode: p.tls?.mode,
+    identities: p.tls?.mode === 'ISTIO_MUTUAL' ? identitiesOf(p.tls, `${field}.tls`, report) : [],
     origination: p.tls ? originationOf(p.tls, `${field}.tls`, report) : undefined,
     tunnel: p.tunnel?.targetHost && p.tunnel.targetPort ? tunnelOf(p.tunnel) : undefined,
     proxyProtocol: p.proxyProtocol ? (p.proxyProtocol.version === 'V2' ? 2 : 1) : undefined,
@@ -210,6 +211,7 @@ function originationOf(t: Plain, field: string, report: FieldReport): TlsOrigina
         report('WEFT-NO-EFFECT', message, `${field}.sni`, 'warning');
         continue;
       }
+      if (name === 'subjectAltNames' && t.mode === 'ISTIO_MUTUAL') continue;
       report('WEFT-VALUE', `it is for the modes SIMPLE and MUTUAL; the mode is ${t.mode}`, `${field}.${name}`);
     }
     return undefined;
@@ -242,6 +244,17 @@ function originationOf(t: Plain, field: string, report: FieldReport): TlsOrigina
     insecureSkipVerify: skip,
     credentialName: t.credentialName ?? '',
   };
+}
+
+/** Names that servers of the mesh may have: their certificates have one, a SPIFFE id. */
+function identitiesOf(t: Plain, field: string, report: FieldReport): string[] {
+  return ((t.subjectAltNames ?? []) as (string | undefined)[]).flatMap((name, i) => {
+    if (name === undefined) return [];
+    if (/^spiffe:\/\/[^/*]+\/[^*]+$/.test(name)) return [name];
+    const message = `is "${name.slice(0, 80)}": with ISTIO_MUTUAL a server has one name, its identity (spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT)`;
+    report('WEFT-VALUE', message, `${field}.subjectAltNames[${i}]`);
+    return [];
+  });
 }
 
 function outlierOf(o: Plain): OutlierDetectionModel {

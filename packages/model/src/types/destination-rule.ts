@@ -108,6 +108,8 @@ export interface TrafficPolicyModel {
   readonly connectionPool: ConnectionPoolModel | undefined;
   readonly outlierDetection: OutlierDetectionModel | undefined;
   readonly tlsMode: 'DISABLE' | 'ISTIO_MUTUAL' | 'SIMPLE' | 'MUTUAL' | undefined;
+  /** With ISTIO_MUTUAL: SPIFFE ids of servers that may be called; empty: all. */
+  readonly identities: readonly string[];
   /** With SIMPLE and MUTUAL. */
   readonly origination: TlsOriginationModel | undefined;
   /** The host is a forward proxy: opaque connections go through it to `authority`, by POST or by CONNECT. */

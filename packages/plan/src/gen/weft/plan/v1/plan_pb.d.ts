@@ -2729,6 +2729,13 @@ export declare type Cluster = Message<"weft.plan.v1.Cluster"> & {
    * @generated from field: weft.plan.v1.HealthCheck health_check = 35;
    */
   healthCheck?: HealthCheck | undefined;
+
+  /**
+   * with CLIENT_TLS_ISTIO_MUTUAL: SPIFFE ids of endpoints that may be called; empty: all
+   *
+   * @generated from field: repeated string identities = 36;
+   */
+  identities: string[];
 };
 
 /**

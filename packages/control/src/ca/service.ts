@@ -135,7 +135,9 @@ export class CertificateIssuer {
     const revoked = token !== undefined && trust.current.bundle.revocations.refusesId(token.identity);
     if (token && !revoked) {
       const instance = mesh.instance(token.instance);
-      const identity = instance ? mesh.identityOf(instance) : hosts.identityOf(token.instance);
+      const own = instance && mesh.identityOf(instance);
+      // What hosts are called is no workload's, whatever its files say.
+      const identity = own === undefined ? hosts.identityOf(token.instance) : hosts.isHosts(own) ? undefined : own;
       // A request that cannot be used spends no token.
       if (identity === token.identity && tokens.use(shown, await requestedKeyId(csrPem)))
         return { spiffeId: identity, before: undefined };

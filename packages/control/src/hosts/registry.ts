@@ -307,20 +307,25 @@ export class Hosts {
       );
   }
 
-  /** A host that was not heard of for the lease is gone: nobody is sent to its workloads any more. */
+  /** Nobody is sent any more to a host that was not heard of for the lease, or whose group the files have no more. */
   #look(): void {
     const { clock, mesh, logger, state, leaseMs = DEFAULT_HOST_LEASE_MS } = this.#options;
     const now = clock.now();
-    for (const name of state.hosts.keys()) {
+    const groups = new Set((mesh.model ? groupSpecs(mesh.model) : []).map((g) => `${g.namespace}/${g.name}`));
+    for (const [name, { namespace, group }] of state.hosts) {
       const seen = this.#seen.get(name);
       if (seen === undefined) this.#seen.set(name, { atMs: now, signers: [], rootPem: '' });
-      else if (now - seen.atMs > leaseMs) {
-        const instances = this.instancesOf(name);
-        if (instances.length === 0) continue;
-        this.counters.lost++;
-        logger.warn({ host: name, leaseMs }, 'a host is gone: its instances are taken out');
-        for (const i of instances) mesh.deleteInstance(i.name);
-      }
+      const away = seen !== undefined && now - seen.atMs > leaseMs;
+      const without = mesh.model !== undefined && !groups.has(`${namespace}/${group}`);
+      if (!away && !without) continue;
+      const instances = this.instancesOf(name);
+      if (instances.length === 0) continue;
+      if (away) this.counters.lost++;
+      const why = away
+        ? `nothing was heard of it for ${leaseMs} ms`
+        : `there is no WorkloadGroup ${namespace}/${group} now`;
+      logger.warn({ host: name }, `instances of a host are taken out: ${why}`);
+      for (const i of instances) mesh.deleteInstance(i.name);
     }
     this.#timer = clock.after(LOOK_MS, () => this.#look());
   }

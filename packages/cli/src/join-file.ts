@@ -42,12 +42,13 @@ export function readJoinFile(path: string, fingerprint?: string): JoinFile {
   }
   for (const name of TEXTS)
     if (typeof file?.[name] !== 'string' || file[name] === '') throw wrong(`${name} is missing`);
-  let roots: string[];
+  let roots: string[] = [];
   try {
     roots = fingerprints(file.rootPem);
   } catch {
-    throw wrong('rootPem holds no certificates');
+    // As where there is none.
   }
+  if (roots.length === 0) throw wrong('rootPem holds no certificates');
   const plain = (text: string): string => text.replaceAll(':', '').toLowerCase();
   if (fingerprint !== undefined && !roots.some((r) => plain(r) === plain(fingerprint)))
     throw new WeftError('fingerprint', `${path}: its root has the SHA-256 ${roots.join(', ')}, not ${fingerprint}`);

@@ -45,8 +45,8 @@ const config: ControlConfig = {
   mesh: 'test',
   stateDir: join(dir, 'state'),
   files: [file],
-  listen: { xds: { host: '127.7.32.1', port: 0 }, hosts: { host: '127.7.32.2', port: 15_012 } },
-  entrance: { host: '127.7.32.2', port: 15_443 },
+  listen: { xds: { host: '127.7.231.1', port: 0 }, hosts: { host: '127.7.231.2', port: 15_012 } },
+  entrance: { host: '127.7.231.2', port: 15_443 },
   socket: join(dir, 'api.sock'),
   capture: 'explicit',
 };
@@ -78,7 +78,7 @@ const tls = (rootPem: string, identity?: Identity) =>
 
 async function sign(rootPem: string, token: string, identity?: Identity): Promise<Identity> {
   const { keyPem, csrPem } = await createKeyAndCsr();
-  const channel = createChannel({ host: '127.7.32.2', port: 15_012, tls: tls(rootPem, identity) });
+  const channel = createChannel({ host: '127.7.231.2', port: 15_012, tls: tls(rootPem, identity) });
   try {
     const made = await createClient(CertificateService, channel.transport).sign({ csrPem, token });
     return assembleIdentity({ keyPem, chainPem: made.chainPem, rootPem: made.rootPem });
@@ -96,7 +96,7 @@ function call(
   body: unknown = {},
 ): Promise<{ status: number; body: any }> {
   return new Promise((resolve, reject) => {
-    const session = connect('https://127.7.32.2:15012', tls(rootPem, identity));
+    const session = connect('https://127.7.231.2:15012', tls(rootPem, identity));
     session.on('error', reject);
     const stream = session.request({ ':method': method, ':path': path });
     let status = 0;
@@ -128,7 +128,7 @@ test('a host by its token, once; what it may do, and what nobody else may', asyn
   await assert.rejects(sign(rootPem, token), /the token was used already, with another key/);
 
   const own = (method: string, path: string, body?: unknown) => call(rootPem, host, method, path, body);
-  const entrance = { host: '127.7.32.3', port: 15_443 };
+  const entrance = { host: '127.7.231.3', port: 15_443 };
   assert.equal((await own('PUT', '/v1/host', { entrance, capture: 'explicit' })).status, 200);
   const put = { address: '127.99.0.2', ready: true };
   assert.equal((await own('PUT', '/v1/instances/vm1-0', put)).status, 200);

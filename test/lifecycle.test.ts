@@ -41,7 +41,13 @@ function ip(args: string[]): unknown[] {
 }
 
 function list(folder: string): string[] {
-  return existsSync(folder) ? readdirSync(folder) : [];
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    // Root's, where root runs meshes too: an ordinary user's mesh has nothing there.
+    if (['ENOENT', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
+    throw error;
+  }
 }
 
 /** Pids of everything a mesh started: the environment is inherited, whatever a process does to its parents. */

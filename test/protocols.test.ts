@@ -10,7 +10,8 @@ import { isRoot, type Row, request, TestMesh } from './harness.ts';
 const DEPS = join(import.meta.dirname, '..');
 const long = process.env.WEFT_LONG === '1';
 const SIZE = (long ? 1024 : 256) * 1024 * 1024;
-const GROWTH_LIMIT = 30 * 1024 * 1024;
+/** Far below the size. The goal is half of it; the rest is for garbage that a busy machine collects late. */
+const GROWTH_LIMIT = (long ? 30 : 60) * 1024 * 1024;
 
 const process_ = (name: string, ports: number[]): string => `---
 apiVersion: v1

@@ -72,7 +72,18 @@ const LONG = /\/(authorization|cli|gateway|identity|protocols|replicas|shop|surv
 const SAME = new RegExp(
   `/(${[
     ...['authorization', 'balancing', 'clock', 'deciders', 'egress', 'gateway-api', 'gateway-api-routes', 'http2'],
-    ...['hung-control', 'limits', 'mesh-settings', 'mirror', 'mtls', 'network', 'origination', 'overload', 'packets'],
+    ...[
+      'hung-control',
+      'leave',
+      'limits',
+      'mesh-settings',
+      'mirror',
+      'mtls',
+      'network',
+      'origination',
+      'overload',
+      'packets',
+    ],
     ...['plaintext', 'rate-share', 'replicas', 'shop', 'throughput', 'tracing'],
   ].join('|')})\\.test\\.ts$`,
 );

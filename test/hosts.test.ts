@@ -100,7 +100,7 @@ function post(on: Machine, address: string, path: string, body: unknown): any {
   return done.stdout.trim() === '' ? undefined : JSON.parse(done.stdout);
 }
 
-test('weft host', { timeout: 300_000 }, async (t) => {
+test('weft host', async (t) => {
   const {
     machines: [a, b],
     remove,

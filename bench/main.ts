@@ -36,15 +36,50 @@ interface Options {
   warmSeconds: number;
 }
 
-function options(): Options {
+const OTHERS = [
+  { name: 'push', what: 'the control plane: plans of a large mesh, and what a change costs' },
+  { name: 'authorization', what: 'decisions over many policies' },
+];
+
+function help(): string {
+  const width = Math.max(...[...rows, ...OTHERS].map((r) => r.name.length)) + 2;
+  const list = (all: readonly { name: string; what: string }[]): string =>
+    all.map((r) => `  ${r.name.padEnd(width)}${r.what}`).join('\n');
+  return `Usage: npm run bench -- [ROW…] [--quick] [--peers NAME,…] [-o table|json]
+
+Weft beside other data planes, on the same work in the same run. Without a ROW: all of the data path; with all
+peers that writes RESULTS.md.
+
+Rows of the data path:
+${list(rows)}
+
+Without a data path:
+${list(OTHERS)}
+
+Peers: ${peers.map((p) => p.name).join(', ')}
+
+  --quick          one short round
+  --peers NAME,…   beside these alone
+  -o, --output     table, or json: a line for each sample
+  -h, --help       this
+
+BENCH_ROUNDS (5), BENCH_SECONDS (5, of a round), BENCH_WARM (15), BENCH_REQUESTS (2000000) and BENCH_PROFILE (a folder)
+change the run. Exit code 2: it was called wrongly.
+`;
+}
+
+/** What the command line says; undefined: it asks for help. Throws where it is wrong. */
+function options(): Options | undefined {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
       quick: { type: 'boolean', default: false },
       peers: { type: 'string', default: '' },
       output: { type: 'string', short: 'o', default: 'table' },
+      help: { type: 'boolean', short: 'h', default: false },
     },
   });
+  if (values.help) return undefined;
   if (values.output !== 'table' && values.output !== 'json') throw new Error('-o is table or json');
   const quick = values.quick;
   const push = positionals.includes('push');
@@ -55,7 +90,7 @@ function options(): Options {
     if (!all.some((a) => a.name === name))
       throw new Error(`${name} is not one of ${all.map((a) => a.name).join(', ')}`);
   };
-  for (const name of rowNames) known(name, [...rows, { name: 'push' }, { name: 'authorization' }]);
+  for (const name of rowNames) known(name, [...rows, ...OTHERS]);
   for (const name of wanted) known(name, peers);
   return {
     push,
@@ -163,7 +198,18 @@ async function runKind(
 }
 
 async function main(): Promise<void> {
-  const o = options();
+  let o: Options | undefined;
+  try {
+    o = options();
+  } catch (error) {
+    process.stderr.write(`bench: ${(error as Error).message} (--help tells more)\n`);
+    process.exitCode = 2;
+    return;
+  }
+  if (!o) {
+    process.stdout.write(help());
+    return;
+  }
   if (o.authorization) benchAuthorization(o);
   if (o.push) await benchPush(o);
   if (o.rows.length === 0) return;

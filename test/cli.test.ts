@@ -344,8 +344,11 @@ test('the command line', async (t) => {
       ['run', '--service', 'c', '--port', '80', '--', 'no-such-program'],
       /"no-such-program" is not on PATH/,
     );
-    assert.equal(weft(mesh, 'scale', 'front', 'many').code, 1);
-    assert.equal(weft(mesh, 'nonsense').code, 1);
+    for (const wrong of [
+      ['scale', 'front', 'many'],
+      ['authz', 'check', '--bogus'],
+    ])
+      assert.equal(weft(mesh, ...wrong).code, 2, wrong.join(' '));
     assert.equal(weft(mesh, '--help').code, 0);
   });
 
@@ -379,7 +382,7 @@ test('the command line', async (t) => {
     const wrong = weft(mesh, 'analyze', 'wrong');
     assert.equal(wrong.code, 1);
     assert.match(wrong.out, /wrong\/a\.yaml:\d+[^\n]*error \[IST0106\][^\n]*replicaz/);
-    assert.equal(weft(mesh, 'analyze', '-S', 'nonsense').code, 1);
+    assert.equal(weft(mesh, 'analyze', '-S', 'nonsense').code, 2);
   });
 
   await t.test('explain: on the running mesh and on its files, both sides', () => {

@@ -2,8 +2,9 @@
 import { formatPosition, WeftError } from '@weft/base';
 import { dieWithParent } from '@weft/capture';
 import { type Command, CommanderError } from 'commander';
+import { TROUBLE } from './trouble.ts';
 
-/** Runs this process's command line; an error is told in one line and ends it with 1. */
+/** Runs this process's command line; an error is told in one line and ends it with 1, one of how it was called with 2. */
 export async function run(build: () => Command | Promise<Command>): Promise<void> {
   const parent = Number(process.env.WEFT_PARENT_PID ?? process.env.WEFT_LAUNCHER_PID);
   delete process.env.WEFT_LAUNCHER_PID;
@@ -22,14 +23,14 @@ export async function run(build: () => Command | Promise<Command>): Promise<void
     await program.parseAsync(process.argv);
   } catch (error) {
     if (error instanceof CommanderError) {
-      process.exitCode = error.exitCode;
+      process.exitCode = error.exitCode === 0 ? 0 : TROUBLE;
     } else {
       // One line for what we know, the stack for what is a defect of ours.
       const e = error as Error;
       const where = error instanceof WeftError && error.position ? `${formatPosition(error.position)}: ` : '';
       const known = error instanceof WeftError || (error as NodeJS.ErrnoException).code !== undefined;
       process.stderr.write(`weft: ${where}${known || process.env.WEFT_DEBUG === undefined ? e.message : e.stack}\n`);
-      process.exitCode = 1;
+      process.exitCode = error instanceof WeftError && error.code === 'usage' ? TROUBLE : 1;
     }
   }
 }

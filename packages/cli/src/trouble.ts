@@ -1,4 +1,7 @@
-/** Exit codes of commands that answer a question by them: 0 and 1 are answers, 2 says that there is none. */
+/**
+ * Exit codes. 2: it was called wrongly, whatever the command; and of commands that answer a question by 0 and 1, that
+ * there is no answer.
+ */
 import { WeftError } from '@weft/base';
 
 export const TROUBLE = 2;

@@ -18,11 +18,13 @@ export function processMemory(pid: number): ProcessMemory {
   try {
     text = readFileSync(file, 'utf8');
   } catch (cause) {
-    throw new WeftError('usage', `the memory of process ${pid} cannot be read: ${(cause as Error).message}`, { cause });
+    throw new WeftError('memory', `the memory of process ${pid} cannot be read: ${(cause as Error).message}`, {
+      cause,
+    });
   }
   const field = (name: string): number => {
     const match = new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(text);
-    if (!match) throw new WeftError('usage', `${file} has no ${name}`);
+    if (!match) throw new WeftError('memory', `${file} has no ${name}`);
     return Number(match[1]) * 1024;
   };
   return { rssBytes: field('Rss'), pssBytes: field('Pss') };

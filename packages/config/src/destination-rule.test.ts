@@ -125,6 +125,20 @@ test('localities: shares and failover as seen from the client', () => {
   assert.equal(clusters(named, { labels: { 'istio-locality': 'eu.a.1' } })().locality?.failoverRegion, 'us');
 });
 
+test('failover without outlierDetection is warned of, wherever that stands', () => {
+  const said = (policy: string, subset = '') => {
+    const subsets = subset && `, subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {${subset}}}]`;
+    const text = service + rule(`{host: cart, trafficPolicy: {${policy}}${subsets}}`);
+    return loadFiles([{ path: 'a.yaml', text }]).problems.map((p) => `${p.severity} ${p.code} ${p.field}`);
+  };
+  const failover = 'loadBalancer: {localityLbSetting: {failover: [{from: eu, to: us}]}}';
+  const at = 'spec.trafficPolicy.loadBalancer.localityLbSetting.failover';
+  assert.deepEqual(said(failover), [`warning WEFT-NO-EFFECT ${at}`]);
+  assert.deepEqual(said(`${failover}, outlierDetection: {}`), []);
+  assert.deepEqual(said(failover, 'outlierDetection: {}'), []);
+  assert.deepEqual(said('loadBalancer: {localityLbSetting: {enabled: true}}'), []);
+});
+
 test('exportTo and workloadSelector choose the clients of a rule', () => {
   const random = '{host: cart.shop.svc.cluster.local, trafficPolicy: {loadBalancer: {simple: RANDOM}}';
   const hidden = rule(`${random}, exportTo: ["."]}`);
@@ -287,7 +301,7 @@ test('zone-aware balancing: from six endpoints on where it does not say', () => 
   const { problems } = loadFiles([
     {
       path: 'a.yaml',
-      text: service + lb('{zoneAwareLbSetting: {}, localityLbSetting: {failover: [{from: eu, to: us}]}}'),
+      text: service + lb('{zoneAwareLbSetting: {}, localityLbSetting: {distribute: [{from: eu, to: {us: 100}}]}}'),
     },
   ]);
   assert.deepEqual(

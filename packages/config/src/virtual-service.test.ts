@@ -53,6 +53,10 @@ test('what cannot be meant is refused, what does nothing is warned of', () => {
     ['WEFT-VALUE', 'error', 'spec.http[0].directResponse.body.bytes'],
   ]);
   assert.deepEqual(findings(http(`corsPolicy: {}, ${to}`)), [['WEFT-NO-EFFECT', 'warning', 'spec.http[0].corsPolicy']]);
+  assert.deepEqual(
+    findings(http(`match: [{ignoreUriCase: true, uri: {regex: /a}}, {ignoreUriCase: true, uri: {exact: /a}}], ${to}`)),
+    [['WEFT-NO-EFFECT', 'warning', 'spec.http[0].match[0].ignoreUriCase']],
+  );
   const old = http(`mirror: {host: a}, mirrorPercent: 5, fault: {delay: {percent: 1, fixedDelay: 1s}}, ${to}`).problems;
   assert.deepEqual(
     old.flatMap((p) => (p.code === 'WEFT-UNSUPPORTED' ? [p.message.split('write ')[1]] : [])),

@@ -147,6 +147,7 @@ export const destinationRuleKind: Kind<DestinationRuleModel> = {
     const hasOutlier = policies.some(
       (p) => p?.outlierDetection || [...(p?.portLevel.values() ?? [])].some((l) => l.outlierDetection),
     );
+    if (!hasOutlier) for (const policy of policies) if (policy) checkFailover(policy, report);
     return {
       ...resource,
       host: spec.host ?? '',
@@ -159,6 +160,18 @@ export const destinationRuleKind: Kind<DestinationRuleModel> = {
     };
   },
 };
+
+/** Localities take each other's place when endpoints are put out, and nobody puts any out. */
+function checkFailover(policy: TrafficPolicyModel, report: FieldReport): void {
+  for (const { field, loadBalancer } of [policy, ...policy.portLevel.values()]) {
+    const { failover = [], failoverPriority = [] } = loadBalancer?.locality ?? {};
+    const name = failover.length > 0 ? 'failover' : failoverPriority.length > 0 ? 'failoverPriority' : undefined;
+    if (!name) continue;
+    const message =
+      'acts with outlierDetection alone, which the rule does not have: outlierDetection: {} has the defaults';
+    report('WEFT-NO-EFFECT', message, `${field}.loadBalancer.localityLbSetting.${name}`, 'warning');
+  }
+}
 
 function policyOf(p: Plain | undefined, field: string, report: FieldReport): TrafficPolicyModel | undefined {
   if (!p) return undefined;

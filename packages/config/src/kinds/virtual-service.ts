@@ -65,7 +65,7 @@ export const virtualServiceKind: Kind<VirtualServiceModel> = {
       report('WEFT-VALUE', 'a VirtualService needs at least one entry in http, tcp or tls', 'spec');
     }
     checkReached(http, report);
-    checkStatPrefixes(spec, report);
+    checkMatches(spec, report);
     const paced = withBandwidth(resource, http, report);
     return { ...resource, exportTo: spec.exportTo, hosts: spec.hosts ?? [], gateways: bound, http: paced, tcp, tls };
   },
@@ -94,12 +94,19 @@ function checkReached(http: readonly HttpRouteModel[], report: FieldReport): voi
   report('WEFT-UNREACHABLE', message, `spec.http[${all + 1}]`, 'warning');
 }
 
-function checkStatPrefixes(spec: Plain, report: FieldReport): void {
+/** Fields of a match that do nothing. */
+function checkMatches(spec: Plain, report: FieldReport): void {
   for (const [i, r] of ((spec.http ?? []) as (Plain | undefined)[]).entries()) {
     for (const [j, m] of ((r?.match ?? []) as (Plain | undefined)[]).entries()) {
-      if (m?.statPrefix === undefined) continue;
-      const message = 'metrics have no prefix: give the route a name, by which access logs show it';
-      report('WEFT-NO-EFFECT', message, `spec.http[${i}].match[${j}].statPrefix`, 'warning');
+      const at = `spec.http[${i}].match[${j}]`;
+      if (m?.statPrefix !== undefined) {
+        const message = 'metrics have no prefix: give the route a name, by which access logs show it';
+        report('WEFT-NO-EFFECT', message, `${at}.statPrefix`, 'warning');
+      }
+      if (m?.ignoreUriCase && m.uri?.exact === undefined && m.uri?.prefix === undefined) {
+        const message = 'is for exact and prefix of uri; a pattern says it itself, by (?i)';
+        report('WEFT-NO-EFFECT', message, `${at}.ignoreUriCase`, 'warning');
+      }
     }
   }
 }

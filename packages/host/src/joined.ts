@@ -14,6 +14,8 @@ const JOIN_MS = 10_000;
 
 /** The port's name in a Process of ours, so that several joined processes may serve one Service from different ports. */
 const PORT = 'main';
+/** Of a plan: told by the first bytes. */
+const DETECT = 0;
 
 export interface RunRequest {
   /** The Service to join, in the process's namespace; '' where a group says what it is like. */
@@ -66,6 +68,7 @@ export class JoinedFiles {
   readonly folder: string;
   /** Joined workloads by the Service that was made for them. */
   readonly #services = new Map<string, Set<string>>();
+  readonly #specs = new Map<string, ServiceSpec>();
 
   constructor(folder: string) {
     this.folder = folder;
@@ -76,6 +79,11 @@ export class JoinedFiles {
   /** Whether a Service of this name was made here. */
   has(namespace: string, service: string): boolean {
     return this.#services.has(`${namespace}.${service}`);
+  }
+
+  /** The Services that were made here. */
+  services(): ServiceSpec[] {
+    return [...this.#specs.values()];
   }
 
   /** The Process before its Service: between the two the files are valid. */
@@ -96,11 +104,15 @@ export class JoinedFiles {
       },
     });
     if (users.size > 1) return; // The Service keeps the port of its first process.
+    const selector = { app: service };
+    const port = process.ports[0]!.number;
+    const made = { name: service, namespace, selector, ports: [port], targetPorts: [PORT], protocols: [DETECT] };
+    this.#specs.set(key, made);
     this.#write(`service.${key}.yaml`, {
       apiVersion: 'v1',
       kind: 'Service',
       metadata: { name: service, namespace },
-      spec: { selector: { app: service }, ports: [{ port: process.ports[0]!.number, targetPort: PORT }] },
+      spec: { selector, ports: [{ port, targetPort: PORT }] },
     });
   }
 
@@ -132,6 +144,7 @@ export class JoinedFiles {
     for (const [key, users] of this.#services) {
       if (!key.startsWith(`${namespace}.`) || !users.delete(process) || users.size > 0) continue;
       this.#services.delete(key);
+      this.#specs.delete(key);
       rmSync(join(this.folder, `service.${key}.yaml`), { force: true });
     }
     rmSync(join(this.folder, `process.${namespace}.${process}.yaml`), { force: true });

@@ -91,6 +91,7 @@ export class MeshHost {
   #context: HostContext | undefined;
   #network: MeshNetwork | undefined;
   #joined: JoinedFiles | undefined;
+  #written: readonly ServiceSpec[];
   #canaries: ProxyCanaries | undefined;
   #faults: Faults | undefined;
   /** Instances of `weft run` that nobody holds yet. */
@@ -107,6 +108,7 @@ export class MeshHost {
 
   constructor(options: MeshHostOptions) {
     this.#options = options;
+    this.#written = options.services;
     this.mesh = options.mesh;
     this.paths = meshPaths(options.mesh);
   }
@@ -156,8 +158,8 @@ export class MeshHost {
           : (method, path, body, timeoutMs) => localRequest(this.paths.controlSocket, method, path, body, timeoutMs),
         nextLoopback: () => this.#loopback!.next(),
         entrance: this.#entrance,
-        hosts: (namespace) => hostsFile(namespace, o.reload?.().services ?? o.services, [...this.#instances.values()]),
-        plainServices: () => plainServices(o.reload?.().services ?? o.services, [...this.#instances.values()]),
+        hosts: (namespace) => hostsFile(namespace, this.#services(), [...this.#instances.values()]),
+        plainServices: () => plainServices(this.#services(), [...this.#instances.values()]),
         onState: () => {
           this.#followHosts();
           o.onChange?.();
@@ -314,6 +316,16 @@ export class MeshHost {
     if (!this.#faults) throw new WeftError('starting', `mesh ${this.mesh} is still starting`);
     if (this.#stopping) throw new WeftError('stopped', 'the mesh is going down');
     return this.#faults;
+  }
+
+  /** Those of the files, as far as these were last taken, and of `weft run`. */
+  #services(): ServiceSpec[] {
+    try {
+      this.#written = this.#options.reload?.().services ?? this.#written;
+    } catch {
+      // Files that are refused change nothing; the control plane has said so.
+    }
+    return [...this.#written, ...(this.#joined?.services() ?? [])];
   }
 
   #followHosts(): void {

@@ -25,12 +25,12 @@ test('a service that was made for who joined is told of while one of them is the
     name: spec.name,
     spec,
     state: 'ready' as const,
-    address: `127.3.0.${i}`,
+    address: `192.0.2.${i}`,
   }));
   const behind = () => plainServices(files.services(), ready).flatMap((s) => s.ports.map((p) => [s.name, p]));
   const endpoints = [
-    { instance: 'web-run', workload: 'web-run', address: '127.3.0.0', port: 8000 },
-    { instance: 'web-run-2', workload: 'web-run-2', address: '127.3.0.1', port: 9000 },
+    { instance: 'web-run', workload: 'web-run', address: '192.0.2.0', port: 8000 },
+    { instance: 'web-run-2', workload: 'web-run-2', address: '192.0.2.1', port: 9000 },
   ];
   assert.deepEqual(behind(), [['web', { port: 8000, protocol: 0, endpoints }]]);
   files.remove('shop', 'web-run');

@@ -62,7 +62,7 @@ test('what each version answered, from the metrics of its proxies', () => {
   const text = render({ ...status, state: 'canary', versions });
   assert.match(
     text,
-    /2\.0\.0\+b is tried for 10 % of what it gets \(1 instances, 50 % of them\); the others run 1\.0\.0\+a/,
+    /2\.0\.0\+b is tried for 10 % of what it gets \(1 instance, 50 % of them\); the others run 1\.0\.0\+a/,
   );
   assert.match(text, /2\.0\.0\+b +1 +2 +101 +10/);
   assert.match(

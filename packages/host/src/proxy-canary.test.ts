@@ -131,7 +131,7 @@ test('how often it may end can be said', async () => {
   const { canaries, of } = workload(2);
   await assert.rejects(canaries.begin(KEY, '/opt/next', 10, 0), /1 to 1000 times/);
   await canaries.begin(KEY, '/opt/next', 10, 1);
-  assert.match(canaries.ended(of(NEXT)[0]!)!, /ended 1 times/);
+  assert.match(canaries.ended(of(NEXT)[0]!)!, /ended 1 time within/);
 });
 
 test('a proxy that ends three times within a minute is reverted by itself, with all that run it', async () => {

@@ -212,7 +212,7 @@ export class ProxyCanaries<I extends CanaryInstance = Instance> {
     trial.ends += 1;
     trial.endedAt = [...trial.endedAt.filter((at) => at > now - ENDS_WITHIN_MS), now];
     if (trial.endedAt.length < trial.maxEnds) return undefined;
-    const because = `proxies of ${trial.program.version} ended ${trial.endedAt.length} times within ${ENDS_WITHIN_MS / 1000} s`;
+    const because = `proxies of ${trial.program.version} ended ${trial.endedAt.length} ${trial.endedAt.length === 1 ? 'time' : 'times'} within ${ENDS_WITHIN_MS / 1000} s`;
     this.#end(key, trial, because);
     void this.#own.then((own) => {
       instance.program = own;

@@ -138,7 +138,7 @@ export function answered(metrics: string): { requests: number; failed: number } 
 
 export function render(c: CanaryStatus & { versions: readonly VersionSeen[] }): string {
   const share = `${c.percent} % of what it gets`;
-  const instances = `${c.instances.length} instances, ${Math.round(c.instancesPercent)} % of them`;
+  const instances = `${c.instances.length} ${c.instances.length === 1 ? 'instance' : 'instances'}, ${Math.round(c.instancesPercent)} % of them`;
   const said = {
     canary: `${c.workload}: ${c.version} is tried for ${share} (${instances}); the others run ${c.ownVersion}`,
     promoted: `${c.workload}: ${c.version} was promoted, all run it`,

@@ -183,6 +183,7 @@ test('weft host', async (t) => {
   const call = { count: 10, concurrency: 2, url: 'http://vm.shop/' };
   const statuses = (): Record<string, number> => post(a, front, '/run', call).statuses;
   await mesh.until('front reaches it', 30_000, () => statuses()['200'] === 10);
+  assert.match(mesh.weft('ps'), /\nvm1 +shop +vm +\S+:15443 +\S+ ?\S* ago +vm1-0\n/);
   const toBack = { count: 5, url: 'http://back.shop:8080/' };
   assert.deepEqual(post(b, vm, '/run', toBack).statuses, { 200: 5 }, 'by its identity it may call whom others may not');
   assert.deepEqual(post(a, front, '/run', toBack).statuses, { 403: 5 });

@@ -1,7 +1,10 @@
+import { hostPort } from '@weft/base';
+import type { HostStatus } from '@weft/control';
 import type { InstanceStatus } from '@weft/host';
 import type { Command } from 'commander';
 import {
   ask,
+  askControl,
   chooseMesh,
   type MeshOption,
   meshOption,
@@ -11,6 +14,7 @@ import {
   printJson,
 } from '../common.ts';
 import { example } from '../example.ts';
+import { age, table } from '../table.ts';
 import { statusTable } from './up.ts';
 
 /** `weft ps`: what runs. */
@@ -34,14 +38,27 @@ async function ps(options: MeshOption & OutputOption): Promise<void> {
     'GET',
     '/ps',
   );
+  // A machine that joined another mesh has no control plane of its own to ask; one that is away says nothing.
+  const { hosts } = await askControl<{ hosts: HostStatus[] }>(mesh, 'GET', '/v1/hosts').catch(() => ({ hosts: [] }));
   if (options.output === 'json') {
-    printJson(answer);
+    printJson({ ...answer, hosts });
     return;
   }
   print(
     `mesh ${mesh}, ${answer.capture} capture, supervisor ${answer.pid}, control plane ${answer.controlPid ?? 'down'}\n`,
   );
   print(statusTable(answer.instances));
+  if (hosts.length > 0)
+    print(
+      `\n${table(
+        ['HOST', 'NAMESPACE', 'GROUP', 'ENTRANCE', 'HEARD OF', 'INSTANCES'],
+        hosts.map((h) => [
+          ...[h.name, h.namespace, h.group, h.entrance ? hostPort(h.entrance.host, h.entrance.port) : 'not yet joined'],
+          h.seenAgoMs < 0 ? '-' : `${age(h.seenAgoMs)} ago`,
+          h.instances.join(', ') || '-',
+        ]),
+      )}`,
+    );
   for (const i of answer.instances) {
     // A label that changed acts at the next restart; until then this runs as it was started.
     if (i.injectionChanged !== undefined)

@@ -259,7 +259,7 @@ export class Hosts {
         namespace,
         group,
         entrance,
-        seenAgoMs: seen === undefined ? -1 : Math.round(now - seen.atMs),
+        seenAgoMs: seen === undefined || seen.signers.length === 0 ? -1 : Math.round(now - seen.atMs),
         instances,
       };
     });

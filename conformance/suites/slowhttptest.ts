@@ -58,7 +58,9 @@ export const suite: Suite = {
       await tally.check(mode.name, async () => {
         const url = `http://${host}:${PORT}${mode.path}`;
         const args = [mode.flag, '-c', String(connections), '-r', '100', '-i', '2', '-p', '10'];
-        const all = [...args, '-l', String(seconds), '-v', '1', '-u', url, ...mode.args];
+        // It is over when all its connections are ended, as those of unfinished heads are: a busy machine takes longer.
+        const mostSeconds = mode.flag === '-H' ? Math.max(seconds, 40) : seconds;
+        const all = [...args, '-l', String(mostSeconds), '-v', '1', '-u', url, ...mode.args];
         // It ends with 0 when its time is over or all connections are closed; what it saw stands in its output.
         const { stdout } = await promisify(execFile)('slowhttptest', all, { timeout: 120_000, maxBuffer: 1 << 26 });
         const text = stdout.replace(/\x1b\[[0-9;]*[A-Za-z]/g, '');

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compileEndpoints } from '@weft/model';
-import { Protocol } from '@weft/plan';
+import { Protocol, TlsVersion } from '@weft/plan';
 import type { SourceFile } from './index.ts';
 import {
   CERT,
@@ -393,4 +393,29 @@ test('a gateway holds clusters and policies, and nothing inbound', () => {
   const model = must(`${gateway(HTTP)}---\n${vs(`{hosts: ["*"], gateways: [gw], ${to}}`)}`);
   const kinds = new Set([...planOf(model).parts.values()].map((p) => p.kind.case));
   assert.deepEqual([...kinds].sort(), ['authorization', 'cluster', 'gateway', 'self']);
+});
+
+test("a server's own TLS goes before tlsDefaults of the mesh's settings", () => {
+  const mesh = (settings: string): string =>
+    `apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec: {meshConfig: {tlsDefaults: {${settings}}}}\n`;
+  const own = 'mode: SIMPLE, credentialName: c';
+  const servers = (...settings: string[]) => {
+    const tls = [`${own}`, `${own}, minProtocolVersion: TLSV1_2, cipherSuites: [ECDHE-RSA-AES256-GCM-SHA384]`];
+    const all = [...tls, `${own}, maxProtocolVersion: TLSV1_2`].map((t, i) => https(`{${t}}`, `["${i}.test"]`));
+    const model = must([gateway(all.join(', ')), secret('c'), ...settings].join('---\n'));
+    return planOf(model).listeners[0].servers.map(({ tls }) => [tls?.minVersion, tls?.cipherSuites, tls?.curves]);
+  };
+  const { UNSPECIFIED, TLSV1_2, TLSV1_3 } = TlsVersion;
+  const [suite, other] = ['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-RSA-AES256-GCM-SHA384'];
+  assert.deepEqual(servers(mesh(`minProtocolVersion: TLSV1_3, ecdhCurves: [P-384], cipherSuites: [${suite}]`)), [
+    [TLSV1_3, [suite], ['P-384']],
+    [TLSV1_2, [other], ['P-384']],
+    // It says that it ends at 1.2: a beginning above it would leave no version.
+    [UNSPECIFIED, [suite], ['P-384']],
+  ]);
+  assert.deepEqual(servers(), [
+    [UNSPECIFIED, [], []],
+    [TLSV1_2, [other], []],
+    [UNSPECIFIED, [], []],
+  ]);
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { compile, type Instance, type MeshRuntime, meshConfigOf } from '@weft/model';
-import { ClientTls, SpanProtocol } from '@weft/plan';
+import { ClientTls, SpanProtocol, TlsVersion } from '@weft/plan';
 import { loadFiles } from './index.ts';
 
 const AUTHZ =
@@ -106,7 +106,7 @@ test('what has no effect is warned of by name; what is so anyway is not', () => 
     problemsOf(operator(other)),
     [
       '5 warning WEFT-NO-EFFECT spec.meshConfig.enablePrometheusMerge',
-      '6 warning WEFT-NO-EFFECT spec.meshConfig.meshMTLS',
+      '6 warning WEFT-NO-EFFECT spec.meshConfig.meshMTLS.minProtocolVersion',
       '7 warning WEFT-NO-EFFECT spec.meshConfig.inboundTrafficPolicy',
       '8 warning WEFT-NO-EFFECT spec.meshConfig.defaultConfig.statusPort',
       '8 warning WEFT-NO-EFFECT spec.meshConfig.defaultConfig.tracingServiceName',
@@ -379,4 +379,48 @@ test('retries at the own application: none where attempts are not said', () => {
   assert.deepEqual(problemsOf(operator('defaultInboundHttpRetryPolicy: {retryOn: 5xx}\n')), [
     'f0.yaml:5 error WEFT-UNSUPPORTED spec.meshConfig.defaultInboundHttpRetryPolicy.retryOn',
   ]);
+});
+
+test('TLS: of links by meshMTLS, of all other by tlsDefaults; names that are not served are refused with those that are', () => {
+  const bad = `meshMTLS: {minProtocolVersion: TLSV1_1, ecdhCurves: [P-224], cipherSuites: [RC4-SHA]}
+tlsDefaults: {minProtocolVersion: TLSV1_0, ecdhCurves: [X25519, p-256], cipherSuites: [TLS_AES_128_GCM_SHA256]}
+`;
+  const { problems } = load(operator(bad));
+  assert.deepEqual(problems.map((p) => [p.severity, p.line, p.field.slice('spec.meshConfig.'.length)]).sort(), [
+    ['error', 5, 'meshMTLS.cipherSuites[0]'],
+    ['error', 5, 'meshMTLS.ecdhCurves[0]'],
+    ['error', 5, 'meshMTLS.minProtocolVersion'],
+    ['error', 6, 'tlsDefaults.cipherSuites[0]'],
+    ['error', 6, 'tlsDefaults.ecdhCurves[1]'],
+    ['error', 6, 'tlsDefaults.minProtocolVersion'],
+  ]);
+  const curve = problems.find((p) => p.field.endsWith('ecdhCurves[1]'));
+  assert.match(curve?.message ?? '', /P-256, P-384, P-521, X25519, X25519MLKEM768 are/);
+
+  const low =
+    'meshMTLS: {minProtocolVersion: TLSV1_2, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256, TLS_AES_256_GCM_SHA384]}';
+  assert.deepEqual(
+    problemsOf(operator(low)),
+    ['minProtocolVersion', 'cipherSuites[0]'].map(
+      (f) => `f0.yaml:5 warning WEFT-NO-EFFECT spec.meshConfig.meshMTLS.${f}`,
+    ),
+  );
+  const tlsOf = (...texts: string[]) => {
+    const kind = planOf('web', 'shop', SHOP, ...texts).parts.get('tls')?.kind;
+    return kind?.case === 'tls' ? kind.value : undefined;
+  };
+  const lowered = tlsOf(operator(low));
+  assert.deepEqual([lowered?.meshCipherSuites, lowered?.meshCurves], [['TLS_AES_256_GCM_SHA384'], []]);
+  const chosen = `meshMTLS: {ecdhCurves: [X25519MLKEM768, P-384, P-384]}
+tlsDefaults: {minProtocolVersion: TLSV1_3, ecdhCurves: [P-256], cipherSuites: [ECDHE-ECDSA-AES128-GCM-SHA256]}
+`;
+  for (const form of [operator, configMap]) {
+    assert.deepEqual(problemsOf(form(chosen)), []);
+    const said = tlsOf(form(chosen));
+    assert.deepEqual([said?.meshCurves, said?.curves], [['X25519MLKEM768', 'P-384'], ['P-256']]);
+    assert.deepEqual([said?.minVersion, said?.cipherSuites], [TlsVersion.TLSV1_3, ['ECDHE-ECDSA-AES128-GCM-SHA256']]);
+  }
+  // A proxy that knows nothing of it refuses what it is told, so that nobody is told without need.
+  assert.equal(tlsOf(), undefined);
+  assert.equal(tlsOf(operator('meshMTLS: {minProtocolVersion: TLSV1_3}\ntlsDefaults: {}')), undefined);
 });

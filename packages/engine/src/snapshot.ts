@@ -11,6 +11,7 @@ import {
   type Secret,
   type Self,
   type Service,
+  type TlsSettings,
   WORKLOADS_HOST,
 } from '@weft/plan';
 import { type CompiledAuthorization, compileAuthorization } from './authorize.ts';
@@ -58,6 +59,7 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
   const clusters = new Map<string, Cluster>();
   const listeners: GatewayListener[] = [];
   const secrets = new Map<string, Secret>();
+  let tls: TlsSettings | undefined;
   for (const { kind } of parts) {
     switch (kind.case) {
       case 'self':
@@ -80,6 +82,9 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
         break;
       case 'secret':
         secrets.set(kind.value.name, kind.value);
+        break;
+      case 'tls':
+        tls = kind.value;
     }
   }
   const endpointSets = new Map<string, Map<number, Endpoints>>();
@@ -109,6 +114,7 @@ export function buildSnapshot(parts: Iterable<Part>, endpoints: Iterable<Endpoin
     pathPolicies: authorization.usesPaths,
     gateways: new Map(listeners.map((l) => [l.port, gatewayView(draft, l)])),
     secrets,
+    tls,
     services: views,
     names: nameIndex(views),
     clusters: draft.clusters,

@@ -10,6 +10,7 @@ import type {
   Self,
   Service,
   ServicePort,
+  TlsSettings,
 } from '@weft/plan';
 import type { CompiledAuthorization } from './authorize.ts';
 import type { CompiledHttpRoute, CompiledTcpRoute, CompiledTlsRoute } from './compile.ts';
@@ -166,6 +167,8 @@ export interface Snapshot {
   readonly gateways: ReadonlyMap<number, GatewayPortView>;
   /** A gateway's certificates by resource name. */
   readonly secrets: ReadonlyMap<string, Secret>;
+  /** What the mesh's settings ask of TLS; undefined: nothing beyond the defaults. */
+  readonly tls: TlsSettings | undefined;
   /** By FQDN, lower case. */
   readonly services: ReadonlyMap<string, ServiceView>;
   /** By FQDN and alias, lower case. `*.suffix` hosts stand here too. */

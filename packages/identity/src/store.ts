@@ -28,6 +28,16 @@ export interface Identity {
   readonly issuer: string;
   /** By what it may be said which CA made it (see `signersOf`). */
   readonly signers: readonly string[];
+  /** What its links are made of; absent: the defaults. */
+  readonly tls?: MeshTls;
+}
+
+/** TLS of links between proxies, in OpenSSL's names, in order of preference; an empty list: the default. */
+export interface MeshTls {
+  /** Groups of the key exchange. */
+  readonly curves: readonly string[];
+  /** Of TLS 1.3. */
+  readonly cipherSuites: readonly string[];
 }
 
 /** Whom a workload believes, as the control plane says it from time to time. */

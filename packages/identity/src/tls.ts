@@ -12,12 +12,14 @@ const CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY
 const ALPN = ['h2'];
 
 function material(identity: Identity) {
+  const { curves, cipherSuites } = identity.tls ?? { curves: [], cipherSuites: [] };
   return {
     key: identity.keyPem,
     cert: identity.chainPem,
     ca: [...identity.bundle.pool],
     minVersion: 'TLSv1.3' as const,
-    ciphers: CIPHERS,
+    ciphers: cipherSuites.length > 0 ? cipherSuites.join(':') : CIPHERS,
+    ecdhCurve: curves.length > 0 ? curves.join(':') : undefined,
     // No session tickets: a resumed client sees no peer certificate to judge.
     secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_CIPHER_SERVER_PREFERENCE,
   };

@@ -23,7 +23,7 @@ import { compileHttpRoutes } from './http-routes.ts';
 import { compileInbound } from './inbound.ts';
 import { canonicalName, canonicalRevision, label } from './labels.ts';
 import { aliasesOf, callerLabels, processOf, servicesSelecting } from './lookup.ts';
-import { meshConfigOf } from './mesh-config.ts';
+import { meshConfigOf, tlsSettingsOf } from './mesh-config.ts';
 import { planProtocol } from './protocols.ts';
 import { RefTable } from './refs.ts';
 import { egressPorts, servicesFor, sidecarFor } from './scope.ts';
@@ -53,6 +53,8 @@ export function compileOwn(model: Model, runtime: MeshRuntime, instance: Instanc
   const refs = new RefTable(model);
   const parts = new Map<string, Part>();
   parts.set('self', part({ case: 'self', value: compileSelf(model, runtime, instance) }));
+  const tls = tlsSettingsOf(model);
+  if (tls) parts.set('tls', part({ case: 'tls', value: tls }));
   if (instance.gateway) {
     const { listeners, secrets } = compileGateway({ model, domain: runtime.domain, refs }, instance);
     for (const value of listeners) parts.set(`gateway/${value.port}`, part({ case: 'gateway', value }));

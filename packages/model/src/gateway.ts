@@ -17,7 +17,6 @@ import {
   secretName,
   type TcpRoute,
   type TlsRoute,
-  TlsVersion,
   type VirtualHost,
   VirtualHostSchema,
 } from '@weft/plan';
@@ -33,15 +32,9 @@ import {
 import { commonHost, isSeenFrom, labelsMatch, resolveHost, serviceSelects } from './hosts.ts';
 import { httpRoute, virtualServiceRoutes } from './http-routes.ts';
 import { targetPortOn } from './inbound-ports.ts';
+import { meshConfigOf, TLS_VERSIONS } from './mesh-config.ts';
 import type { RefTable } from './refs.ts';
-import type {
-  AuthorityModel,
-  GatewayModel,
-  GatewayServerModel,
-  GatewayTlsMode,
-  SecretModel,
-  TlsVersionName,
-} from './types/gateway.ts';
+import type { AuthorityModel, GatewayModel, GatewayServerModel, GatewayTlsMode, SecretModel } from './types/gateway.ts';
 import type { ApiRouteModel } from './types/gateway-api.ts';
 import type { Model } from './types/model.ts';
 import type { VirtualServiceModel } from './types/route.ts';
@@ -151,7 +144,7 @@ export function compileGateway(
       if (endsTls(server)) {
         if (!server.opaque) made.protocol = Protocol.UNSPECIFIED;
         const { pairs, authority } = certificatesOf(c, instance.namespace, gateway, server, secrets);
-        made.tls = tlsOf(server, pairs, authority);
+        made.tls = tlsOf(model, server, pairs, authority);
       } else made.protocol = Protocol.TLS;
       listener.servers.push(made);
     }
@@ -294,26 +287,25 @@ function redirectRoute(gateway: GatewayModel, server: GatewayServerModel, refs: 
   });
 }
 
-const VERSIONS: Record<TlsVersionName, TlsVersion> = {
-  TLS_AUTO: TlsVersion.UNSPECIFIED,
-  TLSV1_2: TlsVersion.TLSV1_2,
-  TLSV1_3: TlsVersion.TLSV1_3,
-};
-
 const CLIENTS: Partial<Record<GatewayTlsMode, ClientCertificate>> = {
   MUTUAL: ClientCertificate.REQUIRED,
   OPTIONAL_MUTUAL: ClientCertificate.OPTIONAL,
 };
 
-function tlsOf(server: GatewayServerModel, pairs: readonly string[], authority: string): GatewayTls {
+/** What a server says of its own goes before the mesh's settings. */
+function tlsOf(model: Model, server: GatewayServerModel, pairs: readonly string[], authority: string): GatewayTls {
   const tls = server.tls!;
+  const defaults = meshConfigOf(model)?.tlsDefaults;
+  // A server that ends at 1.2 does not begin above it.
+  const unsaid = tls.minVersion === 'TLS_AUTO' && tls.maxVersion !== 'TLSV1_2';
   return create(GatewayTlsSchema, {
     secret: pairs[0],
     moreSecrets: pairs.slice(1),
     authority,
-    minVersion: VERSIONS[tls.minVersion],
-    maxVersion: VERSIONS[tls.maxVersion],
-    cipherSuites: [...tls.cipherSuites],
+    minVersion: TLS_VERSIONS[unsaid && defaults ? defaults.minVersion : tls.minVersion],
+    maxVersion: TLS_VERSIONS[tls.maxVersion],
+    cipherSuites: [...(tls.cipherSuites.length > 0 ? tls.cipherSuites : (defaults?.cipherSuites ?? []))],
+    curves: [...(defaults?.curves ?? [])],
     clientCertificate: CLIENTS[tls.mode] ?? ClientCertificate.UNSPECIFIED,
     subjectAltNames: [...tls.subjectAltNames],
     certificateHashes: [...tls.certificateHashes],

@@ -1,5 +1,8 @@
 /** Settings of the whole mesh: Istio's MeshConfig, as far as it has an effect here. */
+import { create } from '@bufbuild/protobuf';
+import { type TlsSettings, TlsSettingsSchema, TlsVersion } from '@weft/plan';
 import type { LocalityModel } from './types/destination-rule.ts';
+import type { TlsVersionName } from './types/gateway.ts';
 import type { Model } from './types/model.ts';
 import type { Resource } from './types/resource.ts';
 import type { RetriesModel } from './types/route.ts';
@@ -41,6 +44,16 @@ export interface MeshConfigModel extends Resource {
     readonly provider: string | undefined;
   };
   readonly extensionProviders: readonly ExtensionProviderModel[];
+  /** `meshMTLS`: of links between proxies, which are TLS 1.3. */
+  readonly meshTls: TlsChoiceModel;
+  /** `tlsDefaults`: of gateways' servers that say nothing of their own, and of TLS that proxies begin. */
+  readonly tlsDefaults: TlsChoiceModel & { readonly minVersion: TlsVersionName };
+}
+
+/** Names are OpenSSL's, in order of preference; an empty list: the default. */
+export interface TlsChoiceModel {
+  readonly curves: readonly string[];
+  readonly cipherSuites: readonly string[];
 }
 
 /** `defaultConfig`, or what the annotation `proxy.istio.io/config` of a workload says in its place. */
@@ -133,4 +146,26 @@ export interface ExtAuthzGrpcModel extends ExtAuthzModel {
 /** The settings that count; undefined: none are written, all are the defaults. */
 export function meshConfigOf(model: Model): MeshConfigModel | undefined {
   return model.meshConfigs[0];
+}
+
+export const TLS_VERSIONS: Readonly<Record<TlsVersionName, TlsVersion>> = {
+  TLS_AUTO: TlsVersion.UNSPECIFIED,
+  TLSV1_2: TlsVersion.TLSV1_2,
+  TLSV1_3: TlsVersion.TLSV1_3,
+};
+
+/** For every proxy; undefined: the settings ask for nothing, and no proxy is to know of them. */
+export function tlsSettingsOf(model: Model): TlsSettings | undefined {
+  const settings = meshConfigOf(model);
+  if (!settings) return undefined;
+  const { meshTls, tlsDefaults } = settings;
+  const lists = [meshTls.curves, meshTls.cipherSuites, tlsDefaults.curves, tlsDefaults.cipherSuites];
+  if (tlsDefaults.minVersion === 'TLS_AUTO' && lists.every((list) => list.length === 0)) return undefined;
+  return create(TlsSettingsSchema, {
+    meshCurves: [...meshTls.curves],
+    meshCipherSuites: [...meshTls.cipherSuites],
+    minVersion: TLS_VERSIONS[tlsDefaults.minVersion],
+    cipherSuites: [...tlsDefaults.cipherSuites],
+    curves: [...tlsDefaults.curves],
+  });
 }

@@ -62,6 +62,21 @@ test('what a gateway asks of the certificates of clients is to be known, the res
   assert.equal(unknownIn(again(second.p)), undefined);
 });
 
+test('what the settings ask of TLS is to be known', () => {
+  const of = () => {
+    const p = part({ case: 'tls', value: { meshCurves: ['P-384'] } });
+    if (p.kind.case !== 'tls') throw new Error('another part');
+    return { p, settings: p.kind.value };
+  };
+  assert.equal(unknownIn(again(of().p)), undefined);
+  const more = of();
+  newer(more.settings);
+  assert.equal(unknownIn(again(more.p)), 'tls: field 999');
+  const version = of();
+  version.settings.minVersion = 9 as never;
+  assert.equal(unknownIn(again(version.p)), 'tls.minVersion: 9');
+});
+
 test('parts that say nothing of who may call may be newer', () => {
   const service = part({ case: 'service', value: { host: 'a' } });
   if (service.kind.case === 'service') newer(service.kind.value);

@@ -1,10 +1,16 @@
 /**
- * What a proxy cannot read of who may call: a field or a value that a newer control plane says and this schema does not
+ * What a proxy cannot read of who may call, and by which TLS: a field or a value that a newer control plane says and this schema does not
  * have, and parts of a kind of which it knows nothing. Read without them a rule could let in whom it was to keep out
  * (CVE-2022-21679), so such a plan is refused.
  */
 import type { DescMessage, Message } from '@bufbuild/protobuf';
-import { AuthorizationSchema, GatewayTlsSchema, InboundSchema, type Part } from './gen/weft/plan/v1/plan_pb.js';
+import {
+  AuthorizationSchema,
+  GatewayTlsSchema,
+  InboundSchema,
+  type Part,
+  TlsSettingsSchema,
+} from './gen/weft/plan/v1/plan_pb.js';
 
 /**
  * Where it stands, e.g. `authorization.policies.action`; undefined where all is known, and for parts of a known kind that
@@ -14,12 +20,13 @@ export function unknownIn({ kind, $unknown }: Part): string | undefined {
   if (kind.case === undefined) return $unknown?.[0] ? `kind ${$unknown[0].no}` : 'no kind';
   if (kind.case === 'authorization') return walk(AuthorizationSchema, kind.value, kind.case);
   if (kind.case === 'gateway') {
-    // Which certificates of clients a server takes. Of the rest an older proxy serves what it knows.
+    // Which certificates of clients a server takes, and which TLS. Of the rest an older proxy serves what it knows.
     for (const { tls } of kind.value.servers) {
       const found = tls && walk(GatewayTlsSchema, tls, 'gateway.servers.tls');
       if (found !== undefined) return found;
     }
   }
+  if (kind.case === 'tls') return walk(TlsSettingsSchema, kind.value, kind.case);
   return kind.case === 'inbound' ? walk(InboundSchema, kind.value, kind.case) : undefined;
 }
 

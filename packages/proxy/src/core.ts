@@ -97,7 +97,7 @@ export class Core {
     this.ids = options.ids;
     this.nowMs = options.nowMs;
     this.wallMs = options.wallMs;
-    this.originators = new Originators(options.nowMs, (name) => this.snapshot?.secrets.get(name));
+    this.originators = new Originators(options.nowMs, () => this.snapshot);
     const failed = (error: unknown): void => {
       options.observer.count('internal_error');
       options.logger.error({ error: String(error) }, 'a verified request failed');

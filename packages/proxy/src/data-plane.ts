@@ -70,6 +70,9 @@ export class DataPlane {
   #mesh: LinkServer | undefined;
   #captured: Server | undefined;
   #workload = new Map<number, Server>();
+  /** As it was given. */
+  #given: Identity | undefined;
+  /** With what the plan says of links. */
   #identity: Identity | undefined;
   #bound = false;
   #memoryTimer: NodeJS.Timeout | undefined;
@@ -167,7 +170,12 @@ export class DataPlane {
   }
 
   /** First and every later identity. Links made with the old one are replaced. */
-  setIdentity(identity: Identity): void {
+  setIdentity(given: Identity): void {
+    this.#given = given;
+    const settings = this.core.snapshot?.tls;
+    const identity = settings
+      ? { ...given, tls: { curves: settings.meshCurves, cipherSuites: settings.meshCipherSuites } }
+      : given;
     this.#identity = identity;
     const gateway = this.#gateway;
     if (!gateway) this.inbound.rotate(identity);
@@ -199,6 +207,8 @@ export class DataPlane {
   apply(snapshot: Snapshot, epoch: bigint): void {
     const before = this.core.snapshot;
     this.core.apply(snapshot, epoch);
+    // Links are made anew, by what the settings say now.
+    if (this.#given && before?.tls !== snapshot.tls) this.setIdentity(this.#given);
     if (before && (before.authorization !== snapshot.authorization || before.inbound !== snapshot.inbound)) {
       for (const session of [...this.outbound.sessions]) session.rejudge?.(snapshot);
     }

@@ -3,7 +3,15 @@ import { test } from 'node:test';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { silentLogger } from '@weft/base';
 import { authorize } from '@weft/engine';
-import { AuthorizationAction as Action, BinaryWriter, PART_TYPE, type Part, PartSchema } from '@weft/plan';
+import {
+  AuthorizationAction as Action,
+  BinaryWriter,
+  GatewayListenerSchema,
+  PART_TYPE,
+  type Part,
+  PartSchema,
+  TlsSettingsSchema,
+} from '@weft/plan';
 import { PlanStore } from './plan-store.ts';
 
 test('a plan that says of who may call what this proxy cannot read is refused; the last good one stays', () => {
@@ -42,4 +50,25 @@ test('a plan that says of who may call what this proxy cannot read is refused; t
   const change = { updated: [changed, { name: 'quota/n/p', version: '3', bytes: future }], removed: [], label: '3' };
   assert.throws(() => store.update(PART_TYPE, change), { code: 'plan.newer', message: /part "quota\/n\/p": kind 99/ });
   assert.deepEqual([store.epoch, ask('td/ns/a/sa/a'), ask('td/ns/b/sa/b')], [1n, true, false]);
+});
+
+test('a plan with a curve that this OpenSSL does not have is refused; the last good one stays', () => {
+  const store = new PlanStore({ dir: undefined, logger: silentLogger, onApplied: () => {} });
+  const update = (kind: Part['kind'], label: string): void => {
+    const bytes = toBinary(PartSchema, create(PartSchema, { kind }));
+    store.update(PART_TYPE, { updated: [{ name: 'any', version: label, bytes }], removed: [], label });
+  };
+  const settings = (...curves: string[]): Part['kind'] => ({
+    case: 'tls',
+    value: create(TlsSettingsSchema, { curves }),
+  });
+  update(settings('P-384', 'X25519'), '1');
+  const message = /part "any": .* has no curve P-999/;
+  assert.throws(() => update(settings('X25519', 'P-999'), '2'), { code: 'plan.curve', message });
+  const meshCurves = ['P-999'];
+  assert.throws(() => update({ case: 'tls', value: create(TlsSettingsSchema, { meshCurves }) }, '3'), { message });
+  const servers = [{ tls: { secret: 's', curves: ['P-999'] } }];
+  const listener = create(GatewayListenerSchema, { port: 443, servers });
+  assert.throws(() => update({ case: 'gateway', value: listener }, '4'), { code: 'plan.curve', message });
+  assert.deepEqual([store.epoch, store.snapshot?.tls?.curves], [1n, ['P-384', 'X25519']]);
 });

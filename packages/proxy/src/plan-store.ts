@@ -21,6 +21,7 @@ import {
   unknownIn,
 } from '@weft/plan';
 import type { Change } from '@weft/xds';
+import { missingCurve } from './net/tls-choice.ts';
 
 export const PLAN_TYPES = [REFERENCES_TYPE, PART_TYPE, ENDPOINTS_TYPE] as const;
 const SAVE_DELAY_MS = 200;
@@ -41,11 +42,19 @@ interface Stored {
   resources: { type: string; name: string; version: string; bytes: string }[];
 }
 
-/** Throws WeftError `plan.newer` of what says, or may say, something of who may call that this proxy cannot read. */
+/**
+ * Throws WeftError `plan.newer` of what says, or may say, something of who may call that this proxy cannot read, and
+ * `plan.curve` of a curve that it cannot use.
+ */
 function readPart(name: string, bytes: Uint8Array): Part {
   const part = fromBinary(PartSchema, bytes);
   const unknown = unknownIn(part);
-  if (unknown === undefined) return part;
+  if (unknown === undefined) {
+    const curve = missingCurve(part);
+    if (curve === undefined) return part;
+    const message = `part "${name.slice(0, 200)}": this proxy's OpenSSL (${process.versions.openssl}) has no curve ${curve.slice(0, 100)}: choose others in ecdhCurves`;
+    throw new WeftError('plan.curve', message);
+  }
   const what = `part "${name.slice(0, 200)}": ${unknown}`;
   const message = `the plan is for a newer proxy (${what}): start this one again with the control plane's version`;
   throw new WeftError('plan.newer', message);

@@ -27,6 +27,7 @@ import {
   str,
 } from './common.ts';
 import { NETWORKING } from './networking.ts';
+import { cipherSuites, tlsVersion } from './tls.ts';
 
 const VALUE = 'WEFT-VALUE';
 
@@ -35,22 +36,6 @@ const PLAIN = new Set(['HTTP', 'HTTP2', 'GRPC', 'GRPC-WEB']);
 /** Protocols whose connections are carried as they are. */
 const OPAQUE = new Set(['TCP', 'TLS', 'MONGO', 'MYSQL', 'REDIS']);
 const MODES: readonly GatewayTlsMode[] = ['SIMPLE', 'MUTUAL', 'OPTIONAL_MUTUAL', 'PASSTHROUGH', 'ISTIO_MUTUAL'];
-
-/** Suites of TLS 1.2 with forward secrecy and an AEAD; those of TLS 1.3 are not chosen, as in Istio. */
-const SUITES = new Set(
-  ['AES128-GCM-SHA256', 'AES256-GCM-SHA384', 'CHACHA20-POLY1305'].flatMap((s) => [
-    `ECDHE-ECDSA-${s}`,
-    `ECDHE-RSA-${s}`,
-  ]),
-);
-
-const tlsVersion: Schema = {
-  t: 'string',
-  check: (v) => {
-    if (v === 'TLSV1_0' || v === 'TLSV1_1') return 'versions before TLS 1.2 are not served';
-    return ['TLS_AUTO', 'TLSV1_2', 'TLSV1_3'].includes(v) ? undefined : 'it may be TLS_AUTO, TLSV1_2 or TLSV1_3';
-  },
-};
 
 const host: Schema = {
   t: 'string',
@@ -158,14 +143,7 @@ const server: ObjectSchema = {
         verifyCertificateSpki: { t: 'list', of: keyHash, max: MOST_CLIENTS },
         minProtocolVersion: tlsVersion,
         maxProtocolVersion: tlsVersion,
-        cipherSuites: {
-          t: 'list',
-          max: 100,
-          of: {
-            t: 'string',
-            check: (v) => (SUITES.has(v) ? undefined : `it is not served; ${[...SUITES].join(', ')} are`),
-          },
-        },
+        cipherSuites,
       },
     },
   },

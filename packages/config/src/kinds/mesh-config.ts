@@ -1,5 +1,5 @@
 /** Settings of the mesh: IstioOperator's `meshConfig`, and `mesh` of the ConfigMap istio. */
-import type { ExtensionProviderModel, MeshConfigModel, ProxyConfigModel, Resource } from '@weft/model';
+import type { ExtensionProviderModel, MeshConfigModel, ProxyConfigModel, Resource, TlsChoiceModel } from '@weft/model';
 import type { ObjectSchema, Schema } from '../schema.ts';
 import { readYaml, type Tree } from '../yaml.ts';
 import {
@@ -19,6 +19,7 @@ import { extensionProviders, extensionProvidersOf } from './extension-providers.
 import { localityLbSetting, localityOf } from './load-balancer.ts';
 import { proxyConfig, proxyConfigOf } from './proxy-config.ts';
 import { retries, retriesOf } from './retries.ts';
+import { cipherSuites, ecdhCurves, meshCipherSuites, namesOf, SUITES_1_3, tlsVersion } from './tls.ts';
 
 const any: Schema = { t: 'any' };
 
@@ -49,8 +50,6 @@ const NO_EFFECT: ReadonlyMap<string, string> = new Map([
   ['enablePrometheusMerge', 'metrics of proxy and application are always merged, on 15020'],
   ['verifyCertificateAtClient', 'clients verify a server unless insecureSkipVerify says otherwise'],
   ['pathNormalization', 'paths are decoded and slashes merged, always the same way (MERGE_SLASHES)'],
-  ['meshMTLS', 'the mesh speaks TLS 1.3'],
-  ['tlsDefaults', 'what is not mesh traffic says its versions in its Gateway'],
   ['protocolDetectionTimeout', 'what is not declared is told by its first bytes, and after 10 s at most'],
   ['serviceScopeConfigs', 'there is one cluster'],
   ['dnsRefreshRate', 'names are asked for again as their records say'],
@@ -109,10 +108,11 @@ export const meshConfig: ObjectSchema = {
       t: 'object',
       fields: {
         minProtocolVersion: { t: 'string', enum: ['TLS_AUTO', 'TLSV1_2', 'TLSV1_3'] },
-        ecdhCurves: strings,
-        cipherSuites: strings,
+        ecdhCurves,
+        cipherSuites: meshCipherSuites,
       },
     },
+    tlsDefaults: { t: 'object', fields: { minProtocolVersion: tlsVersion, ecdhCurves, cipherSuites } },
     dnsRefreshRate: { t: 'duration', minMs: 1 },
     protocolDetectionTimeout: { t: 'duration' },
     connectTimeout: { t: 'duration', minMs: 1 },
@@ -271,6 +271,29 @@ function settingsOf(
     proxy,
     tracing: tracingOf(m, field, proxy, providers, report),
     extensionProviders: providers,
+    meshTls: meshTlsOf(m.meshMTLS, `${field}.meshMTLS`, report),
+    tlsDefaults: {
+      minVersion: m.tlsDefaults?.minProtocolVersion ?? 'TLS_AUTO',
+      curves: namesOf(m.tlsDefaults?.ecdhCurves),
+      cipherSuites: namesOf(m.tlsDefaults?.cipherSuites),
+    },
+  };
+}
+
+/** Links between proxies are TLS 1.3 alone, whatever is allowed beside it. */
+function meshTlsOf(said: Plain | undefined, at: string, report: FieldReport): TlsChoiceModel {
+  if (said?.minProtocolVersion === 'TLSV1_2') {
+    const message = 'has no effect: links between proxies are TLS 1.3, and never less';
+    report('WEFT-NO-EFFECT', message, `${at}.minProtocolVersion`, 'warning');
+  }
+  for (const [i, suite] of ((said?.cipherSuites ?? []) as (string | undefined)[]).entries()) {
+    if (suite === undefined || SUITES_1_3.has(suite)) continue;
+    const message = `has no effect: ${suite} is of TLS 1.2, and links between proxies are TLS 1.3 (${[...SUITES_1_3].join(', ')})`;
+    report('WEFT-NO-EFFECT', message, `${at}.cipherSuites[${i}]`, 'warning');
+  }
+  return {
+    curves: namesOf(said?.ecdhCurves),
+    cipherSuites: namesOf(said?.cipherSuites).filter((suite) => SUITES_1_3.has(suite)),
   };
 }
 
@@ -311,6 +334,5 @@ function isSame(name: string, value: unknown): boolean {
   const v = (value ?? {}) as Plain;
   if (name === 'inboundTrafficPolicy') return v.mode === undefined || v.mode === 'PASSTHROUGH';
   if (name === 'pathNormalization') return [undefined, 'DEFAULT', 'MERGE_SLASHES'].includes(v.normalization);
-  if (name === 'meshMTLS') return v.minProtocolVersion === 'TLSV1_3' && !v.ecdhCurves && !v.cipherSuites;
   return false;
 }

@@ -5,7 +5,15 @@ import type { LabMesh } from '../mesh.ts';
 import type { RuleReference } from '../types.ts';
 import { changesOf } from './structure.ts';
 
-export type Subject = 'workload' | 'service' | 'cluster' | 'endpoints' | 'inbound' | 'authorization' | 'gateway';
+export type Subject =
+  | 'workload'
+  | 'tls'
+  | 'service'
+  | 'cluster'
+  | 'endpoints'
+  | 'inbound'
+  | 'authorization'
+  | 'gateway';
 
 export interface DecisionChange {
   readonly subject: Subject;
@@ -140,6 +148,8 @@ function partName({ kind }: Part): string | undefined {
   switch (kind.case) {
     case 'self':
       return 'self';
+    case 'tls':
+      return 'tls';
     case 'authorization':
       return 'authz';
     case 'inbound':

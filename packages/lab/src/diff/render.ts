@@ -15,6 +15,7 @@ const NAMED_REQUESTS = 12;
 
 const TITLES: Readonly<Record<Subject, string>> = {
   workload: 'the workload itself',
+  tls: 'TLS of the mesh',
   service: 'service',
   cluster: 'cluster',
   endpoints: 'endpoints of',

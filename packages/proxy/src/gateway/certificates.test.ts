@@ -1,4 +1,4 @@
-/** Several certificates of one gateway server, and certificates of clients and of servers that were revoked. */
+/** Several certificates of one gateway server, its curves, and certificates of clients and of servers that were revoked. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash, createPublicKey, X509Certificate } from 'node:crypto';
@@ -22,6 +22,9 @@ import {
   PartSchema,
   SecretSchema,
   TlsOriginationSchema,
+  type TlsSettings,
+  TlsSettingsSchema,
+  TlsVersion,
 } from '@weft/plan';
 import { DataPlane } from '../data-plane.ts';
 import { Originator } from '../net/originate.ts';
@@ -261,7 +264,7 @@ test('no server outside is believed whose certificate was revoked', async (t) =>
       settings,
       'me',
       () => 0,
-      () => secret,
+      () => ({ secrets: new Map([['out', secret]]) }),
     );
     const dial = (host: string, to: number): net.Socket => net.connect({ host, port: to });
     const socket = originator.connector(dial, undefined)(APP, port);
@@ -272,5 +275,72 @@ test('no server outside is believed whose certificate was revoked', async (t) =>
   for (const files of [false, true]) {
     assert.equal(await reached(revocations(), files), 'reached');
     assert.equal(await reached(revocations('bad'), files), 'CERT_REVOKED');
+  }
+});
+
+test('curves and versions of a gateway server: handshakes by others are refused, and settings may be taken back', async () => {
+  const protocol = async (options: tls.ConnectionOptions): Promise<string> => {
+    const socket = connect('a.test', options);
+    const done = once(socket, 'secureConnect').then(
+      () => socket.getProtocol() ?? '',
+      (error: NodeJS.ErrnoException) => error.code ?? '',
+    );
+    return done.finally(() => socket.destroy());
+  };
+  const by = (ecdhCurve: string, maxVersion: tls.SecureVersion = 'TLSv1.3') => protocol({ ecdhCurve, maxVersion });
+  const REFUSED = 'ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE';
+  for (const curve of ['P-384', 'P-521', 'X25519', 'X25519MLKEM768']) {
+    apply({ secret: 'rsa', curves: [curve] });
+    assert.equal(await by(curve), 'TLSv1.3', curve);
+    assert.equal(await by('P-256'), REFUSED, curve);
+  }
+  apply({ secret: 'rsa', curves: ['P-384', 'P-256'] });
+  assert.deepEqual(await Promise.all([by('P-256'), by('P-384'), by('X25519')]), ['TLSv1.3', 'TLSv1.3', REFUSED]);
+  assert.deepEqual(await Promise.all([by('P-256', 'TLSv1.2'), by('X25519', 'TLSv1.2')]), ['TLSv1.2', REFUSED]);
+  // Other certificates of the server are no way around it.
+  apply({ secret: 'ecdsa', moreSecrets: ['more'], curves: ['P-384'] });
+  const named = connect('x.b.test', { ecdhCurve: 'X25519' });
+  const [error] = (await once(named, 'error')) as [NodeJS.ErrnoException];
+  assert.equal(error.code, REFUSED);
+  apply({ secret: 'rsa' });
+  assert.deepEqual(await Promise.all([by('P-256'), by('X25519')]), ['TLSv1.3', 'TLSv1.3']);
+});
+
+test('TLS that a proxy begins: by the curves, suites and versions of the settings, from the next connection on', async (t) => {
+  const material = { cert: good.certificatePem, key: good.keyPem };
+  const server = tls.createServer({ ...material, ecdhCurve: 'P-384' }, (socket) => void socket.end());
+  t.after(() => server.close());
+  server.on('tlsClientError', () => {});
+  server.listen(0, APP);
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const secret = create(SecretSchema, { name: 'out', caPem });
+  for (const from of [{ credential: 'out' }, { caCertificates: at('ca.crt') }]) {
+    let told: TlsSettings | undefined;
+    const originator = new Originator(
+      create(TlsOriginationSchema, { ...from, sni: 'me' }),
+      'me',
+      () => 0,
+      () => ({ secrets: new Map([['out', secret]]), tls: told }),
+    );
+    const dial = (host: string, to: number): net.Socket => net.connect({ host, port: to });
+    const reached = async (settings?: MessageInitShape<typeof TlsSettingsSchema>): Promise<string> => {
+      told = settings && create(TlsSettingsSchema, settings);
+      const socket = originator.connector(dial, undefined)(APP, port) as tls.TLSSocket;
+      t.after(() => socket.destroy());
+      const got = (): string => `${socket.getProtocol()} ${socket.getCipher().standardName}`;
+      return once(socket, 'secureConnect').then(got, (error: NodeJS.ErrnoException) => error.code ?? '');
+    };
+    const usual = await reached();
+    assert.match(usual, /^TLSv1\.3 /);
+    assert.equal(await reached({ curves: ['X25519'] }), 'ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE');
+    assert.equal(await reached({ curves: ['X25519', 'P-384'] }), usual);
+    server.setSecureContext({ ...material, maxVersion: 'TLSv1.2' });
+    const suite = 'ECDHE-ECDSA-CHACHA20-POLY1305';
+    assert.equal(await reached({ cipherSuites: [suite] }), 'TLSv1.2 TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256');
+    assert.match(await reached({ cipherSuites: ['ECDHE-RSA-AES128-GCM-SHA256'] }), /ALERT_HANDSHAKE_FAILURE/);
+    assert.match(await reached({ minVersion: TlsVersion.TLSV1_3 }), /PROTOCOL_VERSION/);
+    assert.match(await reached(), /^TLSv1\.2 /);
+    server.setSecureContext({ ...material, ecdhCurve: 'P-384' });
   }
 });

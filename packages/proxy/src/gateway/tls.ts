@@ -1,32 +1,27 @@
-/** TLS of one server of a gateway: certificates, versions and suites, exchangeable while connections are open. */
+/** TLS of one server of a gateway: certificates, versions, suites and curves, exchangeable while connections are open. */
 import { constants, hash, X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import {
   createSecureContext,
   createServer,
   type SecureContext,
-  type SecureVersion,
   type TLSSocket,
   type Server as TlsServer,
 } from 'node:tls';
 import { WeftError } from '@weft/base';
 import type { Snapshot } from '@weft/engine';
-import { ClientCertificate, type GatewayTls, type Secret, TlsVersion } from '@weft/plan';
+import { ClientCertificate, type GatewayTls, type Secret } from '@weft/plan';
 import type { Core } from '../core.ts';
 import { countTlsError } from '../link/server.ts';
 import { allowHalfClose, handshakeOn } from '../net/handshake.ts';
 import { hasName } from '../net/originate.ts';
+import { ciphersOf, curvesOf, versionOf } from '../net/tls-choice.ts';
 
-const SUITES_1_3 = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
 /** Forward secrecy and an AEAD, for clients that know no TLS 1.3. */
-const SUITES_1_2 = ['AES128-GCM-SHA256', 'AES256-GCM-SHA384', 'CHACHA20-POLY1305']
-  .map((s) => `ECDHE-ECDSA-${s}:ECDHE-RSA-${s}`)
-  .join(':');
-
-function version(said: TlsVersion, unsaid: SecureVersion): SecureVersion {
-  if (said === TlsVersion.TLSV1_2) return 'TLSv1.2';
-  return said === TlsVersion.TLSV1_3 ? 'TLSv1.3' : unsaid;
-}
+const SUITES_1_2 = ['AES128-GCM-SHA256', 'AES256-GCM-SHA384', 'CHACHA20-POLY1305'].flatMap((s) => [
+  `ECDHE-ECDSA-${s}`,
+  `ECDHE-RSA-${s}`,
+]);
 
 function asksClients(tls: GatewayTls): boolean {
   return tls.clientCertificate !== ClientCertificate.UNSPECIFIED;
@@ -110,9 +105,10 @@ function optionsOf(tls: GatewayTls, pairs: readonly Secret[], { caPem, crlPem }:
     cert: pairs.map((pair) => pair.certificatePem),
     ca: asks ? caPem : undefined,
     crl: asks && crlPem !== '' ? crlPem : undefined,
-    minVersion: version(tls.minVersion, 'TLSv1.2'),
-    maxVersion: version(tls.maxVersion, 'TLSv1.3'),
-    ciphers: `${SUITES_1_3}:${tls.cipherSuites.length > 0 ? tls.cipherSuites.join(':') : SUITES_1_2}`,
+    minVersion: versionOf(tls.minVersion, 'TLSv1.2'),
+    maxVersion: versionOf(tls.maxVersion, 'TLSv1.3'),
+    ciphers: ciphersOf(tls.cipherSuites.length > 0 ? tls.cipherSuites : SUITES_1_2),
+    ...curvesOf(tls.curves),
     honorCipherOrder: true,
     // Who shows a certificate shows it each time: it may not be believed any more.
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (asks ? constants.SSL_OP_NO_TICKET : 0),

@@ -11,30 +11,47 @@ import {
   connect as tlsConnect,
 } from 'node:tls';
 import { WeftError } from '@weft/base';
-import type { Cluster, Secret, TlsOrigination } from '@weft/plan';
+import { type Cluster, type Secret, type TlsOrigination, type TlsSettings, TlsVersion } from '@weft/plan';
 import type { Connector } from './dial.ts';
+import { ciphersOf, curvesOf, versionOf } from './tls-choice.ts';
 
 /** How often the files are looked at for a change, at most; a certificate that was replaced is used by new connections. */
 const LOOK_MS = 2000;
 
-/** A Secret of the plan in force. */
-export type FindSecret = (name: string) => Secret | undefined;
+/** What it needs of the plan in force. */
+export interface OriginationPlan {
+  readonly secrets: ReadonlyMap<string, Secret>;
+  readonly tls?: TlsSettings | undefined;
+}
+export type PlanNow = () => OriginationPlan | undefined;
+
+/** What contexts are made of beside certificates. */
+function choiceOf(said: TlsSettings | undefined) {
+  const suites = said?.cipherSuites ?? [];
+  return {
+    minVersion: versionOf(said?.minVersion ?? TlsVersion.UNSPECIFIED, 'TLSv1.2'),
+    ...(suites.length > 0 && { ciphers: ciphersOf(suites) }),
+    ...curvesOf(said?.curves ?? []),
+  };
+}
 
 /** The TLS of one cluster. Two clusters with the same settings and host share one. */
 export class Originator {
   readonly #settings: TlsOrigination;
   readonly #serverName: string;
   readonly #nowMs: () => number;
-  readonly #secretOf: FindSecret;
+  readonly #plan: PlanNow;
   #context: SecureContext | undefined;
   #lookedMs = 0;
   #state = '';
   /** The context is made of it. */
   #secret: Secret | undefined;
+  /** And of these. */
+  #said: TlsSettings | undefined;
 
-  constructor(settings: TlsOrigination, host: string, nowMs: () => number, secretOf: FindSecret) {
+  constructor(settings: TlsOrigination, host: string, nowMs: () => number, plan: PlanNow) {
     this.#settings = settings;
-    this.#secretOf = secretOf;
+    this.#plan = plan;
     this.#serverName = settings.sni || host;
     this.#nowMs = nowMs;
   }
@@ -68,23 +85,29 @@ export class Originator {
 
   /** Throws where the plan has no such Secret: without it nothing may leave. */
   #fromSecret(name: string): SecureContext {
-    const secret = this.#secretOf(name);
+    const plan = this.#plan();
+    const secret = plan?.secrets.get(name);
     if (!secret) {
       const text = `${name} is not here: credentialName is for gateways, and its Secret stands in their namespace`;
       throw new WeftError('proxy.tls_secret', text);
     }
-    if (this.#context && secret === this.#secret) return this.#context;
+    if (this.#context && secret === this.#secret && plan?.tls === this.#said) return this.#context;
     const { certificatePem, keyPem, caPem, crlPem } = secret;
     const pair = certificatePem ? { cert: certificatePem, key: keyPem } : {};
     const crl = crlPem ? { crl: crlPem } : {};
-    this.#context = createSecureContext({ ca: caPem || systemRoots(), ...crl, ...pair, minVersion: 'TLSv1.2' });
+    this.#context = createSecureContext({ ca: caPem || systemRoots(), ...crl, ...pair, ...choiceOf(plan?.tls) });
     this.#secret = secret;
+    this.#said = plan?.tls;
     return this.#context;
   }
 
   #contextNow(): SecureContext {
     if (this.#settings.credential) return this.#fromSecret(this.#settings.credential);
     const now = this.#nowMs();
+    const said = this.#plan()?.tls;
+    // One that was made by other settings serves nobody any more.
+    if (said !== this.#said) this.#context = undefined;
+    this.#said = said;
     if (this.#context && now - this.#lookedMs < LOOK_MS) return this.#context;
     this.#lookedMs = now;
     const { caCertificates, caPem, caCrl, clientCertificate, privateKey } = this.#settings;
@@ -96,7 +119,7 @@ export class Originator {
         crl: caCrl ? read(caCrl) : undefined,
         cert: clientCertificate ? read(clientCertificate) : undefined,
         key: privateKey ? read(privateKey) : undefined,
-        minVersion: 'TLSv1.2',
+        ...choiceOf(said),
       });
       this.#state = state;
     } catch (error) {
@@ -112,11 +135,11 @@ export class Originators {
   readonly #nowMs: () => number;
   readonly #byCluster = new WeakMap<Cluster, Originator>();
   readonly #bySettings = new Map<string, Originator>();
-  readonly #secretOf: FindSecret;
+  readonly #plan: PlanNow;
 
-  constructor(nowMs: () => number, secretOf: FindSecret) {
+  constructor(nowMs: () => number, plan: PlanNow) {
     this.#nowMs = nowMs;
-    this.#secretOf = secretOf;
+    this.#plan = plan;
   }
 
   of(cluster: Cluster): Originator | undefined {
@@ -129,7 +152,7 @@ export class Originators {
       const { caCertificates, caCrl, clientCertificate, privateKey } = settings;
       const files = [caCertificates, caCrl, clientCertificate, privateKey];
       const key = JSON.stringify([cluster.host, sni, subjectAltNames, files, insecureSkipVerify, caPem, credential]);
-      found = this.#bySettings.get(key) ?? new Originator(settings, cluster.host, this.#nowMs, this.#secretOf);
+      found = this.#bySettings.get(key) ?? new Originator(settings, cluster.host, this.#nowMs, this.#plan);
       this.#bySettings.set(key, found);
       this.#byCluster.set(cluster, found);
     }

@@ -72,6 +72,12 @@ export declare type Part = Message<"weft.plan.v1.Part"> & {
      */
     value: Trust;
     case: "trust";
+  } | {
+    /**
+     * @generated from field: weft.plan.v1.TlsSettings tls = 9;
+     */
+    value: TlsSettings;
+    case: "tls";
   } | { case: undefined; value?: undefined };
 };
 
@@ -80,6 +86,55 @@ export declare type Part = Message<"weft.plan.v1.Part"> & {
  * Use `create(PartSchema)` to create a new message.
  */
 export declare const PartSchema: GenMessage<Part>;
+
+/**
+ * What the mesh's settings ask of TLS beyond the defaults. Resource name "tls"; absent where they ask for nothing: a proxy
+ * that does not know this part refuses the plan. Gateways' servers say theirs themselves.
+ *
+ * @generated from message weft.plan.v1.TlsSettings
+ */
+export declare type TlsSettings = Message<"weft.plan.v1.TlsSettings"> & {
+  /**
+   * of links between proxies, OpenSSL's names, in order of preference; empty: the default
+   *
+   * @generated from field: repeated string mesh_curves = 1;
+   */
+  meshCurves: string[];
+
+  /**
+   * of TLS 1.3, OpenSSL's names; empty: the default
+   *
+   * @generated from field: repeated string mesh_cipher_suites = 2;
+   */
+  meshCipherSuites: string[];
+
+  /**
+   * Of TLS that a proxy begins for its application.
+   *
+   * @generated from field: weft.plan.v1.TlsVersion min_version = 3;
+   */
+  minVersion: TlsVersion;
+
+  /**
+   * OpenSSL's names, of TLS 1.2; empty: the default
+   *
+   * @generated from field: repeated string cipher_suites = 4;
+   */
+  cipherSuites: string[];
+
+  /**
+   * as mesh_curves
+   *
+   * @generated from field: repeated string curves = 5;
+   */
+  curves: string[];
+};
+
+/**
+ * Describes the message weft.plan.v1.TlsSettings.
+ * Use `create(TlsSettingsSchema)` to create a new message.
+ */
+export declare const TlsSettingsSchema: GenMessage<TlsSettings>;
 
 /**
  * Whom a proxy believes, and who signs. Resource name "trust"; the same for all proxies of the mesh.
@@ -3626,6 +3681,13 @@ export declare type GatewayTls = Message<"weft.plan.v1.GatewayTls"> & {
    * @generated from field: repeated string key_hashes = 10;
    */
   keyHashes: string[];
+
+  /**
+   * OpenSSL's names, in order of preference; empty: the default
+   *
+   * @generated from field: repeated string curves = 11;
+   */
+  curves: string[];
 };
 
 /**

@@ -14,7 +14,7 @@ const COUNT = { short: 300, full: 2000 };
 export const suite: Suite = {
   name: 'browser',
   about: 'the engine and explain in headless Chromium give the answers that they give in Node',
-  inShortForm: false,
+  inShortForm: true,
 
   unavailable() {
     if (existsSync(CHROMIUM) || process.getuid?.() === 0) return undefined;

@@ -32,7 +32,7 @@ export interface ControlConfig {
   certTtlMs?: number; // 10 s to 90 d, default 24 h
   /** Connections to 15012 without a certificate, default 1000. */
   maxAnonymousConnections?: number;
-  /** How many proxies in a second hear of endpoints of services that they do not use, default 2000. */
+  /** How many proxies in a second hear of endpoints of services that they do not use, default 4000. */
   turnsPerSecond?: number;
   registryOnly?: boolean;
   drainMs?: number;

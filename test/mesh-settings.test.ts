@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
+import tls from 'node:tls';
 import { peers, TestMesh } from './harness.ts';
 
 test('trust domain and egress of an IstioOperator; a delegate; a settings file that cannot hold is refused', async (t) => {
@@ -14,13 +15,14 @@ test('trust domain and egress of an IstioOperator; a delegate; a settings file t
 
   const mesh = new TestMesh('explicit');
   t.after(() => mesh.cleanUp());
-  const settings = (trustDomain: string, mode: string) =>
+  const settings = (trustDomain: string, mode: string, more = '{}') =>
     `apiVersion: install.istio.io/v1alpha1
 kind: IstioOperator
 spec:
   meshConfig:
     trustDomain: ${trustDomain}
     outboundTrafficPolicy: {mode: ${mode}}
+    meshMTLS: ${more}
     tcpKeepalive: {time: 60s, interval: 10s, probes: 3}
 `;
   const api = 'networking.istio.io/v1';
@@ -67,6 +69,24 @@ spec:
 
   mesh.write('settings.yaml', settings('shop.test', 'ALLOW_ANY'));
   await mesh.until('unknown places are passed on', 60_000, async () => (await call(undeclared)).key === '200');
+
+  // A stranger's handshake with the mesh port is done before its certificate is missed.
+  const { address } = mesh.ps().find((r) => r.workload === 'server')!;
+  const by = async (ecdhCurve: string): Promise<string> => {
+    const socket = tls.connect({ host: address, port: 15008, ecdhCurve, rejectUnauthorized: false });
+    socket.on('error', () => {});
+    const done = once(socket, 'secureConnect').then(
+      () => socket.getCipher().name,
+      (error: NodeJS.ErrnoException) => error.code ?? '',
+    );
+    return done.finally(() => socket.destroy());
+  };
+  assert.match(await by('P-256'), /^TLS_/);
+  const chosen = '{ecdhCurves: [P-384], cipherSuites: [TLS_AES_256_GCM_SHA384]}';
+  mesh.write('settings.yaml', settings('shop.test', 'ALLOW_ANY', chosen));
+  await mesh.until('links are of the curve', 60_000, async () => /HANDSHAKE_FAILURE/.test(await by('P-256')));
+  assert.equal(await by('P-384'), 'TLS_AES_256_GCM_SHA384');
+  assert.equal((await call('http://server:8080/')).key.split(' ')[0], '200');
 
   // A trust domain is in every certificate: the change is refused whole, and what was before it goes on.
   mesh.write('settings.yaml', settings('other.test', 'REGISTRY_ONLY'));

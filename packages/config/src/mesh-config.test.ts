@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { compile, type Instance, type MeshRuntime, meshConfigOf } from '@weft/model';
-import { ClientTls, SpanProtocol, TlsVersion } from '@weft/plan';
+import { ClientTls, ForwardClientCert, SpanProtocol, TlsVersion } from '@weft/plan';
 import { loadFiles } from './index.ts';
 
 const AUTHZ =
@@ -423,4 +423,59 @@ tlsDefaults: {minProtocolVersion: TLSV1_3, ecdhCurves: [P-256], cipherSuites: [E
   // A proxy that knows nothing of it refuses what it is told, so that nobody is told without need.
   assert.equal(tlsOf(), undefined);
   assert.equal(tlsOf(operator('meshMTLS: {minProtocolVersion: TLSV1_3}\ntlsDefaults: {}')), undefined);
+});
+
+test('forwardClientCertDetails: of gateways; who asks visitors for certificates is believed by workloads, nobody else', () => {
+  const topology = (details: string): string =>
+    configMap(`defaultConfig: {gatewayTopology: {forwardClientCertDetails: ${details}}}\n`);
+  const pem = (what: string): string => JSON.stringify(`-----BEGIN ${what}-----\nQ0E=\n-----END ${what}-----\n`);
+  const gateway = (mode: string): string => `apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: site, namespace: shop}
+spec:
+  selector: {app: edge}
+  servers:
+    - {port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.test], tls: {mode: ${mode}, credentialName: site}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: site, namespace: shop}
+stringData:
+  tls.crt: ${pem('CERTIFICATE')}
+  tls.key: ${pem('PRIVATE KEY')}
+  ca.crt: ${pem('CERTIFICATE')}
+`;
+  const of = (...texts: string[]) =>
+    ['edge', 'web'].map((name) => {
+      const { self } = planOf(name, 'shop', SHOP, ...texts);
+      return [self?.forwardClientCert, self?.certificateTellers];
+    });
+  const { UNSPECIFIED, FORWARD_ONLY, APPEND_FORWARD, SANITIZE_SET, ALWAYS_FORWARD_ONLY } = ForwardClientCert;
+  const teller = ['spiffe://cluster.local/ns/shop/sa/default'];
+  const both = (mine: ForwardClientCert, tellers: string[]) => [
+    [mine, []],
+    [UNSPECIFIED, tellers],
+  ];
+  assert.deepEqual(of(), both(SANITIZE_SET, []));
+  assert.deepEqual(of(gateway('SIMPLE')), both(SANITIZE_SET, []), 'it asks nobody');
+  assert.deepEqual(of(gateway('OPTIONAL_MUTUAL')), both(SANITIZE_SET, teller));
+  const table: [string, ForwardClientCert, boolean][] = [
+    ['UNDEFINED', SANITIZE_SET, true],
+    ['SANITIZE', UNSPECIFIED, false],
+    ['FORWARD_ONLY', FORWARD_ONLY, true],
+    ['APPEND_FORWARD', APPEND_FORWARD, true],
+    ['SANITIZE_SET', SANITIZE_SET, true],
+    ['ALWAYS_FORWARD_ONLY', ALWAYS_FORWARD_ONLY, true],
+  ];
+  for (const [details, mine, tells] of table)
+    assert.deepEqual(of(gateway('MUTUAL'), topology(details)), both(mine, tells ? teller : []), details);
+  assert.deepEqual(of(topology('ALWAYS_FORWARD_ONLY')), both(ALWAYS_FORWARD_ONLY, teller), 'whatever comes');
+  assert.match(JSON.stringify(load(topology('FORWARD')).problems), /forwardClientCertDetails/);
+  // What the gateway itself says goes before the mesh's.
+  const annotated = SHOP.replace(
+    'labels: {app: edge}}',
+    `labels: {app: edge}, annotations: {proxy.istio.io/config: '{"gatewayTopology": {"forwardClientCertDetails": "SANITIZE"}}'}}`,
+  );
+  const own = planOf('edge', 'shop', annotated, gateway('MUTUAL'), topology('ALWAYS_FORWARD_ONLY')).self;
+  assert.equal(own?.forwardClientCert, UNSPECIFIED);
 });

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ForwardClientCert } from '@weft/plan';
 import { edgeHead, edgeTrailers, visitorAddress } from './edge.ts';
 
 test('the visitor behind trusted proxies', () => {
@@ -16,6 +17,31 @@ test('the visitor behind trusted proxies', () => {
     [head('nonsense'), 1, '9.9.9.9'],
   ];
   for (const [h, trusted, want] of table) assert.equal(visitorAddress(h, '9.9.9.9', trusted), want, `${h} ${trusted}`);
+});
+
+test("x-forwarded-client-cert: a visitor's own word is believed only where the setting says so", () => {
+  const { UNSPECIFIED, FORWARD_ONLY, APPEND_FORWARD, SANITIZE_SET, ALWAYS_FORWARD_ONLY } = ForwardClientCert;
+  const told = (forward: ForwardClientCert | undefined, own: string, ...came: string[]): string => {
+    const head = [':method', 'GET', ...came.flatMap((v) => ['x-forwarded-client-cert', v])];
+    assert.ok(edgeHead(head, '9.9.9.9', true, 0, forward, own));
+    return head.flatMap((name, i) => (name === 'x-forwarded-client-cert' ? [head[i + 1]] : [])).join(' | ');
+  };
+  const table: [ForwardClientCert | undefined, string, string, string, string][] = [
+    // what came and a certificate; what came alone; a certificate alone; neither
+    [undefined, '', '', '', ''],
+    [UNSPECIFIED, '', '', '', ''],
+    [99 as ForwardClientCert, '', '', '', ''],
+    [FORWARD_ONLY, 'Hash=a,Hash=b', '', '', ''],
+    [APPEND_FORWARD, 'Hash=a,Hash=b,Hash=own', '', 'Hash=own', ''],
+    [SANITIZE_SET, 'Hash=own', '', 'Hash=own', ''],
+    [ALWAYS_FORWARD_ONLY, 'Hash=a,Hash=b', 'Hash=a,Hash=b', '', ''],
+  ];
+  for (const [forward, both, came, own, neither] of table) {
+    assert.equal(told(forward, 'Hash=own', 'Hash=a', 'Hash=b'), both, `${forward}: both`);
+    assert.equal(told(forward, '', 'Hash=a', 'Hash=b'), came, `${forward}: what came`);
+    assert.equal(told(forward, 'Hash=own'), own, `${forward}: a certificate`);
+    assert.equal(told(forward, ''), neither, `${forward}: neither`);
+  }
 });
 
 test('x-forwarded-proto is the connection’s, or what a trusted proxy said', () => {

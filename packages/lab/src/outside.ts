@@ -79,7 +79,7 @@ function visit(
   const secure = name !== undefined;
   const trusted = gateway.snapshot.self?.numTrustedProxies ?? 0;
   const originalIp = visitorAddress(head, ADDRESS, trusted);
-  const clean = edgeHead(head, ADDRESS, secure, trusted);
+  const clean = edgeHead(head, ADDRESS, secure, trusted, gateway.snapshot.self?.forwardClientCert);
   const problem =
     canonicalHead(head, 'reject') ?? (clean ? undefined : { status: 400, details: 'unexpected_underscore' });
   if (problem) {

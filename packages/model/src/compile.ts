@@ -14,6 +14,7 @@ import {
 import { authorizerHosts, compileAuthorization } from './authz.ts';
 import { localityOf } from './balancing.ts';
 import { type CaptureScope, captureAll, capturesOutbound } from './capture-scope.ts';
+import { certificateTellers, forwardClientCertOf } from './client-certs.ts';
 import { compileClusters } from './clusters.ts';
 import { compileTcpRoutes, compileTlsRoutes } from './connection-routes.ts';
 import { disclosedTo } from './disclosure.ts';
@@ -197,6 +198,8 @@ function compileSelf(model: Model, runtime: MeshRuntime, i: Instance): Self {
       gateway && (gateway.numTrustedProxies ?? process?.proxy?.numTrustedProxies ?? settings?.proxy.numTrustedProxies),
     proxyProtocol:
       gateway && (gateway.proxyProtocol ?? process?.proxy?.proxyProtocol ?? settings?.proxy.proxyProtocol ?? false),
+    forwardClientCert: process && forwardClientCertOf(model, process),
+    certificateTellers: i.gateway ? [] : certificateTellers(model, runtime.trustDomain),
     applicationRetries: settings?.applicationRetries,
     tracing: tracingOf(model, process?.proxy),
     ...disclosedTo(model, runtime, i),

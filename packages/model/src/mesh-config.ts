@@ -56,6 +56,9 @@ export interface TlsChoiceModel {
   readonly cipherSuites: readonly string[];
 }
 
+/** What becomes of x-forwarded-client-cert at a gateway (`gatewayTopology.forwardClientCertDetails`). */
+export type ClientCertDetails = 'SANITIZE' | 'FORWARD_ONLY' | 'APPEND_FORWARD' | 'SANITIZE_SET' | 'ALWAYS_FORWARD_ONLY';
+
 /** `defaultConfig`, or what the annotation `proxy.istio.io/config` of a workload says in its place. */
 export interface ProxyConfigModel {
   /** How long connections are let finish before a proxy ends. */
@@ -64,6 +67,8 @@ export interface ProxyConfigModel {
   readonly numTrustedProxies: number | undefined;
   /** Of gateways: each connection begins with a PROXY header. */
   readonly proxyProtocol: boolean | undefined;
+  /** Of gateways; default SANITIZE_SET. */
+  readonly clientCertDetails: ClientCertDetails | undefined;
   readonly tracing: ProxyTracingModel | undefined;
 }
 

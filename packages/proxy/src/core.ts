@@ -78,6 +78,8 @@ export class Core {
   spiffeId = '';
   /** Who is told of decisions; undefined: nobody. */
   disclosure: Disclosure | undefined;
+  /** SPIFFE ids of gateways whose x-forwarded-client-cert is passed on; undefined: of none. */
+  certificateTellers: ReadonlySet<string> | undefined;
   readonly tracer: Tracer;
   draining = false;
   readonly outcomes: Outcomes;
@@ -152,6 +154,7 @@ export class Core {
     this.spiffeId = this.self.principal;
     this.sourceHeader = encodeSource(self);
     this.disclosure = Disclosure.of(self);
+    this.certificateTellers = self.certificateTellers.length > 0 ? new Set(self.certificateTellers) : undefined;
     this.tracer.configure(self);
   }
 

@@ -1,10 +1,14 @@
 /** `defaultConfig` of mesh settings, and the annotation `proxy.istio.io/config` of a workload, which says the same for it. */
-import type { Labels, ProxyConfigModel, ProxyTracingModel } from '@weft/model';
+import type { ClientCertDetails, Labels, ProxyConfigModel, ProxyTracingModel } from '@weft/model';
 import { type ObjectSchema, readSchema, type Schema } from '../schema.ts';
 import { readYaml } from '../yaml.ts';
 import { bool, type FieldReport, type Plain, port, str, strings, uint32 } from './common.ts';
 
 export const PROXY_CONFIG = 'proxy.istio.io/config';
+
+const CLIENT_CERT_DETAILS: readonly ClientCertDetails[] = [
+  ...(['SANITIZE', 'FORWARD_ONLY', 'APPEND_FORWARD', 'SANITIZE_SET', 'ALWAYS_FORWARD_ONLY'] as const),
+];
 
 const any: Schema = { t: 'any' };
 const proxies = 'the proxies are not set by it';
@@ -101,8 +105,8 @@ export const proxyConfig: ObjectSchema = {
       fields: {
         numTrustedProxies: { t: 'int', min: 0, max: 100 },
         proxyProtocol: { t: 'object', fields: {} },
+        forwardClientCertDetails: { t: 'string', enum: ['UNDEFINED', ...CLIENT_CERT_DETAILS] },
       },
-      unsupported: ['forwardClientCertDetails'],
     },
   },
 };
@@ -126,6 +130,8 @@ export function proxyConfigOf(p: Plain, field: string, report: FieldReport): Pro
     drainMs: p.terminationDrainDuration ?? p.drainDuration,
     numTrustedProxies: p.gatewayTopology?.numTrustedProxies,
     proxyProtocol: p.gatewayTopology?.proxyProtocol ? true : undefined,
+    // UNDEFINED says nothing.
+    clientCertDetails: CLIENT_CERT_DETAILS.find((d) => d === p.gatewayTopology?.forwardClientCertDetails),
     tracing: tracingOf(p),
   };
 }

@@ -25,6 +25,8 @@ export interface GatewayVia extends OutboundVia {
   readonly secure: boolean;
   /** Where the gateway listens. */
   readonly port: number;
+  /** What is said of the visitor's certificate (see certificateElement); '': it showed none. */
+  readonly certificate: string;
   /** Server name of the ClientHello. */
   readonly sni: string | undefined;
   /** It came by a mesh link: who calls is known, and its proxy has put the head in order. */
@@ -70,7 +72,7 @@ class GatewayExchange extends OutboundExchange {
     const via = this.#visitor;
     const trusted = snapshot.self?.numTrustedProxies ?? 0;
     const originalIp = visitorAddress(head, via.remoteIp, trusted);
-    const clean = edgeHead(head, via.remoteIp, via.secure, trusted);
+    const clean = edgeHead(head, via.remoteIp, via.secure, trusted, snapshot.self?.forwardClientCert, via.certificate);
     if (!this.take('reject')) return this;
     if (!clean) {
       core.observer.count('edge_underscore_header');

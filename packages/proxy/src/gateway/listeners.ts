@@ -71,7 +71,15 @@ export class Gateway implements Ticking {
     }
     if (!tunnel) {
       const { remoteAddress: remoteIp, via } = peer;
-      const from: GatewayVia = { ...via, remoteIp, secure: false, port: port.port, sni: undefined, peer };
+      const from: GatewayVia = {
+        ...via,
+        remoteIp,
+        secure: false,
+        certificate: '',
+        port: port.port,
+        sni: undefined,
+        peer,
+      };
       return port.request(from, stream, head, end);
     }
     const pipe = new StreamPipe(stream, peer.remoteAddress, peer.remotePort);

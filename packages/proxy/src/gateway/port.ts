@@ -292,7 +292,10 @@ export class GatewayPort {
     }
     const sni = typeof socket.servername === 'string' ? socket.servername : '';
     if (server.opaque) this.#tcp(pipe, undefined, ref, server.opaque, sni, end, undefined);
-    else this.#http(pipe, undefined, ref, socket.alpnProtocol === 'h2' ? 'http2' : 'http1', sni, end, undefined);
+    else {
+      const kind = socket.alpnProtocol === 'h2' ? 'http2' : 'http1';
+      this.#http(pipe, undefined, ref, kind, sni, end, undefined, end.certificateOf(socket));
+    }
   }
 
   #tcp(
@@ -343,6 +346,7 @@ export class GatewayPort {
     sni: string | undefined,
     end: TlsEnd | undefined,
     peer: LinkPeer | undefined,
+    certificate = '',
   ): void {
     const core = this.#core;
     const { port } = this;
@@ -353,6 +357,7 @@ export class GatewayPort {
       remote: hostPort(remoteAddress, remotePort),
       httpVersion: kind === 'http1' ? 'HTTP/1.1' : 'HTTP/2',
       secure,
+      certificate,
       port,
       sni: sni || undefined,
       peer,

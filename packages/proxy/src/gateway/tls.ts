@@ -13,9 +13,10 @@ import type { Snapshot } from '@weft/engine';
 import { ClientCertificate, type GatewayTls, type Secret } from '@weft/plan';
 import type { Core } from '../core.ts';
 import { countTlsError } from '../link/server.ts';
+import { hasName } from '../net/alt-names.ts';
 import { allowHalfClose, handshakeOn } from '../net/handshake.ts';
-import { hasName } from '../net/originate.ts';
 import { ciphersOf, curvesOf, versionOf } from '../net/tls-choice.ts';
+import { certificateElement } from './client-certificate.ts';
 
 /** Forward secrecy and an AEAD, for clients that know no TLS 1.3. */
 const SUITES_1_2 = ['AES128-GCM-SHA256', 'AES256-GCM-SHA384', 'CHACHA20-POLY1305'].flatMap((s) => [
@@ -197,6 +198,13 @@ export class TlsEnd {
 
   handshake(socket: Socket): void {
     handshakeOn(this.#server, socket);
+  }
+
+  /** What is said of the certificate that a client showed, which is judged by now; '': it showed none. */
+  certificateOf(socket: TLSSocket): string {
+    if (!asksClients(this.#tls) || !socket.authorized) return '';
+    const raw = socket.getPeerCertificate().raw as Buffer | undefined;
+    return raw ? certificateElement(raw) : '';
   }
 
   /** False: its certificate is not one that is asked for; the connection is closed. */

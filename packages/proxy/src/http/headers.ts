@@ -8,6 +8,17 @@ export function field(head: readonly string[], name: string): string | undefined
   return undefined;
 }
 
+export const CLIENT_CERT = 'x-forwarded-client-cert';
+
+/** Values of all fields of that name, joined by commas (RFC 9110 5.3); '' without. */
+export function joinedField(head: readonly string[], name: string): string {
+  let all = '';
+  for (let i = 0; i + 1 < head.length; i += 2) {
+    if (head[i] === name) all = all === '' ? head[i + 1] : `${all},${head[i + 1]}`;
+  }
+  return all;
+}
+
 /**
  * Takes mesh headers off, in place: ours, XFCC, and Envoy's peer metadata, also spelled with `_`, which applications
  * may read as `-` (CGI). They mean something only where a proxy put them.
@@ -29,9 +40,7 @@ export function stripMeshHeaders(head: Head): void {
 
 function isMeshHeader(name: string): boolean {
   const plain = name.includes('_') ? name.replaceAll('_', '-') : name;
-  return (
-    plain.startsWith('x-weft-') || plain === 'x-forwarded-client-cert' || plain.startsWith('x-envoy-peer-metadata')
-  );
+  return plain.startsWith('x-weft-') || plain === CLIENT_CERT || plain.startsWith('x-envoy-peer-metadata');
 }
 
 /** Takes all fields of a name off, in place. */

@@ -17,7 +17,7 @@ import type { Core } from '../core.ts';
 import type { Attempt } from '../http/attempt.ts';
 import { Exchange } from '../http/exchange.ts';
 import { GrpcWebStream, isGrpcWeb } from '../http/grpc-web.ts';
-import { field, requestFacts, stripMeshHeaders } from '../http/headers.ts';
+import { CLIENT_CERT, field, joinedField, requestFacts, stripMeshHeaders } from '../http/headers.ts';
 import type { CheckedFacts } from '../http/vetting.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { SOURCE_HEADER } from '../link/settings.ts';
@@ -115,6 +115,7 @@ class InboundExchange extends Exchange {
   #port: number;
   #retries = 0;
   #acquired = false;
+  #visitorCert = '';
   /** Length of the head that policies saw; what is added to it afterwards is ours. */
   #judgedLength = 0;
   #names: InboundNames;
@@ -149,6 +150,8 @@ class InboundExchange extends Exchange {
     this.source = peer
       ? peer.source(peer.weft ? field(head, SOURCE_HEADER) : undefined)
       : core.callerAt(this.#via.remoteAddress);
+    // What a gateway says of its visitor is kept, before what is said of the gateway.
+    if (peer && core.certificateTellers?.has(peer.spiffeId)) this.#visitorCert = joinedField(head, CLIENT_CERT);
     stripMeshHeaders(head);
     const problem = canonicalHead(head, snapshot.pathPolicies ? 'reject' : 'keep');
     this.facts = requestFacts(head);
@@ -204,9 +207,14 @@ class InboundExchange extends Exchange {
     if (limit && !this.#withinRate(limit)) return;
     if (!this.#acquire()) return;
     if (peer) {
-      head.push('x-forwarded-client-cert', peer.forwarded(core.spiffeId));
+      head.push(CLIENT_CERT, this.#clientCert(peer));
     }
     this.startAttempt();
+  }
+
+  #clientCert(peer: LinkPeer): string {
+    const own = peer.forwarded(this.core.spiffeId);
+    return this.#visitorCert === '' ? own : `${this.#visitorCert},${own}`;
   }
 
   /** A Sidecar says how many requests a port takes at once. */
@@ -282,7 +290,7 @@ class InboundExchange extends Exchange {
     const { core, facts } = this;
     const via = this.#via;
     // As the application will see it: who calls is what an authorizer asks first.
-    const told = via.peer ? ['x-forwarded-client-cert', via.peer.forwarded(core.spiffeId)] : [];
+    const told = via.peer ? [CLIENT_CERT, this.#clientCert(via.peer)] : [];
     return {
       http: true,
       ...{

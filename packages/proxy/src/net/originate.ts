@@ -12,6 +12,7 @@ import {
 } from 'node:tls';
 import { WeftError } from '@weft/base';
 import { type Cluster, type Secret, type TlsOrigination, type TlsSettings, TlsVersion } from '@weft/plan';
+import { hasName } from './alt-names.ts';
 import type { Connector } from './dial.ts';
 import { ciphersOf, curvesOf, versionOf } from './tls-choice.ts';
 
@@ -184,20 +185,4 @@ function systemRoots(): string[] {
     roots = own.length > 0 ? own : getCACertificates('bundled');
   }
   return roots;
-}
-
-/** A DNS name (a certificate's wildcard covers one label), an IP address or a URI. */
-export function hasName(certificate: X509Certificate, name: string): boolean {
-  if (name.includes('://')) return uriNames(certificate).includes(name);
-  if (isIP(name)) return certificate.checkIP(name) !== undefined;
-  return certificate.checkHost(name, { subject: 'never' }) !== undefined;
-}
-
-/** Values that could be taken for several are printed in quotes, as JSON. */
-function uriNames(certificate: X509Certificate): string[] {
-  const names: string[] = [];
-  for (const [, value] of (certificate.subjectAltName ?? '').matchAll(/(?:^|, )URI:("(?:[^"\\]|\\.)*"|[^,]*)/g)) {
-    names.push(value.startsWith('"') ? (JSON.parse(value) as string) : value);
-  }
-  return names;
 }

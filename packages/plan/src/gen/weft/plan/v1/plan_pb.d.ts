@@ -535,6 +535,20 @@ export declare type Self = Message<"weft.plan.v1.Self"> & {
    * @generated from field: optional uint32 application_retries = 43;
    */
   applicationRetries?: number | undefined;
+
+  /**
+   * of a gateway: what becomes of visitors' x-forwarded-client-cert
+   *
+   * @generated from field: weft.plan.v1.ForwardClientCert forward_client_cert = 49;
+   */
+  forwardClientCert: ForwardClientCert;
+
+  /**
+   * SPIFFE ids of gateways: what they say of their visitors' certificates is passed on
+   *
+   * @generated from field: repeated string certificate_tellers = 50;
+   */
+  certificateTellers: string[];
 };
 
 /**
@@ -3885,6 +3899,53 @@ export enum CaptureMode {
  * Describes the enum weft.plan.v1.CaptureMode.
  */
 export declare const CaptureModeSchema: GenEnum<CaptureMode>;
+
+/**
+ * What a gateway does with x-forwarded-client-cert; only ALWAYS_FORWARD_ONLY keeps it where the visitor shows no certificate.
+ *
+ * @generated from enum weft.plan.v1.ForwardClientCert
+ */
+export enum ForwardClientCert {
+  /**
+   * it is taken off, and nothing is said
+   *
+   * @generated from enum value: FORWARD_CLIENT_CERT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * what came is kept
+   *
+   * @generated from enum value: FORWARD_CLIENT_CERT_FORWARD_ONLY = 1;
+   */
+  FORWARD_ONLY = 1,
+
+  /**
+   * what came is kept, and the visitor's certificate is appended
+   *
+   * @generated from enum value: FORWARD_CLIENT_CERT_APPEND_FORWARD = 2;
+   */
+  APPEND_FORWARD = 2,
+
+  /**
+   * the visitor's certificate, in the place of what came
+   *
+   * @generated from enum value: FORWARD_CLIENT_CERT_SANITIZE_SET = 3;
+   */
+  SANITIZE_SET = 3,
+
+  /**
+   * what came is kept, whoever sent it
+   *
+   * @generated from enum value: FORWARD_CLIENT_CERT_ALWAYS_FORWARD_ONLY = 4;
+   */
+  ALWAYS_FORWARD_ONLY = 4,
+}
+
+/**
+ * Describes the enum weft.plan.v1.ForwardClientCert.
+ */
+export declare const ForwardClientCertSchema: GenEnum<ForwardClientCert>;
 
 /**
  * @generated from enum weft.plan.v1.SpanProtocol

@@ -55,13 +55,13 @@ function said(mesh: TestMesh, args: string[], heard?: (text: string) => void): P
 }
 
 test('the way to STRICT: readiness, check, and a guard that takes all back', { skip: needsRoot }, async (t) => {
-  const m = await meshOf(t, 'transparent', {}, { 'services.yaml': services(['cart', 'stock']) });
+  const m = await meshOf(t, 'transparent', {}, { 'services.yaml': services(['cart', 'books']) });
   const rows = new Map(m.ps().map((r) => [r.workload, r.address]));
   const cart = `http://${rows.get('cart')}:8080/x`;
   const from = (workload: string, call: object) => request(rows.get(workload) as string, 8080, '/run', call);
 
   await t.test('readiness names who would break, with counts; check and secret tell of both sides', async () => {
-    m.write('rule.yaml', RULE.replace('cart', 'stock'));
+    m.write('rule.yaml', RULE.replace('cart', 'books'));
     await from('legacy', { url: cart, count: 5 });
     await from('frontend', { url: 'http://cart.shop:8080/x', count: 3 });
     let r: Said = { code: 0, text: '' };
@@ -77,7 +77,7 @@ test('the way to STRICT: readiness, check, and a guard that takes all back', { s
       said(m, ['mtls', 'check', '--from', 'frontend', '--to', 'shop/cart']),
       said(m, ['mtls', 'check', '--from', 'legacy', '--to', 'cart', '-o', 'json']),
       said(m, ['proxy-config', 'secret', 'deploy/cart', '-n', 'shop']),
-      said(m, ['mtls', 'check', '--from', 'frontend', '--to', 'stock']),
+      said(m, ['mtls', 'check', '--from', 'frontend', '--to', 'books']),
     ]);
     assert.deepEqual([good.code, /mTLS works with cart-0/.test(good.text)], [0, true], good.text);
     const found = JSON.parse(bad.text).findings.map((f: { code: string }) => f.code);
@@ -99,14 +99,14 @@ test('the way to STRICT: readiness, check, and a guard that takes all back', { s
       );
       const load = from('frontend', { url: 'http://cart.shop:8080/y', rate: 40, count: 100_000 });
       let late: ReturnType<typeof from> | undefined;
-      // Stock is called by nobody and is the first; cart's turn would come next.
+      // Books is called by nobody and is the first, by its name too where no call is counted yet; cart's turn would come next.
       const run = await said(m, ['mtls', 'strict', 'shop', '--guard', '--watch', '2s', '--since', '1s'], (text) => {
         if (late === undefined && text.includes('4/5')) late = from('legacy', { url: cart, rate: 20, count: 100_000 });
       });
       assert.equal(run.code, 1, run.text);
       assert.match(
         run.text,
-        /3\/5 STRICT for shop\/stock .*stopped: edge\/legacy \(no proxy\) would break at shop\/cart:8080/s,
+        /3\/5 STRICT for shop\/books .*stopped: edge\/legacy \(no proxy\) would break at shop\/cart:8080/s,
       );
       assert.match(run.text, /reverted .*strict-shop\.yaml: every mode is as it was/);
       assert.ok(!existsSync(join(m.folder, 'strict-shop.yaml')));
@@ -122,7 +122,7 @@ test('the way to STRICT: readiness, check, and a guard that takes all back', { s
     t.after(stop);
     const through = {
       method: 'POST',
-      url: 'http://stock.shop:8080/run',
+      url: 'http://books.shop:8080/run',
       body: JSON.stringify({ url: 'http://cart.shop:8080/z' }),
     };
     const refusedByStrict = async () => {
@@ -130,8 +130,8 @@ test('the way to STRICT: readiness, check, and a guard that takes all back', { s
       m.write('strict.yaml', STRICT);
       let refused: Said = { code: 0, text: '' };
       await m.until('who calls a STRICT one is named', 60_000, async () => {
-        refused = await said(m, ['leave', 'stock']);
-        return /shop\/stock calls shop\/cart, which is STRICT and would refuse it: \d+ calls? seen/.test(refused.text);
+        refused = await said(m, ['leave', 'books']);
+        return /shop\/books calls shop\/cart, which is STRICT and would refuse it: \d+ calls? seen/.test(refused.text);
       });
       assert.match(refused.text, /nothing was changed/);
       assert.equal(refused.code, 1);

@@ -89,6 +89,8 @@ export interface Output {
   readonly buffered?: number;
   /** Runs `fn` once at the end of this turn of the loop (setImmediate in the proxy): all frames of a turn leave in one write. */
   defer(fn: () => void): void;
+  /** As `defer`, but may wait for turns that bring more to write: for what many streams share. */
+  gather?(fn: () => void): void;
   /** Runs `fn` once in a later turn: other connections have theirs before. */
   later(fn: () => void): void;
 }

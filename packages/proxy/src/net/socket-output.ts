@@ -4,46 +4,13 @@ import { getSystemErrorName } from 'node:util';
 import { type DirectWriter, directWriter, readsDirectly } from './handle.ts';
 import { nullSink, type Pipe, type PipeSink } from './pipe.ts';
 import type { Ticker, Ticking } from './timers.ts';
+import { arrived, endOfTurn, flushAtEnd, gather, socketError } from './turn.ts';
 import { WriteQueue } from './write-queue.ts';
 
 /** Above this many unsent bytes `write` says false; below half of it the sink hears `drained`. */
 const HIGH_BYTES = 64 * 1024;
 /** How long a socket may stay half-open after an HTTP codec ended it. */
 const LINGER_MS = 5000;
-
-/** What goes wrong inside a callback of a socket ends that socket, and is told here. Set once by the process. */
-let report: (error: unknown) => void = () => {};
-export function onSocketError(fn: (error: unknown) => void): void {
-  report = fn;
-}
-
-const deferred: (() => void)[] = [];
-const dirty: SocketPipe[] = [];
-let scheduled = false;
-
-function runTurn(): void {
-  // Deferred codec flushes first: what they write joins the same turn's socket writes.
-  for (let i = 0; i < deferred.length; i++) {
-    try {
-      deferred[i]();
-    } catch (error) {
-      report(error);
-    }
-  }
-  deferred.length = 0;
-  scheduled = false;
-  for (let i = 0; i < dirty.length; i++) dirty[i].flush();
-  dirty.length = 0;
-}
-
-/** Runs `fn` at the end of this turn of the loop, together with everything else that waits for it. */
-export function endOfTurn(fn: () => void): void {
-  deferred.push(fn);
-  if (!scheduled) {
-    scheduled = true;
-    setImmediate(runTurn);
-  }
-}
 
 export class SocketPipe implements Pipe, Ticking {
   sink: PipeSink = nullSink;
@@ -147,6 +114,9 @@ export class SocketPipe implements Pipe, Ticking {
   defer(fn: () => void): void {
     endOfTurn(fn);
   }
+  gather(fn: () => void): void {
+    gather(fn);
+  }
   later(fn: () => void): void {
     setImmediate(fn);
   }
@@ -189,11 +159,7 @@ export class SocketPipe implements Pipe, Ticking {
   #mark(): void {
     if (this.#dirty) return;
     this.#dirty = true;
-    dirty.push(this);
-    if (!scheduled) {
-      scheduled = true;
-      setImmediate(runTurn);
-    }
+    flushAtEnd(this);
   }
 
   #write(): void {
@@ -242,6 +208,7 @@ export class SocketPipe implements Pipe, Ticking {
   };
 
   #onData = (chunk: Uint8Array): void => {
+    arrived(chunk.length);
     try {
       this.sink.bytes(chunk);
     } catch (error) {
@@ -266,7 +233,7 @@ export class SocketPipe implements Pipe, Ticking {
     try {
       sink.gone(this.#detail || 'connection closed');
     } catch (error) {
-      report(error);
+      socketError(error);
     }
   };
 
@@ -279,7 +246,7 @@ export class SocketPipe implements Pipe, Ticking {
   }
 
   #failed(error: unknown): void {
-    report(error);
+    socketError(error);
     this.#detail = 'internal error';
     this.socket.destroy();
   }

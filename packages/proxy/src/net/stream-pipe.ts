@@ -1,7 +1,7 @@
 /** The inside of a CONNECT exchange as a Pipe: a tunnel on the mesh link, or what an explicit client sends in CONNECT. */
 import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
 import { nullSink, type Pipe, type PipeSink } from './pipe.ts';
-import { endOfTurn } from './socket-output.ts';
+import { endOfTurn } from './turn.ts';
 
 const EMPTY = new Uint8Array(0);
 

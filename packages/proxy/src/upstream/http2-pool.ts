@@ -3,8 +3,8 @@ import type { Head, Stream, StreamHandler } from '@weft/wire';
 import { Http2Connection } from '@weft/wire';
 import type { Dialer } from '../net/dial.ts';
 import { CodecSink, type Pipe } from '../net/pipe.ts';
-import { endOfTurn } from '../net/socket-output.ts';
 import type { Ticking } from '../net/timers.ts';
+import { endOfTurn } from '../net/turn.ts';
 import { defaultPoolSettings, type PoolDeps, type PoolSettings } from './http1-pool.ts';
 import type { Asker, Lane, LanePool } from './lane.ts';
 

@@ -59,11 +59,13 @@ export class Sender {
     };
   }
 
-  /** Sees to a flush at the end of this turn. */
+  /** Sees to a flush at the end of this turn, or of a later one that brings more to write. */
   schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    this.#output.defer(this.#runFlush);
+    const output = this.#output;
+    if (output.gather === undefined) output.defer(this.#runFlush);
+    else output.gather(this.#runFlush);
   }
 
   flush(): void {

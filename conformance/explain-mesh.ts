@@ -101,7 +101,7 @@ export class ExplainMesh {
       address,
       capture: 'transparent',
       bind: { outbound: { host: address, port: 15001 }, mesh: { host: address, port: MESH_PORT } },
-      observer: { request() {}, tcpOpen() {}, tcpClose() {}, inFlight() {}, plaintext() {}, count() {} },
+      observer: { request() {}, tcpOpen() {}, tcpClose() {}, running: () => undefined, plaintext() {}, count() {} },
       logger: silentLogger,
       ...(caller && { random: this.#script }),
       connector: loopbackConnector(address),

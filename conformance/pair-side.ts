@@ -217,7 +217,7 @@ const observer: Observer = {
   tcpClose() {
     tcpClosed++;
   },
-  inFlight() {},
+  running: () => undefined,
   count: (name) => void counters.set(name, (counters.get(name) ?? 0) + 1),
 };
 

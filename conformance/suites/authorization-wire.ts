@@ -77,7 +77,7 @@ async function startProxy(ctx: SuiteContext, authority: Authority, app: number) 
   const plane = new DataPlane({
     ...{ address: ADDRESS, capture: 'transparent', logger: silentLogger, limits: {} },
     bind: { outbound: { host: ADDRESS, port: 15001 }, mesh: { host: ADDRESS, port: 15008 } },
-    observer: { request() {}, tcpOpen() {}, tcpClose() {}, plaintext() {}, inFlight() {}, count() {} },
+    observer: { request() {}, tcpOpen() {}, tcpClose() {}, plaintext() {}, running: () => undefined, count() {} },
   });
   ctx.cleanup(() => plane.close());
   plane.setIdentity(assembleIdentity({ keyPem, ...(await authority.sign(csrPem, { spiffeId, ttlMs: 3_600_000 })) }));

@@ -309,7 +309,7 @@ async function startWeft(ctx: SuiteContext, app: number, ports: { http: number; 
       logger: silentLogger,
       limits: {},
     },
-    observer: { request() {}, tcpOpen() {}, tcpClose() {}, plaintext() {}, inFlight() {}, count() {} },
+    observer: { request() {}, tcpOpen() {}, tcpClose() {}, plaintext() {}, running: () => undefined, count() {} },
   });
   ctx.cleanup(() => plane.close());
   plane.setIdentity(identity);

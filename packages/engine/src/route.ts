@@ -93,14 +93,14 @@ const NO_MIRRORS: readonly MirrorDecision[] = Object.freeze([]);
 
 /**
  * The route of a request: first match wins. The head must be canonical (canonicalHead), with the pseudo-headers first.
- * `wallMs` is the time of day, for the age of sessions; 0: they have none. Randomness is drawn for weights (only with several
+ * `wallMs` gives the time of day, for the age of sessions; undefined: they have none. Randomness is drawn for weights (only with several
  * destinations, and not for a session), delay, abort, mirrors (below 100 %), in this order.
  */
 export function routeHttp(
   view: RouteView,
   head: readonly string[],
   random: Random,
-  wallMs = 0,
+  wallMs?: () => number,
   claims?: Readonly<Record<string, unknown>>,
 ): RouteDecision {
   const parts = requestParts(head, claims);
@@ -120,7 +120,7 @@ function routeIndexed(
   index: RouteIndex,
   parts: RequestParts,
   random: Random,
-  wallMs: number,
+  wallMs: (() => number) | undefined,
 ): RouteDecision {
   beginLookup(index, parts.head, parts.path, parts.authority);
   for (let c = nextCandidate(); c; c = nextCandidate()) {
@@ -136,7 +136,7 @@ function decide(
   match: CompiledMatch | undefined,
   parts: RequestParts,
   random: Random,
-  wallMs: number,
+  wallMs: (() => number) | undefined,
 ): RouteDecision {
   const { route, ref } = compiled;
   const cors = compiled.cors && decideCors(compiled.cors, parts.method, parts.head);
@@ -195,9 +195,9 @@ function sessionOf(
   compiled: CompiledHttpRoute,
   rule: SessionPersistence,
   head: readonly string[],
-  wallMs: number,
+  wallMs: (() => number) | undefined,
 ): { decision: SessionDecision; destination: CompiledDestination | undefined } {
-  const token = readToken(rule, head, wallMs);
+  const token = readToken(rule, head, wallMs ? wallMs() : 0);
   const { destinations, cumulative } = compiled.split;
   for (let i = 0; token && i < destinations.length; i++) {
     if (cumulative[i] === (i > 0 ? cumulative[i - 1] : 0)) continue;

@@ -46,7 +46,7 @@ function route(session: MessageInitShape<typeof SessionPersistenceSchema>, weigh
   const view = findService(snapshot, '10.96.0.1', 80)!;
   const ask = (headers: string[] = [], wallMs = NOW) => {
     const head = [':method', 'GET', ':scheme', 'http', ':authority', 'pay', ':path', '/', ...headers];
-    const decision = routeHttp(view, head, random, wallMs) as ForwardDecision;
+    const decision = routeHttp(view, head, random, () => wallMs) as ForwardDecision;
     const { session } = decision;
     assert.ok(session && decision.cluster);
     const endpoint = (session.endpoint ?? pickEndpoint(snapshot, decision.cluster, random, 0)) as EndpointView;

@@ -72,7 +72,7 @@ export function routedWay(
   claims?: Readonly<Record<string, unknown>>,
 ): Fate {
   noteRules(notes, view, head, claims);
-  const decision = routeHttp(view, head, random, 0, claims);
+  const decision = routeHttp(view, head, random, undefined, claims);
   if (decision.kind === 'none') {
     notes.add('client', 'rule', 'answered with 404', 'no route matches');
     return { ...blankWay, status: 404, flags: 'NR', details: 'route_not_found' };

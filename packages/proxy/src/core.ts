@@ -85,6 +85,7 @@ export class Core {
   readonly outcomes: Outcomes;
   /** Of decisions of policies. */
   readonly decisionLines: SecondBudget;
+  #betweenClocksMs = Number.NEGATIVE_INFINITY;
   #peers = new WeakMap<Endpoint, PeerInfo>();
   #callers = new WeakMap<Endpoint, PeerInfo>();
   #services = new WeakMap<ServicePortView | Cluster, ServiceInfo>();
@@ -140,6 +141,16 @@ export class Core {
 
   #tickExchanges(nowMs: number): void {
     for (const exchange of this.exchanges) exchange.tick(nowMs);
+  }
+
+  /**
+   * The time of day at a moment of nowMs. The clock of the day tells whole milliseconds: of what lies between the two
+   * clocks, the most that was seen is the nearest to the truth, until one of them is set.
+   */
+  wallAt(atMs: number): number {
+    const between = this.wallMs() - this.nowMs();
+    if (between > this.#betweenClocksMs || between < this.#betweenClocksMs - 1) this.#betweenClocksMs = between;
+    return atMs + this.#betweenClocksMs;
   }
 
   /** Puts a plan in force. Exchanges that run keep the decisions they made. */

@@ -23,7 +23,7 @@ import {
 } from '@weft/plan';
 import type { Stream } from '@weft/wire';
 import { DataPlane } from './data-plane.ts';
-import type { Observer, RequestRecord } from './observe/types.ts';
+import { copyOf, type Observer, type RequestRecord } from './observe/types.ts';
 import { testIdentities } from './test-identity.ts';
 import type { Lane } from './upstream/lane.ts';
 
@@ -49,11 +49,11 @@ function observe(): Seen {
     counts: new Map(),
     tcp: 0,
     observer: {
-      request: (r) => void seen.records.push({ ...r }),
+      request: (r) => void seen.records.push(copyOf(r)),
       tcpOpen: () => {},
       tcpClose: () => void seen.tcp++,
       plaintext: () => {},
-      inFlight: () => {},
+      running: () => undefined,
       count: (n) => void seen.counts.set(n, (seen.counts.get(n) ?? 0) + 1),
     },
   };

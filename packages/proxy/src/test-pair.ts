@@ -29,7 +29,7 @@ import { DataPlane } from './data-plane.ts';
 import type { ProxyLimits } from './limits.ts';
 import { loopbackConnector } from './net/dial.ts';
 import type { ReferenceIndex } from './observe/references.ts';
-import type { Observer, RequestRecord, TcpRecord } from './observe/types.ts';
+import { copyOf, type Observer, type RequestRecord, type TcpRecord } from './observe/types.ts';
 import { testIdentities } from './test-identity.ts';
 
 export const TEST_HOST = 'app.test.svc.cluster.local';
@@ -69,10 +69,10 @@ export class Watched {
   readonly plaintext: Parameters<Observer['plaintext']>[] = [];
   readonly counts = new Map<string, number>();
   readonly observer = {
-    request: (r: RequestRecord) => void this.requests.push({ ...r, decisions: { ...r.decisions } }),
+    request: (r: RequestRecord) => void this.requests.push(copyOf(r)),
     tcpOpen: () => {},
     tcpClose: (r: TcpRecord) => void this.tcp.push({ ...r, decisions: { ...r.decisions } }),
-    inFlight: () => {},
+    running: () => undefined,
     plaintext: (...caller: Parameters<Observer['plaintext']>) => void this.plaintext.push(caller),
     count: (name: string) => void this.counts.set(name, (this.counts.get(name) ?? 0) + 1),
   };

@@ -495,7 +495,7 @@ test('at a gateway: a login by redirect, headers for the application and for the
       gateway: { host: '127.7.178.1' },
       logger: silentLogger,
     },
-    observer: { request() {}, tcpOpen() {}, tcpClose() {}, plaintext() {}, inFlight() {}, count() {} },
+    observer: { request() {}, tcpOpen() {}, tcpClose() {}, plaintext() {}, running: () => undefined, count() {} },
     limits: {},
   });
   t.after(() => edge.close());

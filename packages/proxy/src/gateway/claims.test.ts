@@ -39,7 +39,7 @@ test('a claim chooses the route; without a token, or by a header of its name, th
       tcpOpen: () => {},
       tcpClose: () => {},
       plaintext: () => {},
-      inFlight: () => {},
+      running: () => undefined,
       count: () => {},
     },
     logger: silentLogger,

@@ -112,8 +112,6 @@ class GatewayExchange extends OutboundExchange {
       return;
     }
     this.judgedBy = snapshot.authorization;
-    this.authzRef = verdict.ref;
-    this.authzPolicy = verdict.policy;
     this.verdict = verdict;
     if (!verdict.allow || verdict.audit || verdict.shadow) {
       const { peer, port } = this.#visitor;

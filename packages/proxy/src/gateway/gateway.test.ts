@@ -26,7 +26,7 @@ import {
 } from '@weft/plan';
 import { proxyHeader } from '@weft/wire';
 import { DataPlane } from '../data-plane.ts';
-import type { RequestRecord } from '../observe/types.ts';
+import { copyOf, type RequestRecord } from '../observe/types.ts';
 import { clientHello } from '../test-hello.ts';
 
 const EDGE = '127.9.0.1';
@@ -134,11 +134,11 @@ before(async () => {
     bind: {},
     gateway: { host: EDGE },
     observer: {
-      request: (r) => void records.push({ ...r }),
+      request: (r) => void records.push(copyOf(r)),
       tcpOpen: () => {},
       tcpClose: () => {},
       plaintext: () => {},
-      inFlight: () => {},
+      running: () => undefined,
       count: (n) => void counts.set(n, counted(n) + 1),
     },
     logger: silentLogger,

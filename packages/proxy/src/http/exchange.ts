@@ -102,8 +102,6 @@ export abstract class Exchange extends ObservedExchange implements StreamHandler
 
   /** Has the external authorizer that `verdict` names decide, and goes on to judge again; else answers. */
   protected askAuthorizer(verdict: AuthorizationResult, next: () => void): void {
-    this.authzRef = verdict.ref;
-    this.authzPolicy = verdict.policy;
     // Denied unless the authorizer says otherwise: then it is judged again.
     this.verdict = verdict;
     const facts = this.checkedOf();
@@ -274,8 +272,6 @@ export abstract class Exchange extends ObservedExchange implements StreamHandler
       this.#letGo('cancel');
       return false;
     }
-    this.authzRef = verdict.ref;
-    this.authzPolicy = verdict.policy;
     this.verdict = verdict;
     this.#giveUp();
     this.#end('', verdict.details, 403, 'RBAC: access denied', 'cancel');

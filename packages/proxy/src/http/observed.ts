@@ -6,69 +6,103 @@ import type { Core } from '../core.ts';
 import { DECISION_HEADER } from '../observe/disclosure.ts';
 import {
   type Decisions,
-  type EdgeKey,
   noDecisions,
   type PeerInfo,
   type Reporter,
   type RequestRecord,
+  type Running,
   type ServiceInfo,
 } from '../observe/types.ts';
 import type { RequestFacts } from './headers.ts';
-import { sharedRecord } from './record.ts';
 import type { RequestBody } from './request-body.ts';
 
-export abstract class ObservedExchange {
+/** Filled anew for whoever asks for them. */
+const decisions = noDecisions();
+
+/** It is the record of itself: an observer reads of it what it needs, and nothing is written down for others. */
+export abstract class ObservedExchange implements RequestRecord {
   readonly core: Core;
   readonly head: Head;
   readonly body: RequestBody;
   facts!: RequestFacts;
-  protected attempts = 0;
-  /** Envoy's response flags, and its words for how it ended. */
-  protected flags = '';
+  attempts = 0;
+  flags = '';
   details = '';
-  protected routeRef = '';
+  routeRef = '';
   /** Of a fault that was drawn. */
   protected faultRef = '';
   /** Of a limit on requests that was asked. */
   protected limitRef = '';
-  protected authzRef = '';
-  protected authzPolicy = '';
   /** What policies said of it first, and of what port of the workload. */
-  protected verdict: AuthorizationResult | undefined;
-  protected ownPort = 0;
-  /** Server name of the downstream TLS connection. */
-  protected sni = '';
-  protected cluster = '';
-  protected upstreamHost = '';
-  protected source: PeerInfo | undefined;
-  protected destination: PeerInfo | undefined;
-  protected service: ServiceInfo | undefined;
-  protected edge: EdgeKey | undefined;
-  protected readonly startMs: number;
-  /** When it began, by the wall clock. */
-  protected readonly startWallMs: number;
-  /** From its beginning to the response's head; -1: there was none. */
-  protected upstreamMs = -1;
-  protected status = 0;
-  protected grpcStatus = -1;
-  protected bytesOut = 0;
-  readonly #epoch: bigint;
-  #traceparent = '';
-  #parentSpan = '';
+  verdict: AuthorizationResult | undefined;
+  port = 0;
+  sni = '';
+  cluster = '';
+  upstreamHost = '';
+  source: PeerInfo | undefined;
+  destination: PeerInfo | undefined;
+  service: ServiceInfo | undefined;
+  #running: Running | undefined;
+  readonly startMs: number;
+  durationMs = 0;
+  upstreamMs = -1;
+  status = 0;
+  grpcStatus = -1;
+  bytesOut = 0;
+  readonly epoch: bigint;
+  traceparent = '';
+  parentSpanId = '';
 
   constructor(core: Core, head: Head, body: RequestBody) {
     this.core = core;
     this.head = head;
     this.body = body;
-    this.#epoch = core.epoch;
+    this.epoch = core.epoch;
     this.startMs = core.nowMs();
-    this.startWallMs = core.wallMs();
   }
 
-  protected abstract readonly reporter: Reporter;
-  protected abstract readonly downstreamRemote: string;
-  protected abstract readonly mtls: boolean;
-  protected abstract readonly httpVersion: string;
+  abstract readonly reporter: Reporter;
+  abstract readonly downstreamRemote: string;
+  abstract readonly mtls: boolean;
+  abstract readonly httpVersion: string;
+
+  get method(): string {
+    return this.facts.method;
+  }
+  get path(): string {
+    return this.facts.path;
+  }
+  get authority(): string {
+    return this.facts.authority;
+  }
+  get protocol(): 'http' | 'grpc' {
+    return this.facts.grpc ? 'grpc' : 'http';
+  }
+  get requestId(): string {
+    return this.facts.requestId;
+  }
+  get userAgent(): string {
+    return this.facts.userAgent;
+  }
+  get forwardedFor(): string {
+    return this.facts.forwardedFor;
+  }
+  get bytesIn(): number {
+    return this.body.bytes;
+  }
+  get startWallMs(): number {
+    return this.core.wallAt(this.startMs);
+  }
+  get authzRef(): string {
+    return this.verdict?.ref ?? '';
+  }
+  get authzPolicy(): string {
+    return this.verdict?.policy ?? '';
+  }
+  get decisions(): Decisions {
+    this.decided(decisions);
+    return decisions;
+  }
 
   /** Continues the caller's trace or begins one, and gives the request its id. */
   protected prepareIds(): void {
@@ -81,8 +115,8 @@ export abstract class ObservedExchange {
     if (this.ofVisitor && place.parentSpanId !== '' && !tracer.believesVisitor(place.traceparent))
       unsample(this.head, place);
     if (tracer.givesB3 && this.reporter === 'destination') addB3(this.head, place);
-    this.#parentSpan = place.parentSpanId;
-    this.#traceparent = place.traceparent;
+    this.parentSpanId = place.parentSpanId;
+    this.traceparent = place.traceparent;
   }
 
   /** The caller is a stranger at a gateway. */
@@ -107,10 +141,8 @@ export abstract class ObservedExchange {
   protected tellDecisions(head: Head): void {
     const { disclosure } = this.core;
     if (disclosure === undefined || !this.tellsDecisions) return;
-    const d = noDecisions();
-    this.decided(d);
-    const text = this.core.options.references.decisions(d);
-    head.push(DECISION_HEADER, disclosure.field(this.reporter, this.#epoch, text));
+    const text = this.core.options.references.decisions(this.decisions);
+    head.push(DECISION_HEADER, disclosure.field(this.reporter, this.epoch, text));
   }
 
   addFlag(flag: string): void {
@@ -119,60 +151,25 @@ export abstract class ObservedExchange {
 
   /** Counts the request as running towards its destination; a retry elsewhere takes it along. */
   protected enter(): void {
-    if (this.edge) {
-      if (this.edge.destination === this.destination) return;
-      this.core.observer.inFlight(this.edge, -1);
-    }
-    this.edge = { reporter: this.reporter, source: this.source, destination: this.destination, service: this.service };
-    this.core.observer.inFlight(this.edge, 1);
+    const running = this.core.observer.running(this);
+    if (running === this.#running) return;
+    this.#leave();
+    this.#running = running;
+    if (running) running.inFlight++;
+  }
+
+  #leave(): void {
+    if (this.#running) this.#running.inFlight--;
   }
 
   /** Tells the observer, and the collector of spans. */
   protected report(): void {
-    const r: RequestRecord = sharedRecord;
-    const f = this.facts;
-    r.reporter = this.reporter;
-    r.method = f.method;
-    r.path = f.path;
-    r.authority = f.authority;
-    r.protocol = f.grpc ? 'grpc' : 'http';
-    r.httpVersion = this.httpVersion;
-    r.status = this.status;
-    r.grpcStatus = this.grpcStatus;
-    r.flags = this.flags;
-    r.details = this.details;
-    r.durationMs = this.core.nowMs() - this.startMs;
-    r.upstreamMs = this.upstreamMs;
-    r.bytesIn = this.body.bytes;
-    r.bytesOut = this.bytesOut;
-    r.requestId = f.requestId;
-    r.traceparent = this.#traceparent;
-    r.parentSpanId = this.#parentSpan;
-    r.userAgent = f.userAgent;
-    r.forwardedFor = f.forwardedFor;
-    r.sni = this.sni;
-    r.startWallMs = this.startWallMs;
-    r.source = this.source;
-    r.destination = this.destination;
-    r.service = this.service;
-    r.routeRef = this.routeRef;
-    r.authzRef = this.authzRef;
-    r.authzPolicy = this.authzPolicy;
-    r.verdict = this.verdict;
-    r.port = this.ownPort;
-    r.cluster = this.cluster;
-    r.upstreamHost = this.upstreamHost;
-    r.downstreamRemote = this.downstreamRemote;
-    r.attempts = this.attempts;
-    r.mtls = this.mtls;
-    r.epoch = this.#epoch;
     const { observer, tracer } = this.core;
-    const traced = tracer.wants(this.#traceparent);
-    if (traced || observer.readsDecisions !== false) this.decided(r.decisions);
+    this.durationMs = this.core.nowMs() - this.startMs;
     try {
-      observer.request(r);
-      if (traced) tracer.record(r);
-      if (this.edge) observer.inFlight(this.edge, -1);
+      this.#leave();
+      observer.request(this);
+      if (tracer.wants(this.traceparent)) tracer.record(this);
     } catch (error) {
       this.core.logger.error({ error: String(error) }, 'observer failed');
     }

@@ -106,10 +106,10 @@ export function inboundExchange(
 }
 
 class InboundExchange extends Exchange {
-  protected readonly reporter = 'destination' as const;
-  protected readonly downstreamRemote: string;
-  protected readonly httpVersion: string;
-  protected readonly mtls: boolean;
+  readonly reporter = 'destination' as const;
+  readonly downstreamRemote: string;
+  readonly httpVersion: string;
+  readonly mtls: boolean;
   #via: InboundVia;
   #inbound: Inbound;
   #port: number;
@@ -183,15 +183,13 @@ class InboundExchange extends Exchange {
     const { head, snapshot, core } = this;
     const peer = this.#via.peer;
     const verdict = this.judge(snapshot);
-    this.ownPort = this.#port;
+    this.port = this.#port;
     if (verdict.ask) {
       this.askAuthorizer(verdict, () => this.#authorized());
       return;
     }
     this.judgedBy = snapshot.authorization;
     this.#judgedLength = head.length;
-    this.authzRef = verdict.ref;
-    this.authzPolicy = verdict.policy;
     this.verdict = verdict;
     if (!verdict.allow || verdict.audit || verdict.shadow) {
       const { method, path } = this.facts;

@@ -14,7 +14,7 @@ import { silentLogger } from '@weft/base';
 import { buildSnapshot } from '@weft/engine';
 import { ClientTls, EndpointsSchema, outboundClusterName, type Part, PartSchema, Protocol } from '@weft/plan';
 import { DataPlane } from '../data-plane.ts';
-import type { Observer, RequestRecord } from '../observe/types.ts';
+import { copyOf, type Observer, type RequestRecord } from '../observe/types.ts';
 import { testIdentities } from '../test-identity.ts';
 
 const FRONT = '127.7.21.1';
@@ -23,11 +23,11 @@ const dir = mkdtempSync(join(tmpdir(), 'weft-originate-'));
 const file = (name: string): string => join(dir, name);
 const records: RequestRecord[] = [];
 const observer: Observer = {
-  request: (r) => void records.push({ ...r }),
+  request: (r) => void records.push(copyOf(r)),
   tcpOpen: () => {},
   tcpClose: () => {},
   plaintext: () => {},
-  inFlight: () => {},
+  running: () => undefined,
   count: () => {},
 };
 

@@ -6,7 +6,7 @@ import { encodePrometheus, Registry } from '@weft/telemetry';
 import { LineWriter } from './line-writer.ts';
 import { MeshObserver } from './observer.ts';
 import { ReferenceIndex } from './references.ts';
-import { noDecisions, type RequestRecord, type TcpRecord, unknownPeer } from './types.ts';
+import { noDecisions, type RequestRecord, type Running, type TcpRecord, unknownPeer } from './types.ts';
 
 const source = {
   ...unknownPeer(),
@@ -146,7 +146,8 @@ test('a request becomes a metric, a line with its sources, and an edge counted o
 test('unknown peers, plaintext callers and gauges', () => {
   const observer = new MeshObserver({ registry: new Registry() });
   const key = { reporter: 'source' as const, source, destination, service };
-  observer.inFlight(key, 1);
+  const running = observer.running(key) as Running;
+  running.inFlight++;
   observer.request(record({ reporter: 'destination', source: undefined, mtls: false }));
   const report = observer.edges.takeDeltas();
   assert.equal(report.deltas[0].source, 'unknown');
@@ -154,7 +155,7 @@ test('unknown peers, plaintext callers and gauges', () => {
     report.inFlight.map((g) => [g.source, g.mtls, g.inFlight]),
     [['cart', true, 1]],
   );
-  observer.inFlight(key, -1);
+  running.inFlight--;
   assert.equal(observer.edges.takeDeltas().inFlight[0].inFlight, 0);
   observer.request(record({ source: undefined, destination: undefined, service: undefined, flags: 'NR', status: 404 }));
   assert.equal(observer.edges.takeDeltas().deltas[0].destination, 'unknown');

@@ -70,7 +70,6 @@ export class MeshObserver implements Observer {
   readonly calls: CallAggregator;
   readonly plaintextCallers: PlaintextCallers;
   readonly #metrics: IstioMetrics;
-  readonly readsDecisions: boolean;
   readonly #log: ((line: string) => void) | undefined;
   readonly #references: ReferenceIndex;
   /** Four slots per triple: reporter × mTLS. */
@@ -96,7 +95,6 @@ export class MeshObserver implements Observer {
       options.plaintext ?? new PlaintextCallers({ count: (name) => options.registry.count(name) });
     this.#metrics = new IstioMetrics(options.registry);
     this.#log = options.log;
-    this.readsDecisions = options.log !== undefined;
     this.#references = options.references ?? new ReferenceIndex();
   }
 
@@ -293,12 +291,11 @@ export class MeshObserver implements Observer {
     return e;
   }
 
-  inFlight(key: EdgeKey, delta: number): void {
+  running(key: Readonly<EdgeKey>): Edge | undefined {
     // Whether the link has mTLS is not known before it is dialled; the identity that the peer has to prove says it.
     const peer = key.reporter === 'source' ? key.destination : key.source;
     const mtls = peer !== undefined && peer.principal !== '';
-    const { edge } = this.#entry(key.reporter, key.source, key.destination, key.service, mtls);
-    if (edge) edge.inFlight += delta;
+    return this.#entry(key.reporter, key.source, key.destination, key.service, mtls).edge;
   }
 
   plaintext(source: PeerInfo | undefined, remoteAddress: string, port: number, refused: boolean, ref: string): void {

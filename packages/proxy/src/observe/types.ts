@@ -1,6 +1,6 @@
 /**
  * What the data path tells those who observe it (metrics, access log, live edges). The data path calls these
- * synchronously at the end of an exchange; an observer must copy what it keeps, since records are reused.
+ * synchronously at the end of an exchange; an observer must copy what it keeps (copyOf): a record is the exchange itself.
  */
 import type { AuthorizationResult } from '@weft/engine';
 
@@ -102,40 +102,55 @@ interface Passage extends EdgeKey {
   mtls: boolean;
   /** Of the plan that decided. */
   epoch: bigint;
-  /** Reused as the record is. Not filled in where nobody reads them (Observer.readsDecisions). */
-  decisions: Decisions;
+  /** Valid until somebody's are asked for again. */
+  readonly decisions: Decisions;
 }
 
-/** One HTTP exchange. A plain object that is reused: copy what must outlive the call. */
-export interface RequestRecord extends Passage {
-  method: string;
-  path: string;
-  authority: string;
+/** One HTTP exchange that is over. */
+export interface RequestRecord extends Readonly<Passage> {
+  readonly method: string;
+  readonly path: string;
+  readonly authority: string;
   /** 'grpc' where the request's content-type is application/grpc. */
-  protocol: 'http' | 'grpc';
+  readonly protocol: 'http' | 'grpc';
   /** The protocol on the downstream side, for the access log: 'HTTP/1.1' or 'HTTP/2'. */
-  httpVersion: string;
+  readonly httpVersion: string;
   /** Status sent downstream; 0 where the client went away before one. */
-  status: number;
+  readonly status: number;
   /** From trailers or a trailers-only head; -1: none. */
-  grpcStatus: number;
+  readonly grpcStatus: number;
   /** Milliseconds from the request's start to the upstream's response head; -1 without one. */
-  upstreamMs: number;
+  readonly upstreamMs: number;
   /** Request body bytes. */
-  bytesIn: number;
+  readonly bytesIn: number;
   /** Response body bytes. */
-  bytesOut: number;
-  requestId: string;
+  readonly bytesOut: number;
+  readonly requestId: string;
   /** The traceparent of this hop's span ('' if tracing is off). */
-  traceparent: string;
+  readonly traceparent: string;
   /** Span id of the caller from the incoming traceparent, '' if this span starts the trace. */
-  parentSpanId: string;
-  userAgent: string;
-  forwardedFor: string;
+  readonly parentSpanId: string;
+  readonly userAgent: string;
+  readonly forwardedFor: string;
   /** Server name of the TLS connection that the request came by, '' where there was none. */
-  sni: string;
+  readonly sni: string;
   /** Times that the request was sent upstream; 0: never. */
-  attempts: number;
+  readonly attempts: number;
+}
+
+/** A record for who keeps it. */
+export function copyOf(r: RequestRecord): RequestRecord {
+  const { reporter, method, path, authority, protocol, httpVersion, requestId, userAgent, forwardedFor } = r;
+  const { status, grpcStatus, flags, details, durationMs, upstreamMs, startWallMs, bytesIn, bytesOut } = r;
+  const { source, destination, service, cluster, upstreamHost, downstreamRemote, sni, mtls, attempts, port } = r;
+  const { routeRef, authzRef, authzPolicy, verdict, epoch, traceparent, parentSpanId } = r;
+  return {
+    ...{ reporter, method, path, authority, protocol, httpVersion, requestId, userAgent, forwardedFor },
+    ...{ status, grpcStatus, flags, details, durationMs, upstreamMs, startWallMs, bytesIn, bytesOut },
+    ...{ source, destination, service, cluster, upstreamHost, downstreamRemote, sni, mtls, attempts, port },
+    ...{ routeRef, authzRef, authzPolicy, verdict, epoch, traceparent, parentSpanId },
+    decisions: { ...r.decisions },
+  };
 }
 
 /** One opaque connection. The same object is passed to open and close, so an observer may key by its identity. */
@@ -147,14 +162,17 @@ export interface TcpRecord extends Passage {
   bytesOut: number;
 }
 
+/** Raised by one where a request begins, lowered where it ends. */
+export interface Running {
+  inFlight: number;
+}
+
 export interface Observer {
-  /** False: does not read `decisions` of a request's record, which then need not be filled in. */
-  readonly readsDecisions?: boolean;
   request(record: RequestRecord): void;
   tcpOpen(record: TcpRecord): void;
   tcpClose(record: TcpRecord): void;
-  /** +1 at a request's start, -1 at its end. */
-  inFlight(edge: EdgeKey, delta: number): void;
+  /** Where a request of this edge is to be counted while it runs; undefined: nowhere. */
+  running(edge: Readonly<EdgeKey>): Running | undefined;
   /** A request without mTLS, or such a connection that was refused. `ref`: the rule that refused it. */
   plaintext(source: PeerInfo | undefined, remoteAddress: string, port: number, refused: boolean, ref: string): void;
   /** A counter named in LIMITS.md or by a refusal, e.g. `inbound_plaintext_refused`. */
@@ -163,11 +181,12 @@ export interface Observer {
 
 /** Observes nothing. */
 export const silentObserver: Observer = {
-  readsDecisions: false,
   request() {},
   tcpOpen() {},
   tcpClose() {},
-  inFlight() {},
+  running() {
+    return undefined;
+  },
   plaintext() {},
   count() {},
 };

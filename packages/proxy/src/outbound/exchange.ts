@@ -61,10 +61,10 @@ export interface OutboundVia {
 const EXTERNAL = unknownPeer();
 
 export class OutboundExchange extends Exchange {
-  protected readonly reporter = 'source' as const;
-  protected readonly downstreamRemote: string;
-  protected readonly httpVersion: string;
-  protected mtls = false;
+  readonly reporter = 'source' as const;
+  readonly downstreamRemote: string;
+  readonly httpVersion: string;
+  mtls = false;
   #decision: RouteDecision | undefined;
   #fault: FaultDecision | undefined;
   #tryFault: CompiledFault | undefined;
@@ -132,7 +132,7 @@ export class OutboundExchange extends Exchange {
 
   /** Decides among the routes of `view` and does what they say. */
   protected route(view: RouteView): this {
-    const decision = routeHttp(view, this.head, this.core.random, this.startWallMs, this.token?.claims);
+    const decision = routeHttp(view, this.head, this.core.random, this.core.wallMs, this.token?.claims);
     this.#decision = decision;
     if (decision.kind === 'none') return this.noRoute();
     this.routeRef = decision.ref;

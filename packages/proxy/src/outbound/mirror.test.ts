@@ -11,7 +11,7 @@ import { silentLogger } from '@weft/base';
 import { buildSnapshot } from '@weft/engine';
 import { EndpointsSchema, LbPolicy, outboundClusterName, type Part, PartSchema, Protocol } from '@weft/plan';
 import { DataPlane } from '../data-plane.ts';
-import type { Observer, RequestRecord } from '../observe/types.ts';
+import { copyOf, type Observer, type RequestRecord, type Running } from '../observe/types.ts';
 import { testIdentities } from '../test-identity.ts';
 
 const FRONT = '127.7.20.1';
@@ -24,18 +24,30 @@ const dir = mkdtempSync(join(tmpdir(), 'weft-mirror-'));
 const records: RequestRecord[] = [];
 const counts = new Map<string, number>();
 const running: string[] = [];
+/** By workload; each tells of its changes. */
+const gauges = new Map(['main', 'two'].map((name) => [name, gaugeOf(name)]));
 const observer: Observer = {
-  request: (r) => void records.push({ ...r }),
+  request: (r) => void records.push(copyOf(r)),
   tcpOpen: () => {},
   tcpClose: () => {},
   plaintext: () => {},
-  inFlight: (key, delta) => {
-    const name = key.destination?.workload ?? '';
-    running.push(`${name} ${delta > 0 ? '+' : ''}${delta}`);
-  },
+  running: (key) => gauges.get(key.destination?.workload ?? ''),
   count: (n) => void counts.set(n, (counts.get(n) ?? 0) + 1),
 };
 const counted = (name: string): number => counts.get(name) ?? 0;
+
+function gaugeOf(name: string): Running {
+  let value = 0;
+  return {
+    get inFlight() {
+      return value;
+    },
+    set inFlight(to) {
+      running.push(`${name} ${to > value ? '+' : ''}${to - value}`);
+      value = to;
+    },
+  };
+}
 
 interface Got {
   method: string;

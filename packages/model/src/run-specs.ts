@@ -1,30 +1,11 @@
 /** What a supervisor reads of a model: the services that it tells applications of, and the groups by which workloads join. */
 import { planProtocol } from './protocols.ts';
 import type { Model } from './types/model.ts';
-import type { ProbeModel } from './types/process.ts';
 
-/** What each workload is like that joins by the group (Istio's WorkloadGroup). */
-export interface GroupSpec {
-  readonly name: string;
-  readonly namespace: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly serviceAccount: string;
-  readonly ports: readonly { readonly number: number; readonly name: string }[];
-  readonly readiness: ProbeModel | undefined;
-}
+/** What each workload is like that joins by a group (Istio's WorkloadGroup); @weft/host has the shape. */
+export type GroupSpec = ReturnType<typeof groupSpecs>[number];
 
-export interface ServiceSpec {
-  readonly name: string;
-  readonly namespace: string;
-  readonly ports: readonly number[];
-  /** Numbers, or names of ports of the processes. */
-  readonly targetPorts: readonly (number | string)[];
-  /** Of each port, as in a plan (`Protocol`). */
-  readonly protocols: readonly number[];
-  readonly selector: Readonly<Record<string, string>>;
-}
-
-export function groupSpecs(model: Model): GroupSpec[] {
+export function groupSpecs(model: Model) {
   return model.workloadGroups.map((g) => ({
     name: g.name,
     namespace: g.namespace,
@@ -35,7 +16,7 @@ export function groupSpecs(model: Model): GroupSpec[] {
   }));
 }
 
-export function serviceSpecs(model: Model): ServiceSpec[] {
+export function serviceSpecs(model: Model) {
   // What stands outside has a name of its own: no variables say it.
   const own = model.services.filter((s) => !s.external);
   return own.map((s) => ({

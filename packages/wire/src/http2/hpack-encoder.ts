@@ -11,6 +11,8 @@ const secret = 2;
 interface KnownName {
   index: number;
   values: Map<string, number> | undefined;
+  /** Length of the longest of them; -1: there are none. */
+  longestValue: number;
   policy: number;
 }
 
@@ -18,15 +20,17 @@ const known = new Map<string, KnownName>();
 for (let i = 1; i <= staticCount; i++) {
   let entry = known.get(staticNames[i]);
   if (entry === undefined) {
-    entry = { index: i, values: undefined, policy: indexed };
+    entry = { index: i, values: undefined, longestValue: -1, policy: indexed };
     known.set(staticNames[i], entry);
   }
-  if (staticValues[i] !== '') (entry.values ??= new Map()).set(staticValues[i], i);
+  if (staticValues[i] === '') continue;
+  (entry.values ??= new Map()).set(staticValues[i], i);
+  entry.longestValue = Math.max(entry.longestValue, staticValues[i].length);
 }
 function setPolicy(policy: number, names: string): void {
   for (const name of names.split(' ')) {
     const entry = known.get(name);
-    if (entry === undefined) known.set(name, { index: 0, values: undefined, policy });
+    if (entry === undefined) known.set(name, { index: 0, values: undefined, longestValue: -1, policy });
     else entry.policy = policy;
   }
 }
@@ -37,17 +41,21 @@ setPolicy(
 );
 setPolicy(
   passing,
-  ':path x-request-id traceparent tracestate baggage b3 x-b3-traceid x-b3-spanid x-b3-parentspanid content-length ' +
-    'content-range range date etag age expires last-modified location if-none-match if-modified-since grpc-timeout ' +
+  ':path x-request-id traceparent tracestate baggage b3 x-b3-traceid x-b3-spanid x-b3-parentspanid ' +
+    'content-range range etag age last-modified location if-none-match if-modified-since grpc-timeout ' +
     'x-envoy-upstream-service-time x-weft-decision',
 );
 
 /** What one connection's encoder knows of a name. */
 class NameRecord {
+  /** '' once the connection has forgotten it. */
+  name: string;
   /** In the static table; 0: not there. */
   readonly index: number;
   readonly policy: number;
   readonly fixed: Map<string, number> | undefined;
+  /** Length of the longest value there: -1 without any. */
+  readonly longestFixed: number;
   /** The value of the static table that was asked for last: a look at it costs less than a search. */
   fixedValue: string | undefined = undefined;
   fixedIndex = 0;
@@ -59,12 +67,19 @@ class NameRecord {
   /** Values of this name in a row that were not in the table. */
   misses = 0;
 
-  constructor(name: KnownName | undefined) {
-    this.index = name?.index ?? 0;
-    this.policy = name?.policy ?? indexed;
-    this.fixed = name?.values;
+  constructor(name: string, known: KnownName | undefined) {
+    this.name = name;
+    this.index = known?.index ?? 0;
+    this.policy = known?.policy ?? indexed;
+    this.fixed = known?.values;
+    this.longestFixed = known?.longestValue ?? -1;
   }
 }
+
+/** Heads of one kind follow each other: a name is looked for first where it stood in the last one. */
+const places = 32;
+/** Stands where nothing is known of a name. */
+const stranger = new NameRecord('', undefined);
 
 /** After so many values in a row that were never seen again, a name's values are taken for passing… */
 const PASSING_AFTER = 8;
@@ -84,6 +99,8 @@ export class HpackEncoder {
   #mask: number;
   /** Of names with a rule or an index of their own, once they were used, and of those that stand in the table. */
   #records = new Map<string, NameRecord>();
+  /** Records of the names that stood last at each place of a head. */
+  #places: NameRecord[] = new Array<NameRecord>(places).fill(stranger);
   /** Size updates to send with the next block: the smallest size since the last block, and the last one; -1: none. */
   #smallest = -1;
 
@@ -118,20 +135,29 @@ export class HpackEncoder {
       at = writeInteger(target, at, 0x20, 5, this.#capacity);
       this.#smallest = -1;
     }
-    for (let i = 0; i + 1 < fields.length; i += 2) at = this.#field(fields[i], fields[i + 1], target, at);
+    for (let i = 0; i + 1 < fields.length; i += 2) {
+      const name = fields[i];
+      const place = (i >>> 1) & (places - 1);
+      let record = this.#places[place];
+      if (record.name !== name) this.#places[place] = record = this.#record(name);
+      at = this.#field(name, fields[i + 1], record, target, at);
+    }
     return at;
   }
 
-  #field(name: string, value: string, target: Buffer, at: number): number {
+  #record(name: string): NameRecord {
     let record = this.#records.get(name);
-    if (record === undefined) {
-      const fixed = known.get(name);
-      if (fixed === undefined) return this.#literal(name, value, undefined, indexed, 0, target, at);
-      this.#records.set(name, (record = new NameRecord(fixed)));
-    }
-    if (record.fixed !== undefined) {
+    if (record !== undefined) return record;
+    const fixed = known.get(name);
+    if (fixed === undefined) return stranger;
+    this.#records.set(name, (record = new NameRecord(name, fixed)));
+    return record;
+  }
+
+  #field(name: string, value: string, record: NameRecord, target: Buffer, at: number): number {
+    if (value.length <= record.longestFixed) {
       let index: number | undefined = record.fixedIndex;
-      if (value !== record.fixedValue && (index = record.fixed.get(value)) !== undefined) {
+      if (value !== record.fixedValue && (index = record.fixed!.get(value)) !== undefined) {
         record.fixedValue = value;
         record.fixedIndex = index;
       }
@@ -146,31 +172,20 @@ export class HpackEncoder {
       if (index === 0) at = writeString(name, target, at, true);
       return writeString(value, target, at, false);
     }
-    if (record.values !== undefined && (policy === indexed || index === 0)) {
-      // What differs each time is not searched for: that costs more than it could save.
-      const searched = policy === indexed && record.misses <= PASSING_AFTER;
-      const sequence = value === record.lastValue ? record.last : searched ? record.values.get(value) : undefined;
-      if (sequence !== undefined) {
-        record.misses = 0;
-        return writeInteger(target, at, 0x80, 7, staticCount + this.#inserted - sequence);
+    if (record.values !== undefined) {
+      if (policy === indexed) {
+        // What differs each time is not searched for: that costs more than it could save.
+        const searched = record.misses <= PASSING_AFTER;
+        const sequence = value === record.lastValue ? record.last : searched ? record.values.get(value) : undefined;
+        if (sequence !== undefined) {
+          record.misses = 0;
+          return writeInteger(target, at, 0x80, 7, staticCount + this.#inserted - sequence);
+        }
+        // An id that somebody sends under a name we do not know: it would push out what comes again.
+        if (++record.misses > PASSING_AFTER && record.misses % PROBE_EVERY !== 0) policy = passing;
       }
       if (index === 0) index = staticCount + this.#inserted - record.last;
-      // An id that somebody sends under a name we do not know: it would push out what comes again.
-      if (++record.misses > PASSING_AFTER && record.misses % PROBE_EVERY !== 0) policy = passing;
     }
-    return this.#literal(name, value, record, policy, index, target, at);
-  }
-
-  /** A value that stands in no table. `index`: of the name; 0 where it has none. */
-  #literal(
-    name: string,
-    value: string,
-    record: NameRecord | undefined,
-    policy: number,
-    index: number,
-    target: Buffer,
-    at: number,
-  ): number {
     const size = name.length + value.length + 32;
     // A passing field with no static name is put in once for its name's sake. Large entries are not worth their room.
     const add = size <= this.#capacity >>> 1 && (policy === indexed || index === 0);
@@ -182,14 +197,14 @@ export class HpackEncoder {
     return at;
   }
 
-  #insert(name: string, value: string, known: NameRecord | undefined, size: number): void {
+  #insert(name: string, value: string, known: NameRecord, size: number): void {
     this.#evict(this.#capacity - size);
     const sequence = this.#inserted++;
     this.#names[sequence & this.#mask] = name;
     this.#values[sequence & this.#mask] = value;
     this.#size += size;
-    const record = known ?? new NameRecord(undefined);
-    // The eviction may have taken it off, with the last entry of its name.
+    // The eviction may have forgotten it, with the last entry of its name.
+    const record = known.name === '' ? new NameRecord(name, undefined) : known;
     if (record.values === undefined) {
       record.values = new Map();
       this.#records.set(name, record);
@@ -216,7 +231,9 @@ export class HpackEncoder {
       record.values = undefined;
       record.lastValue = '';
       record.misses = 0;
-      if (record.index === 0 && record.policy === indexed) this.#records.delete(name);
+      if (record.index > 0 || record.policy !== indexed) continue;
+      this.#records.delete(name);
+      record.name = '';
     }
   }
 }

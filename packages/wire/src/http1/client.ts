@@ -10,14 +10,16 @@ import type {
   WireLimits,
 } from '../stream.ts';
 import { defaultWireLimits, UPGRADE_IGNORED } from '../stream.ts';
-import { isAuthority } from './chars.ts';
+import { isAuthority, isToken, TARGET_BYTES } from './chars.ts';
 import { ChunkedDecoder } from './chunked.ts';
+import { begin, Cork, put, putChecked } from './cork.ts';
 import { asBuffer, chunkSize, EMPTY, Exchange, type ExchangeOwner, InputQueue, type WriteFraming } from './exchange.ts';
 import { HeadBuffer } from './head-buffer.ts';
+import { knownPlaces } from './known-lines.ts';
 import { Refusal } from './refusal.ts';
 import { dropField } from './request-head.ts';
 import { parseResponseHead } from './response-head.ts';
-import { Cork, checkRequestLine, writeFields } from './serialize.ts';
+import { putFields } from './serialize.ts';
 import { webSocketKey } from './websocket.ts';
 
 export interface Http1ClientOptions {
@@ -40,6 +42,9 @@ const MAX_INTERIM = 32;
 
 /** The last authority that was found well-formed. */
 let goodHost = '';
+
+/** Heads that clients write. */
+const knownHeads = knownPlaces();
 
 /** The client side of one HTTP/1.1 connection: one request at a time, no pipelining. */
 export class Http1Client implements Connection, ExchangeOwner {
@@ -164,8 +169,7 @@ export class Http1Client implements Connection, ExchangeOwner {
       else if (head[from] === ':path') path = value;
       else if (head[from] === ':protocol') protocol = value;
     }
-    const fields = writeFields(head, from);
-    const host = authority || fields.host || '';
+    const host = authority || firstValue(head, from, 'host') || '';
     if (host !== goodHost) {
       if (!isAuthority(host, method !== 'CONNECT'))
         throw new Refusal(500, 'bad_head', 'an authority HTTP/1.1 cannot carry');
@@ -173,53 +177,44 @@ export class Http1Client implements Connection, ExchangeOwner {
     }
     this.headRequest = method === 'HEAD';
     this.tunnel = method !== 'CONNECT' ? 'none' : protocol === '' ? 'connect' : 'upgrade';
-    if (this.tunnel === 'connect') {
-      checkRequestLine(method, host);
-      this.framing = 'tunnel';
-      this.write(method, host, host, '');
-      return;
-    }
-    if (path.charCodeAt(0) !== 47 && !(path === '*' && method === 'OPTIONS')) {
+    const { tunnel } = this;
+    if (tunnel !== 'connect' && path.charCodeAt(0) !== 47 && !(path === '*' && method === 'OPTIONS')) {
       throw new Refusal(500, 'bad_head', 'a path HTTP/1.1 cannot carry');
     }
-    checkRequestLine(method, path);
-    let last = '';
-    if (this.tunnel === 'upgrade') {
+    begin();
+    putRequestLine(tunnel === 'upgrade' ? 'GET' : method, tunnel === 'connect' ? host : path);
+    put('host: ');
+    put(host);
+    put('\r\n');
+    const fields = putFields(head, from, knownHeads);
+    if (tunnel !== 'none') {
       this.framing = 'tunnel';
-      this.keyIsOurs = protocol === 'websocket' && !has(head, from, 'sec-websocket-key');
-      this.write('GET', path, host, upgradeFields(head, from, protocol));
-      return;
-    }
-    if (end) {
+      if (tunnel === 'upgrade') {
+        this.keyIsOurs = protocol === 'websocket' && firstValue(head, from, 'sec-websocket-key') === undefined;
+        put(upgradeFields(head, from, protocol));
+      }
+    } else if (end) {
       if (fields.length > 0) throw new Refusal(500, 'bad_head', 'a content-length without its body');
       this.framing = 'none';
-      if (fields.length === 0) last = 'content-length: 0\r\n';
+      if (fields.length === 0) put('content-length: 0\r\n');
     } else if (fields.length >= 0 && !fields.trailer) {
       this.framing = 'length';
       this.writeLeft = fields.length;
-      last = 'content-length: ' + fields.length + '\r\n';
+      put('content-length: ');
+      put(String(fields.length));
+      put('\r\n');
     } else {
       this.framing = 'chunked';
-      last = 'transfer-encoding: chunked\r\n';
+      put('transfer-encoding: chunked\r\n');
     }
-    if (fields.close) this.keep = false;
-    if (fields.te) last += 'te: trailers\r\nconnection: te' + (fields.close ? ', close\r\n' : '\r\n');
-    else if (fields.close) last += 'connection: close\r\n';
-    this.write(method, path, host, last);
-  }
-
-  /** A head: its request line, Host, the fields that stand ready, and the lines `last`. */
-  private write(method: string, target: string, host: string, last: string): void {
-    const { cork } = this;
-    cork.text(method);
-    cork.text(' ');
-    cork.text(target);
-    cork.text(' HTTP/1.1\r\nhost: ');
-    cork.text(host);
-    cork.text('\r\n');
-    cork.fields();
-    if (last !== '') cork.text(last);
-    cork.text('\r\n');
+    if (tunnel === 'none') {
+      if (fields.close) this.keep = false;
+      if (fields.te)
+        put(fields.close ? 'te: trailers\r\nconnection: te, close\r\n' : 'te: trailers\r\nconnection: te\r\n');
+      else if (fields.close) put('connection: close\r\n');
+    }
+    put('\r\n');
+    this.cork.commit();
   }
 
   receive(chunk: Uint8Array): void {
@@ -512,10 +507,11 @@ export class Http1Client implements Connection, ExchangeOwner {
     }
     this.guard(() => {
       if (this.requestEnded) throw new Refusal(500, 'bad_body', 'trailers after the end of the request');
-      writeFields(fields, 0);
-      this.cork.text('0\r\n');
-      this.cork.fields();
-      this.cork.text('\r\n');
+      begin();
+      put('0\r\n');
+      putFields(fields, 0, knownHeads);
+      put('\r\n');
+      this.cork.commit();
       this.endRequest(this.stream!);
     });
   }
@@ -629,14 +625,28 @@ function upgradeFields(head: Head, from: number, protocol: string): string {
   if (!isUpgradeProtocol(protocol)) throw new Refusal(500, 'bad_head', 'a protocol HTTP/1.1 cannot carry');
   let text = 'connection: upgrade\r\nupgrade: ' + protocol + '\r\n';
   if (protocol !== 'websocket') return text;
-  if (!has(head, from, 'sec-websocket-key')) text += 'sec-websocket-key: ' + webSocketKey() + '\r\n';
-  if (!has(head, from, 'sec-websocket-version')) text += 'sec-websocket-version: 13\r\n';
+  if (firstValue(head, from, 'sec-websocket-key') === undefined)
+    text += 'sec-websocket-key: ' + webSocketKey() + '\r\n';
+  if (firstValue(head, from, 'sec-websocket-version') === undefined) text += 'sec-websocket-version: 13\r\n';
   return text;
 }
 
-function has(head: Head, from: number, name: string): boolean {
-  for (let i = from; i < head.length; i += 2) if (head[i] === name) return true;
-  return false;
+/** Of the first field of that name. */
+function firstValue(head: Head, from: number, name: string): string | undefined {
+  for (let i = from; i < head.length; i += 2) if (head[i] === name) return head[i + 1];
+  return undefined;
+}
+
+function putRequestLine(method: string, target: string): void {
+  if (isToken(method)) {
+    put(method);
+    put(' ');
+    if (target !== '' && putChecked(target, TARGET_BYTES)) {
+      put(' HTTP/1.1\r\n');
+      return;
+    }
+  }
+  throw new Refusal(500, 'bad_head', 'a method or path HTTP/1.1 cannot carry');
 }
 
 function isUpgradeProtocol(text: string): boolean {

@@ -10,11 +10,13 @@ import type {
 } from '../stream.ts';
 import { defaultWireLimits, ignoreAll, UPGRADE_IGNORED } from '../stream.ts';
 import { ChunkedDecoder } from './chunked.ts';
+import { begin, Cork, put } from './cork.ts';
 import { asBuffer, chunkSize, EMPTY, Exchange, type ExchangeOwner, InputQueue, type WriteFraming } from './exchange.ts';
 import { HeadBuffer } from './head-buffer.ts';
+import { knownPlaces } from './known-lines.ts';
 import { Refusal } from './refusal.ts';
 import { dropField, parseRequestHead, type RequestHead } from './request-head.ts';
-import { Cork, statusLine, writeFields } from './serialize.ts';
+import { putFields, statusLine } from './serialize.ts';
 import { webSocketAccept } from './websocket.ts';
 
 export interface Http1ServerOptions {
@@ -42,6 +44,9 @@ const HELD_BYTES = 16 * 1024;
 const DISCARD_BYTES = 4 * 1024 * 1024;
 /** After our last byte, how long we let the peer finish sending before the socket is destroyed. */
 const LINGER_MS = 5_000;
+
+/** Heads that servers write. */
+const knownHeads = knownPlaces();
 
 /**
  * The server side of one HTTP/1.x connection (RFC 9112), strict about everything a second parser could read differently.
@@ -400,15 +405,16 @@ export class Http1Server implements Connection, ExchangeOwner {
   sendInterim(head: Head): void {
     if (this.headSent || this.request!.http10) return;
     this.guard(() => {
-      const status = head[1];
-      if (status.length !== 3 || status[0] !== '1' || status === '101') {
+      const status = Number(head[1]);
+      if (!(status >= 100 && status <= 199) || status === 101) {
         throw new Refusal(500, 'bad_head', 'an interim response needs a status of 1xx');
       }
-      writeFields(head, 2);
-      this.cork.text(statusLine(status));
-      this.cork.fields();
-      this.cork.text('\r\n');
-      if (status === '100') this.request!.expectContinue = false;
+      begin();
+      put(statusLine(status));
+      putFields(head, 2, knownHeads);
+      put('\r\n');
+      this.cork.commit();
+      if (status === 100) this.request!.expectContinue = false;
     });
   }
 
@@ -438,14 +444,16 @@ export class Http1Server implements Connection, ExchangeOwner {
     }
     const ignored = request.tunnel === 'upgrade' && head.includes(UPGRADE_IGNORED);
     if (ignored) dropField(head, 2, UPGRADE_IGNORED);
-    const fields = writeFields(head, 2);
-    if (request.tunnel !== 'none' && code < 300 && !ignored) {
+    const accepted = request.tunnel !== 'none' && code < 300 && !ignored;
+    begin();
+    put(accepted && request.tunnel === 'upgrade' ? switching(request, head) : statusLine(code));
+    const fields = putFields(head, 2, knownHeads);
+    if (accepted) {
       this.headSent = true;
       this.framing = 'tunnel';
       this.closeAfter = true;
-      this.cork.text(request.tunnel === 'upgrade' ? switching(request, head) : statusLine(status));
-      this.cork.fields();
-      this.cork.text('\r\n');
+      put('\r\n');
+      this.cork.commit();
       return;
     }
     // What follows a refused tunnel may be tunnel bytes, and a client that waits for 100 may or may not send its body.
@@ -474,17 +482,15 @@ export class Http1Server implements Connection, ExchangeOwner {
       this.closeAfter = true;
     } else this.framing = 'chunked';
     this.headSent = true;
-    const { cork } = this;
-    cork.text(statusLine(status));
-    cork.fields();
     if (length >= 0) {
-      cork.text('content-length: ');
-      cork.text(String(length));
-      cork.text('\r\n');
-    } else if (this.framing === 'chunked') cork.text('transfer-encoding: chunked\r\n');
-    if (this.closeAfter) cork.text('connection: close\r\n');
-    else if (request.http10) cork.text('connection: keep-alive\r\n');
-    cork.text('\r\n');
+      put('content-length: ');
+      put(String(length));
+      put('\r\n');
+    } else if (this.framing === 'chunked') put('transfer-encoding: chunked\r\n');
+    if (this.closeAfter) put('connection: close\r\n');
+    else if (request.http10) put('connection: keep-alive\r\n');
+    put('\r\n');
+    this.cork.commit();
   }
 
   sendData(chunk: Uint8Array, end: boolean): boolean {
@@ -529,10 +535,11 @@ export class Http1Server implements Connection, ExchangeOwner {
     this.guard(() => {
       if (!this.headSent || this.responseEnded) throw new Refusal(500, 'bad_body', 'trailers outside of a response');
       const stream = this.stream!;
-      writeFields(fields, 0);
-      this.cork.text('0\r\n');
-      this.cork.fields();
-      this.cork.text('\r\n');
+      begin();
+      put('0\r\n');
+      putFields(fields, 0, knownHeads);
+      put('\r\n');
+      this.cork.commit();
       this.endResponse(stream);
     });
   }
@@ -586,10 +593,9 @@ export class Http1Server implements Connection, ExchangeOwner {
       this.kill(refusal.detail, false, internal ? 'internal' : 'protocol');
       return;
     }
-    const status = String(refusal.status);
     const body = internal ? 'internal error\n' : refusal.detail + '\n';
     this.cork.text(
-      statusLine(status) +
+      statusLine(refusal.status) +
         'content-type: text/plain\r\ncontent-length: ' +
         body.length +
         // RFC 9110 15.5.22: 426 names what to come with.
@@ -640,7 +646,7 @@ export class Http1Server implements Connection, ExchangeOwner {
 
 /** The start of a 101. A WebSocket server on HTTP/2 sends no answer to the client's key (RFC 8441 5): it is made here. */
 function switching(request: RequestHead, head: Head): string {
-  const text = statusLine('101') + 'connection: upgrade\r\nupgrade: ' + request.protocol + '\r\n';
+  const text = statusLine(101) + 'connection: upgrade\r\nupgrade: ' + request.protocol + '\r\n';
   if (request.webSocketKey === '') return text;
   for (let i = 2; i < head.length; i += 2) if (head[i] === 'sec-websocket-accept') return text;
   return text + 'sec-websocket-accept: ' + webSocketAccept(request.webSocketKey) + '\r\n';

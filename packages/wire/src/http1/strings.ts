@@ -23,7 +23,8 @@ const LONGEST_VALUE = 64;
 const SPECIAL = new Set(
   'host content-length transfer-encoding connection upgrade te keep-alive proxy-connection expect'.split(' '),
 );
-const SECRET = new Set(
+/** Names whose values are not kept. */
+export const SECRET: ReadonlySet<string> = new Set(
   'authorization proxy-authorization cookie set-cookie x-api-key x-auth-token x-csrf-token x-amz-security-token'.split(
     ' ',
   ),

@@ -1,0 +1,71 @@
+/** Kinds of heads that are remembered. */
+const PLACES = 16;
+/** Of one head. */
+const KNOWN_LINES = 64;
+const KNOWN_BYTES = 1024;
+/** Heads with more new lines than usual until one is learned. */
+const PATIENCE = 16;
+
+/**
+ * The field lines of one head, learned so that what the next has in common with it is neither checked nor made again: the
+ * messages of a peer differ in few lines. Lines are compared with those in the same place. Of fixed size, and whoever
+ * learns leaves out the values of secret names (strings.ts).
+ */
+export class KnownLines {
+  /** Of each line, in order. '' where it is not one to know. */
+  readonly names: string[] = [];
+  readonly values: string[] = [];
+  /** The codec reads the field itself. */
+  readonly special: boolean[] = [];
+  /** Where each line begins in `bytes`, and where the last one ends. */
+  readonly starts: number[] = [0];
+  /** The lines, each with its CRLF. */
+  readonly bytes: Buffer = Buffer.alloc(KNOWN_BYTES);
+  count = 0;
+  /** This head is learned: `add` is to be called for each of its lines. */
+  learning = true;
+  /** New lines of the heads since. */
+  private usual = 0;
+  private worse = 0;
+  private full = false;
+
+  /** A head begins. */
+  begin(): void {
+    if (!this.learning) return;
+    this.count = 0;
+    this.full = false;
+  }
+
+  /** The next line of a head that is learned; `line` is empty, or nothing but zeros, where `name` is ''. */
+  add(name: string, value: string, special: boolean, line: Uint8Array): void {
+    const { count, starts } = this;
+    this.full ||= count === KNOWN_LINES || starts[count] + line.length > KNOWN_BYTES;
+    if (this.full) return;
+    this.names[count] = name;
+    this.values[count] = value;
+    this.special[count] = special;
+    this.bytes.set(line, starts[count]);
+    starts[count + 1] = starts[count] + line.length;
+    this.count = count + 1;
+  }
+
+  /** The head was good, and `fresh` of its lines were not known. */
+  done(fresh: number): void {
+    if (this.learning) {
+      this.learning = false;
+      this.usual = KNOWN_LINES;
+      this.worse = 0;
+    } else if (fresh <= this.usual) this.usual = fresh;
+    else if (++this.worse === PATIENCE) this.learning = true;
+  }
+}
+
+/** Heads that one side of a codec has to do with, by a number that heads of one kind have in common. */
+export function knownPlaces(): KnownLines[] {
+  return Array.from({ length: PLACES }, () => new KnownLines());
+}
+
+/** Of what `knownPlaces` gave. */
+export function knownAt(places: KnownLines[], kind: number): KnownLines {
+  return places[kind & (PLACES - 1)];
+}

@@ -1,5 +1,6 @@
-/** Ids are cut from long texts made at once: so many random bytes, request ids and new traces per text. */
-const poolBytes = 4096;
+/** The system is asked for so many random bytes at once: asking takes as long as some thousand of them. */
+const poolBytes = 16_384;
+/** Request ids and new traces are cut from texts made at once, of so many each: what is kept of one keeps its text. */
 const textsPerPool = 128;
 const uuidLength = 36;
 const traceparentLength = 55;
@@ -38,8 +39,6 @@ class TextPool {
 export class IdSource {
   readonly #randomBytes: (count: number) => Uint8Array;
   #pool: Uint8Array = new Uint8Array(0);
-  /** The pool in hex. */
-  #text = '';
   #at = 0;
   readonly #uuids: TextPool;
   readonly #traces: TextPool;
@@ -49,14 +48,19 @@ export class IdSource {
   /** `randomBytes` must be fit for secrets (node:crypto's randomBytes): request ids are guessed at otherwise. */
   constructor(randomBytes: (count: number) => Uint8Array) {
     this.#randomBytes = randomBytes;
-    this.#uuids = new TextPool(uuidLength, () => uuidText(randomBytes(16 * textsPerPool)));
-    this.#traces = new TextPool(traceparentLength, () => traceText(randomBytes(24 * textsPerPool), this.#fraction));
+    this.#uuids = new TextPool(uuidLength, () => uuidText(this.#take(16 * textsPerPool)));
+    this.#traces = new TextPool(traceparentLength, () => traceText(this.#take(24 * textsPerPool), this.#fraction));
   }
 
-  #take(count: number): number {
+  #take(count: number): Uint8Array {
+    const at = this.#next(count);
+    return this.#pool.subarray(at, at + count);
+  }
+
+  /** Where the next bytes stand in the pool. */
+  #next(count: number): number {
     if (this.#at + count > this.#pool.length) {
       this.#pool = this.#randomBytes(poolBytes);
-      this.#text = Buffer.from(this.#pool.buffer, this.#pool.byteOffset, this.#pool.length).toString('hex');
       this.#at = 0;
     }
     const at = this.#at;
@@ -66,9 +70,15 @@ export class IdSource {
 
   /** 8 bytes as hex, never all zero. */
   spanId(): string {
-    const at = this.#take(8);
-    const id = this.#text.slice(at * 2, at * 2 + 16);
-    return id === zeroSpan ? `${id.slice(1)}1` : id;
+    const digits = Buffer.allocUnsafe(16);
+    this.writeSpanId(digits, 0);
+    return digits.toString('latin1');
+  }
+
+  /** The same, as the 16 bytes of its digits. */
+  writeSpanId(target: Uint8Array, at: number): void {
+    const from = this.#next(8);
+    writeHex(this.#pool, from, from + 8, target, at);
   }
 
   /**
@@ -101,10 +111,8 @@ function threshold(fraction: number): number {
   return (1 - fraction) * 4294967296;
 }
 
-const zeroSpan = '0'.repeat(16);
-
 /** Writes bytes `from..end` as hex; all zero they would be no id, so the last digit is 1 then. */
-function writeHex(bytes: Uint8Array, from: number, end: number, target: Buffer, at: number): number {
+function writeHex(bytes: Uint8Array, from: number, end: number, target: Uint8Array, at: number): number {
   let any = 0;
   for (let i = from; i < end; i++) {
     any |= bytes[i];

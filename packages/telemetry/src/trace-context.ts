@@ -27,21 +27,40 @@ function isHex(value: string, from: number, to: number): boolean {
   return true;
 }
 
-function isZero(value: string, from: number, to: number): boolean {
-  for (let i = from; i < to; i++) if (value.charCodeAt(i) !== 48) return false;
+/** The first 55 bytes of the traceparent that isTraceparent saw last. Bytes: they are looked at and changed in place. */
+const seen = Buffer.alloc(55) as Buffer & {
+  latin1Write(text: string, at: number, count: number): number;
+  latin1Slice(from: number, to: number): string;
+};
+const dash = 45;
+
+function areDigits(from: number, to: number): boolean {
+  for (let i = from; i < to; i++) {
+    const c = seen[i];
+    if (!((c >= 48 && c <= 57) || (c >= 97 && c <= 102))) return false;
+  }
   return true;
 }
 
-/** Whether the value is valid by the specification. */
+function isId(from: number, to: number): boolean {
+  if (!areDigits(from, to)) return false;
+  for (let i = from; i < to; i++) if (seen[i] !== 48) return true;
+  return false;
+}
+
+/** Whether the value, of a head and so without characters past U+00FF, is valid by the specification. */
 function isTraceparent(value: string): boolean {
-  if (value.length < 55 || value.charCodeAt(2) !== 45 || value.charCodeAt(35) !== 45 || value.charCodeAt(52) !== 45) {
-    return false;
-  }
-  if (!isHex(value, 0, 2) || !isHex(value, 3, 35) || !isHex(value, 36, 52) || !isHex(value, 53, 55)) return false;
-  if (value.startsWith('ff')) return false;
+  if (value.length < 55) return false;
+  seen.latin1Write(value, 0, 55);
+  if (seen[2] !== dash || seen[35] !== dash || seen[52] !== dash) return false;
+  if (!areDigits(0, 2) || !isId(3, 35) || !isId(36, 52) || !areDigits(53, 55)) return false;
+  if (seen[0] === 102 && seen[1] === 102) return false; // ff
   // Version 00 has nothing after the flags; a later one may, after a dash, and is read as far as it is known.
-  if (value.length > 55 && (value.startsWith('00') || value.charCodeAt(55) !== 45)) return false;
-  return !isZero(value, 3, 35) && !isZero(value, 36, 52);
+  return value.length === 55 || (!isVersion00() && value.charCodeAt(55) === dash);
+}
+
+function isVersion00(): boolean {
+  return seen[0] === 48 && seen[1] === 48;
 }
 
 /** Undefined where the value is not valid by the specification: then a new trace begins. */
@@ -244,10 +263,9 @@ export function continueTrace(head: string[], ids: IdSource, fraction: number): 
   }
   // Nearly always a field of version 00, which a proxy before this one wrote: only its span changes.
   const value = head[at];
-  if (value.length !== 55 || value.charCodeAt(0) !== 48 || value.charCodeAt(1) !== 48 || !isTraceparent(value)) {
-    return continueAny(head, ids, fraction);
-  }
-  place.traceparent = value.slice(0, 36) + ids.spanId() + value.slice(52);
+  if (value.length !== 55 || !isTraceparent(value) || !isVersion00()) return continueAny(head, ids, fraction);
+  ids.writeSpanId(seen, 36);
+  place.traceparent = seen.latin1Slice(0, 55);
   place.parentSpanId = value.slice(36, 52);
   head[at] = place.traceparent;
   return place;

@@ -131,10 +131,11 @@ export function sendH2(
         block.push(payload);
         if ((flags & flag.endHeaders) === 0) return;
         const whole = Buffer.concat(block);
-        decoder.decode(whole, 0, whole.length);
+        const fields: string[] = [];
+        decoder.decode(whole, 0, whole.length, fields);
         block = [];
-        const at = decoder.names.slice(0, decoder.count).indexOf(':status');
-        if (at >= 0) result.status.set(stream, Number(decoder.values[at]));
+        const at = fields.indexOf(':status');
+        if (at >= 0) result.status.set(stream, Number(fields[at + 1]));
       }
       const ends = type === frameType.data || type === frameType.headers;
       if (ends && (flags & flag.endStream) !== 0) open.delete(stream);

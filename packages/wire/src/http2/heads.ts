@@ -1,8 +1,11 @@
+import { isToken } from '../http1/chars.ts';
 import type { Head } from '../stream.ts';
-import type { HpackDecoder } from './hpack-decoder.ts';
-import { kind } from './hpack-tables.ts';
+import { isPseudo, kind } from './hpack-tables.ts';
 
-/** Turns decoded fields into heads and refuses what RFC 9113 8 calls malformed. */
+/**
+ * Makes heads, in place, of decoded fields, and refuses what RFC 9113 8 calls malformed. `kinds` are those of the fields
+ * (hpack-tables.ts); a malformed head may be left in any state.
+ */
 
 /** Interim responses one request may get. */
 export const mostInterims = 32;
@@ -24,10 +27,12 @@ export interface HeadFacts {
   status: number;
   isConnect: boolean;
   isHead: boolean;
+  /** The last authority that was one: the next request's is the same string, mostly. */
+  authority: string;
 }
 
 export function newFacts(): HeadFacts {
-  return { problem: '', contentLength: -1, status: 0, isConnect: false, isHead: false };
+  return { problem: '', contentLength: -1, status: 0, isConnect: false, isHead: false, authority: '' };
 }
 
 function clear(facts: HeadFacts): void {
@@ -38,28 +43,17 @@ function clear(facts: HeadFacts): void {
   facts.isHead = false;
 }
 
-/** Seven values by kind; a scratch, since this runs to its end at once. */
-const pseudo: (string | undefined)[] = new Array(kind.lastPseudo + 1);
-
-function takePseudo(fields: HpackDecoder, facts: HeadFacts): number {
-  pseudo.fill(undefined);
-  let i = 0;
-  for (; i < fields.count; i++) {
-    const what = fields.kinds[i];
-    if (what === kind.plain || what > kind.lastPseudo) break;
-    if (pseudo[what] !== undefined) facts.problem = `${fields.names[i]} stands twice`;
-    pseudo[what] = fields.values[i];
-  }
-  return i;
-}
-
-/** Checks the fields from `first` on and appends them to `head`. Returns the Host value, joined cookies at the end. */
-function takeFields(fields: HpackDecoder, first: number, head: Head, facts: HeadFacts): string | undefined {
+/**
+ * Checks the fields of `head` from `first` on and takes off those that a head has elsewhere or not at all; cookies are
+ * joined at the end. Returns the Host value.
+ */
+function takeFields(head: Head, kinds: readonly number[], first: number, facts: HeadFacts): string | undefined {
   let host: string | undefined;
   let cookie: string | undefined;
-  for (let i = first; i < fields.count; i++) {
-    const value = fields.values[i];
-    switch (fields.kinds[i]) {
+  let to = first;
+  for (let i = first; i < head.length; i += 2) {
+    const value = head[i + 1];
+    switch (kinds[i >>> 1]) {
       case kind.plain:
         break;
       case kind.te:
@@ -83,7 +77,7 @@ function takeFields(fields: HpackDecoder, first: number, head: Head, facts: Head
         break;
       }
       case kind.forbidden:
-        facts.problem = `${fields.names[i]} may not stand in HTTP/2`;
+        facts.problem = `${head[i]} may not stand in HTTP/2`;
         continue;
       case kind.bad:
         facts.problem = 'a field with bytes that may not be there';
@@ -92,9 +86,18 @@ function takeFields(fields: HpackDecoder, first: number, head: Head, facts: Head
         facts.problem = 'a pseudo-header after a field, or in trailers';
         continue;
     }
-    head.push(fields.names[i], value);
+    if (to !== i) {
+      head[to] = head[i];
+      head[to + 1] = value;
+    }
+    to += 2;
   }
-  if (cookie !== undefined) head.push('cookie', cookie);
+  if (cookie !== undefined) {
+    head[to++] = 'cookie';
+    head[to++] = cookie;
+  }
+  // Not a plain store: it costs a call of the runtime.
+  if (to !== head.length) head.length = to;
   return host;
 }
 
@@ -109,20 +112,11 @@ function parseLength(text: string): number {
   return value;
 }
 
-/** Visible ASCII and bytes above it, nothing else: a blank would end the target in HTTP/1. */
-function visible(text: string): boolean {
+/** Visible ASCII without what would make more of it than host and port, and bytes above it. */
+function isAuthority(text: string): boolean {
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i);
-    if (code <= 32 || code === 127) return false;
-  }
-  return true;
-}
-
-function isToken(text: string): boolean {
-  if (text.length === 0) return false;
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    if (code <= 32 || code >= 127 || '"(),/:;<=>?@[\\]{}'.includes(text[i])) return false;
+    if (code <= 32 || code === 127 || code === 64 || code === 47) return false;
   }
   return true;
 }
@@ -132,17 +126,28 @@ function lowerScheme(scheme: string | undefined): string | undefined {
   return scheme === undefined || scheme === 'http' || scheme === 'https' ? scheme : scheme.toLowerCase();
 }
 
-/** A request's head in the order of `Head`. `extended`: we announced extended CONNECT (RFC 8441). */
-export function requestHead(fields: HpackDecoder, facts: HeadFacts, extended: boolean): Head {
+/** Puts a request's head into the order of `Head`. `extended`: we announced extended CONNECT (RFC 8441). */
+export function requestHead(head: Head, kinds: readonly number[], facts: HeadFacts, extended: boolean): void {
   clear(facts);
-  const first = takePseudo(fields, facts);
-  const method = pseudo[kind.method];
-  const scheme = lowerScheme(pseudo[kind.scheme]);
-  const path = pseudo[kind.path];
-  const protocol = pseudo[kind.protocol];
-  let authority = pseudo[kind.authority];
-  const head: Head = [':method', method ?? ''];
-  if (pseudo[kind.status] !== undefined) facts.problem = ':status in a request';
+  let method: string | undefined;
+  let scheme: string | undefined;
+  let authority: string | undefined;
+  let path: string | undefined;
+  let protocol: string | undefined;
+  let seen = 0;
+  let first = 0;
+  for (; first < head.length && isPseudo(kinds[first >>> 1]); first += 2) {
+    const what = kinds[first >>> 1];
+    const value = head[first + 1];
+    if ((seen & (1 << what)) !== 0) facts.problem = `${head[first]} stands twice`;
+    seen |= 1 << what;
+    if (what === kind.method) method = value;
+    else if (what === kind.scheme) scheme = lowerScheme(value);
+    else if (what === kind.authority) authority = value;
+    else if (what === kind.path) path = value;
+    else if (what === kind.protocol) protocol = value;
+    else facts.problem = ':status in a request';
+  }
   // RFC 9113 11.6: PRI is the preface's, and no server behind us should have to guess.
   if (method === undefined || method === 'PRI' || !isToken(method)) facts.problem = ':method is missing or no token';
   facts.isConnect = method === 'CONNECT';
@@ -151,55 +156,69 @@ export function requestHead(fields: HpackDecoder, facts: HeadFacts, extended: bo
   if (tunnel) {
     if (scheme !== undefined || path !== undefined) facts.problem = 'CONNECT with :scheme or :path';
     if (!authority) facts.problem = 'CONNECT without :authority';
-    head.push(':authority', authority ?? '');
   } else {
     if (protocol !== undefined && (!facts.isConnect || !extended || !isToken(protocol))) {
       facts.problem = ':protocol is not for this request, or extended CONNECT was not announced';
     }
     if (scheme !== 'http' && scheme !== 'https') facts.problem = ':scheme is not http or https';
-    if (!path || !visible(path) || (path.charCodeAt(0) !== 47 && !(path === '*' && method === 'OPTIONS'))) {
+    // That it is visible characters is known since it was decoded.
+    if (!path || (path.charCodeAt(0) !== 47 && !(path === '*' && method === 'OPTIONS'))) {
       facts.problem = ':path is missing or no path';
     }
-    head.push(':scheme', scheme ?? '', ':authority', authority ?? '', ':path', path ?? '');
-    if (protocol !== undefined) head.push(':protocol', protocol);
   }
-  const host = takeFields(fields, first, head, facts);
+  const host = takeFields(head, kinds, first, facts);
   if (host !== undefined) {
     if (authority === undefined || authority === '') {
       authority = host;
-      head[tunnel ? 3 : 5] = host;
     } else if (host !== authority && host.toLowerCase() !== authority.toLowerCase()) {
       facts.problem = 'host and :authority name different hosts';
     }
   }
-  if (authority !== undefined && (!visible(authority) || authority.includes('@') || authority.includes('/'))) {
-    facts.problem = ':authority is no host and port';
+  if (authority !== undefined && authority !== facts.authority) {
+    if (isAuthority(authority)) facts.authority = authority;
+    else facts.problem = ':authority is no host and port';
   }
-  if (tunnel) facts.contentLength = -1;
-  return head;
+  const length = tunnel ? 4 : protocol === undefined ? 8 : 10;
+  if (first !== length) head.splice(0, first, ...pseudoFields.slice(0, length));
+  head[0] = ':method';
+  head[1] = method ?? '';
+  if (tunnel) {
+    head[2] = ':authority';
+    head[3] = authority ?? '';
+    facts.contentLength = -1;
+    return;
+  }
+  head[2] = ':scheme';
+  head[3] = scheme ?? '';
+  head[4] = ':authority';
+  head[5] = authority ?? '';
+  head[6] = ':path';
+  head[7] = path ?? '';
+  if (protocol === undefined) return;
+  head[8] = ':protocol';
+  head[9] = protocol;
 }
 
-/** A response's head. */
-export function responseHead(fields: HpackDecoder, facts: HeadFacts): Head {
+/** Room for pseudo-headers that a peer left out. */
+const pseudoFields: Head = new Array<string>(10).fill('');
+
+/** Checks a response's head. */
+export function responseHead(head: Head, kinds: readonly number[], facts: HeadFacts): void {
   clear(facts);
-  const first = takePseudo(fields, facts);
-  const status = pseudo[kind.status] ?? '';
-  for (let i = kind.method; i <= kind.protocol; i++) {
-    if (pseudo[i] !== undefined) facts.problem = 'a request pseudo-header in a response';
-  }
+  const status = head.length > 0 && kinds[0] === kind.status ? head[1] : '';
   facts.status = status.length === 3 ? parseLength(status) : -1;
-  if (facts.status < 100 || facts.status === 101) facts.problem = ':status is missing or wrong';
-  const head: Head = [':status', status];
-  const host = takeFields(fields, first, head, facts);
+  if (facts.status < 100 || facts.status === 101) {
+    facts.problem = ':status is missing or wrong';
+    return;
+  }
+  // Another pseudo-header is in the wrong place behind it.
+  const host = takeFields(head, kinds, 2, facts);
   if (host !== undefined) head.push('host', host);
-  return head;
 }
 
-/** Trailers: fields only. */
-export function trailerFields(fields: HpackDecoder, facts: HeadFacts): Head {
+/** Checks trailers: fields only. */
+export function trailerFields(fields: Head, kinds: readonly number[], facts: HeadFacts): void {
   clear(facts);
-  const head: Head = [];
-  const host = takeFields(fields, 0, head, facts);
-  if (host !== undefined) head.push('host', host);
-  return head;
+  const host = takeFields(fields, kinds, 0, facts);
+  if (host !== undefined) fields.push('host', host);
 }

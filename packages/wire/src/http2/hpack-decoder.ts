@@ -1,5 +1,16 @@
 import { latin1, sharedText } from '../latin1.ts';
-import { kind, kindOfName, staticCount, staticKinds, staticNames, staticValues, validValue } from './hpack-tables.ts';
+import type { Head } from '../stream.ts';
+import {
+  isPseudo,
+  kind,
+  kindOfName,
+  staticCount,
+  staticKinds,
+  staticNames,
+  staticValues,
+  valueKind,
+  valueKinds,
+} from './hpack-tables.ts';
 import { huffmanDecode } from './huffman.ts';
 
 /** What became of a header block. */
@@ -19,13 +30,10 @@ export interface FieldLimits {
   headerCount: number;
 }
 
-/** HPACK decoder (RFC 7541) of one connection. Never throws; the fields of the last block stand in `names/values/kinds`. */
+/** HPACK decoder (RFC 7541) of one connection. Never throws. */
 export class HpackDecoder {
-  /** Scratch, overwritten by the next block. `count` of them are set. */
-  readonly names: string[] = [];
-  readonly values: string[] = [];
+  /** What the fields of the last block are: scratch, overwritten by the next one. */
   readonly kinds: number[] = [];
-  count = 0;
   /** Size of the decoded list: name + value + 32 each. */
   bytes = 0;
 
@@ -49,8 +57,8 @@ export class HpackDecoder {
   #end = 0;
   #buf: Buffer = this.#scratch;
   #overLimit = false;
-  /** Whether the last string read is a valid value. */
-  #valueOk = true;
+  /** What the last string read is as a value. */
+  #value: number = valueKinds.visible;
 
   /** `tableBytes`: the largest table that will ever be allowed. */
   constructor(limits: FieldLimits, tableBytes = 4096) {
@@ -66,9 +74,10 @@ export class HpackDecoder {
     if (tableBytes < this.#capacity) this.#updateDue = true;
   }
 
-  /** Decodes the whole block in `start..end`; `limits` replaces the usual ones (trailers). */
-  decode(buf: Buffer, start: number, end: number, limits: FieldLimits = this.#limits): number {
-    this.count = 0;
+  /** Decodes the whole block in `start..end` into `head`, which is empty; `limits` replaces the usual ones (trailers). */
+  decode(buf: Buffer, start: number, end: number, head: Head, limits: FieldLimits = this.#limits): number {
+    const { kinds } = this;
+    let count = 0;
     this.bytes = 0;
     this.#buf = buf;
     this.#at = start;
@@ -126,20 +135,19 @@ export class HpackDecoder {
         const text = this.#string();
         if (text === undefined) return decoded.broken;
         value = text;
-        if (!this.#valueOk) what = kind.bad;
+        if (this.#value !== valueKinds.visible && (this.#value === valueKinds.bad || isPseudo(what))) what = kind.bad;
         if (add) this.#insert(name, value, what);
       }
       if (this.#updateDue) return decoded.broken;
       fields = true;
       const size = name.length + value.length;
       this.bytes += size + 32;
-      if (this.bytes > limits.headerBytes || size > limits.headerFieldBytes || this.count >= limits.headerCount) {
+      if (this.bytes > limits.headerBytes || size > limits.headerFieldBytes || count >= limits.headerCount) {
         this.#overLimit = true;
         if (this.bytes > 4 * this.#limits.headerBytes) return decoded.abusive;
       } else {
-        this.names[this.count] = name;
-        this.values[this.count] = value;
-        this.kinds[this.count++] = what;
+        head.push(name, value);
+        kinds[count++] = what;
       }
     }
     return this.#overLimit ? decoded.tooLarge : decoded.ok;
@@ -168,13 +176,13 @@ export class HpackDecoder {
     if (length < 0 || length > this.#end - start) return undefined;
     this.#at += length;
     if (!huffman) {
-      this.#valueOk = validValue(this.#buf, start, start + length);
+      this.#value = valueKind(this.#buf, start, start + length);
       return latin1(this.#buf, start, start + length);
     }
     if (this.#scratch.length < length * 1.6 + 1) this.#scratch = Buffer.allocUnsafeSlow(length * 2);
     const size = huffmanDecode(this.#buf, start, start + length, this.#scratch);
     if (size < 0) return undefined;
-    this.#valueOk = validValue(this.#scratch, 0, size);
+    this.#value = valueKind(this.#scratch, 0, size);
     return latin1(this.#scratch, 0, size);
   }
 

@@ -41,6 +41,10 @@ export const kind = Object.freeze({
   bad: 12,
 });
 
+export function isPseudo(what: number): boolean {
+  return what !== kind.plain && what <= kind.lastPseudo;
+}
+
 const kinds = new Map<string, number>([
   [':method', kind.method],
   [':scheme', kind.scheme],
@@ -75,16 +79,23 @@ export function kindOfName(name: string): number {
 export const staticKinds = new Uint8Array(staticCount + 1);
 for (let i = 1; i <= staticCount; i++) staticKinds[i] = kindOfName(staticNames[i]);
 
-/**
- * Whether bytes `start..end` may be a field value: no control characters but the tab, no blank at either end
- * (RFC 9113 8.2.1, RFC 9110 5.5).
- */
-export function validValue(bytes: Uint8Array, start: number, end: number): boolean {
-  if (start === end) return true;
-  if (bytes[start] === 32 || bytes[start] === 9 || bytes[end - 1] === 32 || bytes[end - 1] === 9) return false;
+/** What the bytes of a value are. */
+export const valueKinds = Object.freeze({
+  /** No field value: a control character that is no tab, or a blank at either end (RFC 9113 8.2.1, RFC 9110 5.5). */
+  bad: 0,
+  /** There are blanks or tabs in it. */
+  blanks: 1,
+  /** Visible characters alone: a blank would end a request's target in HTTP/1. */
+  visible: 2,
+});
+
+export function valueKind(bytes: Uint8Array, start: number, end: number): number {
+  let found: number = valueKinds.visible;
   for (let i = start; i < end; i++) {
     const byte = bytes[i];
-    if ((byte < 32 && byte !== 9) || byte === 127) return false;
+    if (byte > 32 && byte !== 127) continue;
+    if ((byte !== 32 && byte !== 9) || i === start || i === end - 1) return valueKinds.bad;
+    found = valueKinds.blanks;
   }
-  return true;
+  return found;
 }

@@ -12,6 +12,10 @@ test('malformed requests are reset, the connection goes on', () => {
     ['no path', get.slice(0, 6)],
     ['empty path', [...get.slice(0, 7), '']],
     ['blank in path', [...get.slice(0, 7), '/a HTTP/1.1']],
+    ['blank in authority', [...get.slice(0, 5), 'a.test b', ...get.slice(6)]],
+    ['blank in method', [':method', 'GE T', ...get.slice(2)]],
+    ['path in authority', [...get.slice(0, 5), 'a.test/b', ...get.slice(6)]],
+    ['pseudo twice', [':method', 'GET', ...get]],
     ['unknown pseudo', [':x', '1', ...get]],
     ['two hosts', [...get, 'host', 'other.test']],
     ['two lengths', [...get, 'content-length', '0', 'content-length', '1']],
@@ -28,8 +32,9 @@ test('malformed requests are reset, the connection goes on', () => {
     const t = pair();
     const r = new Record();
     t.client.request(head, true, r);
+    t.client.request(head, true, r); // now from the table
     t.wire.run();
-    assert.deepEqual(r.events, ['reset protocol'], name);
+    assert.deepEqual(r.events, ['reset protocol', 'reset protocol'], name);
     assert.equal(t.got.length, 0, name);
     assert.equal(t.toClient.ended, false, name);
   }

@@ -1,4 +1,5 @@
 import { own } from '../lent.ts';
+import type { Head } from '../stream.ts';
 import { ignoreAll } from '../stream.ts';
 import type { Http2Connection } from './connection.ts';
 import { http2Counter, TokenBucket } from './floods.ts';
@@ -258,7 +259,8 @@ export class Receiver implements FrameSink {
     const c = this.#c;
     const stream = c.streams.get(id);
     const trailers = stream?.headReceived === true;
-    const code = this.#decoder.decode(buf, start, end, trailers ? this.#trailerLimits : undefined);
+    const head: Head = [];
+    const code = this.#decoder.decode(buf, start, end, head, trailers ? this.#trailerLimits : undefined);
     if (code === decoded.broken) return c.fail(h2Error.compression, 'a header block that cannot be decoded');
     if (code === decoded.abusive) {
       c.count(http2Counter.headerAbuse);
@@ -267,7 +269,7 @@ export class Receiver implements FrameSink {
     const tooLarge = code === decoded.tooLarge;
     if (stream !== undefined) {
       if (stream.remoteEnded) return c.streamError(id, h2Error.streamClosed, stream, 'HEADERS after the end');
-      return trailers ? this.#trailers(stream, last, tooLarge) : this.#response(stream, last, tooLarge);
+      return trailers ? this.#trailers(stream, head, last, tooLarge) : this.#response(stream, head, last, tooLarge);
     }
     if (!this.#idle(id)) {
       if (!c.isServer) return this.#lateHead(id);
@@ -276,7 +278,7 @@ export class Receiver implements FrameSink {
     }
     if (!c.isServer || (id & 1) === 0)
       return c.fail(h2Error.protocol, 'HEADERS with a stream id that is not the peer’s');
-    return this.#request(id, last, tooLarge);
+    return this.#request(id, head, last, tooLarge);
   }
 
   /** HEADERS on a stream of ours that is closed: mostly the answer to a request we gave up. */
@@ -292,7 +294,7 @@ export class Receiver implements FrameSink {
     }
   }
 
-  #request(id: number, last: boolean, tooLarge: boolean): boolean {
+  #request(id: number, head: Head, last: boolean, tooLarge: boolean): boolean {
     const c = this.#c;
     if (id > c.acceptedUpTo) return c.glitch(); // our GOAWAY has told the peer
     c.lastPeerId = id;
@@ -312,7 +314,7 @@ export class Receiver implements FrameSink {
       return c.streamError(id, h2Error.none, undefined, '');
     }
     const facts = this.#facts;
-    const head = requestHead(this.#decoder, facts, c.options.enableConnectProtocol === true);
+    requestHead(head, this.#decoder.kinds, facts, c.options.enableConnectProtocol === true);
     if (facts.problem === '' && last && facts.contentLength > 0) facts.problem = 'content-length without a body';
     if (facts.problem !== '') {
       c.count(http2Counter.malformed);
@@ -331,14 +333,14 @@ export class Receiver implements FrameSink {
     return true;
   }
 
-  #response(stream: H2Stream, last: boolean, tooLarge: boolean): boolean {
+  #response(stream: H2Stream, head: Head, last: boolean, tooLarge: boolean): boolean {
     const c = this.#c;
     const facts = this.#facts;
     if (tooLarge) {
       c.count(http2Counter.headerTooLarge);
       return c.streamError(stream.id, h2Error.cancel, stream, 'the response head is above the limit');
     }
-    const head = responseHead(this.#decoder, facts);
+    responseHead(head, this.#decoder.kinds, facts);
     const interim = facts.status < 200;
     if (facts.problem === '' && interim && last) facts.problem = 'an interim response that ends';
     const bodiless = stream.isHead || facts.status === 204 || facts.status === 304;
@@ -366,9 +368,9 @@ export class Receiver implements FrameSink {
     return true;
   }
 
-  #trailers(stream: H2Stream, last: boolean, tooLarge: boolean): boolean {
+  #trailers(stream: H2Stream, fields: Head, last: boolean, tooLarge: boolean): boolean {
     const c = this.#c;
-    const fields = trailerFields(this.#decoder, this.#facts);
+    trailerFields(fields, this.#decoder.kinds, this.#facts);
     let problem = this.#facts.problem;
     if (!last) problem = 'trailers that do not end the stream';
     if (stream.bodyLeft > 0) problem = 'the body is shorter than content-length says';

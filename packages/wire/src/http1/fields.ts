@@ -1,8 +1,9 @@
 import { latin1 } from '../latin1.ts';
 import type { Head, WireLimits } from '../stream.ts';
 import { isToken, NAME_BYTES, parseLength, VALUE_BYTES } from './chars.ts';
+import { type KnownLines, knownAt, knownPlaces } from './known-lines.ts';
 import { Refusal } from './refusal.ts';
-import { nameOf, textOf } from './strings.ts';
+import { type FieldName, nameOf, textOf } from './strings.ts';
 
 const COLON = 58;
 const LINE_END = Buffer.from('\r\n');
@@ -45,7 +46,10 @@ function clearSpecial(): void {
   special.expectContinue = false;
 }
 
-/** Reads the lines `name: value` in `bytes[from..end]`, appends what may be forwarded to `out`. */
+/**
+ * Reads the lines `name: value` in `bytes[from..end]`, appends what may be forwarded to `out`. Those that stand in the head
+ * of `places` that has the same length are taken from there.
+ */
 export function readFields(
   bytes: Buffer,
   from: number,
@@ -54,48 +58,87 @@ export function readFields(
   out: Head,
   maxCount: number,
   maxBytes: number,
+  places: KnownLines[],
 ): Special {
   clearSpecial();
-  let count = 0;
+  const known = knownAt(places, end - from);
+  known.begin();
+  const { count, starts, names, learning } = known;
+  let fresh = 0;
+  let n = 0;
   let total = 0;
   let at = from;
   while (at < end) {
-    const nameStart = at;
-    let hash = 0;
-    for (; at < end; at++) {
-      const c = NAME_BYTES[bytes[at]];
-      if (c === 0) break;
-      hash = (Math.imul(hash, 31) + c) | 0;
+    let name: string;
+    let value: string;
+    let own: boolean;
+    if (n < count && sameLine(bytes, at, end, known.bytes, starts[n], starts[n + 1])) {
+      name = names[n] as string;
+      value = known.values[n];
+      own = known.special[n];
+      at += starts[n + 1] - starts[n];
+    } else {
+      const lineStart = at;
+      let hash = 0;
+      for (; at < end; at++) {
+        const c = NAME_BYTES[bytes[at]];
+        if (c === 0) break;
+        hash = (Math.imul(hash, 31) + c) | 0;
+      }
+      // Also refuses obs-fold (a line that starts with a space) and a space before the colon.
+      if (at === lineStart || at >= end || bytes[at] !== COLON) throw badName(bytes, lineStart, end);
+      const fieldName = nameOf(bytes, lineStart, at, hash);
+      at++;
+      while (at < end && (bytes[at] === 32 || bytes[at] === 9)) at++;
+      const valueStart = at;
+      hash = 0;
+      for (; at < end; at++) {
+        const c = bytes[at];
+        if (VALUE_BYTES[c] === 0) break;
+        hash = (Math.imul(hash, 31) + c) | 0;
+      }
+      if (at < end && (bytes[at] !== 13 || bytes[at + 1] !== 10)) {
+        throw new Refusal(400, 'bad_field', 'a header value with forbidden characters');
+      }
+      let valueEnd = at;
+      while (valueEnd > valueStart && (bytes[valueEnd - 1] === 32 || bytes[valueEnd - 1] === 9)) valueEnd--;
+      at += 2;
+      name = fieldName.text;
+      own = fieldName.special;
+      value =
+        fieldName.secret || valueEnd !== at - 2
+          ? latin1(bytes, valueStart, valueEnd)
+          : textOf(bytes, valueStart, valueEnd, hash);
+      if (!fieldName.secret) fresh++;
+      if (learning) learn(known, fieldName, value, bytes, lineStart, at);
     }
-    // Also refuses obs-fold (a line that starts with a space) and a space before the colon.
-    if (at === nameStart || at >= end || bytes[at] !== COLON) throw badName(bytes, nameStart, end);
-    const name = nameOf(bytes, nameStart, at, hash);
-    at++;
-    while (at < end && (bytes[at] === 32 || bytes[at] === 9)) at++;
-    const valueStart = at;
-    hash = 0;
-    for (; at < end; at++) {
-      const c = bytes[at];
-      if (VALUE_BYTES[c] === 0) break;
-      hash = (Math.imul(hash, 31) + c) | 0;
-    }
-    if (at < end && (bytes[at] !== 13 || bytes[at + 1] !== 10)) {
-      throw new Refusal(400, 'bad_field', 'a header value with forbidden characters');
-    }
-    let valueEnd = at;
-    while (valueEnd > valueStart && (bytes[valueEnd - 1] === 32 || bytes[valueEnd - 1] === 9)) valueEnd--;
-    const size = name.text.length + valueEnd - valueStart;
+    n++;
+    const size = name.length + value.length;
     if (size > limits.headerFieldBytes)
       throw new Refusal(431, 'header_field_bytes', 'a header field is larger than the limit');
     total += size + 32;
     if (total > maxBytes) throw new Refusal(431, 'header_bytes', 'the header fields are larger than the limit');
-    if (++count > maxCount) throw new Refusal(431, 'header_count', 'more header fields than the limit');
-    const value =
-      name.secret || valueEnd !== at ? latin1(bytes, valueStart, valueEnd) : textOf(bytes, valueStart, valueEnd, hash);
-    if (!name.special || !takeSpecial(name.text, value)) out.push(name.text, value);
-    at += 2;
+    if (n > maxCount) throw new Refusal(431, 'header_count', 'more header fields than the limit');
+    if (!own || !takeSpecial(name, value)) out.push(name, value);
   }
+  known.done(fresh);
   return special;
+}
+
+/** Whether `bytes` at `at` begins with the line `line[from..to]`, whose CRLF may be the end of the head. */
+function sameLine(bytes: Buffer, at: number, end: number, line: Buffer, from: number, to: number): boolean {
+  if (from === to || at + to - from > end + 2) return false;
+  while (from < to && bytes[at] === line[from]) {
+    at++;
+    from++;
+  }
+  return from === to;
+}
+
+/** The last line may stand without its CRLF at the end of `bytes`: such a one is not learned, nor is a secret one. */
+function learn(known: KnownLines, name: FieldName, value: string, bytes: Buffer, from: number, to: number): void {
+  if (name.secret || to > bytes.length) known.skip();
+  else known.add(name.text, value, name.special, bytes.subarray(from, to));
 }
 
 function badName(bytes: Buffer, from: number, end: number): Refusal {
@@ -128,8 +171,8 @@ function takeSpecial(name: string, value: string): boolean {
       special.transferEncoding = value.toLowerCase();
       return true;
     case 'connection':
-      special.connection =
-        special.connection === '' ? value.toLowerCase() : special.connection + ',' + value.toLowerCase();
+      if (special.connection !== '') special.connection += ',';
+      special.connection += value === 'keep-alive' ? value : value.toLowerCase();
       return true;
     case 'upgrade':
       special.upgrade = value;
@@ -216,11 +259,13 @@ const FORBIDDEN_TRAILERS = new Set([
   'expect',
 ]);
 
+const knownTrailers = knownPlaces();
+
 /** Reads a trailer section; fields that frame, route or describe the message are dropped (RFC 9110 6.5.1). */
 export function parseTrailers(text: string, limits: WireLimits): Head {
   const fields: Head = [];
   const bytes = Buffer.from(text, 'latin1');
-  readFields(bytes, 0, bytes.length, limits, fields, limits.trailerCount, limits.trailerBytes);
+  readFields(bytes, 0, bytes.length, limits, fields, limits.trailerCount, limits.trailerBytes, knownTrailers);
   for (let i = fields.length - 2; i >= 0; i -= 2) if (FORBIDDEN_TRAILERS.has(fields[i])) fields.splice(i, 2);
   return fields;
 }

@@ -4,7 +4,8 @@ const PLACES = 16;
 const KNOWN_LINES = 64;
 const KNOWN_BYTES = 1024;
 /** Heads with more new lines than usual until one is learned. */
-const PATIENCE = 16;
+const PATIENCE = 64;
+const NO_BYTES = new Uint8Array(0);
 
 /**
  * The field lines of one head, learned so that what the next has in common with it is neither checked nor made again: the
@@ -12,8 +13,8 @@ const PATIENCE = 16;
  * learns leaves out the values of secret names (strings.ts).
  */
 export class KnownLines {
-  /** Of each line, in order. '' where it is not one to know. */
-  readonly names: string[] = [];
+  /** Of each line, in order; undefined where it is none to know, which has no bytes either. */
+  readonly names: (string | undefined)[] = [];
   readonly values: string[] = [];
   /** The codec reads the field itself. */
   readonly special: boolean[] = [];
@@ -22,7 +23,7 @@ export class KnownLines {
   /** The lines, each with its CRLF. */
   readonly bytes: Buffer = Buffer.alloc(KNOWN_BYTES);
   count = 0;
-  /** This head is learned: `add` is to be called for each of its lines. */
+  /** This head is learned: `add` or `skip` is to be called for each of its lines. */
   learning = true;
   /** New lines of the heads since. */
   private usual = 0;
@@ -36,8 +37,12 @@ export class KnownLines {
     this.full = false;
   }
 
-  /** The next line of a head that is learned; `line` is empty, or nothing but zeros, where `name` is ''. */
-  add(name: string, value: string, special: boolean, line: Uint8Array): void {
+  /** The next line of a head that is learned is none to know. */
+  skip(): void {
+    this.add(undefined, '', false, NO_BYTES);
+  }
+
+  add(name: string | undefined, value: string, special: boolean, line: Uint8Array): void {
     const { count, starts } = this;
     this.full ||= count === KNOWN_LINES || starts[count] + line.length > KNOWN_BYTES;
     if (this.full) return;

@@ -2,6 +2,7 @@ import { latin1 } from '../latin1.ts';
 import type { Head, WireLimits } from '../stream.ts';
 import { isAuthority, isPort, isTarget, isToken, NAME_BYTES, TARGET_BYTES } from './chars.ts';
 import { applyConnection, type Framing, isChunked, readFields, special } from './fields.ts';
+import { knownPlaces } from './known-lines.ts';
 import { lineTooLong, Refusal } from './refusal.ts';
 import { textOf } from './strings.ts';
 
@@ -22,6 +23,8 @@ export interface RequestHead {
   /** Of a WebSocket: the client's sec-websocket-key; '' where there is none. */
   webSocketKey: string;
 }
+
+const knownHeads = knownPlaces();
 
 /** Reads a request head `bytes[start..end]` (without its empty line). `scheme` is the connection's. Throws Refusal. */
 export function parseRequestHead(
@@ -58,7 +61,7 @@ export function parseRequestHead(
     ? [':method', method, ':authority', target]
     : [':method', method, ':scheme', scheme, ':authority', '', ':path', target];
   const firstField = head.length;
-  readFields(bytes, lineEnd + 2, end, limits, head, limits.headerCount, limits.headerBytes);
+  readFields(bytes, lineEnd + 2, end, limits, head, limits.headerCount, limits.headerBytes, knownHeads);
   if (special.host === undefined) {
     if (!http10) throw new Refusal(400, 'bad_host', 'no Host field');
   } else if (special.host !== goodHost) {

@@ -1,6 +1,7 @@
 import type { Head, WireLimits } from '../stream.ts';
 import { VALUE_BYTES } from './chars.ts';
 import { applyConnection, type Framing, isChunked, readFields, special } from './fields.ts';
+import { knownPlaces } from './known-lines.ts';
 import { Refusal } from './refusal.ts';
 import { statusText } from './strings.ts';
 
@@ -13,6 +14,8 @@ export interface ResponseHead {
   framing: Framing;
   length: number;
 }
+
+const knownHeads = knownPlaces();
 
 /** Reads a response head `bytes[start..end]` (without its empty line). Throws Refusal (502). */
 export function parseResponseHead(bytes: Buffer, start: number, end: number, limits: WireLimits): ResponseHead {
@@ -35,7 +38,7 @@ export function parseResponseHead(bytes: Buffer, start: number, end: number, lim
     throw new Refusal(502, 'bad_status_line', 'malformed status line');
   }
   const head: Head = [':status', statusText(status)];
-  readFields(bytes, at + 2, end, limits, head, limits.headerCount, limits.headerBytes);
+  readFields(bytes, at + 2, end, limits, head, limits.headerCount, limits.headerBytes, knownHeads);
   if (special.host !== undefined) head.push('host', special.host);
   const options = applyConnection(head, 2);
   const chunked = isChunked(http10);

@@ -122,8 +122,6 @@ function line(name: string, value: string): void {
   put('\r\n');
 }
 
-const NO_LINE = new Uint8Array(0);
-
 /**
  * Composes (cork.ts) the lines of the fields from index `from`. Hop-by-hop fields, Host and Content-Length are left to the
  * codec. Refuses whatever could end a line early, since heads also come from HTTP/2 peers. Cookie crumbs are joined
@@ -160,7 +158,7 @@ export function putFields(head: Head, from: number, places: KnownLines[]): Writt
       if (learning) known.add(name, value, false, Buffer.from(name + ': ' + value + '\r\n', 'latin1'));
       continue;
     }
-    if (learning) known.add('', '', false, NO_LINE);
+    if (learning) known.skip();
     if (kind === PRIVATE) {
       line(name, value);
       continue;

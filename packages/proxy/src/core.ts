@@ -7,6 +7,7 @@ import type { IdSource } from '@weft/telemetry';
 import type { WireCounters, WireLimits } from '@weft/wire';
 import type { Bind } from './bootstrap.ts';
 import { Tokens } from './http/tokens.ts';
+import { InboundPorts } from './inbound/port.ts';
 import { PortUse } from './inbound/port-use.ts';
 import { type ProxyLimits, wireLimits } from './limits.ts';
 import type { Links } from './link/links.ts';
@@ -69,6 +70,7 @@ export class Core {
   upstreams!: Upstreams;
   readonly originators: Originators;
   readonly portUse = new PortUse();
+  readonly inboundPorts: InboundPorts;
   readonly tokens: Tokens;
   overload!: Overload;
   snapshot: Snapshot | undefined;
@@ -107,6 +109,7 @@ export class Core {
     };
     this.tokens = new Tokens(options.wallMs, failed, options.limits);
     this.limits = options.limits;
+    this.inboundPorts = new InboundPorts(options.address);
     this.decisionLines = new SecondBudget(options.nowMs, () => this.limits.decisionLinesPerSecond);
     this.wireLimits = wireLimits(options.limits);
     this.ticker.add({ tick: (now) => this.#tickExchanges(now) });

@@ -151,8 +151,8 @@ class GatewayExchange extends OutboundExchange {
       destPort: via.port,
       localIp: this.core.options.address,
       sni: via.sni,
-      ...(this.token && { token: this.token }),
-      ...(this.approved.length > 0 && { approved: this.approved }),
+      token: this.token,
+      approved: this.approved,
       head: this.#judgedHead ?? this.head,
     });
   }

@@ -1,5 +1,4 @@
 /** A request that arrives at a workload: authenticated, authorized, and handed to the application. */
-import { hostPort } from '@weft/base';
 import {
   type AttemptOutcome,
   type AuthorizationResult,
@@ -11,7 +10,7 @@ import {
   type Snapshot,
   takeRate,
 } from '@weft/engine';
-import { type Inbound, Protocol } from '@weft/plan';
+import { Protocol } from '@weft/plan';
 import type { Head, Stream, StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
 import type { Attempt } from '../http/attempt.ts';
@@ -22,8 +21,9 @@ import type { CheckedFacts } from '../http/vetting.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { SOURCE_HEADER } from '../link/settings.ts';
 import { noteAuthorization } from '../observe/authorization-notes.ts';
-import type { Decisions, ServiceInfo } from '../observe/types.ts';
+import type { Decisions } from '../observe/types.ts';
 import type { Lane } from '../upstream/lane.ts';
+import type { InboundPort } from './port.ts';
 
 export interface InboundVia {
   /** Undefined: plaintext. */
@@ -36,55 +36,7 @@ export interface InboundVia {
   readonly sni?: string;
 }
 
-const services = new WeakMap<Inbound, ServiceInfo>();
-
-export function inboundService(inbound: Inbound): ServiceInfo {
-  let info = services.get(inbound);
-  if (!info) {
-    info = {
-      host: inbound.serviceHost,
-      name: inbound.serviceName,
-      namespace: inbound.serviceNamespace,
-      port: inbound.servicePort,
-    };
-    services.set(inbound, info);
-  }
-  return info;
-}
-
-/** What does not change from request to request on one port. */
-interface InboundNames {
-  readonly port: number;
-  readonly address: string;
-  readonly service: ServiceInfo;
-  readonly cluster: string;
-  readonly host: string;
-  readonly dialPort: number;
-  readonly upstreamHost: string;
-}
-
-const names = new WeakMap<Inbound, InboundNames>();
-
-/** `port` may be any where the plan's entry is for all others; `address` is the workload's own. */
-function namesOf(inbound: Inbound, port: number, address: string): InboundNames {
-  const known = names.get(inbound);
-  if (known !== undefined && known.port === port && known.address === address) return known;
-  const host = inbound.dialAddress || address;
-  const dialPort = inbound.dialPort || port;
-  const made: InboundNames = {
-    port,
-    address,
-    service: inboundService(inbound),
-    cluster: `inbound|${port}||`,
-    host,
-    dialPort,
-    upstreamHost: hostPort(host, dialPort),
-  };
-  names.set(inbound, made);
-  return made;
-}
-
-/** Begins the exchange of a request; what comes back hears of its body. `port`: the workload's port that was asked for. */
+/** Begins the exchange of a request; what comes back hears of its body. `at`: the workload's port that was asked for. */
 export function inboundExchange(
   core: Core,
   snapshot: Snapshot,
@@ -92,14 +44,13 @@ export function inboundExchange(
   head: Head,
   end: boolean,
   via: InboundVia,
-  inbound: Inbound,
-  port: number,
+  at: InboundPort,
 ): StreamHandler {
-  if (inbound.protocol !== Protocol.GRPC_WEB || !isGrpcWeb(head)) {
-    return new InboundExchange(core, snapshot, stream, head, end, via, inbound, port).begin();
+  if (at.inbound.protocol !== Protocol.GRPC_WEB || !isGrpcWeb(head)) {
+    return new InboundExchange(core, snapshot, stream, head, end, via, at).begin();
   }
   const web = new GrpcWebStream(stream, head);
-  const exchange = new InboundExchange(core, snapshot, web, head, end, via, inbound, port);
+  const exchange = new InboundExchange(core, snapshot, web, head, end, via, at);
   web.handler = exchange;
   exchange.begin();
   return web;
@@ -111,16 +62,13 @@ class InboundExchange extends Exchange {
   readonly httpVersion: string;
   readonly mtls: boolean;
   #via: InboundVia;
-  #inbound: Inbound;
-  #port: number;
+  #at: InboundPort;
   #retries = 0;
   #acquired = false;
   #visitorCert = '';
   /** Length of the head that policies saw; what is added to it afterwards is ours. */
   #judgedLength = 0;
-  #names: InboundNames;
 
-  /** `port`: the workload's port that was asked for; `inbound` what the plan says of it. */
   constructor(
     core: Core,
     snapshot: Snapshot,
@@ -128,20 +76,17 @@ class InboundExchange extends Exchange {
     head: Head,
     end: boolean,
     via: InboundVia,
-    inbound: Inbound,
-    port: number,
+    at: InboundPort,
   ) {
     super(core, snapshot, down, head, end);
     this.#via = via;
-    this.#inbound = inbound;
-    this.#port = port;
+    this.#at = at;
     this.downstreamRemote = via.remote;
     this.httpVersion = via.httpVersion;
     this.mtls = via.peer !== undefined;
     this.destination = core.self;
-    this.#names = namesOf(inbound, port, core.options.address);
-    this.service = this.#names.service;
-    this.cluster = this.#names.cluster;
+    this.service = at.service;
+    this.cluster = at.cluster;
   }
 
   begin(): this {
@@ -163,10 +108,16 @@ class InboundExchange extends Exchange {
       return this;
     }
     this.enter();
-    const authentic = authenticate(this.#inbound, { mtls: this.mtls });
+    const authentic = authenticate(this.#at.inbound, { mtls: this.mtls });
     if (!peer) {
-      const { mtlsRef } = this.#inbound;
-      core.observer.plaintext(this.source, this.#via.remoteAddress, this.#port, !authentic, authentic ? '' : mtlsRef);
+      const { mtlsRef } = this.#at.inbound;
+      core.observer.plaintext(
+        this.source,
+        this.#via.remoteAddress,
+        this.#at.port,
+        !authentic,
+        authentic ? '' : mtlsRef,
+      );
     }
     if (!authentic) {
       core.observer.count('inbound_plaintext_refused');
@@ -175,7 +126,7 @@ class InboundExchange extends Exchange {
       return this;
     }
     if (snapshot.authorization.tokens.length === 0) this.#authorized();
-    else this.authenticateToken(this.#port, () => this.#authorized());
+    else this.authenticateToken(this.#at.port, () => this.#authorized());
     return this;
   }
 
@@ -183,7 +134,7 @@ class InboundExchange extends Exchange {
     const { head, snapshot, core } = this;
     const peer = this.#via.peer;
     const verdict = this.judge(snapshot);
-    this.port = this.#port;
+    this.port = this.#at.port;
     if (verdict.ask) {
       this.askAuthorizer(verdict, () => this.#authorized());
       return;
@@ -194,15 +145,15 @@ class InboundExchange extends Exchange {
     if (!verdict.allow || verdict.audit || verdict.shadow) {
       const { method, path } = this.facts;
       const remote = this.#via.remoteAddress;
-      noteAuthorization(core, verdict, { principal: peer?.principal, remote, port: this.#port, method, path });
+      noteAuthorization(core, verdict, { principal: peer?.principal, remote, port: this.#at.port, method, path });
     }
     if (!verdict.allow) {
       this.details = verdict.details;
       this.reply(403, 'RBAC: access denied');
       return;
     }
-    const limit = snapshot.rateLimits.get(this.#inbound.port);
-    if (limit && !this.#withinRate(limit)) return;
+    const { rateLimit } = this.#at;
+    if (rateLimit && !this.#withinRate(rateLimit)) return;
     if (!this.#acquire()) return;
     if (peer) {
       head.push(CLIENT_CERT, this.#clientCert(peer));
@@ -218,8 +169,8 @@ class InboundExchange extends Exchange {
   /** A Sidecar says how many requests a port takes at once. */
   #acquire(): boolean {
     // Few ports have a limit: the others are not counted.
-    if (!this.#inbound.pool?.maxRequests) return true;
-    this.#acquired = this.core.portUse.acquire(this.#inbound, 'requests');
+    if (!this.#at.inbound.pool?.maxRequests) return true;
+    this.#acquired = this.core.portUse.acquire(this.#at.inbound, 'requests');
     if (this.#acquired) return true;
     this.core.observer.count('inbound_overflow');
     this.addFlag('UO');
@@ -232,7 +183,7 @@ class InboundExchange extends Exchange {
   }
 
   protected override release(): void {
-    if (this.#acquired) this.core.portUse.release(this.#inbound, 'requests');
+    if (this.#acquired) this.core.portUse.release(this.#at.inbound, 'requests');
   }
 
   #withinRate(limit: RateLimitView): boolean {
@@ -258,7 +209,7 @@ class InboundExchange extends Exchange {
     d.balancer = '';
     d.outlier = '';
     d.transport = '';
-    d.authentication = this.#inbound.mtlsRef;
+    d.authentication = this.#at.inbound.mtlsRef;
     d.authorization = this.authzRef;
     d.limit = this.limitRef;
   }
@@ -274,11 +225,11 @@ class InboundExchange extends Exchange {
     return authorize(snapshot, {
       principal: this.#via.peer?.principal,
       remoteIp: this.#via.remoteAddress,
-      destPort: this.#port,
+      destPort: this.#at.port,
       localIp: this.core.options.address,
       sni: this.#via.sni,
-      ...(this.token && { token: this.token }),
-      ...(this.approved.length > 0 && { approved: this.approved }),
+      token: this.token,
+      approved: this.approved,
       // What passes through a tunnel is opaque: where HTTP rules restrict the port, a CONNECT would lead around them.
       head: facts.method === 'CONNECT' && facts.protocol === '' ? undefined : this.#judgedHead(),
     });
@@ -299,7 +250,7 @@ class InboundExchange extends Exchange {
         requestId: facts.requestId,
       },
       ...{ httpVersion: this.httpVersion, remoteIp: via.remoteAddress, remotePort: via.remotePort },
-      ...{ principal: via.peer?.principal ?? '', localIp: core.options.address, localPort: this.#port },
+      ...{ principal: via.peer?.principal ?? '', localIp: core.options.address, localPort: this.#at.port },
       ...{ ownPrincipal: core.spiffeId, sni: via.sni ?? '', wallMs: core.wallMs() },
     };
   }
@@ -313,8 +264,8 @@ class InboundExchange extends Exchange {
   }
 
   protected open(attempt: Attempt): void {
-    const { protocol, pool } = this.#inbound;
-    const { host, dialPort, upstreamHost } = this.#names;
+    const { inbound, host, dialPort, upstreamHost } = this.#at;
+    const { protocol, pool } = inbound;
     const h2 = this.facts.grpc || protocol === Protocol.GRPC || protocol === Protocol.HTTP2;
     this.upstreamHost = upstreamHost;
     this.core.upstreams.pool(host, dialPort, h2, pool).ask(attempt);

@@ -1,6 +1,6 @@
 /** What arrives on a mesh link: request streams that name a port by header, and CONNECT tunnels that name it by authority. */
 import { canonicalIp } from '@weft/base';
-import { authenticate, canonicalAuthority, findInbound, type Snapshot } from '@weft/engine';
+import { authenticate, canonicalAuthority, type Snapshot } from '@weft/engine';
 import { type Inbound, Protocol, serverFirst } from '@weft/plan';
 import type { Head, Stream, StreamHandler } from '@weft/wire';
 import type { Core } from '../core.ts';
@@ -29,14 +29,13 @@ export function linkStream(
   if (!snapshot) return answer(stream, 503, 'no plan yet');
   const tunnel = field(head, ':method') === 'CONNECT' && field(head, ':protocol') === undefined;
   const port = linkPort(core, snapshot, peer, head, tunnel);
-  const inbound = port > 0 && !isProxyPort(port) ? declared(snapshot, port) : undefined;
-  if (!inbound) {
+  const at = port > 0 && !isProxyPort(port) ? core.inboundPorts.at(snapshot, port) : undefined;
+  if (!at?.declared) {
     core.observer.count('inbound_port_refused');
     return answer(stream, 403, 'not a port of this workload');
   }
-  if (!tunnel) {
-    return inboundExchange(core, snapshot, stream, head, end, peer.via, inbound, port);
-  }
+  if (!tunnel) return inboundExchange(core, snapshot, stream, head, end, peer.via, at);
+  const { inbound } = at;
   if (!authenticate(inbound, { mtls: true })) {
     core.observer.count('inbound_mtls_refused');
     return answer(stream, 403, 'mTLS is disabled on this port');
@@ -95,12 +94,6 @@ function mayHoldRequests(peer: LinkPeer, inbound: Inbound): boolean {
 /** The port that a stream of a link asks for; 0: none of this workload's. */
 export function linkPort(core: Core, snapshot: Snapshot, peer: LinkPeer, head: Head, tunnel: boolean): number {
   return tunnel ? tunnelPort(core, snapshot, field(head, ':authority') ?? '') : headerPort(peer, head);
-}
-
-/** A port that the plan names, not the entry for all others. */
-function declared(snapshot: Snapshot, port: number): Inbound | undefined {
-  const inbound = findInbound(snapshot, port);
-  return inbound?.port === port ? inbound : undefined;
 }
 
 function headerPort(peer: LinkPeer, head: Head): number {

@@ -8,7 +8,7 @@ import { createServer as createTlsServer, type TLSSocket, type Server as TlsServ
 import { hostPort } from '@weft/base';
 import { authenticatePort, findInbound, type Snapshot } from '@weft/engine';
 import { type Identity, serverTlsOptions } from '@weft/identity';
-import { type Inbound, Protocol, serverFirst } from '@weft/plan';
+import { Protocol, serverFirst } from '@weft/plan';
 import type { Core } from '../core.ts';
 import { Served, serveHttp } from '../http/serve.ts';
 import { countTlsError, type LinkPeer, peerOf, stillBelieved } from '../link/server.ts';
@@ -23,6 +23,7 @@ import type { Ticking } from '../net/timers.ts';
 import { inboundTcp } from '../tcp/inbound.ts';
 import type { TcpSession } from '../tcp/session.ts';
 import { inboundExchange } from './exchange.ts';
+import { undeclared } from './port.ts';
 
 const MESH_ALPN = ['istio-http/1.1', 'istio-h2', 'istio', 'istio-peer-exchange', 'h2-mesh'];
 
@@ -212,8 +213,7 @@ export class InboundListener {
     };
     serveHttp(core, this.served, kind, pipe, hold, (stream, head, end) => {
       const snapshot = core.snapshot as Snapshot;
-      const inbound = findInbound(snapshot, port) ?? undeclared(port);
-      return inboundExchange(core, snapshot, stream, head, end, via, inbound, port);
+      return inboundExchange(core, snapshot, stream, head, end, via, core.inboundPorts.at(snapshot, port));
     });
   }
 
@@ -242,28 +242,4 @@ export class InboundListener {
       refuse: () => pipe.abort(),
     });
   }
-}
-
-const undeclaredPorts = new Map<number, Inbound>();
-
-/** A port that the plan does not know: the workload's own address, detected protocol. */
-function undeclared(port: number): Inbound {
-  let inbound = undeclaredPorts.get(port);
-  if (!inbound) {
-    inbound = {
-      $typeName: 'weft.plan.v1.Inbound',
-      port,
-      protocol: Protocol.UNSPECIFIED,
-      mtls: 0,
-      mtlsRef: '',
-      serviceHost: '',
-      serviceName: '',
-      serviceNamespace: '',
-      servicePort: 0,
-      dialAddress: '',
-      dialPort: 0,
-    } as Inbound;
-    undeclaredPorts.set(port, inbound);
-  }
-  return inbound;
 }

@@ -3,7 +3,7 @@ import { hostPort } from '@weft/base';
 import { type AuthorizationResult, authenticatePort, authorize, type Snapshot, takeRate } from '@weft/engine';
 import type { Inbound } from '@weft/plan';
 import type { Core } from '../core.ts';
-import { inboundService } from '../inbound/exchange.ts';
+import { inboundService } from '../inbound/port.ts';
 import type { LinkPeer } from '../link/server.ts';
 import { dialTcp } from '../net/dial.ts';
 import type { InFlightList } from '../net/in-flight.ts';

@@ -40,6 +40,8 @@ export function poolSettings(limits: PoolLimits | undefined): PoolSettings {
 const FORGET_MS = 60_000;
 
 interface Entry {
+  readonly host: string;
+  readonly port: number;
   http1: Http1Pool | undefined;
   http2: Http2Pool | undefined;
   /** Of the plan in force when it was asked last. */
@@ -56,6 +58,8 @@ export class Upstreams implements Ticking {
   #deps: UpstreamDeps;
   #sweptMs = 0;
   #byHost = new Map<string, Map<number, Entry>>();
+  /** The one that was asked for last: a workload's own application is asked for again and again. */
+  #last: Entry | undefined;
   /** Connections that begin with TLS, by whose it is. */
   #byTls = new Map<Originator, Upstreams>();
   #tls: Originator | undefined;
@@ -75,10 +79,7 @@ export class Upstreams implements Ticking {
   }
 
   pool(host: string, port: number, h2: boolean, limits: PoolLimits | undefined): LanePool {
-    let ports = this.#byHost.get(host);
-    if (!ports) this.#byHost.set(host, (ports = new Map()));
-    let entry = ports.get(port);
-    if (!entry) ports.set(port, (entry = { http1: undefined, http2: undefined, limits, asked: true }));
+    const entry = this.#last?.host === host && this.#last.port === port ? this.#last : this.#entry(host, port, limits);
     entry.asked = true;
     if (entry.limits !== limits) {
       // The plan has changed, or another cluster with the same endpoint asks: the last one counts.
@@ -96,6 +97,15 @@ export class Upstreams implements Ticking {
     ));
   }
 
+  #entry(host: string, port: number, limits: PoolLimits | undefined): Entry {
+    let ports = this.#byHost.get(host);
+    if (!ports) this.#byHost.set(host, (ports = new Map()));
+    let entry = ports.get(port);
+    if (!entry) ports.set(port, (entry = { host, port, http1: undefined, http2: undefined, limits, asked: true }));
+    this.#last = entry;
+    return entry;
+  }
+
   tick(nowMs: number): void {
     if (nowMs - this.#sweptMs < FORGET_MS) return;
     this.#sweptMs = nowMs;
@@ -111,6 +121,7 @@ export class Upstreams implements Ticking {
           entry.http1?.close();
           entry.http2?.close();
           ports.delete(port);
+          if (this.#last === entry) this.#last = undefined;
         }
         entry.asked = false;
       }
@@ -152,6 +163,7 @@ export class Upstreams implements Ticking {
       }
     }
     this.#byHost.clear();
+    this.#last = undefined;
     for (const upstreams of this.#byTls.values()) upstreams.close();
     this.#byTls.clear();
   }

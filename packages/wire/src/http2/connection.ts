@@ -5,6 +5,7 @@ import { http2Counter, TokenBucket } from './floods.ts';
 import { FrameReader, frame, h2Error, preface, setting } from './frames.ts';
 import { H2Stream } from './h2-stream.ts';
 import { isGrpc } from './heads.ts';
+import { listBytes } from './hpack-encoder.ts';
 import { Receiver } from './receiver.ts';
 import { Sender } from './sender.ts';
 import { announceSettings } from './settings.ts';
@@ -145,7 +146,8 @@ export class Http2Connection implements Connection {
       );
       return refused;
     }
-    const status = this.#refusal(head);
+    const bytes = listBytes(head);
+    const status = this.#refusal(head, bytes);
     if (status !== '') {
       const answered = new H2Stream(this, 0, handler);
       answered.done = true;
@@ -158,14 +160,14 @@ export class Http2Connection implements Connection {
     stream.isConnect = head[1] === 'CONNECT';
     stream.smallFrames = stream.isConnect || isGrpc(head);
     this.streams.add(stream);
-    this.sender.headers(stream.id, head, end);
+    this.sender.headers(stream.id, head, end, bytes);
     if (end) stream.localEnded = true;
     return stream;
   }
 
   /** The status of a request that this peer is not to be asked; '' where it may be. */
-  #refusal(head: Head): string {
-    if (this.sender.aboveHeaderList(head)) {
+  #refusal(head: Head, bytes: number): string {
+    if (bytes > this.sender.maxHeaderList) {
       this.count(http2Counter.peerHeaderList);
       return '431';
     }

@@ -2,6 +2,7 @@ import type { Head, ResetCode, Stream, StreamHandler } from '../stream.ts';
 import { ChunkQueue } from './chunk-queue.ts';
 import { http2Counter } from './floods.ts';
 import { errorOfReset } from './frames.ts';
+import { listBytes } from './hpack-encoder.ts';
 import type { Sender } from './sender.ts';
 
 /** What a stream needs of its connection. */
@@ -19,6 +20,8 @@ export interface StreamHost {
 }
 
 const smallestMark = 64 * 1024;
+/** The queue of all streams whose bytes leave at once: stays empty. */
+const noChunks = new ChunkQueue();
 
 /** One HTTP/2 stream. Fields that are not in `Stream` are for the connection only. */
 export class H2Stream implements Stream {
@@ -28,7 +31,7 @@ export class H2Stream implements Stream {
   host: StreamHost;
 
   // Sending.
-  queue = new ChunkQueue();
+  queue = noChunks;
   sendWindow: number;
   endQueued = false;
   trailers: Head | undefined;
@@ -87,14 +90,15 @@ export class H2Stream implements Stream {
   sendHead(head: Head, end: boolean): void {
     if (this.done || this.headSent) return;
     this.headSent = true;
-    if (this.host.sender.aboveHeaderList(head)) {
+    const bytes = listBytes(head);
+    if (bytes > this.host.sender.maxHeaderList) {
       // The peer said that it does not take it (RFC 9113 10.5.1): what it gets says so, and the body is dropped.
       this.host.count(http2Counter.peerHeaderList);
       this.host.sender.headers(this.id, [':status', '502', 'content-length', '0'], true);
       this.#ended();
       return;
     }
-    this.host.sender.headers(this.id, head, end);
+    this.host.sender.headers(this.id, head, end, bytes);
     if (end) this.#ended();
   }
 
@@ -116,6 +120,7 @@ export class H2Stream implements Stream {
       if (end) this.#ended();
       return true;
     }
+    if (this.queue === noChunks) this.queue = new ChunkQueue();
     this.queue.push(chunk);
     this.endQueued = end;
     sender.enqueue(this);
@@ -128,7 +133,7 @@ export class H2Stream implements Stream {
     if (this.done || this.localEnded || this.endQueued || this.trailers !== undefined) return;
     if (fields.length === 0) {
       this.sendData(nothing, true);
-    } else if (this.host.sender.aboveHeaderList(fields)) {
+    } else if (listBytes(fields) > this.host.sender.maxHeaderList) {
       this.host.count(http2Counter.peerHeaderList);
       this.reset('internal'); // to end without them would look like a whole message
     } else if (this.queue.bytes > 0) {

@@ -86,6 +86,21 @@ const PASSING_AFTER = 8;
 /** …but one of so many still goes into the table, to find out when that ends. A power of two. */
 const PROBE_EVERY = 64;
 
+/** Size updates at the beginning of a block. */
+const updateBytes = 12;
+
+/** Decoded bytes of these fields: names, values and 32 for each (RFC 9113 6.5.2). */
+export function listBytes(fields: readonly string[]): number {
+  let bytes = fields.length * 16;
+  for (let i = 0; i < fields.length; i++) bytes += fields[i].length;
+  return bytes;
+}
+
+/** Upper bound of the bytes that `encode` writes for fields of so many decoded bytes. */
+export function blockBytes(decodedBytes: number): number {
+  return decodedBytes + updateBytes;
+}
+
 /** HPACK encoder (RFC 7541) of one connection. */
 export class HpackEncoder {
   #most: number;
@@ -119,13 +134,6 @@ export class HpackEncoder {
     if (this.#smallest < 0 || capacity < this.#smallest) this.#smallest = capacity;
     this.#capacity = capacity;
     this.#evict(capacity);
-  }
-
-  /** Upper bound of the bytes `encode` writes for these fields. */
-  bound(fields: readonly string[]): number {
-    let bytes = 12;
-    for (let i = 0; i < fields.length; i++) bytes += fields[i].length + 8;
-    return bytes;
   }
 
   /** Writes the block of a flat array of names and values at `at`; returns the position after it. */

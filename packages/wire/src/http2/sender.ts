@@ -10,7 +10,7 @@ import {
   maxWindow,
 } from './frames.ts';
 import type { H2Stream } from './h2-stream.ts';
-import { HpackEncoder } from './hpack-encoder.ts';
+import { blockBytes, HpackEncoder, listBytes } from './hpack-encoder.ts';
 
 /** What a TLS record carries at most (RFC 8446 5.1). SETTINGS_MAX_FRAME_SIZE is never smaller. */
 const recordBytes = 16_384;
@@ -28,7 +28,7 @@ export class Sender {
   maxFrame = defaultFrameBytes;
   /** Of DATA: a frame and its header fill a TLS record, so that the peer mostly gets it whole, in one read. */
   readonly dataBytes = recordBytes - frameHeaderBytes;
-  /** Decoded bytes of a head. */
+  /** Decoded bytes of a head (listBytes). */
   maxHeaderList = maxWindow;
   /** DATA frames sent so far. */
   dataFrames = 0;
@@ -87,18 +87,10 @@ export class Sender {
     this.flush();
   }
 
-  /** Whether the peer has said that it takes no head of this size: names, values and 32 a field (RFC 9113 6.5.2). */
-  aboveHeaderList(fields: Head): boolean {
-    if (this.maxHeaderList === maxWindow) return false;
-    let bytes = fields.length * 16;
-    for (let i = 0; i < fields.length; i++) bytes += fields[i].length;
-    return bytes > this.maxHeaderList;
-  }
-
-  /** HEADERS, with CONTINUATION when the block is larger than a frame. */
-  headers(id: number, fields: Head, end: boolean): void {
+  /** HEADERS, with CONTINUATION when the block is larger than a frame. `bytes`: of the fields, where they are counted. */
+  headers(id: number, fields: Head, end: boolean, bytes = listBytes(fields)): void {
     const writer = this.writer;
-    const bound = this.encoder.bound(fields);
+    const bound = blockBytes(bytes);
     const endFlag = end ? flag.endStream : 0;
     if (writer.blocked) {
       this.queuedFrames++;

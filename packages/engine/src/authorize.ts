@@ -42,11 +42,11 @@ export interface AuthorizationRequest {
   readonly localIp: string;
   readonly sni?: string;
   /** What a verified token says of the request; undefined: there was none. */
-  readonly token?: VerifiedToken;
+  readonly token?: VerifiedToken | undefined;
   /** Canonical request head; absent for TCP. */
   readonly head?: readonly string[];
   /** External authorizers that were asked and let it pass. */
-  readonly approved?: readonly string[];
+  readonly approved?: readonly string[] | undefined;
 }
 
 export interface AuthorizationResult {
@@ -94,6 +94,8 @@ export interface CompiledAuthorization {
   /** What other APIs say. */
   readonly tables: readonly CompiledTable[];
   readonly usesPaths: boolean;
+  /** Nobody says anything: all may pass. */
+  readonly silent: boolean;
   /** Whose tokens are believed. */
   readonly tokens: readonly TokenRule[];
   readonly index: Readonly<Record<Exclude<ListName, 'audit' | 'custom'>, Found>> & {
@@ -152,7 +154,8 @@ export function compileAuthorization(parts: readonly Authorization[]): CompiledA
   };
   const tables = parts.flatMap((p) => p.tables).map(compileTable);
   usesPaths ||= tables.some((t) => t.usesPaths);
-  return { ...of, tables, usesPaths, index, tokens: parts.flatMap((p) => p.tokens) };
+  const silent = tables.length === 0 && Object.values(of).every((list) => list.length === 0);
+  return { ...of, tables, usesPaths, silent, index, tokens: parts.flatMap((p) => p.tokens) };
 }
 
 function indexOf(policies: readonly CompiledPolicy[]): Found {
@@ -335,6 +338,7 @@ export function authorize(snapshot: Snapshot, request: AuthorizationRequest): Au
 }
 
 export function decideAuthorization(a: CompiledAuthorization, request: AuthorizationRequest): AuthorizationResult {
+  if (a.silent) return ALLOWED;
   const subject = new Subject(request);
   const tcp = request.head === undefined;
   let result =

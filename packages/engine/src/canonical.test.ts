@@ -7,6 +7,7 @@ import {
   canonicalHostPattern,
   canonicalPath,
   canonicalPattern,
+  type EncodedSlash,
   formatAuthority,
 } from './canonical.ts';
 
@@ -123,4 +124,23 @@ test('authorities', () => {
     canonicalHead([':method', 'GET', ':scheme', 'http', ':authority', 'a b', ':path', '/'])?.code,
     'authority',
   );
+});
+
+test('a path that was asked for before is judged as it was the first time', () => {
+  const ask = (method: string, path: string, encodedSlash: EncodedSlash = 'reject') => {
+    const head = [':method', method, ':path', path];
+    return canonicalHead(head, encodedSlash)?.code ?? head[3];
+  };
+  for (let i = 0; i < 2; i++) {
+    assert.equal(ask('GET', ''), 'path');
+    assert.equal(ask('GET', '/a/../b'), '/b');
+    assert.equal(ask('GET', '/a/../b'), '/b');
+    assert.equal(ask('GET', '/a%2fb', 'keep'), '/a%2Fb');
+    assert.equal(ask('GET', '/a%2fb', 'reject'), 'encoded-slash');
+    assert.equal(ask('GET', '/a%2fb', 'decode'), '/a/b');
+    assert.equal(ask('OPTIONS', '*'), '*');
+    assert.equal(ask('GET', '*'), 'path');
+    assert.equal(ask('GET', '/a#b'), 'fragment');
+    assert.equal(ask('GET', '/a#b'), 'fragment');
+  }
 });

@@ -223,9 +223,12 @@ export function hostOf(authority: string): string {
   return colon > authority.lastIndexOf(']') ? authority.slice(0, colon) : authority;
 }
 
-/** The authority that was seen last and its canonical form: many requests in a row name the same one. */
+/** The authority and the path that were seen last and their canonical forms: many requests in a row name the same. */
 let lastAuthority = '';
 let lastCanonical = '';
+let lastPath = '/';
+let lastEncodedSlash: EncodedSlash = 'reject';
+let lastCanonicalPath = '/';
 
 /**
  * Puts `:authority` and `:path` of a request head into canonical form, in place, before anything reads them. An empty
@@ -246,9 +249,17 @@ export function canonicalHead(head: string[], encodedSlash: EncodedSlash = 'reje
       }
       head[i + 1] = lastCanonical;
     } else if (head[i] === ':path') {
-      const path = canonicalPath(value, encodedSlash, method);
-      if (typeof path !== 'string') return path;
-      head[i + 1] = path;
+      if (value !== lastPath || encodedSlash !== lastEncodedSlash) {
+        const path = canonicalPath(value, encodedSlash, method);
+        if (typeof path !== 'string') return path;
+        head[i + 1] = path;
+        // Whether it may be asked for hangs on the method.
+        if (path === '*') continue;
+        lastPath = value;
+        lastEncodedSlash = encodedSlash;
+        lastCanonicalPath = path;
+      }
+      head[i + 1] = lastCanonicalPath;
     }
   }
   return undefined;

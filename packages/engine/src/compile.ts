@@ -1,5 +1,6 @@
 import { type IpBlock, parseIpBlock } from '@weft/base';
 import type {
+  HeaderOperations,
   HttpMatch,
   HttpRoute,
   Mirror,
@@ -32,8 +33,9 @@ export interface CompiledMatch {
 export interface CompiledDestination {
   readonly ref: string;
   readonly clusterName: string;
-  readonly request: HeaderOps | undefined;
-  readonly response: HeaderOps | undefined;
+  /** Its own, then its route's. */
+  readonly requestOps: readonly HeaderOps[];
+  readonly responseOps: readonly HeaderOps[];
 }
 
 /** Destinations with running sums of their weights. */
@@ -63,8 +65,8 @@ export interface CompiledHttpRoute {
   readonly split: CompiledSplit;
   readonly retry: CompiledRetry;
   readonly fault: CompiledFault | undefined;
-  readonly request: HeaderOps | undefined;
-  readonly response: HeaderOps | undefined;
+  /** Of answers that no destination gives. */
+  readonly responseOps: readonly HeaderOps[];
   readonly cors: CompiledCors | undefined;
   /** What is replaced in paths; undefined for almost all routes. */
   readonly pathRegex: CompiledRegexRewrite | undefined;
@@ -138,7 +140,7 @@ function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
     ref: route.ref,
     route,
     match: route.match.map((m) => compileMatch(m, route.ref)),
-    split: compileSplit(route.clusters, route.ref),
+    split: compileSplit(route.clusters, route.ref, route.headers),
     retry: route.retry ? compileRetry(route.retry) : defaultRetry,
     fault: f && {
       ref: f.ref || route.ref,
@@ -151,8 +153,7 @@ function compileHttpRoute(route: HttpRoute): CompiledHttpRoute {
       bytesPerSecond: f.bandwidthBytesPerSecond,
       behindRetry: f.behindRetry,
     },
-    request: requestOps(route.headers),
-    response: responseOps(route.headers),
+    responseOps: responseOps(route.headers),
     cors: route.cors && compileCors(route.cors, route.ref),
     pathRegex: route.rewrite?.regex ? compileRegexRewrite(route.rewrite, `${route.ref} rewrite`) : undefined,
     session: route.session,
@@ -196,7 +197,7 @@ function compileMatch(m: HttpMatch, routeRef: string): CompiledMatch {
 }
 
 /** One destination takes all whatever its weight. Several whose weights are all 0 share evenly. */
-function compileSplit(clusters: readonly WeightedCluster[], ref: string): CompiledSplit {
+function compileSplit(clusters: readonly WeightedCluster[], ref: string, headers?: HeaderOperations): CompiledSplit {
   const even = clusters.every((c) => c.weight === 0);
   const cumulative: number[] = [];
   let total = 0;
@@ -207,8 +208,8 @@ function compileSplit(clusters: readonly WeightedCluster[], ref: string): Compil
   const destinations = clusters.map((c) => ({
     ref: c.ref || ref,
     clusterName: c.cluster,
-    request: requestOps(c.headers),
-    response: responseOps(c.headers),
+    requestOps: requestOps(c.headers, headers),
+    responseOps: responseOps(c.headers, headers),
   }));
   return { destinations, cumulative, total };
 }

@@ -9,12 +9,21 @@ export interface HeaderOps {
   readonly add: readonly string[];
 }
 
-export function requestOps(h: HeaderOperations | undefined): HeaderOps | undefined {
-  return h && compileOps(h.requestRemove, h.requestSet, h.requestAdd);
+/** One for all that change nothing: what is looked at with each request stays close by. */
+export const NO_OPS: readonly HeaderOps[] = [];
+
+/** What several rules say of requests, in their order. */
+export function requestOps(...rules: readonly (HeaderOperations | undefined)[]): readonly HeaderOps[] {
+  return some(rules.map((h) => h && compileOps(h.requestRemove, h.requestSet, h.requestAdd)));
 }
 
-export function responseOps(h: HeaderOperations | undefined): HeaderOps | undefined {
-  return h && compileOps(h.responseRemove, h.responseSet, h.responseAdd);
+export function responseOps(...rules: readonly (HeaderOperations | undefined)[]): readonly HeaderOps[] {
+  return some(rules.map((h) => h && compileOps(h.responseRemove, h.responseSet, h.responseAdd)));
+}
+
+function some(ops: readonly (HeaderOps | undefined)[]): readonly HeaderOps[] {
+  const said = ops.filter((op) => op !== undefined);
+  return said.length > 0 ? said : NO_OPS;
 }
 
 function compileOps(remove: readonly string[], set: readonly Header[], add: readonly Header[]): HeaderOps | undefined {
@@ -37,8 +46,9 @@ function flatten(headers: readonly Header[]): string[] {
 
 /** Changes a head in place. What is set keeps the place of the first field of that name; other fields of it go. */
 export function applyHeaderOps(head: string[], ops: readonly HeaderOps[]): void {
-  for (const op of ops) {
-    for (const name of op.remove) removeField(head, name, 0);
+  for (let o = 0; o < ops.length; o++) {
+    const op = ops[o];
+    for (let i = 0; i < op.remove.length; i++) removeField(head, op.remove[i], 0);
     for (let i = 0; i < op.set.length; i += 2) setField(head, op.set[i], op.set[i + 1]);
     for (let i = 0; i < op.add.length; i += 2) {
       if (op.add[i] === ':authority') setField(head, ':authority', op.add[i + 1]);

@@ -3,7 +3,7 @@
  * cluster for base time x its ejections, and comes back at the first sweep after that. It acts per client proxy.
  */
 import type { Random } from '@weft/base';
-import type { OutlierDetection } from '@weft/plan';
+import { LbPolicy, type OutlierDetection } from '@weft/plan';
 import { accrue } from './accrual.ts';
 import { observeLatency } from './ewma.ts';
 import { grpcToHttpStatus } from './grpc.ts';
@@ -41,7 +41,8 @@ export function onResult(
   nowMs: number,
   random: Random,
 ): boolean {
-  if (outcome.latencyMs !== undefined && outcome.status > 0) observeLatency(endpoint.state, outcome.latencyMs, nowMs);
+  if (cluster.cluster.lb === LbPolicy.PEAK_EWMA && outcome.latencyMs !== undefined && outcome.status > 0)
+    observeLatency(endpoint.state, outcome.latencyMs, nowMs);
   if (cluster.cluster.failureAccrual) return accrue(endpoint, cluster, statusOf(outcome), nowMs, random);
   const policy = cluster.cluster.outlier;
   if (!policy) return false;

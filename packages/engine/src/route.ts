@@ -4,7 +4,7 @@ import type { HttpRoute, SessionPersistence } from '@weft/plan';
 import type { CompiledDestination, CompiledFault, CompiledHttpRoute, CompiledMatch } from './compile.ts';
 import { decideCors } from './cors.ts';
 import { drawPercent } from './draw.ts';
-import type { HeaderOps } from './header-ops.ts';
+import { type HeaderOps, NO_OPS } from './header-ops.ts';
 import type { CompiledRetry } from './retry.ts';
 import { locationOf, rewriteOf } from './rewrite.ts';
 import { clusterOf, draw } from './route-destination.ts';
@@ -88,8 +88,7 @@ export interface DirectDecision {
 export type RouteDecision = ForwardDecision | RedirectDecision | DirectDecision | { readonly kind: 'none' };
 
 const NONE: RouteDecision = Object.freeze({ kind: 'none' });
-const NO_OPS: readonly HeaderOps[] = Object.freeze([]);
-const NO_MIRRORS: readonly MirrorDecision[] = Object.freeze([]);
+const NO_MIRRORS: readonly MirrorDecision[] = [];
 
 /**
  * The route of a request: first match wins. The head must be canonical (canonicalHead), with the pseudo-headers first.
@@ -154,7 +153,7 @@ function decide(
   }
   if (route.redirect || route.directResponse) {
     const fault = compiled.fault && drawFault(compiled.fault, random);
-    const responseOps = both(compiled.response, cors?.ops);
+    const responseOps = cors ? [...compiled.responseOps, cors.ops] : compiled.responseOps;
     if (route.directResponse) {
       const { status, body } = route.directResponse;
       return { kind: 'direct', route, ref, status: status || 200, body, fault, responseOps };
@@ -164,6 +163,7 @@ function decide(
   }
   const kept = compiled.session && sessionOf(view, compiled, compiled.session, parts.head, wallMs);
   const destination = kept?.destination ?? draw(compiled.split, random);
+  const responseOps = destination ? destination.responseOps : compiled.responseOps;
   const tryFault = compiled.fault?.behindRetry ? compiled.fault : undefined;
   const fault = compiled.fault && !tryFault ? drawFault(compiled.fault, random) : undefined;
   return {
@@ -179,10 +179,8 @@ function decide(
     retry: compiled.retry,
     fault,
     tryFault,
-    requestOps: both(destination?.request, compiled.request),
-    responseOps: cors
-      ? [...both(destination?.response, compiled.response), cors.ops]
-      : both(destination?.response, compiled.response),
+    requestOps: destination ? destination.requestOps : NO_OPS,
+    responseOps: cors ? [...responseOps, cors.ops] : responseOps,
     rewrite: route.rewrite && rewriteOf(compiled, match, parts),
     mirrors: compiled.mirrors.length === 0 ? NO_MIRRORS : drawMirrors(view, compiled, random),
     session: kept?.decision,
@@ -218,11 +216,6 @@ function drawMirrors(view: RouteView, compiled: CompiledHttpRoute, random: Rando
     drawn.push({ ref: ref || compiled.ref, clusterName: cluster, cluster: view.clusters.get(cluster) });
   }
   return drawn;
-}
-
-function both(first: HeaderOps | undefined, second: HeaderOps | undefined): readonly HeaderOps[] {
-  if (!first) return second ? [second] : NO_OPS;
-  return second ? [first, second] : [first];
 }
 
 /** The delay is drawn first, the abort and the bandwidth independently of it: all may hit one request. */

@@ -2,6 +2,7 @@
 import { create } from '@bufbuild/protobuf';
 import { canonicalIp, parseIpBlock } from '@weft/base';
 import { type Endpoint, type Endpoints, outboundClusterName, ServicePortSchema } from '@weft/plan';
+import { NO_OPS } from './header-ops.ts';
 import { defaultRetry } from './retry.ts';
 import type { Draft } from './snapshot.ts';
 import type { BlockView, ClusterView, EndpointView, ServicePortView, ServiceView } from './views.ts';
@@ -96,7 +97,7 @@ function pinnedView(view: ServicePortView, main: ClusterView, endpoint: Endpoint
   if (view.service.headless) return { ...view, pinned };
   const ref = main.cluster.ref;
   const split = {
-    destinations: [{ ref, clusterName: main.name, request: undefined, response: undefined }],
+    destinations: [{ ref, clusterName: main.name, requestOps: NO_OPS, responseOps: NO_OPS }],
     cumulative: [1],
     total: 1,
   };
@@ -116,8 +117,7 @@ function pinnedView(view: ServicePortView, main: ClusterView, endpoint: Endpoint
               split,
               retry: defaultRetry,
               fault: undefined,
-              request: undefined,
-              response: undefined,
+              responseOps: NO_OPS,
               mirrors: [],
               session: undefined,
               cors: undefined,

@@ -47,7 +47,7 @@ export interface EndpointState {
   checksPassed: number;
   /** When it is asked next; -1: nothing is settled yet; Infinity: it is being asked. */
   checkAtMs: number;
-  /** Peak EWMA of the latency, and when it was true; -1: nothing was seen yet. */
+  /** Where the cluster balances by it: peak EWMA of the latency, and when it was true; -1: nothing was seen yet. */
   ewmaMs: number;
   ewmaAtMs: number;
   /** Smooth weighted round robin's account. */

@@ -1,8 +1,21 @@
 import type { WireLimits } from '../stream.ts';
 import { lineTooLong, Refusal } from './refusal.ts';
 
-const HEAD_END = Buffer.from('\r\n\r\n');
 const NOTHING = Buffer.alloc(0);
+
+/** Where the first CRLF CRLF of `bytes[from..to]` begins, or -1. Looks at each fourth byte, but near ends of lines. */
+function headEnd(bytes: Buffer, from: number, to: number): number {
+  for (let at = from + 3; at < to; ) {
+    const c = bytes[at];
+    if (c > 13) at += 4;
+    else if (c === 13) at++;
+    else if (c === 10) {
+      if (bytes[at - 1] === 13 && bytes[at - 2] === 10 && bytes[at - 3] === 13) return at - 3;
+      at += 2;
+    } else at += 4;
+  }
+  return -1;
+}
 
 /** Collects bytes up to the empty line. A head split over many reads is copied once and searched once. */
 export class HeadBuffer {
@@ -41,7 +54,7 @@ export class HeadBuffer {
       }
       // A second one is refused at its first byte, so that the verdict does not depend on how the bytes came.
       if (this.skippedEmptyLine && bytes[start] === 13) this.skipEmptyLine(13);
-      const end = bytes.indexOf(HEAD_END, start);
+      const end = headEnd(bytes, start, bytes.length);
       if (end === -1) return this.keep(bytes, start);
       this.checkSize(end - start);
       this.bytes = bytes;
@@ -88,7 +101,7 @@ export class HeadBuffer {
       // Go on with what follows the empty line as with fresh bytes.
       return from + 1 === bytes.length ? -1 : this.push(bytes, from + 1);
     }
-    const end = kept.subarray(0, this.used).indexOf(HEAD_END, Math.max(0, before - 3));
+    const end = headEnd(kept, Math.max(0, before - 3), this.used);
     if (end === -1) {
       this.inspect(before);
       return -1;

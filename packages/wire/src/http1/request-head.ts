@@ -7,6 +7,7 @@ import { lineTooLong, Refusal } from './refusal.ts';
 import { textOf } from './strings.ts';
 
 const LINE_END = Buffer.from('\r\n');
+const QUESTION_MARK = 63;
 
 export interface RequestHead {
   head: Head;
@@ -43,7 +44,14 @@ export function parseRequestHead(
   }
   const methodEnd = at++;
   const targetStart = at;
-  while (at < end && TARGET_BYTES[bytes[at]] === 1) at++;
+  let targetHash = 0;
+  let query = false;
+  for (; at < end; at++) {
+    const c = bytes[at];
+    if (TARGET_BYTES[c] === 0) break;
+    if (c === QUESTION_MARK) query = true;
+    targetHash = (Math.imul(targetHash, 31) + c) | 0;
+  }
   const targetEnd = at++;
   const shape =
     methodEnd > start && targetEnd > targetStart && at < end && bytes[methodEnd] === 32 && bytes[targetEnd] === 32;
@@ -53,7 +61,8 @@ export function parseRequestHead(
   const lineEnd = at + 8;
   if (lineEnd - start > limits.requestLineBytes) throw lineTooLong();
   const method = textOf(bytes, start, methodEnd, hash);
-  const target = latin1(bytes, targetStart, targetEnd);
+  // Queries are rarely the same, and hold secrets more often than paths do.
+  const target = query ? latin1(bytes, targetStart, targetEnd) : textOf(bytes, targetStart, targetEnd, targetHash);
   // RFC 9113 11.6 keeps this method for the preface of HTTP/2; a server may take what follows for its frames.
   if (method === 'PRI') throw new Refusal(400, 'bad_request_line', 'the method PRI is never used');
   const connect = method === 'CONNECT';

@@ -38,7 +38,6 @@ export abstract class ObservedExchange implements RequestRecord {
   port = 0;
   sni = '';
   cluster = '';
-  upstreamHost = '';
   source: PeerInfo | undefined;
   destination: PeerInfo | undefined;
   service: ServiceInfo | undefined;
@@ -65,6 +64,7 @@ export abstract class ObservedExchange implements RequestRecord {
   abstract readonly downstreamRemote: string;
   abstract readonly mtls: boolean;
   abstract readonly httpVersion: string;
+  abstract readonly upstreamHost: string;
 
   get method(): string {
     return this.facts.method;

@@ -61,6 +61,7 @@ class InboundExchange extends Exchange {
   readonly downstreamRemote: string;
   readonly httpVersion: string;
   readonly mtls: boolean;
+  upstreamHost = '';
   #via: InboundVia;
   #at: InboundPort;
   #retries = 0;

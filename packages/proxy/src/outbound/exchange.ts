@@ -78,6 +78,7 @@ export class OutboundExchange extends Exchange {
   #tried: EndpointView[] | undefined;
   /** Without those of a session, which are of one try. */
   #plainOps: readonly HeaderOps[] | undefined;
+  #sentTo: { readonly address: string; readonly port: number } | undefined;
   #external: { host: string; port: number } | undefined;
   #remoteIp: string;
   #hash = NO_HASH;
@@ -90,6 +91,10 @@ export class OutboundExchange extends Exchange {
     this.#remoteIp = via.remoteIp;
     this.httpVersion = via.httpVersion;
     this.source = core.self;
+  }
+
+  get upstreamHost(): string {
+    return this.#sentTo ? hostPort(this.#sentTo.address, this.#sentTo.port) : '';
   }
 
   /** `view` undefined: nothing of the mesh; `external` says where to pass it on to, if anywhere. */
@@ -253,7 +258,7 @@ export class OutboundExchange extends Exchange {
     const { core } = this;
     if (this.#external) {
       const { host, port } = this.#external;
-      this.upstreamHost = hostPort(host, port);
+      this.#sentTo = { address: host, port };
       this.destination = EXTERNAL;
       this.enter();
       core.upstreams.pool(host, port, this.facts.grpc, undefined).ask(attempt);
@@ -382,7 +387,7 @@ export class OutboundExchange extends Exchange {
     const e = picked.endpoint;
     this.destination = core.peerOf(e);
     this.enter();
-    this.upstreamHost = hostPort(e.address, e.port);
+    this.#sentTo = e;
     this.mtls = meshed(current, picked);
     poolFor(core, current, picked, this.#h2(current)).ask(attempt);
     const failFastMs = current.pool?.failFastMs ?? 0;

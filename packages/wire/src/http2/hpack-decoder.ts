@@ -30,6 +30,9 @@ export interface FieldLimits {
   headerCount: number;
 }
 
+/** What new lists of fields are cut from. */
+const blanks: Head = Array.from({ length: 128 }, () => '');
+
 /** HPACK decoder (RFC 7541) of one connection. Never throws. */
 export class HpackDecoder {
   /** What the fields of the last block are: scratch, overwritten by the next one. */
@@ -57,6 +60,8 @@ export class HpackDecoder {
   #end = 0;
   #buf: Buffer = this.#scratch;
   #overLimit = false;
+  /** Names and values in the last block. */
+  #length = 0;
   /** What the last string read is as a value. */
   #value: number = valueKinds.visible;
 
@@ -74,7 +79,15 @@ export class HpackDecoder {
     if (tableBytes < this.#capacity) this.#updateDue = true;
   }
 
-  /** Decodes the whole block in `start..end` into `head`, which is empty; `limits` replaces the usual ones (trailers). */
+  /** A list for `decode`. Heads of one kind follow each other: as long as the last one, it need not grow. */
+  newList(): Head {
+    return blanks.slice(0, this.#length);
+  }
+
+  /**
+   * Decodes the whole block in `start..end` into `head`, whatever that held; `limits` replaces the usual ones (trailers).
+   * What the fields are stands in `kinds`.
+   */
   decode(buf: Buffer, start: number, end: number, head: Head, limits: FieldLimits = this.#limits): number {
     const { kinds } = this;
     let count = 0;
@@ -146,10 +159,13 @@ export class HpackDecoder {
         this.#overLimit = true;
         if (this.bytes > 4 * this.#limits.headerBytes) return decoded.abusive;
       } else {
-        head.push(name, value);
+        head[2 * count] = name;
+        head[2 * count + 1] = value;
         kinds[count++] = what;
       }
     }
+    this.#length = 2 * count;
+    while (head.length > this.#length) head.pop();
     return this.#overLimit ? decoded.tooLarge : decoded.ok;
   }
 

@@ -259,7 +259,7 @@ export class Receiver implements FrameSink {
     const c = this.#c;
     const stream = c.streams.get(id);
     const trailers = stream?.headReceived === true;
-    const head: Head = [];
+    const head = this.#decoder.newList();
     const code = this.#decoder.decode(buf, start, end, head, trailers ? this.#trailerLimits : undefined);
     if (code === decoded.broken) return c.fail(h2Error.compression, 'a header block that cannot be decoded');
     if (code === decoded.abusive) {

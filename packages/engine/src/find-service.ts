@@ -70,7 +70,8 @@ function ledTo(view: ServicePortView, main: ClusterView, host: string): ServiceP
   if (!own) {
     if (known.size >= MAX_CHOSEN) known.clear();
     const endpoint = create(EndpointSchema, { instance: host, address: host, port: view.port.port, weight: 1 });
-    own = { ...view, pinned: { ...main, pinned: { endpoint, state: newEndpointState(), weight: 1, way: '' } } };
+    const only = { endpoint, state: newEndpointState(), weight: 1, way: '', reach: undefined };
+    own = { ...view, pinned: { ...main, pinned: only } };
     known.set(host, own);
   }
   return own;

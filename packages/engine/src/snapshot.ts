@@ -213,6 +213,7 @@ function clusterView(draft: Draft, cluster: Cluster, set: Endpoints | undefined)
             state: known?.state ?? newEndpointState(),
             weight: endpoint.weight || 1,
             way: wayTo(draft.self, endpoint),
+            reach: undefined,
           },
     );
   }

@@ -64,6 +64,8 @@ export interface EndpointView {
   readonly weight: number;
   /** Where it runs on another machine: the server name by which the entrance of this one leads there; else empty. */
   readonly way: string;
+  /** What the one who connects to it keeps with it, as long as this view lives; nothing to the engine. */
+  reach?: unknown;
 }
 
 /** Counters of one cluster; they outlive snapshots. Changed by the acquire/release functions of pool.ts. */

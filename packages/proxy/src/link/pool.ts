@@ -34,6 +34,8 @@ export class LinkPool implements LanePool, Ticking, TimerOwner {
   readonly expected: ReadonlySet<string>;
   readonly identityId: string;
   readonly byEntrance: boolean;
+  /** Nobody asked it for long, or the proxy ends: others are made in its place. */
+  closed = false;
   #deps: LinkDeps;
   #links: Link[] = [];
   #waiting: Asker[] = [];
@@ -204,6 +206,7 @@ export class LinkPool implements LanePool, Ticking, TimerOwner {
     if (this.#links.length > 0 || this.#waiting.length > 0) this.#emptySinceMs = nowMs;
     else if (this.#emptySinceMs === 0) this.#emptySinceMs = nowMs;
     else if (nowMs - this.#emptySinceMs > IDLE_EXTRA_MS) {
+      this.closed = true;
       this.#deps.ticker.delete(this);
       for (const lanes of this.#ports.values()) lanes.close();
       this.#onEmpty(this);
@@ -215,6 +218,7 @@ export class LinkPool implements LanePool, Ticking, TimerOwner {
   }
 
   destroy(): void {
+    this.closed = true;
     this.#retry?.cancel();
     this.#deps.ticker.delete(this);
     for (const lanes of this.#ports.values()) lanes.close();

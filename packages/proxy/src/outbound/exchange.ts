@@ -48,7 +48,7 @@ import { PacedBody, type PacedTarget } from '../http/paced-body.ts';
 import { type Decisions, unknownPeer } from '../observe/types.ts';
 import type { Lane } from '../upstream/lane.ts';
 import { Mirror } from './mirror.ts';
-import { addMeshHeaders, poolFor } from './upstream.ts';
+import { addMeshHeaders, poolFor, reachOf } from './upstream.ts';
 
 /** Where a client's request came in. */
 export interface OutboundVia {
@@ -65,6 +65,7 @@ export class OutboundExchange extends Exchange {
   readonly downstreamRemote: string;
   readonly httpVersion: string;
   mtls = false;
+  upstreamHost = '';
   #decision: RouteDecision | undefined;
   #fault: FaultDecision | undefined;
   #tryFault: CompiledFault | undefined;
@@ -75,10 +76,11 @@ export class OutboundExchange extends Exchange {
   #clusterView: ClusterView | undefined;
   #counted = false;
   #retrying = 0;
+  /** Of the attempt that runs, and of those before it. */
+  #picked: EndpointView | undefined;
   #tried: EndpointView[] | undefined;
   /** Without those of a session, which are of one try. */
   #plainOps: readonly HeaderOps[] | undefined;
-  #sentTo: { readonly address: string; readonly port: number } | undefined;
   #external: { host: string; port: number } | undefined;
   #remoteIp: string;
   #hash = NO_HASH;
@@ -91,10 +93,6 @@ export class OutboundExchange extends Exchange {
     this.#remoteIp = via.remoteIp;
     this.httpVersion = via.httpVersion;
     this.source = core.self;
-  }
-
-  get upstreamHost(): string {
-    return this.#sentTo ? hostPort(this.#sentTo.address, this.#sentTo.port) : '';
   }
 
   /** `view` undefined: nothing of the mesh; `external` says where to pass it on to, if anywhere. */
@@ -258,7 +256,7 @@ export class OutboundExchange extends Exchange {
     const { core } = this;
     if (this.#external) {
       const { host, port } = this.#external;
-      this.#sentTo = { address: host, port };
+      this.upstreamHost = hostPort(host, port);
       this.destination = EXTERNAL;
       this.enter();
       core.upstreams.pool(host, port, this.facts.grpc, undefined).ask(attempt);
@@ -361,6 +359,7 @@ export class OutboundExchange extends Exchange {
     const current = cluster.pinned ? cluster : (now.clusters.get(cluster.name) ?? cluster);
     const session = this.#decision?.kind === 'forward' ? this.#decision.session : undefined;
     const kept = this.attempts === 1 ? session?.endpoint : undefined;
+    if (this.#picked) (this.#tried ??= []).push(this.#picked);
     const picked =
       kept ??
       pickEndpoint(
@@ -378,16 +377,15 @@ export class OutboundExchange extends Exchange {
       this.reply(503, 'no healthy upstream');
       return;
     }
-    if (this.#tried) this.#tried.push(picked);
-    else this.#tried = [picked];
+    this.#picked = picked;
     if (session) this.#keep(session, picked);
     attempt.endpoint = picked;
     onStart(picked);
     attempt.startedMs = core.nowMs();
-    const e = picked.endpoint;
-    this.destination = core.peerOf(e);
+    const reach = reachOf(core, picked);
+    this.destination = reach.peer;
     this.enter();
-    this.#sentTo = e;
+    this.upstreamHost = reach.host;
     this.mtls = meshed(current, picked);
     poolFor(core, current, picked, this.#h2(current)).ask(attempt);
     const failFastMs = current.pool?.failFastMs ?? 0;

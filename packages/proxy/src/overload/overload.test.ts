@@ -102,15 +102,16 @@ test('levels: 0.9 refuses, 0.95 sheds, and each is left only well below where it
   assert.equal(at(0.1, 0.96), '2 overload overload_critical goaway shed 1 collect', 'the heap counts as well');
 });
 
-test('a burst of admissions is looked at before the next sample is due', () => {
+test('a burst of admissions is looked at before the next sample is due, oftener where much is used', () => {
   let samples = 0;
   let now = 0;
+  let memory = 0.5;
   const overload = new Overload({
     limits: { overloadPercent: 90, overloadCriticalPercent: 95 },
     nowMs: () => now,
     read: () => {
       samples++;
-      return { memory: 0, heap: 0, usedBytes: 0, limitBytes: 0 };
+      return { memory, heap: 0, usedBytes: 0, limitBytes: 0 };
     },
     count() {},
     logger: silentLogger,
@@ -125,8 +126,15 @@ test('a burst of admissions is looked at before the next sample is due', () => {
   for (let i = 0; i < 640; i++) overload.admitted();
   assert.equal(samples, 1, 'not more often than each 20 ms');
   now = 120;
+  memory = 0.4;
   for (let i = 0; i < 64; i++) overload.admitted();
   assert.equal(samples, 2);
+  now = 219;
+  for (let i = 0; i < 64; i++) overload.admitted();
+  assert.equal(samples, 2, 'nor than each 100 ms, far from the threshold');
+  now = 220;
+  for (let i = 0; i < 64; i++) overload.admitted();
+  assert.equal(samples, 3);
 });
 
 test('between two rounds of resets there is time for the first to show', () => {

@@ -17,9 +17,12 @@ export type OverloadLevel = 0 | 1 | 2;
 const HYSTERESIS = { refuse: 5, critical: 2 };
 /** Between two rounds of resets or collections: what was let go must have the time to show. */
 const ROUND_MS = 1000;
-/** A burst is looked at within it too: after so many new connections and requests, at most each EARLY_MS. */
+/**
+ * A burst is looked at within it too: after so many new connections and requests, at most this often. A look reads files of
+ * the kernel (some 50 µs): it is oftener where over half of what is allowed is used.
+ */
 const EARLY_ADMISSIONS = 64;
-const EARLY_MS = 20;
+const EARLY_MS = { near: 20, far: 100 };
 
 export interface OverloadDeps {
   limits: Pick<ProxyLimits, 'overloadPercent' | 'overloadCriticalPercent'>;
@@ -42,6 +45,7 @@ export class Overload {
   #roundMs = 0;
   #sampledMs = 0;
   #admissions = 0;
+  #earlyMs = EARLY_MS.near;
 
   constructor(deps: OverloadDeps) {
     this.#deps = deps;
@@ -51,7 +55,7 @@ export class Overload {
   admitted(): void {
     if (++this.#admissions < EARLY_ADMISSIONS) return;
     this.#admissions = 0;
-    if (this.#deps.nowMs() - this.#sampledMs >= EARLY_MS) this.sample();
+    if (this.#deps.nowMs() - this.#sampledMs >= this.#earlyMs) this.sample();
   }
 
   /** Looks once, and acts. */
@@ -61,6 +65,7 @@ export class Overload {
     const { limits, count, logger } = this.#deps;
     this.reading = this.#deps.read();
     const percent = Math.max(this.reading.memory, this.reading.heap) * 100;
+    this.#earlyMs = percent * 2 < limits.overloadPercent ? EARLY_MS.far : EARLY_MS.near;
     const before = this.level;
     this.level = next(before, percent, limits);
     if (this.level > before) {

@@ -18,7 +18,8 @@
  * pool.ts         acquireRequest/releaseRequest, acquirePending/…, acquireRetry/…, acquireConnection/… (cluster): boolean
  *                 takeUse(cluster): boolean                                     asked for since the last call
  *                 onStart(endpoint), onEnd(endpoint)                            active count of the endpoint
- * outlier.ts      onResult(endpoint, cluster, outcome, nowMs): boolean          true: this result ejected it
+ * outlier.ts      learns(cluster): boolean                                      false: no need to tell onResult
+ *                 onResult(endpoint, cluster, outcome, nowMs): boolean          true: this result ejected it
  *                 sweep(snapshot, nowMs, onReturn?): void                       call about once a second
  * accrual.ts      probeDue(cluster, nowMs): EndpointView | undefined            the breaker with a live probe
  * health.ts       dueChecks(snapshot, nowMs, random, ask), onHealthCheck(…): 'in' | 'out' | undefined   active health checks

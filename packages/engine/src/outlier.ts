@@ -30,6 +30,11 @@ export interface EndpointOutcome {
   readonly latencyMs?: number;
 }
 
+/** Whether outcomes say anything about the cluster's endpoints: else there is no need to tell them to onResult. */
+export function learns({ cluster }: ClusterView): boolean {
+  return cluster.outlier !== undefined || cluster.failureAccrual !== undefined || cluster.lb === LbPolicy.PEAK_EWMA;
+}
+
 /**
  * Takes note of an outcome; true if it ejected the endpoint. `endpoint` is what pickEndpoint gave for `cluster`;
  * `random` is for the penalties of a failure accrual, which clients are not to end at one moment.

@@ -32,6 +32,12 @@ const NOBODY: readonly string[] = [];
 /** Requests that run this long are judged again by policies that came since. */
 const REJUDGE_AFTER_MS = 1000;
 
+/**
+ * A timeout that is further off stands in the exchange alone until a tick, which comes each second, finds it near: hardly
+ * any request lasts so long, and the others need no timer.
+ */
+const NEAR_MS = 3000;
+
 const TIMER_ROUTE = 1;
 const TIMER_DELAY = 2;
 const TIMER_BACKOFF = 3;
@@ -58,6 +64,8 @@ export abstract class Exchange extends ObservedExchange implements StreamHandler
   #tunnel = false;
   /** The response of an upgraded connection has ended, its request side goes on. */
   #upgraded = false;
+  /** When the route's timeout ends, rounded up; 0: it has none, or the timer has it. */
+  #routeAtMs = 0;
   #routeTimer: Deadline | undefined;
   #otherTimer: Deadline | undefined;
   #grpcTimer: Deadline | undefined;
@@ -233,6 +241,7 @@ export abstract class Exchange extends ObservedExchange implements StreamHandler
 
   /** Once a second: gives up what does not move, whoever holds it up. */
   tick(nowMs: number): void {
+    if (this.#routeAtMs > 0 && this.#routeAtMs - nowMs <= NEAR_MS) this.#routeNear(this.#routeAtMs - nowMs);
     if (this.judgedBy !== undefined && !this.#stillAllowed(nowMs)) return;
     const { requestTimeoutMs } = this.core.limits;
     if (requestTimeoutMs > 0 && nowMs - this.startMs >= requestTimeoutMs && this.#unfinished) {
@@ -340,7 +349,23 @@ export abstract class Exchange extends ObservedExchange implements StreamHandler
   }
 
   protected startTimeout(ms: number): void {
-    if (ms > 0) this.#routeTimer = this.core.timers.add(ms, this, TIMER_ROUTE);
+    if (ms <= 0) return;
+    if (ms <= NEAR_MS) this.#routeNear(ms);
+    else this.#routeAtMs = Math.ceil(this.core.nowMs() + ms);
+  }
+
+  get #timed(): boolean {
+    return this.#routeAtMs > 0 || this.#routeTimer !== undefined;
+  }
+
+  #routeNear(ms: number): void {
+    this.#routeAtMs = 0;
+    this.#routeTimer = this.core.timers.add(ms, this, TIMER_ROUTE);
+  }
+
+  #endRouteTimeout(): void {
+    this.#routeAtMs = 0;
+    if (this.#routeTimer) this.#routeTimer.cancel();
   }
 
   /** Holds a gRPC call to its client's deadline, whole streams too, whether or not client and server do. */
@@ -550,8 +575,8 @@ export abstract class Exchange extends ObservedExchange implements StreamHandler
     this.upstreamMs = (attempt.headMs || this.core.nowMs()) - this.startMs;
     this.details = 'via_upstream';
     // A response of unknown length is a stream: the timeout was for its beginning.
-    if (this.#routeTimer && (end || this.facts.protocol !== '' || field(head, 'content-length') === undefined)) {
-      this.#routeTimer.cancel();
+    if (this.#timed && (end || this.facts.protocol !== '' || field(head, 'content-length') === undefined)) {
+      this.#endRouteTimeout();
     }
     if (this.responseOps && this.responseOps.length > 0) applyHeaderOps(head, this.responseOps);
     if (this.#vetting) applyHeaderOps(head, this.#vetting.responseOps);
@@ -680,7 +705,7 @@ export abstract class Exchange extends ObservedExchange implements StreamHandler
     this.done = true;
     this.#vetting?.cancel();
     if (!this.#upgraded) this.core.exchanges.delete(this);
-    this.#routeTimer?.cancel();
+    this.#endRouteTimeout();
     this.#otherTimer?.cancel();
     this.#grpcTimer?.cancel();
     this.#streamTimer?.cancel();

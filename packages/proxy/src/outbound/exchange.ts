@@ -18,6 +18,7 @@ import {
   type HeaderOps,
   hostOf,
   httpToGrpcStatus,
+  learns,
   meshed,
   NO_HASH,
   newAffinityCookie,
@@ -358,6 +359,7 @@ export class OutboundExchange extends Exchange {
     const now = this.attempts > 1 ? (core.snapshot ?? this.snapshot) : this.snapshot;
     const current = cluster.pinned ? cluster : (now.clusters.get(cluster.name) ?? cluster);
     const session = this.#decision?.kind === 'forward' ? this.#decision.session : undefined;
+    const nowMs = core.nowMs();
     const kept = this.attempts === 1 ? session?.endpoint : undefined;
     if (this.#picked) (this.#tried ??= []).push(this.#picked);
     const picked =
@@ -366,7 +368,7 @@ export class OutboundExchange extends Exchange {
         now,
         current,
         core.random,
-        core.nowMs(),
+        nowMs,
         this.retry?.ignorePreviousHosts ? this.#tried : undefined,
         this.#hash,
         this.retry?.remoteLocalities ? this.#tried : undefined,
@@ -381,7 +383,7 @@ export class OutboundExchange extends Exchange {
     if (session) this.#keep(session, picked);
     attempt.endpoint = picked;
     onStart(picked);
-    attempt.startedMs = core.nowMs();
+    attempt.startedMs = nowMs;
     const reach = reachOf(core, picked);
     this.destination = reach.peer;
     this.enter();
@@ -430,7 +432,7 @@ export class OutboundExchange extends Exchange {
     attempt.endpoint = undefined;
     onEnd(ep);
     const cluster = this.#clusterView;
-    if (!cluster || (status === 0 && local === undefined)) return;
+    if (!cluster || !learns(cluster) || (status === 0 && local === undefined)) return;
     const ejected = onResult(
       ep,
       cluster,

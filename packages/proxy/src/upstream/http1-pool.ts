@@ -82,11 +82,14 @@ export class Http1Pool implements LanePool, Ticking {
   #connecting = 0;
   #waiting: Asker[] = [];
   #closed = false;
+  /** When it was ticked last: as exact as what is looked at once a second needs it. */
+  #tickedMs: number;
 
   constructor(dial: Dialer, deps: PoolDeps, settings: PoolSettings = defaultPoolSettings) {
     this.#dial = dial;
     this.#deps = deps;
     this.#settings = settings;
+    this.#tickedMs = deps.nowMs();
     deps.ticker.add(this);
   }
 
@@ -135,7 +138,7 @@ export class Http1Pool implements LanePool, Ticking {
     }
     if (lane.listed) return;
     lane.listed = true;
-    lane.idleSinceMs = this.#deps.nowMs();
+    lane.idleSinceMs = this.#tickedMs;
     this.#idle.push(lane);
   }
 
@@ -152,7 +155,8 @@ export class Http1Pool implements LanePool, Ticking {
   }
 
   tick(): void {
-    const limit = this.#deps.nowMs() - this.#settings.idleMs;
+    this.#tickedMs = this.#deps.nowMs();
+    const limit = this.#tickedMs - this.#settings.idleMs;
     // Oldest first, as the list is a stack.
     while (this.#idle.length > 0 && this.#idle[0].idleSinceMs < limit) {
       const lane = this.#idle.shift() as Http1Lane;

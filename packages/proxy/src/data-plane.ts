@@ -1,5 +1,5 @@
 /** The data path of one sidecar or gateway, put together: listeners, links, pools. It knows nothing of where plans come from. */
-import { randomBytes } from 'node:crypto';
+import { randomFillSync } from 'node:crypto';
 import type { Server, Socket } from 'node:net';
 import { createServer } from 'node:net';
 import { performance } from 'node:perf_hooks';
@@ -103,7 +103,7 @@ export class DataPlane {
       observer: options.observer,
       references: options.references ?? new ReferenceIndex(),
       random: options.random ?? systemRandom,
-      ids: new IdSource((n) => randomBytes(n)),
+      ids: new IdSource((bytes) => void randomFillSync(bytes)),
       timers,
       ticker,
       connector,

@@ -4,24 +4,35 @@ const poolBytes = 16_384;
 const textsPerPool = 128;
 const uuidLength = 36;
 const traceparentLength = 55;
-const digits = Buffer.from('0123456789abcdef', 'latin1');
+const zero = 48;
+const one = 49;
 const dash = 45;
+/** Two digits of hex for each byte, as setUint16 writes them. */
+const pairs = Uint16Array.from({ length: 256 }, (_, byte) =>
+  Buffer.from(byte.toString(16).padStart(2, '0'), 'latin1').readUInt16BE(),
+);
 
 /** A long text of which pieces of one length are handed out. */
 class TextPool {
-  readonly #make: () => string;
   readonly #length: number;
+  readonly #bytes: Buffer;
+  readonly #view: DataView;
+  readonly #write: (target: DataView) => void;
   #text = '';
   #at = 0;
 
-  constructor(length: number, make: () => string) {
+  /** `write` fills in the bytes of all pieces. */
+  constructor(length: number, write: (target: DataView) => void) {
     this.#length = length;
-    this.#make = make;
+    this.#bytes = Buffer.alloc(length * textsPerPool);
+    this.#view = viewOf(this.#bytes);
+    this.#write = write;
   }
 
   next(): string {
     if (this.#at >= this.#text.length) {
-      this.#text = this.#make();
+      this.#write(this.#view);
+      this.#text = this.#bytes.toString('latin1');
       this.#at = 0;
     }
     const at = this.#at;
@@ -37,30 +48,29 @@ class TextPool {
 
 /** Trace, span and request ids from a pool of random bytes: one call of the system for some hundred requests. */
 export class IdSource {
-  readonly #randomBytes: (count: number) => Uint8Array;
-  #pool: Uint8Array = new Uint8Array(0);
-  #at = 0;
+  readonly #fill: (bytes: Uint8Array) => void;
+  readonly #pool = new Uint8Array(poolBytes);
+  #at = poolBytes;
   readonly #uuids: TextPool;
   readonly #traces: TextPool;
   /** Part of the traces in the pool that are sampled. */
   #fraction = -1;
 
-  /** `randomBytes` must be fit for secrets (node:crypto's randomBytes): request ids are guessed at otherwise. */
-  constructor(randomBytes: (count: number) => Uint8Array) {
-    this.#randomBytes = randomBytes;
-    this.#uuids = new TextPool(uuidLength, () => uuidText(this.#take(16 * textsPerPool)));
-    this.#traces = new TextPool(traceparentLength, () => traceText(this.#take(24 * textsPerPool), this.#fraction));
+  /** `fill` must be fit for secrets (node:crypto's randomFillSync): request ids are guessed at otherwise. */
+  constructor(fill: (bytes: Uint8Array) => void) {
+    this.#fill = fill;
+    this.#uuids = new TextPool(uuidLength, (target) => {
+      writeUuids(this.#pool, this.#next(16 * textsPerPool), target);
+    });
+    this.#traces = new TextPool(traceparentLength, (target) => {
+      writeTraces(this.#pool, this.#next(24 * textsPerPool), target, this.#fraction);
+    });
   }
 
-  #take(count: number): Uint8Array {
-    const at = this.#next(count);
-    return this.#pool.subarray(at, at + count);
-  }
-
-  /** Where the next bytes stand in the pool. */
+  /** Where the next so many bytes stand in the pool. */
   #next(count: number): number {
-    if (this.#at + count > this.#pool.length) {
-      this.#pool = this.#randomBytes(poolBytes);
+    if (this.#at + count > poolBytes) {
+      this.#fill(this.#pool);
       this.#at = 0;
     }
     const at = this.#at;
@@ -71,14 +81,14 @@ export class IdSource {
   /** 8 bytes as hex, never all zero. */
   spanId(): string {
     const digits = Buffer.allocUnsafe(16);
-    this.writeSpanId(digits, 0);
+    this.writeSpanId(viewOf(digits), 0);
     return digits.toString('latin1');
   }
 
   /** The same, as the 16 bytes of its digits. */
-  writeSpanId(target: Uint8Array, at: number): void {
+  writeSpanId(target: DataView, at: number): void {
     const from = this.#next(8);
-    writeHex(this.#pool, from, from + 8, target, at);
+    writeId(this.#pool, from, from + 8, target, at);
   }
 
   /**
@@ -111,48 +121,52 @@ function threshold(fraction: number): number {
   return (1 - fraction) * 4294967296;
 }
 
-/** Writes bytes `from..end` as hex; all zero they would be no id, so the last digit is 1 then. */
-function writeHex(bytes: Uint8Array, from: number, end: number, target: Uint8Array, at: number): number {
-  let any = 0;
-  for (let i = from; i < end; i++) {
-    any |= bytes[i];
-    target[at++] = digits[bytes[i] >>> 4];
-    target[at++] = digits[bytes[i] & 15];
-  }
-  if (any === 0) target[at - 1] = digits[1];
+function viewOf(bytes: Buffer): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/** Writes bytes `from..end` as hex; returns where it ends. */
+function writeHex(bytes: Uint8Array, from: number, end: number, target: DataView, at: number): number {
+  for (let i = from; i < end; i++, at += 2) target.setUint16(at, pairs[bytes[i]]);
   return at;
 }
 
-/** One traceparent behind the other, 24 bytes each. */
-function traceText(bytes: Uint8Array, fraction: number): string {
-  const target = Buffer.allocUnsafe((bytes.length / 24) * traceparentLength);
-  const least = threshold(fraction);
-  let at = 0;
-  for (let i = 0; i < bytes.length; i += 24) {
-    at += target.write('00-', at, 'latin1');
-    at = writeHex(bytes, i, i + 16, target, at);
-    target[at++] = dash;
-    at = writeHex(bytes, i + 16, i + 24, target, at);
-    target[at++] = dash;
-    const decides = ((bytes[i + 9] << 24) | (bytes[i + 10] << 16) | (bytes[i + 11] << 8) | bytes[i + 12]) >>> 0;
-    target[at++] = digits[0];
-    target[at++] = digits[decides >= least ? 1 : 0];
-  }
-  return target.toString('latin1');
+/** The same; all zero it would be no id, so the last digit is 1 then. */
+function writeId(bytes: Uint8Array, from: number, end: number, target: DataView, at: number): number {
+  const after = writeHex(bytes, from, end, target, at);
+  for (let i = from; i < end; i++) if (bytes[i] !== 0) return after;
+  target.setUint8(after - 1, one);
+  return after;
 }
 
-/** One UUID behind the other, 16 bytes each. */
-function uuidText(bytes: Uint8Array): string {
-  const target = Buffer.allocUnsafe((bytes.length / 16) * uuidLength);
-  let at = 0;
-  for (let i = 0; i < bytes.length; i++) {
-    const place = i & 15;
-    if (place === 4 || place === 6 || place === 8 || place === 10) target[at++] = dash;
-    let byte = bytes[i];
-    if (place === 6) byte = (byte & 0x0f) | 0x40;
-    else if (place === 8) byte = (byte & 0x3f) | 0x80;
-    target[at++] = digits[byte >>> 4];
-    target[at++] = digits[byte & 15];
+/** One traceparent behind the other, of 24 random bytes each. */
+function writeTraces(random: Uint8Array, from: number, target: DataView, fraction: number): void {
+  const least = threshold(fraction);
+  for (let i = from, at = 0; at < target.byteLength; i += 24) {
+    target.setUint8(at++, zero);
+    target.setUint8(at++, zero);
+    target.setUint8(at++, dash);
+    at = writeId(random, i, i + 16, target, at);
+    target.setUint8(at++, dash);
+    at = writeId(random, i + 16, i + 24, target, at);
+    target.setUint8(at++, dash);
+    const decides = ((random[i + 9] << 24) | (random[i + 10] << 16) | (random[i + 11] << 8) | random[i + 12]) >>> 0;
+    target.setUint8(at++, zero);
+    target.setUint8(at++, decides >= least ? one : zero);
   }
-  return target.toString('latin1');
+}
+
+/** One UUID behind the other, of 16 random bytes each, in which the version is written. */
+function writeUuids(random: Uint8Array, from: number, target: DataView): void {
+  for (let i = from, at = 0; at < target.byteLength; i += 16) {
+    random[i + 6] = (random[i + 6] & 0x0f) | 0x40;
+    random[i + 8] = (random[i + 8] & 0x3f) | 0x80;
+    at = writeHex(random, i, i + 4, target, at);
+    for (let part = i + 4; part < i + 10; part += 2) {
+      target.setUint8(at++, dash);
+      at = writeHex(random, part, part + 2, target, at);
+    }
+    target.setUint8(at++, dash);
+    at = writeHex(random, i + 10, i + 16, target, at);
+  }
 }

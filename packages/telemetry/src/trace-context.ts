@@ -32,6 +32,7 @@ const seen = Buffer.alloc(55) as Buffer & {
   latin1Write(text: string, at: number, count: number): number;
   latin1Slice(from: number, to: number): string;
 };
+const seenView = new DataView(seen.buffer, seen.byteOffset, seen.length);
 const dash = 45;
 
 function areDigits(from: number, to: number): boolean {
@@ -264,7 +265,7 @@ export function continueTrace(head: string[], ids: IdSource, fraction: number): 
   // Nearly always a field of version 00, which a proxy before this one wrote: only its span changes.
   const value = head[at];
   if (value.length !== 55 || !isTraceparent(value) || !isVersion00()) return continueAny(head, ids, fraction);
-  ids.writeSpanId(seen, 36);
+  ids.writeSpanId(seenView, 36);
   place.traceparent = seen.latin1Slice(0, 55);
   place.parentSpanId = value.slice(36, 52);
   head[at] = place.traceparent;

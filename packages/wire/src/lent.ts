@@ -5,9 +5,10 @@
 
 /** What all sockets of the process read into. */
 export const readBuffer: Buffer = Buffer.allocUnsafeSlow(64 * 1024);
+const memory = readBuffer.buffer;
 
 export function isLent(chunk: Uint8Array): boolean {
-  return chunk.buffer === readBuffer.buffer;
+  return chunk.buffer === memory;
 }
 
 /** The same bytes, to keep: a copy where they are lent. */

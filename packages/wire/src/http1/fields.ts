@@ -63,7 +63,7 @@ export function readFields(
   clearSpecial();
   const known = knownAt(places, end - from);
   known.begin();
-  const { count, starts, names, learning } = known;
+  const { count, starts, texts, learning } = known;
   let fresh = 0;
   let n = 0;
   let total = 0;
@@ -73,9 +73,9 @@ export function readFields(
     let value: string;
     let own: boolean;
     if (n < count && sameLine(bytes, at, end, known.bytes, starts[n], starts[n + 1])) {
-      name = names[n] as string;
-      value = known.values[n];
-      own = known.special[n];
+      name = texts[2 * n] as string;
+      value = texts[2 * n + 1] as string;
+      own = ((known.special >> n) & 1) === 1;
       at += starts[n + 1] - starts[n];
     } else {
       const lineStart = at;

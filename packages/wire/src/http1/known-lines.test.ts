@@ -128,7 +128,7 @@ test('one head is learned, and another when more was new than usual for a while;
 
 test('values of secret names are not kept, read or written', () => {
   const places = knownPlaces();
-  const kept = () => places.flatMap((known) => [...known.values, known.bytes.toString('latin1')]).join();
+  const kept = () => places.flatMap((known) => [...known.texts, known.bytes.toString('latin1')]).join();
   const bytes = Buffer.from('x-open: said\r\nAuthorization: Basic hush\r\nx-more: told\r\n');
   const { headerCount, headerBytes } = defaultWireLimits;
   for (let i = 0; i < 3; i++) {

@@ -1,10 +1,12 @@
 /** Kinds of heads that are remembered. */
 const PLACES = 16;
-/** Of one head. */
-const KNOWN_LINES = 64;
+/** Of one head; as many as a number has bits. */
+const KNOWN_LINES = 31;
 const KNOWN_BYTES = 1024;
 /** Heads with more new lines than usual until one is learned. */
 const PATIENCE = 64;
+/** More than a head can have. */
+const ANY = 1 << 30;
 const NO_BYTES = new Uint8Array(0);
 
 /**
@@ -13,11 +15,10 @@ const NO_BYTES = new Uint8Array(0);
  * learns leaves out the values of secret names (strings.ts).
  */
 export class KnownLines {
-  /** Of each line, in order; undefined where it is none to know, which has no bytes either. */
-  readonly names: (string | undefined)[] = [];
-  readonly values: string[] = [];
-  /** The codec reads the field itself. */
-  readonly special: boolean[] = [];
+  /** Of each line its name and its value; undefined where it is none to know, which has no bytes either. */
+  readonly texts: (string | undefined)[] = [];
+  /** A bit for each line, the first the lowest: the codec reads the field itself. */
+  special = 0;
   /** Where each line begins in `bytes`, and where the last one ends. */
   readonly starts: number[] = [0];
   /** The lines, each with its CRLF. */
@@ -34,21 +35,22 @@ export class KnownLines {
   begin(): void {
     if (!this.learning) return;
     this.count = 0;
+    this.special = 0;
     this.full = false;
   }
 
   /** The next line of a head that is learned is none to know. */
   skip(): void {
-    this.add(undefined, '', false, NO_BYTES);
+    this.add(undefined, undefined, false, NO_BYTES);
   }
 
-  add(name: string | undefined, value: string, special: boolean, line: Uint8Array): void {
+  add(name: string | undefined, value: string | undefined, special: boolean, line: Uint8Array): void {
     const { count, starts } = this;
     this.full ||= count === KNOWN_LINES || starts[count] + line.length > KNOWN_BYTES;
     if (this.full) return;
-    this.names[count] = name;
-    this.values[count] = value;
-    this.special[count] = special;
+    this.texts[2 * count] = name;
+    this.texts[2 * count + 1] = value;
+    if (special) this.special |= 1 << count;
     this.bytes.set(line, starts[count]);
     starts[count + 1] = starts[count] + line.length;
     this.count = count + 1;
@@ -58,7 +60,7 @@ export class KnownLines {
   done(fresh: number): void {
     if (this.learning) {
       this.learning = false;
-      this.usual = KNOWN_LINES;
+      this.usual = ANY;
       this.worse = 0;
     } else if (fresh <= this.usual) this.usual = fresh;
     else if (++this.worse === PATIENCE) this.learning = true;

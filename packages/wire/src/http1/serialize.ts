@@ -135,7 +135,7 @@ export function putFields(head: Head, from: number, places: KnownLines[]): Writt
   let cookie: string | undefined;
   const known = knownAt(places, (head.length - from) >> 1);
   known.begin();
-  const { count, starts, learning } = known;
+  const { count, starts, texts, learning } = known;
   /** The known lines from here up to `n` are to be put. */
   let run = -1;
   let fresh = 0;
@@ -143,7 +143,7 @@ export function putFields(head: Head, from: number, places: KnownLines[]): Writt
   for (let i = from; i < head.length; i += 2, n++) {
     const name = head[i];
     const value = head[i + 1];
-    if (n < count && name === known.names[n] && value === known.values[n]) {
+    if (n < count && name === texts[2 * n] && value === texts[2 * n + 1]) {
       if (run === -1) run = n;
       continue;
     }

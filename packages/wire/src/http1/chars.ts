@@ -78,8 +78,8 @@ export function isPort(text: string): boolean {
   return Number(text) <= 65_535;
 }
 
-/** Strict Content-Length: digits alone, at most 15 of them (below 2^53). -1 when it is anything else. */
-export function parseLength(text: string): number {
+/** A number in digits alone, as Content-Length and statuses are, at most 15 of them (below 2^53). -1 when it is anything else. */
+export function parseDigits(text: string): number {
   if (text.length === 0 || text.length > 15) return -1;
   let value = 0;
   for (let i = 0; i < text.length; i++) {

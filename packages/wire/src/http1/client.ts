@@ -299,15 +299,15 @@ export class Http1Client implements Connection, ExchangeOwner {
       const next = this.headBuffer.push(bytes, 0);
       if (next === -1) return true;
       this.input.unread(bytes, next);
-      this.takeHead(stream);
+      this.takeHead(stream, bytes);
     } else if (this.reading === 'tunnel') stream.handler.onData(stream, bytes, false);
     else this.takeBody(stream, bytes);
     return true;
   }
 
-  private takeHead(stream: Exchange): void {
-    const { bytes, start, end: headEnd } = this.headBuffer;
-    const response = parseResponseHead(bytes, start, headEnd, this.limits);
+  private takeHead(stream: Exchange, bytes: Buffer): void {
+    const { gathered, start, end: headEnd } = this.headBuffer;
+    const response = parseResponseHead(gathered ?? bytes, start, headEnd, this.limits);
     const status = response.status;
     if (status < 200 && status !== 101) {
       if (++this.interims > MAX_INTERIM) throw new Refusal(502, 'interim_flood', 'too many interim responses');

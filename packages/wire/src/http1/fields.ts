@@ -1,6 +1,6 @@
 import { latin1 } from '../latin1.ts';
 import type { Head, WireLimits } from '../stream.ts';
-import { isToken, NAME_BYTES, parseLength, VALUE_BYTES } from './chars.ts';
+import { isToken, NAME_BYTES, parseDigits, VALUE_BYTES } from './chars.ts';
 import { type KnownLines, knownAt, knownPlaces } from './known-lines.ts';
 import { Refusal } from './refusal.ts';
 import { type FieldName, nameOf, textOf } from './strings.ts';
@@ -158,7 +158,7 @@ function takeSpecial(name: string, value: string): boolean {
       special.host = value;
       return true;
     case 'content-length': {
-      const length = parseLength(value);
+      const length = parseDigits(value);
       if (length < 0 || special.length >= 0)
         throw new Refusal(400, 'content_length', 'invalid or repeated Content-Length');
       special.length = length;

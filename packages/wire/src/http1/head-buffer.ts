@@ -1,8 +1,6 @@
 import type { WireLimits } from '../stream.ts';
 import { lineTooLong, Refusal } from './refusal.ts';
 
-const NOTHING = Buffer.alloc(0);
-
 /** Where the first CRLF CRLF of `bytes[from..to]` begins, or -1. Looks at each fourth byte, but near ends of lines. */
 function headEnd(bytes: Buffer, from: number, to: number): number {
   for (let at = from + 3; at < to; ) {
@@ -19,8 +17,11 @@ function headEnd(bytes: Buffer, from: number, to: number): number {
 
 /** Collects bytes up to the empty line. A head split over many reads is copied once and searched once. */
 export class HeadBuffer {
-  /** After `push` has returned an offset: the head without its last CRLF CRLF is `bytes[start..end]`, valid for this turn. */
-  bytes: Buffer = NOTHING;
+  /**
+   * After `push` has returned an offset: the head without its last CRLF CRLF is `gathered[start..end]`, or of the bytes
+   * that were pushed where it came whole.
+   */
+  gathered: Buffer | undefined;
   start = 0;
   end = 0;
   private kept: Buffer | undefined;
@@ -57,7 +58,7 @@ export class HeadBuffer {
       const end = headEnd(bytes, start, bytes.length);
       if (end === -1) return this.keep(bytes, start);
       this.checkSize(end - start);
-      this.bytes = bytes;
+      this.gathered = undefined;
       this.start = start;
       this.end = end;
       this.skippedEmptyLine = false;
@@ -107,7 +108,7 @@ export class HeadBuffer {
       return -1;
     }
     this.checkSize(end);
-    this.bytes = kept;
+    this.gathered = kept;
     this.start = 0;
     this.end = end;
     this.kept = undefined;

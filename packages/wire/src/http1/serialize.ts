@@ -1,5 +1,5 @@
 import type { Head } from '../stream.ts';
-import { isFieldValue, isToken, parseLength, VALUE_BYTES } from './chars.ts';
+import { isFieldValue, isToken, parseDigits, VALUE_BYTES } from './chars.ts';
 import { put, putBytes, putChecked } from './cork.ts';
 import { type KnownLines, knownAt } from './known-lines.ts';
 import { Refusal } from './refusal.ts';
@@ -143,7 +143,8 @@ export function putFields(head: Head, from: number, places: KnownLines[]): Writt
   for (let i = from; i < head.length; i += 2, n++) {
     const name = head[i];
     const value = head[i + 1];
-    if (n < count && name === texts[2 * n] && value === texts[2 * n + 1]) {
+    const same = n < count && name === texts[2 * n];
+    if (same && value === texts[2 * n + 1]) {
       if (run === -1) run = n;
       continue;
     }
@@ -151,7 +152,7 @@ export function putFields(head: Head, from: number, places: KnownLines[]): Writt
       putBytes(known.bytes, starts[run], starts[n]);
       run = -1;
     }
-    const kind = kindOf(name);
+    const kind = same ? PLAIN : kindOf(name);
     if (kind === PLAIN) {
       fresh++;
       line(name, value);
@@ -166,7 +167,7 @@ export function putFields(head: Head, from: number, places: KnownLines[]): Writt
     if (!isFieldValue(value)) throw badField();
     switch (kind) {
       case 1: {
-        const parsed = parseLength(value);
+        const parsed = parseDigits(value);
         if (parsed < 0 || (written.length >= 0 && parsed !== written.length))
           throw new Refusal(500, 'bad_head', 'invalid content-length');
         written.length = parsed;

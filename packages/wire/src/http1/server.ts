@@ -9,6 +9,7 @@ import type {
   WireLimits,
 } from '../stream.ts';
 import { defaultWireLimits, ignoreAll, UPGRADE_IGNORED } from '../stream.ts';
+import { parseDigits } from './chars.ts';
 import { ChunkedDecoder } from './chunked.ts';
 import { begin, Cork, put } from './cork.ts';
 import { asBuffer, chunkSize, EMPTY, Exchange, type ExchangeOwner, InputQueue, type WriteFraming } from './exchange.ts';
@@ -269,7 +270,7 @@ export class Http1Server implements Connection, ExchangeOwner {
     }
     this.input.unread(bytes, next);
     const head = this.headBuffer;
-    const request = parseRequestHead(head.bytes, head.start, head.end, this.scheme, this.limits);
+    const request = parseRequestHead(head.gathered ?? bytes, head.start, head.end, this.scheme, this.limits);
     if (request.http10 && !this.acceptHttp10) throw new Refusal(426, 'http10', 'HTTP/1.0 is not served here');
     this.begin(request);
     return true;
@@ -405,8 +406,8 @@ export class Http1Server implements Connection, ExchangeOwner {
   sendInterim(head: Head): void {
     if (this.headSent || this.request!.http10) return;
     this.guard(() => {
-      const status = Number(head[1]);
-      if (!(status >= 100 && status <= 199) || status === 101) {
+      const status = parseDigits(head[1]);
+      if (status < 100 || status > 199 || status === 101) {
         throw new Refusal(500, 'bad_head', 'an interim response needs a status of 1xx');
       }
       begin();
@@ -438,8 +439,8 @@ export class Http1Server implements Connection, ExchangeOwner {
   private writeHead(head: Head, end: boolean): void {
     const request = this.request!;
     const status = head[1];
-    const code = Number(status);
-    if (head[0] !== ':status' || status.length !== 3 || !(code >= 200 && code <= 999)) {
+    const code = status.length === 3 ? parseDigits(status) : -1;
+    if (head[0] !== ':status' || code < 200) {
       throw new Refusal(500, 'bad_head', 'a response needs a final status');
     }
     const ignored = request.tunnel === 'upgrade' && head.includes(UPGRADE_IGNORED);

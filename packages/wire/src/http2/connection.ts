@@ -322,12 +322,12 @@ export class Http2Connection implements Connection {
   /** Messages that are finished here, but whose last bytes the peer gives no window for. */
   #flushTimeouts(nowMs: number): void {
     for (const stream of this.streams.all()) {
-      const { bytes } = stream.queue;
-      if (bytes === 0 || (!stream.endQueued && stream.trailers === undefined)) continue;
-      if (bytes !== stream.stalledBytes) {
-        stream.stalledBytes = bytes;
-        stream.stalledSinceMs = nowMs;
-      } else if (nowMs - stream.stalledSinceMs >= this.limits.flushTimeoutMs) {
+      const { queue } = stream;
+      if (queue.bytes === 0 || !queue.finished) continue;
+      if (queue.bytes !== queue.stalledBytes) {
+        queue.stalledBytes = queue.bytes;
+        queue.stalledSinceMs = nowMs;
+      } else if (nowMs - queue.stalledSinceMs >= this.limits.flushTimeoutMs) {
         this.count(http2Counter.flushTimeout);
         this.sender.reset(stream.id, h2Error.cancel);
         this.remove(stream, true);

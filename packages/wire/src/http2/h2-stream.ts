@@ -3,6 +3,7 @@ import { ChunkQueue } from './chunk-queue.ts';
 import { http2Counter } from './floods.ts';
 import { errorOfReset } from './frames.ts';
 import { listBytes } from './hpack-encoder.ts';
+import { nothingQueued, SendQueue } from './send-queue.ts';
 import type { Sender } from './sender.ts';
 
 /** What a stream needs of its connection. */
@@ -19,9 +20,14 @@ export interface StreamHost {
   remove(stream: H2Stream, resetByUs: boolean): void;
 }
 
-const smallestMark = 64 * 1024;
-/** The queue of all streams whose bytes leave at once: stays empty. */
-const noChunks = new ChunkQueue();
+/** What came for a reader that pauses. */
+class Held {
+  readonly chunks = new ChunkQueue();
+  /** The last chunk ends the message. */
+  ends = false;
+  trailers: Head | undefined = undefined;
+  delivering = false;
+}
 
 /** One HTTP/2 stream. Fields that are not in `Stream` are for the connection only. */
 export class H2Stream implements Stream {
@@ -31,20 +37,10 @@ export class H2Stream implements Stream {
   host: StreamHost;
 
   // Sending.
-  queue = noChunks;
+  queue = nothingQueued;
   sendWindow: number;
-  endQueued = false;
-  trailers: Head | undefined;
   localEnded = false;
   headSent: boolean;
-  next: H2Stream | undefined;
-  inLine = false;
-  /** Bytes that waited at the last tick of a finished message, and since when none of them left. */
-  stalledBytes = 0;
-  stalledSinceMs = 0;
-  #needDrain = false;
-  /** High-water mark of the queue; doubles each time the peer has emptied it, up to bufferBytes. */
-  #mark: number;
 
   // Receiving.
   remoteEnded = false;
@@ -64,10 +60,7 @@ export class H2Stream implements Stream {
   #uncredited = 0;
   #sinceGrowth = 0;
   #paused = false;
-  #held: ChunkQueue | undefined;
-  #heldEnd = false;
-  #heldTrailers: Head | undefined;
-  #delivering = false;
+  #held: Held | undefined = undefined;
 
   /** Reset, or both directions over: nothing is sent any more. */
   done = false;
@@ -84,7 +77,6 @@ export class H2Stream implements Stream {
     this.headReceived = host.isServer;
     this.recvWindow = host.initialWindow;
     this.#window = host.initialWindow;
-    this.#mark = Math.min(smallestMark, host.bufferBytes);
   }
 
   sendHead(head: Head, end: boolean): void {
@@ -108,7 +100,7 @@ export class H2Stream implements Stream {
   }
 
   sendData(chunk: Uint8Array, end: boolean): boolean {
-    if (this.done || this.localEnded || this.endQueued || this.trailers !== undefined) return true;
+    if (this.done || this.localEnded || this.queue.finished) return true;
     if (!this.headSent) {
       this.reset('internal'); // a body without a head is a mistake of the caller
       return true;
@@ -120,24 +112,23 @@ export class H2Stream implements Stream {
       if (end) this.#ended();
       return true;
     }
-    if (this.queue === noChunks) this.queue = new ChunkQueue();
-    this.queue.push(chunk);
-    this.endQueued = end;
+    if (this.queue === nothingQueued) this.queue = new SendQueue(this.host.bufferBytes);
+    const { queue } = this;
+    queue.push(chunk);
+    queue.ends = end;
     sender.enqueue(this);
-    if (this.queue.bytes <= this.#mark) return true;
-    this.#needDrain = true;
-    return false;
+    return queue.hasRoom();
   }
 
   sendTrailers(fields: Head): void {
-    if (this.done || this.localEnded || this.endQueued || this.trailers !== undefined) return;
+    if (this.done || this.localEnded || this.queue.finished) return;
     if (fields.length === 0) {
       this.sendData(nothing, true);
     } else if (listBytes(fields) > this.host.sender.maxHeaderList) {
       this.host.count(http2Counter.peerHeaderList);
       this.reset('internal'); // to end without them would look like a whole message
     } else if (this.queue.bytes > 0) {
-      this.trailers = fields;
+      this.queue.trailers = fields;
     } else {
       this.host.sender.headers(this.id, fields, true);
       this.#ended();
@@ -150,23 +141,19 @@ export class H2Stream implements Stream {
       this.#ended();
       return;
     }
-    if (this.trailers !== undefined) {
-      if (this.queue.bytes === 0) {
-        this.host.sender.headers(this.id, this.trailers, true);
-        this.#ended();
-      }
-      return;
-    }
-    if (this.#needDrain && this.queue.bytes * 2 <= this.#mark) {
-      this.#needDrain = false;
-      this.#mark = Math.min(this.#mark * 2, this.host.bufferBytes);
+    const { queue } = this;
+    if (queue.trailers !== undefined) {
+      if (queue.bytes > 0) return;
+      this.host.sender.headers(this.id, queue.trailers, true);
+      this.#ended();
+    } else if (queue.drained()) {
       this.handler.onDrain(this);
     }
   }
 
   reset(code: ResetCode): void {
     this.#silent = true;
-    this.#held?.clear();
+    this.#held?.chunks.clear();
     if (this.done) return;
     this.kill();
     if (this.id !== 0) {
@@ -176,13 +163,12 @@ export class H2Stream implements Stream {
   }
 
   get buffered(): number {
-    return this.queue.bytes + (this.#held?.bytes ?? 0);
+    return this.queue.bytes + (this.#held?.chunks.bytes ?? 0);
   }
 
   /** The peer has answered in full and wants no more of the request (RFC 9113 8.1): its answer counts all the same. */
   answeredEarly(): void {
     this.queue.clear();
-    this.trailers = undefined;
     this.#ended();
   }
 
@@ -204,9 +190,9 @@ export class H2Stream implements Stream {
     if (this.recvWindow < 0) return false;
     if (end) this.remoteEnded = true;
     if (this.#paused || this.#held !== undefined) {
-      this.#held ??= new ChunkQueue();
-      this.#held.push(chunk);
-      this.#heldEnd = end;
+      this.#held ??= new Held();
+      this.#held.chunks.push(chunk);
+      this.#held.ends = end;
       this.#uncredited += flow;
     } else {
       this.#uncredited += flow;
@@ -225,8 +211,8 @@ export class H2Stream implements Stream {
   receivedEnd(fields: Head): void {
     this.remoteEnded = true;
     if (this.#paused || this.#held !== undefined) {
-      this.#held ??= new ChunkQueue();
-      this.#heldTrailers = fields;
+      this.#held ??= new Held();
+      this.#held.trailers = fields;
     } else {
       this.#endDelivered = true;
       this.handler.onTrailers(this, fields);
@@ -254,14 +240,13 @@ export class H2Stream implements Stream {
     this.kill();
     if (this.#silent) return;
     this.#silent = true;
-    this.#held?.clear();
+    this.#held?.chunks.clear();
     this.handler.onReset(this, code, detail);
   }
 
   kill(): void {
     this.done = true;
     this.queue.clear();
-    this.trailers = undefined;
     this.host.giveBack(this.#window - this.host.initialWindow);
     this.#window = this.host.initialWindow;
   }
@@ -284,24 +269,23 @@ export class H2Stream implements Stream {
   }
 
   #deliver(): void {
-    if (this.#delivering || this.#held === undefined) return;
-    this.#delivering = true;
     const held = this.#held;
-    while (!this.#paused && !this.#silent && held.bytes > 0) {
-      const chunk = held.shift();
-      const end = this.#heldEnd && held.bytes === 0;
+    if (held === undefined || held.delivering) return;
+    const { chunks } = held;
+    held.delivering = true;
+    while (!this.#paused && !this.#silent && chunks.bytes > 0) {
+      const chunk = chunks.shift();
+      const end = held.ends && chunks.bytes === 0;
       if (end) this.#endDelivered = true;
       this.handler.onData(this, chunk, end);
     }
-    this.#delivering = false;
+    held.delivering = false;
     if (this.#paused || this.#silent) return;
     this.#held = undefined;
-    if (this.#heldTrailers !== undefined) {
-      const fields = this.#heldTrailers;
-      this.#heldTrailers = undefined;
+    if (held.trailers !== undefined) {
       this.#endDelivered = true;
-      this.handler.onTrailers(this, fields);
-    } else if (this.#heldEnd && !this.#endDelivered) {
+      this.handler.onTrailers(this, held.trailers);
+    } else if (held.ends && !this.#endDelivered) {
       this.#endDelivered = true;
       this.handler.onData(this, nothing, true);
     }

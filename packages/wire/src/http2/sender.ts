@@ -42,7 +42,7 @@ export class Sender {
   #flushing = false;
   #runFlush: () => void;
   #afterFlush: () => void;
-  // Streams that have bytes and window, as a linked list through H2Stream.next.
+  // Streams that have bytes and window, as a linked list through SendQueue.next.
   #first: H2Stream | undefined;
   #last: H2Stream | undefined;
 
@@ -145,11 +145,12 @@ export class Sender {
 
   /** Puts a stream with queued bytes in line, if its window is open. */
   enqueue(stream: H2Stream): void {
-    if (stream.inLine || stream.queue.bytes === 0 || stream.sendWindow <= 0) return;
-    stream.inLine = true;
-    stream.next = undefined;
+    const { queue } = stream;
+    if (queue.inLine || queue.bytes === 0 || stream.sendWindow <= 0) return;
+    queue.inLine = true;
+    queue.next = undefined;
     if (this.#last === undefined) this.#first = stream;
-    else this.#last.next = stream;
+    else this.#last.queue.next = stream;
     this.#last = stream;
     if (!this.writer.blocked && this.window > 0) this.schedule();
   }
@@ -187,18 +188,19 @@ export class Sender {
   #drain(): void {
     while (this.#first !== undefined && this.window > 0 && !this.writer.blocked) {
       const stream = this.#first;
-      this.#first = stream.next;
+      const { queue } = stream;
+      this.#first = queue.next;
       if (this.#first === undefined) this.#last = undefined;
-      stream.next = undefined;
-      stream.inLine = false;
-      const length = Math.min(stream.queue.bytes, stream.sendWindow, this.window, this.dataBytes);
+      queue.next = undefined;
+      queue.inLine = false;
+      const length = Math.min(queue.bytes, stream.sendWindow, this.window, this.dataBytes);
       // A stream that was reset since, or whose window a SETTINGS shrank.
       if (stream.done || length <= 0) continue;
-      const end = stream.endQueued && length === stream.queue.bytes;
+      const end = queue.ends && length === queue.bytes;
       const writer = this.writer;
       writer.room(frameHeaderBytes + length);
       writer.header(length, frame.data, end ? flag.endStream : 0, stream.id);
-      stream.queue.take(writer.slab, writer.pos, length);
+      queue.take(writer.slab, writer.pos, length);
       writer.pos += length;
       stream.sendWindow -= length;
       this.window -= length;

@@ -197,3 +197,9 @@ export const defaultWireLimits: Readonly<WireLimits> = Object.freeze({
   emptyFrames: 1,
   requestsPerRead: 200,
 });
+
+/** The limits of a connection. What names them all is taken as it is: connections share it, and nobody changes it any more. */
+export function allLimits(given: Partial<WireLimits> = defaultWireLimits): Readonly<WireLimits> {
+  for (const name in defaultWireLimits) if (!(name in given)) return { ...defaultWireLimits, ...given };
+  return given as WireLimits;
+}

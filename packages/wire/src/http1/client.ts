@@ -9,7 +9,7 @@ import type {
   WireCounters,
   WireLimits,
 } from '../stream.ts';
-import { defaultWireLimits, UPGRADE_IGNORED } from '../stream.ts';
+import { allLimits, UPGRADE_IGNORED } from '../stream.ts';
 import { isAuthority, isToken, TARGET_BYTES } from './chars.ts';
 import { ChunkedDecoder } from './chunked.ts';
 import { begin, Cork, put, putChecked } from './cork.ts';
@@ -89,7 +89,7 @@ export class Http1Client implements Connection, ExchangeOwner {
 
   constructor(options: Http1ClientOptions) {
     this.output = options.output;
-    this.limits = { ...defaultWireLimits, ...options.limits };
+    this.limits = allLimits(options.limits);
     this.counters = options.counters;
     this.nowMs = options.nowMs;
     this.onIdle = options.onIdle;

@@ -8,7 +8,7 @@ import type {
   WireCounters,
   WireLimits,
 } from '../stream.ts';
-import { defaultWireLimits, ignoreAll, UPGRADE_IGNORED } from '../stream.ts';
+import { allLimits, ignoreAll, UPGRADE_IGNORED } from '../stream.ts';
 import { parseDigits } from './chars.ts';
 import { ChunkedDecoder } from './chunked.ts';
 import { begin, Cork, put } from './cork.ts';
@@ -99,7 +99,7 @@ export class Http1Server implements Connection, ExchangeOwner {
     this.onStream = options.onStream;
     this.scheme = options.scheme;
     this.acceptHttp10 = options.acceptHttp10 ?? true;
-    this.limits = { ...defaultWireLimits, ...options.limits };
+    this.limits = allLimits(options.limits);
     this.counters = options.counters;
     this.nowMs = options.nowMs;
     this.cork = new Cork(options.output);

@@ -1,6 +1,6 @@
 import { own } from '../lent.ts';
 import type { Connection, Head, OnStream, Output, Stream, StreamHandler, WireCounters, WireLimits } from '../stream.ts';
-import { defaultWireLimits } from '../stream.ts';
+import { allLimits } from '../stream.ts';
 import { http2Counter, TokenBucket } from './floods.ts';
 import { FrameReader, frame, h2Error, preface, setting } from './frames.ts';
 import { H2Stream } from './h2-stream.ts';
@@ -93,7 +93,7 @@ export class Http2Connection implements Connection {
   constructor(options: Http2Options) {
     this.options = options;
     this.isServer = options.role === 'server';
-    this.limits = { ...defaultWireLimits, ...options.limits };
+    this.limits = allLimits(options.limits);
     this.bufferBytes = this.limits.bufferBytes;
     this.initialWindow = this.limits.initialWindowBytes;
     this.#counters = options.counters;

@@ -34,13 +34,30 @@ export function stripMeshHeaders(head: Head): void {
     }
     to += 2;
   }
-  // Not a plain store: it costs a call of the runtime.
-  if (to !== head.length) head.length = to;
+  cut(head, to);
 }
 
+/** Of a name that begins with `x`. */
 function isMeshHeader(name: string): boolean {
-  const plain = name.includes('_') ? name.replaceAll('_', '-') : name;
-  return plain.startsWith('x-weft-') || plain === CLIENT_CERT || plain.startsWith('x-envoy-peer-metadata');
+  switch (name.charCodeAt(2)) {
+    case 101: // e
+      return dashed(name).startsWith('x-envoy-peer-metadata');
+    case 102: // f
+      return name.length === CLIENT_CERT.length && dashed(name) === CLIENT_CERT;
+    case 119: // w
+      return dashed(name).startsWith('x-weft-');
+    default:
+      return false;
+  }
+}
+
+function dashed(name: string): string {
+  return name.includes('_') ? name.replaceAll('_', '-') : name;
+}
+
+/** Shortens a head. Not by a store of its length, which is a call of the runtime: mostly little is to go. */
+export function cut(head: Head, length: number): void {
+  while (head.length > length) head.pop();
 }
 
 /** Takes all fields of a name off, in place. */
@@ -52,8 +69,7 @@ export function removeField(head: Head, name: string): void {
     head[to + 1] = head[i + 1];
     to += 2;
   }
-  // Not a plain store: it costs a call of the runtime.
-  if (to !== head.length) head.length = to;
+  cut(head, to);
 }
 
 /** Changes the first field of a name that is there. */

@@ -44,7 +44,7 @@ import type { Head, Stream } from '@weft/wire';
 import type { Core } from '../core.ts';
 import type { Attempt } from '../http/attempt.ts';
 import { Exchange } from '../http/exchange.ts';
-import { field, requestFacts, setField, setPseudo, stripMeshHeaders } from '../http/headers.ts';
+import { cut, field, requestFacts, setField, setPseudo, stripMeshHeaders } from '../http/headers.ts';
 import { PacedBody, type PacedTarget } from '../http/paced-body.ts';
 import { type Decisions, unknownPeer } from '../observe/types.ts';
 import type { Lane } from '../upstream/lane.ts';
@@ -419,7 +419,7 @@ export class OutboundExchange extends Exchange {
     if (this.#clusterView?.pool?.failFastMs) wasConnected(this.#clusterView);
     // A further attempt begins with what the first one did.
     if (this.#ownFields === 0) this.#ownFields = head.length;
-    else if (head.length !== this.#ownFields) head.length = this.#ownFields;
+    else cut(head, this.#ownFields);
     const left = this.attempts > 1 ? this.remainingGrpcTimeout() : undefined;
     if (left !== undefined) setField(head, 'grpc-timeout', left);
     if (lane.weft && attempt.endpoint) addMeshHeaders(this.core, head, attempt.endpoint);

@@ -133,7 +133,6 @@ export class Http1Client implements Connection, ExchangeOwner {
       this.paused = false;
       this.reading = 'head';
       this.counters?.count('http1_upstream_requests');
-      if (end) this.cork.flush();
       if (end && this.tunnel !== 'none') this.sendData(EMPTY, true);
     } catch (error) {
       const detail = error instanceof Refusal ? error.detail : String(error);
@@ -523,7 +522,6 @@ export class Http1Client implements Connection, ExchangeOwner {
 
   private endRequest(stream: Exchange): void {
     this.requestEnded = true;
-    this.cork.flush();
     if (this.framing === 'tunnel') this.endOutput();
     this.settle(stream);
   }

@@ -352,7 +352,6 @@ export class Http1Server implements Connection, ExchangeOwner {
       this.reading = 'head';
       // The idle time counts from the next tick.
       this.since = undefined;
-      if (this.input.size === 0) this.cork.flush();
     }
     stream.handler.onClose?.(stream);
     this.run();

@@ -27,12 +27,13 @@ export interface HeadFacts {
   status: number;
   isConnect: boolean;
   isHead: boolean;
-  /** The last authority that was one: the next request's is the same string, mostly. */
+  /** The last ones that were good. */
+  method: string;
   authority: string;
 }
 
 export function newFacts(): HeadFacts {
-  return { problem: '', contentLength: -1, status: 0, isConnect: false, isHead: false, authority: '' };
+  return { problem: '', contentLength: -1, status: 0, isConnect: false, isHead: false, method: '', authority: '' };
 }
 
 function clear(facts: HeadFacts): void {
@@ -121,11 +122,6 @@ function isAuthority(text: string): boolean {
   return true;
 }
 
-/** One spelling (RFC 3986 3.1): what looks at it must not be led around by `htTp` (CVE-2023-35944). */
-function lowerScheme(scheme: string | undefined): string | undefined {
-  return scheme === undefined || scheme === 'http' || scheme === 'https' ? scheme : scheme.toLowerCase();
-}
-
 /** Puts a request's head into the order of `Head`. `extended`: we announced extended CONNECT (RFC 8441). */
 export function requestHead(head: Head, kinds: readonly number[], facts: HeadFacts, extended: boolean): void {
   clear(facts);
@@ -135,21 +131,28 @@ export function requestHead(head: Head, kinds: readonly number[], facts: HeadFac
   let path: string | undefined;
   let protocol: string | undefined;
   let seen = 0;
+  let inOrder = true;
   let first = 0;
   for (; first < head.length && isPseudo(kinds[first >>> 1]); first += 2) {
     const what = kinds[first >>> 1];
     const value = head[first + 1];
-    if ((seen & (1 << what)) !== 0) facts.problem = `${head[first]} stands twice`;
-    seen |= 1 << what;
+    const bit = 1 << what;
+    if ((seen & bit) !== 0) facts.problem = `${head[first]} stands twice`;
+    if (seen > bit) inOrder = false; // kinds are numbered in the order of `Head`
+    seen |= bit;
     if (what === kind.method) method = value;
-    else if (what === kind.scheme) scheme = lowerScheme(value);
+    else if (what === kind.scheme) scheme = value;
     else if (what === kind.authority) authority = value;
     else if (what === kind.path) path = value;
     else if (what === kind.protocol) protocol = value;
     else facts.problem = ':status in a request';
   }
-  // RFC 9113 11.6: PRI is the preface's, and no server behind us should have to guess.
-  if (method === undefined || method === 'PRI' || !isToken(method)) facts.problem = ':method is missing or no token';
+  // Mostly it is the same string as the last one.
+  if (method !== facts.method) {
+    // RFC 9113 11.6: PRI is the preface's, and no server behind us should have to guess.
+    if (method === undefined || method === 'PRI' || !isToken(method)) facts.problem = ':method is missing or no token';
+    else facts.method = method;
+  }
   facts.isConnect = method === 'CONNECT';
   facts.isHead = method === 'HEAD';
   const tunnel = facts.isConnect && protocol === undefined;
@@ -160,7 +163,12 @@ export function requestHead(head: Head, kinds: readonly number[], facts: HeadFac
     if (protocol !== undefined && (!facts.isConnect || !extended || !isToken(protocol))) {
       facts.problem = ':protocol is not for this request, or extended CONNECT was not announced';
     }
-    if (scheme !== 'http' && scheme !== 'https') facts.problem = ':scheme is not http or https';
+    if (scheme !== 'http' && scheme !== 'https') {
+      // One spelling (RFC 3986 3.1): what looks at it must not be led around by `htTp` (CVE-2023-35944).
+      scheme = scheme?.toLowerCase();
+      inOrder = false;
+      if (scheme !== 'http' && scheme !== 'https') facts.problem = ':scheme is not http or https';
+    }
     // That it is visible characters is known since it was decoded.
     if (!path || (path.charCodeAt(0) !== 47 && !(path === '*' && method === 'OPTIONS'))) {
       facts.problem = ':path is missing or no path';
@@ -170,6 +178,7 @@ export function requestHead(head: Head, kinds: readonly number[], facts: HeadFac
   if (host !== undefined) {
     if (authority === undefined || authority === '') {
       authority = host;
+      inOrder = false;
     } else if (host !== authority && host.toLowerCase() !== authority.toLowerCase()) {
       facts.problem = 'host and :authority name different hosts';
     }
@@ -178,29 +187,15 @@ export function requestHead(head: Head, kinds: readonly number[], facts: HeadFac
     if (isAuthority(authority)) facts.authority = authority;
     else facts.problem = ':authority is no host and port';
   }
-  const length = tunnel ? 4 : protocol === undefined ? 8 : 10;
-  if (first !== length) head.splice(0, first, ...pseudoFields.slice(0, length));
-  head[0] = ':method';
-  head[1] = method ?? '';
-  if (tunnel) {
-    head[2] = ':authority';
-    head[3] = authority ?? '';
-    facts.contentLength = -1;
-    return;
-  }
-  head[2] = ':scheme';
-  head[3] = scheme ?? '';
-  head[4] = ':authority';
-  head[5] = authority ?? '';
-  head[6] = ':path';
-  head[7] = path ?? '';
-  if (protocol === undefined) return;
-  head[8] = ':protocol';
-  head[9] = protocol;
+  if (tunnel) facts.contentLength = -1;
+  if (inOrder && authority !== undefined) return;
+  const pseudo = [':method', method ?? ''];
+  if (!tunnel) pseudo.push(':scheme', scheme ?? '');
+  pseudo.push(':authority', authority ?? '');
+  if (!tunnel) pseudo.push(':path', path ?? '');
+  if (protocol !== undefined) pseudo.push(':protocol', protocol);
+  head.splice(0, first, ...pseudo);
 }
-
-/** Room for pseudo-headers that a peer left out. */
-const pseudoFields: Head = new Array<string>(10).fill('');
 
 /** Checks a response's head. */
 export function responseHead(head: Head, kinds: readonly number[], facts: HeadFacts): void {

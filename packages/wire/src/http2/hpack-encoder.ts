@@ -177,8 +177,8 @@ export class HpackEncoder {
     let { policy, index } = record;
     if (policy === secret) {
       at = writeInteger(target, at, 0x10, 4, index);
-      if (index === 0) at = writeString(name, target, at, true);
-      return writeString(value, target, at, false);
+      if (index === 0) at = writeOnce(name, target, at);
+      return writeString(value, target, at);
     }
     if (record.values !== undefined) {
       if (policy === indexed) {
@@ -198,11 +198,10 @@ export class HpackEncoder {
     // A passing field with no static name is put in once for its name's sake. Large entries are not worth their room.
     const add = size <= this.#capacity >>> 1 && (policy === indexed || index === 0);
     at = writeInteger(target, at, add ? 0x40 : 0, add ? 6 : 4, index);
-    // What is sent once is compressed; what is sent with every request is not worth the time.
-    if (index === 0) at = writeString(name, target, at, true);
-    at = writeString(value, target, at, add);
-    if (add) this.#insert(name, value, record, size);
-    return at;
+    if (index === 0) at = writeOnce(name, target, at);
+    if (!add) return writeString(value, target, at);
+    this.#insert(name, value, record, size);
+    return writeOnce(value, target, at);
   }
 
   #insert(name: string, value: string, known: NameRecord, size: number): void {
@@ -262,11 +261,15 @@ function writeInteger(target: Buffer, at: number, pattern: number, bits: number,
   return at + 1;
 }
 
-function writeString(text: string, target: Buffer, at: number, compress: boolean): number {
-  if (compress) {
-    const length = huffmanLength(text);
-    if (length < text.length) return huffmanWrite(text, target, writeInteger(target, at, 0x80, 7, length));
-  }
+/** What is sent once is compressed. */
+function writeOnce(text: string, target: Buffer, at: number): number {
+  const length = huffmanLength(text);
+  if (length >= text.length) return writeString(text, target, at);
+  return huffmanWrite(text, target, writeInteger(target, at, 0x80, 7, length));
+}
+
+/** What is sent with every request is not worth the time. */
+function writeString(text: string, target: Buffer, at: number): number {
   at = writeInteger(target, at, 0, 7, text.length);
   for (let i = 0; i < text.length; i++) target[at++] = wireByte(text.charCodeAt(i));
   return at;

@@ -119,6 +119,31 @@ test('host becomes :authority, cookie crumbs are joined', () => {
   ]);
 });
 
+test('pseudo-headers come in the order of a head, whatever theirs was', () => {
+  const whole = [...get.slice(0, 8), 'x', 'y'];
+  const sent: [Head, Head][] = [
+    [whole, whole],
+    [[':path', '/x', ':authority', 'a.test', ':scheme', 'http', ':method', 'GET', 'x', 'y'], whole],
+    [[...get.slice(0, 4), ...get.slice(6, 8), 'x', 'y', 'host', 'a.test'], whole],
+    [
+      [...get.slice(0, 4), ...get.slice(6, 8)],
+      [...get.slice(0, 5), '', ...get.slice(6, 8)],
+    ],
+    [
+      [':authority', 'a.test:80', ':method', 'CONNECT', 'x', 'y'],
+      [':method', 'CONNECT', ':authority', 'a.test:80', 'x', 'y'],
+    ],
+  ];
+  const t = pair();
+  for (const [head] of sent) t.client.request(head, true, new Record());
+  t.wire.run();
+  const got = t.got.map((request) => request.head);
+  assert.deepEqual(
+    got,
+    sent.map(([, head]) => head),
+  );
+});
+
 test('a head above the limit: 431 and the connection goes on', () => {
   const t = pair();
   const r = new Record();

@@ -166,6 +166,9 @@ export class CallSite {
   readonly key: CallKey;
   readonly #owner: CallAggregator;
   #budget: PathBudget;
+  /** What was asked for last, and its row. */
+  #lastTarget = '';
+  #last: Row | undefined;
   /** By the target as it was asked for; cleared where it grows. */
   #seen = new Map<string, Row[]>();
   #rows = new Map<string, Row[]>();
@@ -181,11 +184,16 @@ export class CallSite {
 
   /** `target` is a request's canonical `:path`; empty for an opaque connection. */
   record(method: string, target: string, outcome: CallOutcome): void {
-    const row = this.#known(method, target, outcome) ?? this.#find(method, target, outcome);
+    let row = this.#last;
+    if (row === undefined || target !== this.#lastTarget || !same(row, method, outcome)) {
+      row = this.#known(method, target, outcome) ?? this.#find(method, target, outcome);
+      this.#lastTarget = target;
+      this.#last = row;
+    }
     if (row) row.requests++;
   }
 
-  /** The row of last time, or of the same path, or one used lately: without making a template. */
+  /** The row of the same path, or one used lately: without making a template. */
   #known(method: string, target: string, outcome: CallOutcome): Row | undefined {
     const last = this.#recent[this.#at];
     if (last !== undefined && same(last, method, outcome) && fitsTemplate(last.path, target)) return last;
@@ -245,6 +253,7 @@ export class CallSite {
     this.#rows.clear();
     this.#budget = this.#owner.budget();
     this.#recent.fill(undefined);
+    this.#last = undefined;
   }
 }
 

@@ -1,4 +1,4 @@
-import { isToken } from '../http1/chars.ts';
+import { isToken, parseDigits } from '../http1/chars.ts';
 import type { Head } from '../stream.ts';
 import { isPseudo, kind } from './hpack-tables.ts';
 
@@ -69,7 +69,7 @@ function takeFields(head: Head, kinds: readonly number[], first: number, facts: 
         cookie = cookie === undefined ? value : `${cookie}; ${value}`;
         continue;
       case kind.contentLength: {
-        const length = parseLength(value);
+        const length = parseDigits(value);
         if (length < 0 || (facts.contentLength >= 0 && facts.contentLength !== length)) {
           facts.problem = 'content-length is no single number';
         }
@@ -100,17 +100,6 @@ function takeFields(head: Head, kinds: readonly number[], first: number, facts: 
   // Not a plain store: it costs a call of the runtime.
   if (to !== head.length) head.length = to;
   return host;
-}
-
-function parseLength(text: string): number {
-  if (text.length === 0 || text.length > 15) return -1;
-  let value = 0;
-  for (let i = 0; i < text.length; i++) {
-    const digit = text.charCodeAt(i) - 48;
-    if (digit < 0 || digit > 9) return -1;
-    value = value * 10 + digit;
-  }
-  return value;
 }
 
 /** Visible ASCII without what would make more of it than host and port, and bytes above it. */
@@ -201,7 +190,7 @@ export function requestHead(head: Head, kinds: readonly number[], facts: HeadFac
 export function responseHead(head: Head, kinds: readonly number[], facts: HeadFacts): void {
   clear(facts);
   const status = head.length > 0 && kinds[0] === kind.status ? head[1] : '';
-  facts.status = status.length === 3 ? parseLength(status) : -1;
+  facts.status = status.length === 3 ? parseDigits(status) : -1;
   if (facts.status < 100 || facts.status === 101) {
     facts.problem = ':status is missing or wrong';
     return;

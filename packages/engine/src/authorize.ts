@@ -189,11 +189,35 @@ function compilePolicy(policy: AuthorizationPolicy, allow: boolean, ask?: Extern
   return { ref: policy.ref, label, rules };
 }
 
+/** What a principal `domain/ns/namespace/sa/account` says; of others nothing. */
+interface IdentityParts {
+  readonly trustDomain: string | undefined;
+  readonly namespace: string | undefined;
+  readonly serviceAccount: string | undefined;
+}
+
+const NO_IDENTITY: IdentityParts = { trustDomain: undefined, namespace: undefined, serviceAccount: undefined };
+/** By principal as peers have it; emptied where it grows. */
+const identities = new Map<string, IdentityParts>();
+const REMEMBERED_IDENTITIES = 512;
+
+function identityOf({ principal, request }: Subject): IdentityParts {
+  if (principal === undefined || request.principal === undefined) return NO_IDENTITY;
+  let identity = identities.get(request.principal);
+  if (identity === undefined) {
+    const [trustDomain, ns, namespace, sa, account, ...more] = principal.split('/');
+    const known = ns === 'ns' && sa === 'sa' && account !== undefined && more.length === 0;
+    identity = known ? { trustDomain, namespace, serviceAccount: `${namespace}/${account}` } : NO_IDENTITY;
+    if (identities.size >= REMEMBERED_IDENTITIES) identities.clear();
+    identities.set(request.principal, identity);
+  }
+  return identity;
+}
+
 /** A request, taken apart as far as rules ask for it. */
 export class Subject {
   readonly request: AuthorizationRequest;
   readonly principal: string | undefined;
-  #parts: readonly string[] | undefined;
   #remote: Ip | undefined | null = null;
   #original: Ip | undefined | null = null;
   #local: Ip | undefined | null = null;
@@ -212,26 +236,17 @@ export class Subject {
     return p.startsWith('spiffe://') ? p : `spiffe://${p}`;
   }
 
-  #identity(): readonly string[] {
-    if (!this.#parts) {
-      const parts = this.principal?.split('/') ?? [];
-      this.#parts = parts.length === 5 && parts[1] === 'ns' && parts[3] === 'sa' ? parts : [];
-    }
-    return this.#parts;
-  }
-
   get trustDomain(): string | undefined {
-    return this.#identity()[0];
+    return identityOf(this).trustDomain;
   }
 
   get namespace(): string | undefined {
-    return this.#identity()[2];
+    return identityOf(this).namespace;
   }
 
   /** `namespace/service account`. */
   get serviceAccount(): string | undefined {
-    const parts = this.#identity();
-    return parts.length === 0 ? undefined : `${parts[2]}/${parts[4]}`;
+    return identityOf(this).serviceAccount;
   }
 
   get remoteIp(): Ip | undefined {

@@ -17,6 +17,7 @@ import { InFlightList, type Placed } from './net/in-flight.ts';
 import { Originators } from './net/originate.ts';
 import { Outcomes } from './net/outcomes.ts';
 import type { Ticker, Ticking, TimerWheel } from './net/timers.ts';
+import { timePassed } from './net/turn.ts';
 import { Disclosure } from './observe/disclosure.ts';
 import type { ReferenceIndex } from './observe/references.ts';
 import { SecondBudget } from './observe/second-budget.ts';
@@ -160,6 +161,8 @@ export class Core {
   apply(snapshot: Snapshot, epoch: bigint): void {
     this.snapshot = snapshot;
     this.epoch = epoch;
+    // A large plan is some time in the making.
+    timePassed(this.nowMs());
     if (snapshot.self) this.setSelf(snapshot.self);
   }
 

@@ -2,6 +2,7 @@
 import type { EndpointView } from '@weft/engine';
 import type { Head, ResetCode, Stream, StreamHandler } from '@weft/wire';
 import type { Deadline } from '../net/timers.ts';
+import { turnMs } from '../net/turn.ts';
 import type { Asker, InsideTunnels, Lane, UnavailableReason } from '../upstream/lane.ts';
 import type { Exchange } from './exchange.ts';
 
@@ -33,7 +34,7 @@ export class Attempt implements StreamHandler, Asker {
   }
   onHead(_s: Stream, head: Head, end: boolean): void {
     if (this.abandoned) return;
-    this.headMs = this.#exchange.core.nowMs();
+    this.headMs = turnMs();
     this.#exchange.responseHead(this, head, end);
   }
   onInterim(_s: Stream, head: Head): void {

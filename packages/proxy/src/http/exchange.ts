@@ -19,6 +19,7 @@ import {
 import { type Head, type ResetCode, type Stream, type StreamHandler, UPGRADE_IGNORED } from '@weft/wire';
 import type { Core, InFlight } from '../core.ts';
 import type { Deadline, TimerOwner } from '../net/timers.ts';
+import { turnMs } from '../net/turn.ts';
 import { dropDecisions } from '../observe/disclosure.ts';
 import type { Lane, UnavailableReason } from '../upstream/lane.ts';
 import { Attempt } from './attempt.ts';
@@ -572,7 +573,7 @@ export abstract class Exchange extends ObservedExchange implements StreamHandler
     }
     this.status = status;
     this.grpcStatus = grpc;
-    this.upstreamMs = (attempt.headMs || this.core.nowMs()) - this.startMs;
+    this.upstreamMs = (attempt.headMs || turnMs()) - this.startMs;
     this.details = 'via_upstream';
     // A response of unknown length is a stream: the timeout was for its beginning.
     if (this.#timed && (end || this.facts.protocol !== '' || field(head, 'content-length') === undefined)) {

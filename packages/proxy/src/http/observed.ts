@@ -3,6 +3,7 @@ import type { AuthorizationResult } from '@weft/engine';
 import { addB3, continueTrace, unsample } from '@weft/telemetry';
 import type { Head } from '@weft/wire';
 import type { Core } from '../core.ts';
+import { turnMs } from '../net/turn.ts';
 import { DECISION_HEADER } from '../observe/disclosure.ts';
 import {
   type Decisions,
@@ -57,7 +58,7 @@ export abstract class ObservedExchange implements RequestRecord {
     this.head = head;
     this.body = body;
     this.epoch = core.epoch;
-    this.startMs = core.nowMs();
+    this.startMs = turnMs();
   }
 
   abstract readonly reporter: Reporter;
@@ -165,7 +166,7 @@ export abstract class ObservedExchange implements RequestRecord {
   /** Tells the observer, and the collector of spans. */
   protected report(): void {
     const { observer, tracer } = this.core;
-    this.durationMs = this.core.nowMs() - this.startMs;
+    this.durationMs = turnMs() - this.startMs;
     try {
       this.#leave();
       observer.request(this);

@@ -3,6 +3,7 @@ import { type Connection, Http1Server, Http2Connection, type OnStream } from '@w
 import type { Core } from '../core.ts';
 import { InFlightList, type Placed } from '../net/in-flight.ts';
 import { CodecSink, type HoldSink, type Pipe } from '../net/pipe.ts';
+import { turnMs } from '../net/turn.ts';
 import { KeepAlive } from './keepalive.ts';
 
 interface ServedConnection extends Placed {
@@ -49,7 +50,7 @@ export function serveHttp(
   onStream: OnStream,
   { scheme = 'http', acceptHttp10, onGone }: ServeOptions = {},
 ): Connection {
-  const common = { output: pipe, onStream, counters: core.counters, nowMs: core.nowMs, limits: core.wireLimits };
+  const common = { output: pipe, onStream, counters: core.counters, nowMs: turnMs, limits: core.wireLimits };
   const connection: Connection =
     kind === 'http1'
       ? new Http1Server({ ...common, scheme, acceptHttp10 })

@@ -3,6 +3,7 @@
  * A deadline fires at most `SLOT_MS` late and never early; cancelling is free of searches.
  */
 import { performance } from 'node:perf_hooks';
+import { timePassed } from './turn.ts';
 
 const SLOT_MS = 20;
 const SLOTS = 512;
@@ -96,6 +97,7 @@ export class TimerWheel {
 
   #run(): void {
     const now = performance.now();
+    timePassed(now);
     const until = Math.floor(now / SLOT_MS);
     // A loop that slept long visits each slot once, not once per missed turn.
     if (until - this.#position >= SLOTS) this.#position = until - SLOTS + 1;
@@ -206,6 +208,7 @@ export class Ticker {
 
   #run(): void {
     const now = performance.now();
+    timePassed(now);
     for (const member of [...this.#members]) {
       if ((member.tickPlace ?? -1) < 0) continue; // Taken out by one before it.
       try {

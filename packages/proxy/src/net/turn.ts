@@ -1,6 +1,7 @@
 /**
- * The end of a turn of the loop: codecs flush what they made, then sockets write, each once. HTTP/2 connections, which many
- * requests share (mesh links first of all), may wait for what the next turns bring (`gather`).
+ * Turns of the loop: the clock, read once in each, and their end, when codecs flush what they made and then sockets write,
+ * each once. HTTP/2 connections, which many requests share (mesh links first of all), may wait for what the next turns
+ * bring (`gather`).
  */
 
 /** What goes wrong inside a callback of a socket ends that socket, and is told here. Set once by the process. */
@@ -38,6 +39,26 @@ let bytes = 0;
 let firstReads = 0;
 /** Waiting brought something the last time. */
 let paid = false;
+
+/** The monotonic clock as it was read first in this turn; -1: not yet. */
+let turnStartMs = -1;
+
+/**
+ * The monotonic clock, read once a turn: for what happens in a turn and is measured in milliseconds, of which a turn
+ * takes few. What must not be early, as a deadline, reads the clock itself.
+ */
+export function turnMs(): number {
+  if (turnStartMs < 0) {
+    turnStartMs = performance.now();
+    schedule();
+  }
+  return turnStartMs;
+}
+
+/** Something in this turn may have taken long, or time has brought it: what follows goes by `nowMs`. */
+export function timePassed(nowMs: number): void {
+  if (turnStartMs >= 0) turnStartMs = nowMs;
+}
 
 /** A socket was read. */
 export function arrived(size: number): void {
@@ -83,6 +104,7 @@ function endTurn(): void {
   scheduled = wait;
   for (let i = 0; i < dirty.length; i++) dirty[i].flush();
   dirty = [];
+  turnStartMs = -1;
   if (wait) setImmediate(endTurn);
 }
 

@@ -46,6 +46,7 @@ import type { Attempt } from '../http/attempt.ts';
 import { Exchange } from '../http/exchange.ts';
 import { cut, field, requestFacts, setField, setPseudo, stripMeshHeaders } from '../http/headers.ts';
 import { PacedBody, type PacedTarget } from '../http/paced-body.ts';
+import { turnMs } from '../net/turn.ts';
 import { type Decisions, unknownPeer } from '../observe/types.ts';
 import type { Lane } from '../upstream/lane.ts';
 import { Mirror } from './mirror.ts';
@@ -359,7 +360,7 @@ export class OutboundExchange extends Exchange {
     const now = this.attempts > 1 ? (core.snapshot ?? this.snapshot) : this.snapshot;
     const current = cluster.pinned ? cluster : (now.clusters.get(cluster.name) ?? cluster);
     const session = this.#decision?.kind === 'forward' ? this.#decision.session : undefined;
-    const nowMs = core.nowMs();
+    const nowMs = turnMs();
     const kept = this.attempts === 1 ? session?.endpoint : undefined;
     if (this.#picked) (this.#tried ??= []).push(this.#picked);
     const picked =

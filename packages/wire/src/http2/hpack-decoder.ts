@@ -37,8 +37,6 @@ const blanks: Head = Array.from({ length: 128 }, () => '');
 export class HpackDecoder {
   /** What the fields of the last block are: scratch, overwritten by the next one. */
   readonly kinds: number[] = [];
-  /** Size of the decoded list: name + value + 32 each. */
-  bytes = 0;
 
   #limits: FieldLimits;
   /** What we announced; the peer may choose any size up to it. */
@@ -59,7 +57,6 @@ export class HpackDecoder {
   #at = 0;
   #end = 0;
   #buf: Buffer = this.#scratch;
-  #overLimit = false;
   /** Names and values in the last block. */
   #length = 0;
   /** What the last string read is as a value. */
@@ -91,11 +88,11 @@ export class HpackDecoder {
   decode(buf: Buffer, start: number, end: number, head: Head, limits: FieldLimits = this.#limits): number {
     const { kinds } = this;
     let count = 0;
-    this.bytes = 0;
+    let bytes = 0;
     this.#buf = buf;
     this.#at = start;
     this.#end = end;
-    this.#overLimit = false;
+    let overLimit = false;
     let updates = 0;
     let fields = false;
     while (this.#at < end) {
@@ -154,10 +151,10 @@ export class HpackDecoder {
       if (this.#updateDue) return decoded.broken;
       fields = true;
       const size = name.length + value.length;
-      this.bytes += size + 32;
-      if (this.bytes > limits.headerBytes || size > limits.headerFieldBytes || count >= limits.headerCount) {
-        this.#overLimit = true;
-        if (this.bytes > 4 * this.#limits.headerBytes) return decoded.abusive;
+      bytes += size + 32;
+      if (bytes > limits.headerBytes || size > limits.headerFieldBytes || count >= limits.headerCount) {
+        overLimit = true;
+        if (bytes > 4 * this.#limits.headerBytes) return decoded.abusive;
       } else {
         head[2 * count] = name;
         head[2 * count + 1] = value;
@@ -166,7 +163,7 @@ export class HpackDecoder {
     }
     this.#length = 2 * count;
     while (head.length > this.#length) head.pop();
-    return this.#overLimit ? decoded.tooLarge : decoded.ok;
+    return overLimit ? decoded.tooLarge : decoded.ok;
   }
 
   /** Reads an integer with a prefix of `bits` bits; -1 when it is cut off or above 2^28 (nothing valid is). */

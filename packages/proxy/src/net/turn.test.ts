@@ -70,3 +70,18 @@ test('what is not gathered runs and is written in its own turn, in order, and er
   assert.deepEqual(seen.slice(3), ['link']);
   onSocketError(() => {});
 });
+
+test('what is deferred while links are flushed runs too', async () => {
+  const seen: string[] = [];
+  gather(() => {
+    gather(() => seen.push('link'));
+    endOfTurn(() => {
+      gather(() => seen.push('link of the next turn'));
+      seen.push('codec');
+    });
+  });
+  await turn();
+  assert.deepEqual(seen, ['link']);
+  await turn();
+  assert.deepEqual(seen, ['link', 'codec', 'link of the next turn']);
+});

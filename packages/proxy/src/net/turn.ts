@@ -94,18 +94,18 @@ function endTurn(): void {
   // What these write joins the same turn's writes of sockets.
   run(deferred);
   deferred = [];
-  const wait = gathered.length > 0 && mayWait();
-  if (!wait) {
+  if (gathered.length > 0 && !mayWait()) {
     run(gathered);
     gathered = [];
   }
   turnReads = 0;
   turnBytes = 0;
-  scheduled = wait;
+  scheduled = false;
   for (let i = 0; i < dirty.length; i++) dirty[i].flush();
   dirty = [];
   turnStartMs = -1;
-  if (wait) setImmediate(endTurn);
+  // Those that wait, and what those that did not wait have deferred.
+  if (gathered.length > 0 || deferred.length > 0) schedule();
 }
 
 function mayWait(): boolean {

@@ -114,9 +114,10 @@ const grown: Row = {
     const { stage, chain, quick } = run;
     await settle();
     const idle = largerMemory(chain.pids);
-    const perConnection = await perIdleConnection(run);
     const points = await growth(stage, chain, quick ? 1 : REQUESTS);
     const last = points.at(-1)!;
+    // At the end: what thousands of connections took is not all given back, by whichever proxy.
+    const perConnection = await perIdleConnection(run);
     // While code still compiles, a slope says nothing.
     const slope = quick ? undefined : slopeOf(points);
     return { idleRss: idle.rss, idlePss: idle.pss, perConnection, rss: last.rss, pss: last.pss, slope };
